@@ -1,0 +1,353 @@
+//! The words of a table line, and every message about what is wrong with one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Access, Area, BlockDevice, DevNumber, Errno, OpenDevice, Runtime, Sector, Sectors};
+
+/// Finds the device that a word of a table line names.
+pub trait FindDevice {
+    /// Returns the device: [`Errno::NOENT`] for an unknown name, [`Errno::NXIO`] for an unknown
+    /// number, [`Errno::NOTBLK`] for what is no block device.
+    fn find_device(&self, word: &str) -> Result<Arc<dyn BlockDevice>, Errno>;
+}
+
+/// Why a target could not be made from its table line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CtrError {
+    /// The errno that the load fails with.
+    pub errno: Errno,
+    /// The kernel's text for this fault (`ti->error`).
+    pub kernel: String,
+    /// Which word is at fault, counted from 0 after the type; none where it is the line itself.
+    pub arg: Option<usize>,
+    /// What was expected and what was found; empty where the kernel's text says it all.
+    pub detail: String,
+}
+
+impl CtrError {
+    /// Makes the error of a line that is wrong as a whole.
+    pub fn new(kernel: impl Into<String>) -> CtrError {
+        CtrError { errno: Errno::INVAL, kernel: kernel.into(), arg: None, detail: String::new() }
+    }
+
+    /// Says which errno the load fails with, where it is not [`Errno::INVAL`].
+    #[must_use]
+    pub fn errno(mut self, errno: Errno) -> CtrError {
+        self.errno = errno;
+        self
+    }
+
+    /// Says which word is at fault.
+    #[must_use]
+    pub fn arg(mut self, arg: usize) -> CtrError {
+        self.arg = Some(arg);
+        self
+    }
+
+    /// Says what was expected, and what was found.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> CtrError {
+        self.detail = detail.into();
+        self
+    }
+}
+
+impl fmt::Display for CtrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(arg) = self.arg {
+            write!(f, "argument {}: ", arg + 1)?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, "{}: ", self.detail)?;
+        }
+        f.write_str(&self.kernel)
+    }
+}
+
+impl std::error::Error for CtrError {}
+
+/// The devices that a table has open: each once, however often it is named.
+pub(crate) struct Devices<'a> {
+    finder: &'a dyn FindDevice,
+    access: Access,
+    shared: &'a [Arc<OpenDevice>],
+    by_word: HashMap<String, Arc<OpenDevice>>,
+    by_number: HashMap<DevNumber, Arc<OpenDevice>>,
+    /// In the order of their first use.
+    pub(crate) order: Vec<Arc<OpenDevice>>,
+}
+
+impl<'a> Devices<'a> {
+    /// `open` is what the device's other tables have open: shared where the access is the same.
+    pub(crate) fn new(
+        finder: &'a dyn FindDevice,
+        access: Access,
+        open: &'a [Arc<OpenDevice>],
+    ) -> Devices<'a> {
+        let (by_word, by_number) = (HashMap::new(), HashMap::new());
+        Devices { finder, access, shared: open, by_word, by_number, order: Vec::new() }
+    }
+
+    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, Errno> {
+        if let Some(device) = self.by_word.get(word) {
+            return Ok(device.clone());
+        }
+        let device = self.finder.find_device(word)?;
+        let number = device.number();
+        let open = match self.by_number.get(&number) {
+            Some(open) => open.clone(),
+            None => {
+                let same = |open: &&Arc<OpenDevice>| {
+                    open.device().number() == number && open.access() == self.access
+                };
+                let open = match self.shared.iter().find(same) {
+                    Some(open) => open.clone(),
+                    None => Arc::new(OpenDevice::new(device, self.access)?),
+                };
+                self.by_number.insert(number, open.clone());
+                self.order.push(open.clone());
+                open
+            }
+        };
+        self.by_word.insert(word.to_owned(), open.clone());
+        Ok(open)
+    }
+}
+
+/// The words of a table line after the type, and what a target is made with besides.
+pub struct Args<'a> {
+    words: &'a [&'a str],
+    next: usize,
+    len: Sectors,
+    devices: &'a mut dyn OpenByWord,
+    runtime: &'a Arc<dyn Runtime>,
+}
+
+/// Hides the lifetimes of [`Devices`].
+pub(crate) trait OpenByWord {
+    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, Errno>;
+    fn access(&self) -> Access;
+}
+
+impl OpenByWord for Devices<'_> {
+    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, Errno> {
+        Devices::open(self, word)
+    }
+    fn access(&self) -> Access {
+        self.access
+    }
+}
+
+impl<'a> Args<'a> {
+    pub(crate) fn new(
+        words: &'a [&'a str],
+        len: Sectors,
+        devices: &'a mut dyn OpenByWord,
+        runtime: &'a Arc<dyn Runtime>,
+    ) -> Args<'a> {
+        Args { words, next: 0, len, devices, runtime }
+    }
+
+    /// Returns the target's length.
+    pub fn target_len(&self) -> Sectors {
+        self.len
+    }
+
+    /// Tells whether the table is read-only.
+    pub fn access(&self) -> Access {
+        self.devices.access()
+    }
+
+    /// Returns what the target asks for time, randomness and tasks.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        self.runtime
+    }
+
+    /// Returns how many words there are.
+    pub fn count(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Returns how many words are left.
+    pub fn left(&self) -> usize {
+        self.words.len() - self.next.min(self.words.len())
+    }
+
+    /// Refuses any other number of words than `count`, in the kernel's words.
+    pub fn exactly(&self, count: usize, kernel: &str) -> Result<(), CtrError> {
+        match self.count() {
+            found if found == count => Ok(()),
+            found => Err(self.wrong_count(count, found, kernel)),
+        }
+    }
+
+    /// Refuses fewer words than `count`, in the kernel's words.
+    pub fn at_least(&self, count: usize, kernel: &str) -> Result<(), CtrError> {
+        match self.count() {
+            found if found >= count => Ok(()),
+            found => Err(self.wrong_count(count, found, kernel)),
+        }
+    }
+
+    fn wrong_count(&self, count: usize, found: usize, kernel: &str) -> CtrError {
+        let s = if count == 1 { "" } else { "s" };
+        let error =
+            CtrError::new(kernel).detail(format!("expected {count} argument{s}, found {found}"));
+        // The first word too many, or the place of the first that is missing.
+        error.arg(count.min(found))
+    }
+
+    /// Returns the next word.
+    pub fn next(&mut self, kernel: &str) -> Result<Arg<'a>, CtrError> {
+        let arg = self.at(self.next, kernel)?;
+        self.next += 1;
+        Ok(arg)
+    }
+
+    /// Returns the word at `index`, counted from 0.
+    pub fn at(&self, index: usize, kernel: &str) -> Result<Arg<'a>, CtrError> {
+        match self.words.get(index) {
+            Some(text) => Ok(Arg { index, text }),
+            None => Err(CtrError::new(kernel).arg(index).detail("argument missing")),
+        }
+    }
+
+    /// Opens the device that a word names.
+    pub fn device(&mut self, arg: Arg<'_>, kernel: &str) -> Result<Arc<OpenDevice>, CtrError> {
+        self.devices.open(arg.text).map_err(|errno| {
+            let found = arg.text;
+            CtrError::new(kernel)
+                .errno(errno)
+                .arg(arg.index)
+                .detail(format!("device `{found}`: {}", lower_first(errno.text())))
+        })
+    }
+
+    /// Opens the device that a word names, as an area of `len` sectors from `start` on.
+    pub fn area(
+        &mut self,
+        arg: Arg<'_>,
+        start: Sector,
+        len: Sectors,
+        kernel: &str,
+    ) -> Result<Area, CtrError> {
+        Ok(Area::new(self.device(arg, kernel)?, start, len))
+    }
+}
+
+/// One word of a table line.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg<'a> {
+    index: usize,
+    text: &'a str,
+}
+
+impl<'a> Arg<'a> {
+    /// Returns the word.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Returns the word's place, counted from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Makes an error about this word.
+    pub fn error(&self, expected: impl fmt::Display, kernel: &str) -> CtrError {
+        CtrError::new(kernel)
+            .arg(self.index)
+            .detail(format!("expected {expected}, found `{}`", self.text))
+    }
+
+    /// Reads a sector address, as the kernel's `sscanf("%llu")` does: decimal digits and nothing
+    /// else, modulo 2^64.
+    pub fn sector(&self, kernel: &str) -> Result<Sector, CtrError> {
+        scan_u64(self.text).map(Sector).ok_or_else(|| self.error("a sector number", kernel))
+    }
+
+    /// Reads a 32-bit number greater than zero, as the kernel's `kstrtouint` does: decimal, a
+    /// plus sign allowed.
+    pub fn positive_u32(&self, kernel: &str) -> Result<u32, CtrError> {
+        let digits = self.text.strip_prefix('+').unwrap_or(self.text);
+        let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>());
+        match number {
+            Some(Ok(number)) if number > 0 => Ok(number),
+            _ => Err(self.error("a number from 1 to 4294967295", kernel)),
+        }
+    }
+}
+
+/// Reads digits and nothing else, modulo 2^64.
+fn scan_u64(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.bytes().fold(0u64, |n, b| n.wrapping_mul(10).wrapping_add(u64::from(b - b'0'))))
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// Splits a parameter string into words as the kernel's `dm_split_args` does: at white space; a
+/// backslash goes, and protects the character after it. There are no quotes and no empty words.
+pub fn split_words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => {
+                let word = word.get_or_insert_with(String::new);
+                // A backslash at the very end protects nothing, and stays.
+                word.push(chars.next().unwrap_or('\\'));
+            }
+            c if is_space(c) => words.extend(word.take()),
+            c => word.get_or_insert_with(String::new).push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// The kernel's `isspace`.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backslash_protects_the_character_after_it() {
+        assert_eq!(split_words(r" a\ b  c\\d "), ["a b", r"c\d"]);
+        assert_eq!(split_words(""), Vec::<String>::new());
+        assert_eq!(split_words("one\ttwo\n"), ["one", "two"]);
+        assert_eq!(split_words("x\\"), ["x\\"]);
+    }
+
+    #[test]
+    fn a_sector_is_read_as_the_kernel_reads_it() {
+        let arg = |text| Arg { index: 0, text };
+        assert_eq!(arg("010").sector("").unwrap(), Sector(10));
+        // One past the largest wraps around to zero, there as here.
+        assert_eq!(arg("18446744073709551616").sector("").unwrap(), Sector(0));
+        for bad in ["-1", "+16", "0x10", "1.5", "''", "x", "1 "] {
+            assert!(arg(bad).sector("").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_count_may_have_a_plus_sign_and_no_more_than_32_bits() {
+        let arg = |text| Arg { index: 0, text };
+        assert_eq!(arg("+2").positive_u32("").unwrap(), 2);
+        for bad in ["0", "-1", "x", "4294967296", "", "+", "2 "] {
+            assert!(arg(bad).positive_u32("").is_err(), "{bad}");
+        }
+    }
+}

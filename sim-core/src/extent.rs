@@ -1,0 +1,253 @@
+//! The flattened map: a stack of remap-only targets folded into one sorted list of extents.
+//!
+//! It is a cache. It may be used while its gate is open; a device below that is suspended closes
+//! the gates of all maps that pass through it, waits until they are empty, and only then changes
+//! its table.
+
+use std::sync::Arc;
+
+use crate::gate::Gate;
+use crate::{BlockDevice, Flat, MappedDevice, Sector, Sectors, Table};
+
+/// A target whose runs are more than this many is asked anew for each bio (striped with its
+/// chunks) instead of being written out.
+const MAX_RUNS: usize = 16;
+
+/// The most extents in one map; a stack that has more is walked. 32 bytes each.
+const MAX_EXTENTS: usize = 4 << 20;
+
+/// Where a run of sectors ends up below all targets.
+pub(crate) enum Place {
+    /// On this leaf, from this sector on.
+    Leaf(usize, Sector),
+    Zero,
+    Error,
+    /// Whatever the target says for each bio: it has too many runs to write them out.
+    Ask,
+    /// More than a remap happens here.
+    Opaque,
+}
+
+/// The flattened map of one device.
+pub(crate) struct FlatMap {
+    /// Bios that use the map pass here.
+    pub(crate) gate: Gate,
+    ends: Vec<u64>,
+    extents: Vec<Place>,
+    leaves: Vec<Arc<dyn BlockDevice>>,
+    /// Every device that a flush must reach, where no target on the way wants to see it.
+    pub(crate) flush: Option<Vec<Arc<dyn BlockDevice>>>,
+    /// No target on the way wants to see how a bio ends.
+    pub(crate) unwatched: bool,
+}
+
+impl FlatMap {
+    /// Folds a table and the maps of the mapped devices below it. `None` where one of those has
+    /// no map just now (it is suspended), or where there are too many extents.
+    pub(crate) fn fold(table: &Table) -> Option<FlatMap> {
+        let mut map = FlatMap {
+            gate: Gate::default(),
+            ends: Vec::new(),
+            extents: Vec::new(),
+            leaves: Vec::new(),
+            flush: None,
+            unwatched: true,
+        };
+        for entry in table.entries() {
+            map.unwatched &= !entry.profile.watches_end;
+            map.fold_target(entry)?;
+        }
+        map.flush = map.flush_devices(table);
+        map.ends.shrink_to_fit();
+        map.extents.shrink_to_fit();
+        Some(map)
+    }
+
+    /// Returns where `sector` ends up, and how many sectors from it on do so in one run.
+    pub(crate) fn find(&self, sector: Sector) -> Option<(&Place, Sector, Sectors)> {
+        let index = self.ends.partition_point(|end| *end <= sector.0);
+        let begin = if index == 0 { 0 } else { self.ends[index - 1] };
+        let place = self.extents.get(index)?;
+        Some((place, Sector(begin), Sector(self.ends[index]) - sector))
+    }
+
+    /// Returns a leaf by its index in the map.
+    pub(crate) fn leaf(&self, index: usize) -> &Arc<dyn BlockDevice> {
+        &self.leaves[index]
+    }
+
+    /// Returns the number of extents.
+    pub(crate) fn len(&self) -> usize {
+        self.extents.len()
+    }
+
+    fn fold_target(&mut self, entry: &crate::table::Entry) -> Option<()> {
+        let (mut runs, mut offset) = (Vec::new(), Sector::ZERO);
+        while offset.0 < entry.len.0 {
+            let run = entry.target.flatten(offset);
+            let len = match run {
+                Flat::Device(_, _, len) | Flat::Zero(len) | Flat::Error(len) => len,
+                Flat::Opaque => {
+                    self.push(entry.begin + entry.len, Place::Opaque);
+                    return Some(());
+                }
+            };
+            assert!(!len.is_zero(), "a run of a flattened target is not empty");
+            runs.push((offset, run));
+            offset += len;
+            if runs.len() > MAX_RUNS {
+                self.push(entry.begin + entry.len, Place::Ask);
+                return self.passes_through(entry);
+            }
+        }
+        for (offset, run) in runs {
+            let begin = entry.begin + offset.from_start();
+            match run {
+                Flat::Zero(len) => self.push(begin + len, Place::Zero),
+                Flat::Error(len) => self.push(begin + len, Place::Error),
+                Flat::Opaque => unreachable!("left above"),
+                Flat::Device(area, sector, len) => {
+                    self.fold_device(begin, area.device(), area.start + sector.from_start(), len)?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Tells whether every mapped device below a target has a map.
+    fn passes_through(&mut self, entry: &crate::table::Entry) -> Option<()> {
+        let (mut all, mut watched) = (true, false);
+        entry.target.iterate_devices(&mut |area| {
+            if let Some(below) = area.device().as_mapped() {
+                let flat = below.flat();
+                all &= flat.is_some();
+                watched |= flat.is_some_and(|flat| !flat.unwatched);
+            }
+        });
+        self.unwatched &= !watched;
+        all.then_some(())
+    }
+
+    fn fold_device(
+        &mut self,
+        begin: Sector,
+        device: &Arc<dyn BlockDevice>,
+        start: Sector,
+        len: Sectors,
+    ) -> Option<()> {
+        let Some(below) = device.as_mapped() else {
+            let leaf = self.leaf_index(device);
+            self.push(begin + len, Place::Leaf(leaf, start));
+            return Some(());
+        };
+        let below = below.flat()?;
+        self.unwatched &= below.unwatched;
+        let mut done = Sectors::ZERO;
+        while done < len {
+            let sector = start + done;
+            // Past the end of the device below nothing can be read.
+            let Some((place, extent, room)) = below.find(sector) else {
+                self.push(begin + len, Place::Error);
+                return Some(());
+            };
+            let run = room.min(len - done);
+            let end = begin + done + run;
+            match place {
+                Place::Leaf(leaf, to) => {
+                    let leaf = self.leaf_index(below.leaf(*leaf));
+                    self.push(end, Place::Leaf(leaf, *to + (sector - extent)));
+                }
+                Place::Zero => self.push(end, Place::Zero),
+                Place::Error => self.push(end, Place::Error),
+                // What is below is found by asking the tables on the way.
+                Place::Ask => self.push(end, Place::Ask),
+                Place::Opaque => self.push(end, Place::Opaque),
+            }
+            if self.extents.len() > MAX_EXTENTS {
+                return None;
+            }
+            done += run;
+        }
+        Some(())
+    }
+
+    fn leaf_index(&mut self, device: &Arc<dyn BlockDevice>) -> usize {
+        let same = |leaf: &Arc<dyn BlockDevice>| leaf.number() == device.number();
+        self.leaves.iter().position(same).unwrap_or_else(|| {
+            self.leaves.push(device.clone());
+            self.leaves.len() - 1
+        })
+    }
+
+    /// Appends the run that ends at `end`, or lengthens the last one by it.
+    fn push(&mut self, end: Sector, place: Place) {
+        let begin = self.ends.last().copied().unwrap_or(0);
+        let last_begin = self.ends.len().checked_sub(2).map_or(0, |at| self.ends[at]);
+        let joins = match (self.extents.last(), &place) {
+            (Some(Place::Leaf(a, at)), Place::Leaf(b, to)) => {
+                a == b && at.0 + (begin - last_begin) == to.0
+            }
+            (Some(Place::Zero), Place::Zero)
+            | (Some(Place::Error), Place::Error)
+            | (Some(Place::Ask), Place::Ask)
+            | (Some(Place::Opaque), Place::Opaque) => true,
+            _ => false,
+        };
+        if joins {
+            *self.ends.last_mut().expect("an extent has an end") = end.0;
+        } else {
+            self.ends.push(end.0);
+            self.extents.push(place);
+        }
+    }
+
+    /// Gathers the devices that a flush must reach: those of the whole stack, each once. `None`
+    /// where a target takes flushes through its `map`.
+    fn flush_devices(&self, table: &Table) -> Option<Vec<Arc<dyn BlockDevice>>> {
+        let mut all: Vec<Arc<dyn BlockDevice>> = Vec::new();
+        let mut add = |device: &Arc<dyn BlockDevice>| {
+            if all.iter().all(|known| known.number() != device.number()) {
+                all.push(device.clone());
+            }
+        };
+        for device in table.flush_devices()? {
+            match device.as_mapped() {
+                None => add(device),
+                Some(below) => below.flat()?.flush.as_ref()?.iter().for_each(&mut add),
+            }
+        }
+        Some(all)
+    }
+}
+
+/// Where one run of a device's sectors ends up, all tables on the way asked.
+pub(crate) enum Found {
+    Leaf(Arc<dyn BlockDevice>, Sector),
+    Zero,
+    Error,
+    Opaque,
+}
+
+/// Follows a sector down through the live tables of a stack, and says where it ends up and how
+/// long the run is.
+pub(crate) fn walk(device: &MappedDevice, sector: Sector) -> Option<(Found, Sectors)> {
+    let table = device.live()?;
+    let entry = table.find(sector)?;
+    let offset = (sector - entry.begin).to_sector();
+    let left = entry.len - offset.from_start();
+    match entry.target.flatten(offset) {
+        Flat::Zero(len) => Some((Found::Zero, len.min(left))),
+        Flat::Error(len) => Some((Found::Error, len.min(left))),
+        Flat::Opaque => Some((Found::Opaque, left)),
+        Flat::Device(area, to, len) => {
+            let (to, len) = (area.start + to.from_start(), len.min(left));
+            match area.device().as_mapped() {
+                None => Some((Found::Leaf(area.device().clone(), to), len)),
+                Some(below) => match walk(below, to) {
+                    Some((found, run)) => Some((found, run.min(len))),
+                    None => Some((Found::Error, len)),
+                },
+            }
+        }
+    }
+}

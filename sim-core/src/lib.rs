@@ -1,0 +1,48 @@
+//! The core of dmsim: what device-mapper is, without anything that runs it.
+//!
+//! A [`Target`] says where a [`Bio`] goes; a [`Table`] puts targets in their places; a
+//! [`MappedDevice`] has a live table and lets bios through it; [`Control`] holds the devices of an
+//! instance and carries out the operations of the device-mapper ioctl interface on them.
+//!
+//! This crate opens no file, starts no thread, reads no clock and has no unsafe code. What it
+//! needs of the world comes through [`BlockDevice`], [`Runtime`], [`Backing`] and [`KernelLog`];
+//! production and simulation differ in nothing else.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod bio;
+pub mod control;
+mod device;
+mod error;
+mod event;
+mod extent;
+mod gate;
+mod limits;
+mod mapped;
+mod runtime;
+mod sector;
+mod table;
+mod target;
+
+pub use args::{Arg, Args, CtrError, FindDevice, split_words};
+pub use bio::{Bio, Flags, Op};
+pub use control::{Backing, Control};
+pub use device::{
+    Access, Allocation, Area, BlockDevice, DM_MAJOR, DevNumber, OpenDevice,
+};
+pub use error::{BlkError, BlkResult, Errno};
+pub use event::Events;
+pub use futures_util::future::BoxFuture;
+pub use gate::{Gate, Gone, Pass};
+pub use limits::{Limits, Misaligned};
+pub use mapped::{Held, MappedDevice};
+pub use runtime::{KernelLog, NoLog, Runtime};
+pub use sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
+pub use table::{
+    BadLine, MAX_DEPTH, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec, parse_table,
+};
+pub use target::{
+    AnyTargetType, DeviceStyle, End, Features, Flat, Mapped, Profile, Registry, StatusKind,
+    StatusWriter, Target, TargetType,
+};

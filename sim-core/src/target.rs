@@ -1,0 +1,320 @@
+//! The plug-in interface: a target says where a bio goes.
+//!
+//! It mirrors the kernel's `struct target_type`; each item names its counterpart there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::{Area, Args, Bio, BlkResult, CtrError, Errno, Flags, Limits, Op, Sector, Sectors};
+
+/// One line of a table at work.
+pub trait Target: Send + Sync {
+    /// Routes one bio, whose sectors are relative to this target (`map`). Returns at once.
+    fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a>;
+
+    /// Writes the target's part of a `status` or `table` line (`status`).
+    fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result;
+
+    /// Calls `each` with every area of a device that the target uses (`iterate_devices`).
+    fn iterate_devices(&self, each: &mut dyn FnMut(&Area));
+
+    /// Says what bios the target takes: the fields that a kernel target sets in its `dm_target`.
+    /// Asked once, when the table is built.
+    fn profile(&self) -> Profile {
+        Profile::default()
+    }
+
+    /// Changes the limits that the devices below gave (`io_hints`).
+    fn io_hints(&self, _limits: &mut Limits) {}
+
+    /// Says where the run of sectors that begins at `offset` goes, if that is all that happens to
+    /// a read, a write or a write-zeroes of it. The answer holds for as long as the table is live.
+    fn flatten(&self, _offset: Sector) -> Flat<'_> {
+        Flat::Opaque
+    }
+
+    /// Sees the end of a bio that this target remapped, and may change its result (`end_io`).
+    /// Called on errors alone where the bio went by the flattened path.
+    fn end_io(&self, _end: &End<'_>, result: BlkResult) -> BlkResult {
+        result
+    }
+
+    /// Takes a message, and answers with text or nothing (`message`).
+    fn message(&self, _words: &[&str]) -> Result<Option<String>, Errno> {
+        Err(Errno::INVAL)
+    }
+
+    /// Tells whether the type has a `message` of its own. The core refuses one for those that do
+    /// not, with the kernel's words.
+    fn takes_messages(&self) -> bool {
+        false
+    }
+
+    /// Is told that the device is about to be suspended; bios still flow (`presuspend`).
+    fn presuspend(&self) {}
+
+    /// Is told that the suspend was given up (`presuspend_undo`).
+    fn presuspend_undo(&self) {}
+
+    /// Ends what the target does in the background; no bio is in flight any more (`postsuspend`).
+    fn postsuspend(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Gets ready for bios, reading metadata if need be; an error keeps the device suspended
+    /// (`preresume`).
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Starts what the target does in the background (`resume`).
+    fn resume(&self) {}
+}
+
+/// What becomes of a bio.
+#[must_use]
+pub enum Mapped<'a> {
+    /// `DM_MAPIO_REMAPPED`: the core sends the bio on, to this sector of the area.
+    Remapped(&'a Area, Sector, Bio<'a>),
+    /// The bio has ended here (zero, error, a read served from memory).
+    Completed(BlkResult),
+    /// `DM_MAPIO_SUBMITTED`: several steps, written as straight-line async code.
+    InFlight(BoxFuture<'a, BlkResult>),
+}
+
+/// Where a run of sectors goes, when a plain remap is all that happens to it.
+#[derive(Clone, Copy, Debug)]
+pub enum Flat<'a> {
+    /// To `sector` of the area and on, for `len` sectors.
+    Device(&'a Area, Sector, Sectors),
+    /// Reads give zeros, writes are dropped, for this many sectors.
+    Zero(Sectors),
+    /// Everything fails, for this many sectors.
+    Error(Sectors),
+    /// More happens than that.
+    Opaque,
+}
+
+/// What kind of bios a target takes, and in how many copies: zero of a kind means that the target
+/// never sees it. The kernel's fields of the same names in `struct dm_target`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Bios are cut at multiples of this length, counted from the target's start.
+    pub max_io_len: Option<Sectors>,
+    /// Copies of a flush. Zero: the target's data is not made durable.
+    pub num_flush_bios: u32,
+    /// Copies of a discard. Zero: it is not supported.
+    pub num_discard_bios: u32,
+    /// Copies of a secure erase. Zero: it is not supported.
+    pub num_secure_erase_bios: u32,
+    /// Copies of a write-zeroes. Zero: it is not supported.
+    pub num_write_zeroes_bios: u32,
+    /// Discards work though the devices below have none.
+    pub discards_supported: bool,
+    /// Flushes do something though the devices below have no cache.
+    pub flush_supported: bool,
+    /// A flush needs no `map`: the core sends it to each device below, once.
+    pub flush_bypasses_map: bool,
+    /// Discards too are cut at `max_io_len`.
+    pub max_discard_granularity: bool,
+    /// The target has an [`end_io`](Target::end_io) that must see every error.
+    pub watches_end: bool,
+}
+
+impl Profile {
+    /// The profile of a target that sends every kind of bio on to one area.
+    pub const REMAP: Profile = Profile {
+        max_io_len: None,
+        num_flush_bios: 1,
+        num_discard_bios: 1,
+        num_secure_erase_bios: 1,
+        num_write_zeroes_bios: 1,
+        discards_supported: false,
+        flush_supported: false,
+        flush_bypasses_map: true,
+        max_discard_granularity: false,
+        watches_end: false,
+    };
+
+    /// Returns how many copies of an operation the target is sent.
+    pub fn copies(&self, op: Op) -> u32 {
+        match op {
+            Op::Read | Op::Write => 1,
+            Op::Flush => self.num_flush_bios,
+            Op::Discard => self.num_discard_bios,
+            Op::WriteZeroes => self.num_write_zeroes_bios,
+            Op::SecureErase => self.num_secure_erase_bios,
+        }
+    }
+}
+
+/// A remapped bio at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// The operation.
+    pub op: Op,
+    /// The flags.
+    pub flags: Flags,
+    /// The first sector, relative to the target.
+    pub sector: Sector,
+    /// The length.
+    pub len: Sectors,
+    /// The area that the bio was sent to.
+    pub area: &'a Area,
+}
+
+/// Which of a target's texts is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusKind {
+    /// `STATUSTYPE_INFO`: how it is, as in `dmsetup status`.
+    Info,
+    /// `STATUSTYPE_TABLE`: what it was made from, as in `dmsetup table`.
+    Table,
+}
+
+/// Whether a text names devices by number or by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceStyle {
+    /// `major:minor`, as the kernel prints them.
+    #[default]
+    Number,
+    /// The device's name.
+    Name,
+}
+
+/// Takes a target's text.
+pub struct StatusWriter<'a> {
+    text: &'a mut String,
+    devices: DeviceStyle,
+}
+
+impl<'a> StatusWriter<'a> {
+    /// Appends to `text`.
+    pub fn new(text: &'a mut String, devices: DeviceStyle) -> StatusWriter<'a> {
+        StatusWriter { text, devices }
+    }
+
+    /// Writes the device of an area: `major:minor`, unless names were asked for.
+    pub fn device(&mut self, area: &Area) -> fmt::Result {
+        match self.devices {
+            DeviceStyle::Number => write!(self, "{}", area.device().number()),
+            DeviceStyle::Name => write!(self, "{}", area.device().name()),
+        }
+    }
+
+    /// Writes formatted text; this is what `write!` calls.
+    pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> fmt::Result {
+        fmt::Write::write_fmt(self.text, text)
+    }
+}
+
+/// What all targets of a type have in common: the kernel's `DM_TARGET_*` feature bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Must be the only target of its table.
+    pub singleton: bool,
+    /// Cannot be in a read-only table.
+    pub always_writeable: bool,
+    /// A live table with it is replaced by one of the same type alone.
+    pub immutable: bool,
+    /// Replaces any other type, immutable ones too.
+    pub wildcard: bool,
+}
+
+/// A kind of target: its name, and how one is made from the words of a table line.
+pub trait TargetType: Target + Sized + 'static {
+    /// The word in table lines.
+    const NAME: &'static str;
+    /// The version, as `dmsetup targets` prints it.
+    const VERSION: [u32; 3];
+    /// What all targets of the type have in common.
+    const FEATURES: Features = Features {
+        singleton: false,
+        always_writeable: false,
+        immutable: false,
+        wildcard: false,
+    };
+
+    /// Makes a target from the words after the type in a table line (`ctr`).
+    fn ctr(args: &mut Args<'_>) -> Result<Self, CtrError>;
+}
+
+/// A kind of target, as the registry keeps it.
+pub trait AnyTargetType: Send + Sync {
+    /// The word in table lines.
+    fn name(&self) -> &str;
+    /// The version, as `dmsetup targets` prints it.
+    fn version(&self) -> [u32; 3];
+    /// What all targets of the type have in common.
+    fn features(&self) -> Features;
+    /// Makes a target from the words after the type in a table line.
+    fn ctr(&self, args: &mut Args<'_>) -> Result<Box<dyn Target>, CtrError>;
+}
+
+struct Static<T>(PhantomData<fn() -> T>);
+
+impl<T: TargetType> AnyTargetType for Static<T> {
+    fn name(&self) -> &str {
+        T::NAME
+    }
+    fn version(&self) -> [u32; 3] {
+        T::VERSION
+    }
+    fn features(&self) -> Features {
+        T::FEATURES
+    }
+    fn ctr(&self, args: &mut Args<'_>) -> Result<Box<dyn Target>, CtrError> {
+        Ok(Box::new(T::ctr(args)?))
+    }
+}
+
+/// The target types that tables can name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    types: BTreeMap<String, Arc<dyn AnyTargetType>>,
+    // Newest first, as the kernel lists them.
+    order: Vec<String>,
+}
+
+impl Registry {
+    /// Makes a registry without types.
+    pub fn new() -> Registry {
+        Registry::default()
+    }
+
+    /// Adds a type.
+    ///
+    /// # Panics
+    /// When a type of this name is there already.
+    #[must_use]
+    pub fn with<T: TargetType>(mut self) -> Registry {
+        self.add(Arc::new(Static::<T>(PhantomData)))
+            .unwrap_or_else(|_| panic!("target type {} is registered twice", T::NAME));
+        self
+    }
+
+    /// Adds a type made at run time; [`Errno::EXIST`] when its name is taken.
+    pub fn add(&mut self, target_type: Arc<dyn AnyTargetType>) -> Result<(), Errno> {
+        let name = target_type.name().to_owned();
+        if self.types.contains_key(&name) {
+            return Err(Errno::EXIST);
+        }
+        self.order.insert(0, name.clone());
+        self.types.insert(name, target_type);
+        Ok(())
+    }
+
+    /// Finds a type by its name.
+    pub fn find(&self, name: &str) -> Option<&Arc<dyn AnyTargetType>> {
+        self.types.get(name)
+    }
+
+    /// Lists the types, the last added first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn AnyTargetType>> {
+        self.order.iter().map(|name| &self.types[name])
+    }
+}
