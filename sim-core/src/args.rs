@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Access, Area, BlockDevice, DevNumber, Errno, OpenDevice, Runtime, Sector, Sectors};
+use crate::{
+    Access, Area, BlockDevice, DevNumber, Errno, OpenDevice, Runtime, Sector, Sectors, TargetEvents,
+};
 
 /// Finds the device that a word of a table line names.
 pub trait FindDevice {
@@ -123,6 +125,7 @@ pub struct Args<'a> {
     len: Sectors,
     devices: &'a mut dyn OpenByWord,
     runtime: &'a Arc<dyn Runtime>,
+    events: &'a TargetEvents,
 }
 
 /// Hides the lifetimes of [`Devices`].
@@ -146,8 +149,9 @@ impl<'a> Args<'a> {
         len: Sectors,
         devices: &'a mut dyn OpenByWord,
         runtime: &'a Arc<dyn Runtime>,
+        events: &'a TargetEvents,
     ) -> Args<'a> {
-        Args { words, next: 0, len, devices, runtime }
+        Args { words, next: 0, len, devices, runtime, events }
     }
 
     /// Returns the target's length.
@@ -163,6 +167,11 @@ impl<'a> Args<'a> {
     /// Returns what the target asks for time, randomness and tasks.
     pub fn runtime(&self) -> &Arc<dyn Runtime> {
         self.runtime
+    }
+
+    /// Returns where the target counts the events of its device.
+    pub fn events(&self) -> TargetEvents {
+        self.events.clone()
     }
 
     /// Returns how many words there are.

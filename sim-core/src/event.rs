@@ -1,7 +1,7 @@
 //! A counter that can be waited for: a device's event number.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
 /// Counts events, and wakes whoever waits for the next.
@@ -46,6 +46,25 @@ impl Events {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a target counts the events of its device (`dm_table_event`).
+#[derive(Clone, Debug, Default)]
+pub struct TargetEvents {
+    device: Arc<Events>,
+    all: Arc<Events>,
+}
+
+impl TargetEvents {
+    pub(crate) fn new(device: Arc<Events>, all: Arc<Events>) -> TargetEvents {
+        TargetEvents { device, all }
+    }
+
+    /// Counts one more event, and wakes whoever waits for one.
+    pub fn raise(&self) {
+        self.device.raise();
+        self.all.raise();
     }
 }
 

@@ -43,10 +43,8 @@ impl Gate {
 
     /// Enters as soon as the gate is open.
     pub async fn enter(&self) -> Result<Pass<'_>, Gone> {
-        self.until(|word| {
-            if word & GONE != 0 { Some(Err(Gone)) } else { self.try_enter().map(Ok) }
-        })
-        .await
+        self.until(|word| if word & GONE != 0 { Some(Err(Gone)) } else { self.try_enter().map(Ok) })
+            .await
     }
 
     /// Keeps everybody out from now on; those inside stay.

@@ -28,11 +28,9 @@ mod target;
 pub use args::{Arg, Args, CtrError, FindDevice, split_words};
 pub use bio::{Bio, Flags, Op};
 pub use control::{Backing, Control};
-pub use device::{
-    Access, Allocation, Area, BlockDevice, DM_MAJOR, DevNumber, OpenDevice,
-};
+pub use device::{Access, Allocation, Area, BlockDevice, DM_MAJOR, DevNumber, OpenDevice};
 pub use error::{BlkError, BlkResult, Errno};
-pub use event::Events;
+pub use event::{Events, TargetEvents};
 pub use futures_util::future::BoxFuture;
 pub use gate::{Gate, Gone, Pass};
 pub use limits::{Limits, Misaligned};

@@ -12,8 +12,8 @@ use crate::event::Events;
 use crate::extent::{FlatMap, Found, Place, walk};
 use crate::gate::{Gate, Pass};
 use crate::{
-    Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags,
-    Flat, KernelLog, Limits, Op, Sector, Sectors, Table,
+    Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags, Flat,
+    KernelLog, Limits, Op, Sector, Sectors, Table,
 };
 
 /// A device whose sectors are mapped by a table.
@@ -27,7 +27,7 @@ pub struct MappedDevice {
     size: AtomicU64,
     read_only: AtomicBool,
     open_count: AtomicU32,
-    events: Events,
+    events: Arc<Events>,
     /// One suspend or resume at a time.
     changing: AsyncMutex<()>,
     folding: AtomicBool,
@@ -72,7 +72,7 @@ impl MappedDevice {
             size: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
             open_count: AtomicU32::new(0),
-            events: Events::default(),
+            events: Arc::default(),
             changing: AsyncMutex::new(()),
             folding: AtomicBool::new(true),
             state: Mutex::new(State {
@@ -106,7 +106,7 @@ impl MappedDevice {
     }
 
     /// Returns the device's events.
-    pub fn events(&self) -> &Events {
+    pub fn events(&self) -> &Arc<Events> {
         &self.events
     }
 

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Devices;
 use crate::{
-    Access, AnyTargetType, Args, Bio, BlkError, BlkResult, BlockDevice, DevNumber, DeviceStyle, End, Errno,
-    FindDevice, KernelLog, Limits, Mapped, Misaligned, Op, OpenDevice, Profile, Registry, Runtime,
-    Sector, Sectors, StatusKind, StatusWriter, Target, split_words,
+    Access, AnyTargetType, Args, Bio, BlkError, BlkResult, BlockDevice, DevNumber, DeviceStyle,
+    End, Errno, FindDevice, KernelLog, Limits, Mapped, Misaligned, Op, OpenDevice, Profile,
+    Registry, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetEvents,
+    split_words,
 };
 
 /// The longest device: past this the kernel's byte offsets would not fit a signed 64-bit number.
@@ -143,6 +144,7 @@ pub(crate) struct Build<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) finder: &'a dyn FindDevice,
     pub(crate) runtime: &'a Arc<dyn Runtime>,
+    pub(crate) events: &'a TargetEvents,
     pub(crate) log: &'a dyn KernelLog,
     /// What the device's other tables have open already: one opening serves them all.
     pub(crate) open: Vec<Arc<OpenDevice>>,
@@ -586,7 +588,7 @@ fn add_target(
     }
     let words = split_words(&spec.params);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut args = Args::new(&words, spec.len, devices, with.runtime);
+    let mut args = Args::new(&words, spec.len, devices, with.runtime, with.events);
     match target_type.ctr(&mut args) {
         Ok(target) => {
             let profile = target.profile();
@@ -603,11 +605,7 @@ fn add_target(
 
 /// Checks an area against its device and against the target's limits
 /// (`device_area_is_invalid`).
-fn check_area(
-    area: &crate::Area,
-    limits: &Limits,
-    with: &Build<'_>,
-) -> Result<(), TableError> {
+fn check_area(area: &crate::Area, limits: &Limits, with: &Build<'_>) -> Result<(), TableError> {
     let (device, size) = (area.device().name(), area.device().size());
     let refuse = |text: String| {
         with.log(format_args!("{text}"));

@@ -232,12 +232,8 @@ pub trait TargetType: Target + Sized + 'static {
     /// The version, as `dmsetup targets` prints it.
     const VERSION: [u32; 3];
     /// What all targets of the type have in common.
-    const FEATURES: Features = Features {
-        singleton: false,
-        always_writeable: false,
-        immutable: false,
-        wildcard: false,
-    };
+    const FEATURES: Features =
+        Features { singleton: false, always_writeable: false, immutable: false, wildcard: false };
 
     /// Makes a target from the words after the type in a table line (`ctr`).
     fn ctr(args: &mut Args<'_>) -> Result<Self, CtrError>;

@@ -1,1 +1,23 @@
-//! To be written.
+//! The target types of dmsim: one file each, its table syntax on top.
+//!
+//! A target owns no file, thread, clock or random source, and depends on `sim-core` alone.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod linear;
+mod striped;
+mod zero;
+
+pub use error::Error;
+pub use linear::Linear;
+pub use striped::Striped;
+pub use zero::Zero;
+
+use sim_core::Registry;
+
+/// Returns a registry with every type of this crate.
+pub fn registry() -> Registry {
+    // The order in which the kernel registers them: `targets` lists the last one first.
+    Registry::new().with::<Error>().with::<Linear>().with::<Striped>().with::<Zero>()
+}

@@ -17,7 +17,7 @@ pub use command::{
 use find::Finder;
 use graph::Graph;
 
-use crate::event::Events;
+use crate::event::{Events, TargetEvents};
 use crate::table::{Build, MAX_DEPTH};
 use crate::{
     Access, BlockDevice, DevNumber, Errno, Held, KernelLog, MappedDevice, OpenDevice, Registry,
@@ -125,7 +125,7 @@ pub struct Control {
     runtime: Arc<dyn Runtime>,
     log: Arc<dyn KernelLog>,
     cells: Mutex<BTreeMap<u32, Cell>>,
-    events: Events,
+    events: Arc<Events>,
     watcher: Mutex<Option<Watcher>>,
 }
 
@@ -145,7 +145,7 @@ impl Control {
             runtime,
             log,
             cells: Mutex::new(BTreeMap::new()),
-            events: Events::default(),
+            events: Arc::default(),
             watcher: Mutex::new(None),
         })
     }
@@ -285,9 +285,7 @@ impl Control {
         let refuse = |why: &str| Err(self.failure(Errno::INVAL, why));
         match name {
             "" => refuse("name not supplied when creating device"),
-            "control" | "." | ".." => {
-                refuse("device name cannot be \"control\", \".\", or \"..\"")
-            }
+            "control" | "." | ".." => refuse("device name cannot be \"control\", \".\", or \"..\""),
             _ if name.contains(['/', '\0']) || name.len() > MAX_NAME => {
                 refuse("invalid device name")
             }
@@ -399,7 +397,7 @@ impl Control {
         let device = cell.device.clone();
         drop(cells);
         if device.live().is_some() {
-            self.event(&device);
+            self.events_of(&device).raise();
         }
         self.changed(&Changed::Name(old));
         self.changed(&Changed::Name(now));
@@ -420,9 +418,7 @@ impl Control {
         let result = device
             .resume(pending.table.clone(), held, |table| {
                 pending.table = None;
-                let limits = self.build(device.number(), table.access(), "", |build| {
-                    table.limits(build)
-                });
+                let limits = self.build(&device, table.access(), "", |build| table.limits(build));
                 limits.map_err(|error| error.errno)
             })
             .await;
@@ -448,7 +444,7 @@ impl Control {
     fn table_load(&self, id: &Id, access: Access, targets: &[TargetSpec], base: &str) -> Done {
         let (device, first) = self.with(id, |cell| Ok((cell.device.clone(), !cell.has_disk)))?;
         let number = device.number();
-        let table = Arc::new(self.build(number, access, base, |build| {
+        let table = Arc::new(self.build(&device, access, base, |build| {
             let table = Table::build(targets, build)?;
             if let Some(old) = device.live()
                 && let Some(immutable) = old.immutable_type()
@@ -463,11 +459,10 @@ impl Control {
         })?);
         self.check_depth(&device, &table)?;
         if first {
-            let limits = self.build(number, access, base, |build| table.limits(build));
+            let limits = self.build(&device, access, base, |build| table.limits(build));
             let limits = limits.inspect_err(|_| {
                 self.log.line("device-mapper: core: Cannot calculate initial queue limits");
-                self.log
-                    .line("device-mapper: ioctl: unable to set up device queue for new table.");
+                self.log.line("device-mapper: ioctl: unable to set up device queue for new table.");
             })?;
             device.set_limits(limits);
         }
@@ -489,7 +484,8 @@ impl Control {
     fn check_depth(&self, device: &MappedDevice, table: &Table) -> Result<(), Failure> {
         let depth = Graph::of(&self.cells()).depth(device.minor(), table);
         if depth > MAX_DEPTH {
-            let why = format!("{depth} mapped devices on top of one another, of {MAX_DEPTH} at most");
+            let why =
+                format!("{depth} mapped devices on top of one another, of {MAX_DEPTH} at most");
             return Err(Failure { errno: Errno::LOOP, table: None, why: Some(why) });
         }
         Ok(())
@@ -589,10 +585,8 @@ impl Control {
         self.status(&Id::Dev(device.number()), Slot::Live)
     }
 
-    /// Counts an event of a device, and wakes whoever waits for one.
-    pub fn event(&self, device: &MappedDevice) {
-        device.events().raise();
-        self.events.raise();
+    fn events_of(&self, device: &MappedDevice) -> TargetEvents {
+        TargetEvents::new(device.events().clone(), self.events.clone())
     }
 
     /// Waits for an event of any device after the one with this number
@@ -608,11 +602,12 @@ impl Control {
 
     fn build<T>(
         &self,
-        number: DevNumber,
+        device: &MappedDevice,
         access: Access,
         base: &str,
         build: impl FnOnce(&Build<'_>) -> Result<T, TableError>,
     ) -> Result<T, TableError> {
+        let number = device.number();
         let open: Vec<Arc<OpenDevice>> = {
             let cells = self.cells();
             let tables = cells.get(&number.minor).into_iter().flat_map(Cell::tables);
@@ -624,6 +619,7 @@ impl Control {
             registry: &self.registry,
             finder: &Finder { control: self, minor: number.minor, base },
             runtime: &self.runtime,
+            events: &self.events_of(device),
             log: &*self.log,
             open,
         })

@@ -1,0 +1,66 @@
+//! `error [<dev> <start>]`: fails every bio. The device, if there is one, lends its limits and
+//! is checked for its size; no bio reaches it.
+
+use std::fmt;
+
+use sim_core::{
+    Area, Args, Bio, BlkError, CtrError, Features, Flat, Limits, Mapped, Profile, Sector, Sectors,
+    StatusKind, StatusWriter, Target, TargetType,
+};
+
+/// Errors, as far as the target is long.
+pub struct Error {
+    len: Sectors,
+    area: Option<Area>,
+}
+
+impl TargetType for Error {
+    const NAME: &'static str = "error";
+    const VERSION: [u32; 3] = [1, 7, 0];
+    /// Replaces any other target: `remove --force` and `wipe_table` load it.
+    const FEATURES: Features =
+        Features { wildcard: true, singleton: false, always_writeable: false, immutable: false };
+
+    fn ctr(args: &mut Args<'_>) -> Result<Error, CtrError> {
+        let len = args.target_len();
+        // One word alone, and words after the second, are taken and mean nothing.
+        let area = match args.count() {
+            0 | 1 => None,
+            _ => {
+                let start = args.at(1, "")?.sector("Invalid device sector")?;
+                let device = args.at(0, "")?;
+                Some(args.area(device, start, len, "Device lookup failed")?)
+            }
+        };
+        Ok(Error { len, area })
+    }
+}
+
+impl Target for Error {
+    fn map<'a>(&'a self, _bio: Bio<'a>) -> Mapped<'a> {
+        Mapped::Completed(Err(BlkError::Io))
+    }
+
+    fn status(&self, kind: StatusKind, _out: &mut StatusWriter<'_>) -> fmt::Result {
+        match kind {
+            StatusKind::Info | StatusKind::Table => Ok(()),
+        }
+    }
+
+    fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
+        self.area.iter().for_each(each);
+    }
+
+    fn profile(&self) -> Profile {
+        Profile { num_discard_bios: 1, discards_supported: true, ..Profile::default() }
+    }
+
+    fn io_hints(&self, limits: &mut Limits) {
+        limits.discard_granularity = limits.logical_block_size;
+        limits.max_discard_sectors = u32::MAX;
+    }
+
+    fn flatten(&self, offset: Sector) -> Flat<'_> {
+        Flat::Error(self.len - offset.from_start())
+    }
+}

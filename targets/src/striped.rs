@@ -1,0 +1,198 @@
+//! `striped <#stripes> <chunk sectors> [<dev> <start>]+`: deals chunks out to devices in turn.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use sim_core::{
+    Area, Args, Bio, BlkError, BlkResult, CtrError, End, Flat, Limits, Mapped, Op, Profile, Sector,
+    Sectors, StatusKind, StatusWriter, Target, TargetEvents, TargetType,
+};
+
+/// Errors of one stripe past this many raise no more events.
+const ERROR_THRESHOLD: u32 = 15;
+
+/// Chunks dealt out to several devices in turn.
+pub struct Striped {
+    chunk: Sectors,
+    stripes: Vec<Stripe>,
+    events: TargetEvents,
+}
+
+struct Stripe {
+    area: Area,
+    errors: AtomicU32,
+}
+
+impl TargetType for Striped {
+    const NAME: &'static str = "striped";
+    const VERSION: [u32; 3] = [1, 6, 0];
+
+    fn ctr(args: &mut Args<'_>) -> Result<Striped, CtrError> {
+        const TOO_FEW: &str = "Not enough arguments";
+        const DESTINATION: &str = "Couldn't parse stripe destination";
+        args.at_least(2, TOO_FEW)?;
+        let count_word = args.next(TOO_FEW)?;
+        let count = count_word.positive_u32("Invalid stripe count")?;
+        let chunk_word = args.next(TOO_FEW)?;
+        let chunk = Sectors(chunk_word.positive_u32("Invalid chunk_size")?.into());
+
+        let len = args.target_len();
+        if !len.0.is_multiple_of(count.into()) {
+            let expected = format_args!("a divisor of the length, {len}");
+            let kernel = "Target length not divisible by number of stripes";
+            return Err(count_word.error(expected, kernel));
+        }
+        let width = Sectors(len.0 / u64::from(count));
+        if !width.0.is_multiple_of(chunk.0) {
+            let expected = format_args!("a divisor of each stripe's length, {width}");
+            return Err(chunk_word.error(expected, "Target length not divisible by chunk size"));
+        }
+        let words = (count as usize).saturating_mul(2).saturating_add(2);
+        args.exactly(words, "Not enough destinations specified")?;
+
+        let mut stripes = Vec::new();
+        for _ in 0..count {
+            let device = args.next(DESTINATION)?;
+            let start = args.next(DESTINATION)?.sector(DESTINATION)?;
+            let area = args.area(device, start, width, DESTINATION)?;
+            stripes.push(Stripe { area, errors: AtomicU32::new(0) });
+        }
+        Ok(Striped { chunk, stripes, events: args.events() })
+    }
+}
+
+impl Target for Striped {
+    fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
+        match bio.op() {
+            Op::Read | Op::Write => {
+                let (stripe, sector) = self.locate(bio.sector);
+                Mapped::Remapped(&self.stripes[stripe].area, sector, bio)
+            }
+            Op::Flush => Mapped::Remapped(&self.stripe(&bio).area, Sector::ZERO, bio),
+            Op::Discard | Op::WriteZeroes | Op::SecureErase => self.map_range(bio),
+        }
+    }
+
+    fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
+        write!(out, "{}", self.stripes.len())?;
+        match kind {
+            StatusKind::Info => {
+                for stripe in &self.stripes {
+                    write!(out, " ")?;
+                    out.device(&stripe.area)?;
+                }
+                write!(out, " 1 ")?;
+                self.stripes.iter().try_for_each(|stripe| write!(out, "{}", stripe.health()))
+            }
+            StatusKind::Table => {
+                write!(out, " {}", self.chunk)?;
+                for Stripe { area, .. } in &self.stripes {
+                    write!(out, " ")?;
+                    out.device(area)?;
+                    write!(out, " {}", area.start)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
+        self.stripes.iter().for_each(|stripe| each(&stripe.area));
+    }
+
+    fn profile(&self) -> Profile {
+        let copies = self.stripes.len() as u32;
+        Profile {
+            max_io_len: Some(self.chunk),
+            num_flush_bios: copies,
+            num_discard_bios: copies,
+            num_secure_erase_bios: copies,
+            num_write_zeroes_bios: copies,
+            watches_end: true,
+            ..Profile::REMAP
+        }
+    }
+
+    fn io_hints(&self, limits: &mut Limits) {
+        // Sizes that do not fit 32 bits are no hint at all.
+        let bytes = |chunks: u64| {
+            let sectors = self.chunk.0.checked_mul(chunks);
+            sectors.and_then(|s| s.checked_mul(512)).and_then(|b| u32::try_from(b).ok())
+        };
+        limits.chunk_sectors = u32::try_from(self.chunk.0).unwrap_or(0);
+        limits.io_min = bytes(1).unwrap_or(limits.io_min);
+        limits.io_opt = bytes(self.stripes.len() as u64).unwrap_or(0);
+    }
+
+    fn flatten(&self, offset: Sector) -> Flat<'_> {
+        let (stripe, sector) = self.locate(offset);
+        let left = Sectors(self.chunk.0 - offset.0 % self.chunk.0);
+        Flat::Device(&self.stripes[stripe].area, sector, left)
+    }
+
+    fn end_io(&self, end: &End<'_>, result: BlkResult) -> BlkResult {
+        match result {
+            Ok(()) | Err(BlkError::NotSupported) => return result,
+            Err(BlkError::Again) if end.flags.nowait => return result,
+            Err(_) if end.flags.readahead => return result,
+            Err(_) => {}
+        }
+        // As the kernel counts: for every stripe on the device that failed.
+        let failed = end.area.device().number();
+        for stripe in &self.stripes {
+            if stripe.area.device().number() == failed
+                && stripe.errors.fetch_add(1, Relaxed) + 1 < ERROR_THRESHOLD
+            {
+                self.events.raise();
+            }
+        }
+        result
+    }
+}
+
+impl Striped {
+    /// Returns the stripe that a sector lies on, and the sector's place there.
+    fn locate(&self, sector: Sector) -> (usize, Sector) {
+        let (chunk, within) = (sector.0 / self.chunk.0, sector.0 % self.chunk.0);
+        let (row, stripe) = (chunk / self.count(), chunk % self.count());
+        (stripe as usize, Sector(row * self.chunk.0 + within))
+    }
+
+    /// Maps one copy of a bio without data: its part on the stripe whose turn it is, all chunks
+    /// at once.
+    fn map_range<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
+        let end = bio.sector + bio.len();
+        let begin = self.first_at_or_after(bio.sector, bio.nr);
+        let len = self.first_at_or_after(end, bio.nr) - begin;
+        if len.is_zero() {
+            return Mapped::Completed(Ok(()));
+        }
+        let part = Bio::without_data(bio.op(), begin, len).with_flags(bio.flags);
+        Mapped::Remapped(&self.stripe(&bio).area, begin, part)
+    }
+
+    /// Returns the place on stripe `nr` of the first of its sectors that is not before `sector`.
+    fn first_at_or_after(&self, sector: Sector, nr: u32) -> Sector {
+        let (chunk, within) = (sector.0 / self.chunk.0, sector.0 % self.chunk.0);
+        let (row, turn) = (chunk / self.count(), chunk % self.count());
+        Sector(match u64::from(nr).cmp(&turn) {
+            std::cmp::Ordering::Less => (row + 1) * self.chunk.0,
+            std::cmp::Ordering::Equal => row * self.chunk.0 + within,
+            std::cmp::Ordering::Greater => row * self.chunk.0,
+        })
+    }
+
+    fn stripe(&self, bio: &Bio<'_>) -> &Stripe {
+        &self.stripes[bio.nr as usize]
+    }
+
+    fn count(&self) -> u64 {
+        self.stripes.len() as u64
+    }
+}
+
+impl Stripe {
+    fn health(&self) -> char {
+        if self.errors.load(Relaxed) == 0 { 'A' } else { 'D' }
+    }
+}

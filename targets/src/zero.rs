@@ -1,0 +1,59 @@
+//! `zero`: reads as zeros; what is written is dropped.
+
+use std::fmt;
+
+use sim_core::{
+    Area, Args, Bio, BlkError, CtrError, Flat, Limits, Mapped, Op, Profile, Sector, Sectors,
+    StatusKind, StatusWriter, Target, TargetType,
+};
+
+/// Zeros, as far as the target is long.
+pub struct Zero {
+    len: Sectors,
+}
+
+impl TargetType for Zero {
+    const NAME: &'static str = "zero";
+    const VERSION: [u32; 3] = [1, 2, 0];
+
+    fn ctr(args: &mut Args<'_>) -> Result<Zero, CtrError> {
+        args.exactly(0, "No arguments required")?;
+        Ok(Zero { len: args.target_len() })
+    }
+}
+
+impl Target for Zero {
+    fn map<'a>(&'a self, mut bio: Bio<'a>) -> Mapped<'a> {
+        Mapped::Completed(match bio.op() {
+            // Nobody waits for read-ahead of zeros: the kernel saves the memory.
+            Op::Read if bio.flags.readahead => Err(BlkError::Io),
+            Op::Read => {
+                bio.buffer().fill(0);
+                Ok(())
+            }
+            Op::Write | Op::Discard | Op::Flush => Ok(()),
+            Op::WriteZeroes | Op::SecureErase => Err(BlkError::NotSupported),
+        })
+    }
+
+    fn status(&self, kind: StatusKind, _out: &mut StatusWriter<'_>) -> fmt::Result {
+        match kind {
+            StatusKind::Info | StatusKind::Table => Ok(()),
+        }
+    }
+
+    fn iterate_devices(&self, _each: &mut dyn FnMut(&Area)) {}
+
+    fn profile(&self) -> Profile {
+        Profile { num_discard_bios: 1, discards_supported: true, ..Profile::default() }
+    }
+
+    fn io_hints(&self, limits: &mut Limits) {
+        limits.discard_granularity = limits.logical_block_size;
+        limits.max_discard_sectors = u32::MAX;
+    }
+
+    fn flatten(&self, offset: Sector) -> Flat<'_> {
+        Flat::Zero(self.len - offset.from_start())
+    }
+}
