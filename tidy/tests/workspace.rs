@@ -1,0 +1,165 @@
+//! The invariants of ARCHITECTURE.md that a test can keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The crates from the bottom up: each may depend on those before it, and on no other of ours.
+const ORDER: [&str; 9] = [
+    "sim-core",
+    "dmsim-targets",
+    "dmsim-backing",
+    "fuse-frontend",
+    "dmsim-testkit",
+    "dmsim",
+    "dmsim-benches",
+    "dmsim-fuzz",
+    "dmsim-tidy",
+];
+
+/// Crates that stand on `sim-core` alone.
+const ON_CORE_ALONE: [&str; 3] = ["dmsim-targets", "dmsim-backing", "dmsim-testkit"];
+
+/// Files that may hold unsafe code.
+const UNSAFE_HOMES: [&str; 1] = ["backing/src/"];
+
+fn root() -> PathBuf {
+    let tidy = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tidy.parent().expect("tidy lies in the workspace").to_owned()
+}
+
+/// What each crate of the workspace depends on, of the workspace, tests left out.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
+    let ours: BTreeSet<String> = packages.iter().map(name).collect();
+    let of = |package: &Value| {
+        let all = package["dependencies"].as_array().expect("dependencies").iter();
+        let linked = all.filter(|dependency| dependency["kind"] != "dev");
+        linked.map(name).filter(|name| ours.contains(name)).collect()
+    };
+    packages.iter().map(|package| (name(package), of(package))).collect()
+}
+
+#[test]
+fn dependencies_point_up_the_list_only() {
+    let place = |name: &str| {
+        let at = ORDER.iter().position(|known| *known == name);
+        at.unwrap_or_else(|| panic!("{name} is not in the list of crates"))
+    };
+    for (name, on) in dependencies() {
+        for below in on {
+            assert!(place(&below) < place(&name), "{name} depends on {below}");
+            if ON_CORE_ALONE.contains(&name.as_str()) {
+                assert_eq!(below, "sim-core", "{name} stands on sim-core alone");
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_has_few_homes() {
+    for path in sources() {
+        let text = read(&path);
+        let at_home = UNSAFE_HOMES.iter().any(|home| path.starts_with(home));
+        if !at_home {
+            let line = text.lines().position(|line| says_unsafe(line));
+            assert_eq!(line, None, "{path}: unsafe code outside its homes");
+        }
+        let is_crate_root = path.ends_with("src/lib.rs") && !path.starts_with("tidy/");
+        if is_crate_root && !at_home && text.lines().count() > 3 {
+            assert!(text.contains("#![forbid(unsafe_code)]"), "{path} does not forbid unsafe code");
+        }
+    }
+}
+
+fn says_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|word| {
+        // The words of this very test do not count.
+        code.contains(word) && !code.contains(&format!("\"{word}"))
+    })
+}
+
+#[test]
+fn the_core_and_the_targets_touch_nothing_outside() {
+    let forbidden = ["std::fs", "std::net", "std::process", "std::thread", "std::time::Instant"];
+    for path in sources() {
+        if path.starts_with("sim-core/src") || path.starts_with("targets/src") {
+            let text = read(&path);
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for word in forbidden {
+                assert!(!code.contains(word), "{path} uses {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_names_a_place_of_one_machine() {
+    // Spelled in two halves, so that this file passes its own test.
+    let places = [["/wo", "rk/"], ["/fa", "rm/"], ["../sha", "red"], ["/home", "/"], ["/root", "/."]];
+    for path in tracked() {
+        let Ok(text) = std::fs::read_to_string(root().join(&path)) else { continue };
+        for place in places {
+            let place = place.concat();
+            assert!(!text.contains(&place), "{path} names {place}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_to_do_in_the_sources() {
+    let words = [["todo", "!("], ["unimplemented", "!("], ["FIX", "ME"], ["XX", "X:"]];
+    for path in sources() {
+        let text = read(&path);
+        for word in words {
+            let word = word.concat();
+            assert!(!text.contains(&word), "{path}: {word}");
+        }
+    }
+}
+
+/// Every Rust source, by its path from the root.
+fn sources() -> impl Iterator<Item = String> {
+    tracked().into_iter().filter(|path| path.ends_with(".rs"))
+}
+
+/// Every file of the project, with git or without it.
+fn tracked() -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let skipped = matches!(name, "target" | ".git" | "corpus" | "artifacts" | "book");
+            match path.is_dir() {
+                true if !skipped => folders.push(path),
+                true => {}
+                false => files.push(path),
+            }
+        }
+    }
+    let from_root = |path: PathBuf| {
+        let path = path.strip_prefix(root()).expect("below the root").to_owned();
+        path.to_string_lossy().into_owned()
+    };
+    let mut files: Vec<String> = files.into_iter().map(from_root).collect();
+    files.sort();
+    assert!(files.len() > 20, "the walk found the project");
+    files
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).expect("a source is text")
+}
