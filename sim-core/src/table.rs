@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::Devices;
 use crate::{
     Access, AnyTargetType, Args, Bio, BlkError, BlkResult, BlockDevice, DevNumber, DeviceStyle,
-    End, Errno, FindDevice, KernelLog, Limits, Mapped, Misaligned, Op, OpenDevice, Profile,
+    End, Errno, FindDevice, Flat, KernelLog, Limits, Mapped, Misaligned, Op, OpenDevice, Profile,
     Registry, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetEvents,
     split_words,
 };
@@ -463,6 +463,27 @@ impl Entry {
             Mapped::Remapped(area, to, bio) => {
                 let result = area.submit(to, bio).await;
                 self.target.end_io(&End { op, flags, sector, len, area }, result)
+            }
+        }
+    }
+
+    /// Carries a bio of the device out at once, or does nothing that counts: where it crosses a
+    /// boundary, where more than a remap happens to it, or where the device below could wait.
+    pub(crate) fn run_now(&self, bio: Bio<'_>) -> Option<BlkResult> {
+        let offset = (bio.sector - self.begin).to_sector();
+        if self.room(&bio) < bio.len() || matches!(self.target.flatten(offset), Flat::Opaque) {
+            return None;
+        }
+        let (op, flags, sector, len) = (bio.op(), bio.flags, offset, bio.len());
+        match self.target.map(bio.at(offset)) {
+            Mapped::Completed(result) => Some(result),
+            Mapped::InFlight(_) => None,
+            Mapped::Remapped(area, to, bio) => {
+                let result = match area.place(to, bio) {
+                    Ok(bio) => area.device().try_now(bio).ok()?,
+                    Err(error) => Err(error),
+                };
+                Some(self.target.end_io(&End { op, flags, sector, len, area }, result))
             }
         }
     }

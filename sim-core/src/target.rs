@@ -32,7 +32,8 @@ pub trait Target: Send + Sync {
     fn io_hints(&self, _limits: &mut Limits) {}
 
     /// Says where the run of sectors that begins at `offset` goes, if that is all that happens to
-    /// a read, a write or a write-zeroes of it. The answer holds for as long as the table is live.
+    /// a read or a write of it. The answer holds for as long as the table is live, and `map` of
+    /// such a bio changes nothing in the target: it may be called again for the same bio.
     fn flatten(&self, _offset: Sector) -> Flat<'_> {
         Flat::Opaque
     }

@@ -201,6 +201,8 @@ impl Control {
     /// Carries out one operation. Waits where the kernel's would sleep; an operation that is
     /// dropped while it waits is undone.
     pub async fn execute(&self, command: Command) -> Done {
+        // What was closed since the last operation without anybody saying so.
+        self.reap();
         match command {
             Command::Version => Ok(Answer::Version(INTERFACE_VERSION)),
             Command::RemoveAll { open } => self.remove_all(open),
