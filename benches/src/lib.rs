@@ -1,1 +1,81 @@
-//! Benchmarks of dmsim.
+//! What the benchmarks share: a control plane over images, in process.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use backing::{Attach, Images, Pool, block_on};
+use sim_core::control::{Answer, Command, Id, WhenOpen};
+use sim_core::{
+    Access, Backing, BlockDevice, Control, Held, MappedDevice, NoLog, TargetSpec, parse_table,
+};
+
+/// A control plane over images.
+pub struct Instance {
+    /// The control plane.
+    pub control: Arc<Control>,
+    images: Arc<Images>,
+}
+
+impl Instance {
+    /// Makes one without devices.
+    pub fn new() -> Instance {
+        let images = Images::new();
+        let pool = Pool::new(1);
+        let control = Control::new(targets::registry(), images.clone(), pool, Arc::new(NoLog));
+        Instance { control, images }
+    }
+
+    /// Makes a sparse image of `bytes` and attaches it under `name`.
+    pub fn image(&self, path: &Path, name: &str, bytes: u64) -> Arc<dyn BlockDevice> {
+        let attach = Attach {
+            path: path.to_owned(),
+            name: Some(name.to_owned()),
+            number: None,
+            access: Access::ReadWrite,
+            sector_size: 512,
+            create: Some(bytes),
+            preallocate: false,
+        };
+        self.images.attach(&attach).expect("a new image is attached");
+        self.images.by_word(name, "/").expect("it is attached")
+    }
+
+    /// Makes a device from a table's text.
+    pub fn create(&self, name: &str, table: &str) -> Arc<MappedDevice> {
+        let targets = parse_table(table).expect("a table").into_iter().map(|(_, spec)| spec);
+        self.create_from(name, targets.collect())
+    }
+
+    /// Makes a device from a table's lines.
+    pub fn create_from(&self, name: &str, targets: Vec<TargetSpec>) -> Arc<MappedDevice> {
+        let id = Id::Name(name.to_owned());
+        self.call(Command::DevCreate { name: name.to_owned(), uuid: None, minor: None });
+        self.load(name, targets);
+        self.call(Command::DevResume { id: id.clone(), held: Held::Flush });
+        self.control.device(&id).expect("it was made")
+    }
+
+    /// Loads a table into the inactive slot.
+    pub fn load(&self, name: &str, targets: Vec<TargetSpec>) {
+        let (id, base) = (Id::Name(name.to_owned()), "/".to_owned());
+        self.call(Command::TableLoad { id, access: Access::ReadWrite, targets, base });
+    }
+
+    /// Removes a device.
+    pub fn remove(&self, name: &str) {
+        let id = Id::Name(name.to_owned());
+        self.call(Command::DevRemove { id, open: WhenOpen::Refuse });
+    }
+
+    fn call(&self, command: Command) -> Answer {
+        block_on(self.control.execute(command)).expect("a benchmark's operations succeed")
+    }
+}
+
+impl Default for Instance {
+    fn default() -> Instance {
+        Instance::new()
+    }
+}
