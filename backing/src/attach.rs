@@ -1,0 +1,184 @@
+//! What is attached, how it is asked for, and why it can be refused.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sim_core::{Access, DevNumber, Errno, Sectors};
+
+/// What to attach, and as what.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Attach {
+    /// The image file, or a block device node.
+    pub path: PathBuf,
+    /// The name that table lines use for it (`--as`). A name that Linux has a number for
+    /// (`/dev/sda`, `/dev/loop3`) brings that number along.
+    pub name: Option<String>,
+    /// The number it must have; `None`: that of the name, or the lowest free `7:N`.
+    pub number: Option<DevNumber>,
+    /// Whether the image may be written to.
+    pub access: Access,
+    /// The logical block size in bytes: 512 or 4096.
+    pub sector_size: u32,
+    /// Makes the file first, this many bytes long and sparse; it must not exist.
+    pub create: Option<u64>,
+    /// Takes room for the whole image on its file system now, so that no write can run out of it.
+    pub preallocate: bool,
+}
+
+/// An image that is attached.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Attached {
+    /// Its `major:minor`.
+    pub number: DevNumber,
+    /// The name it was given.
+    pub name: Option<String>,
+    /// What kernel messages call it (`loop0`, `sda`).
+    pub kernel_name: String,
+    /// The file, with all symbolic links followed.
+    pub path: PathBuf,
+    /// The size in sectors of 512 bytes: a multiple of the logical block size.
+    pub size: Sectors,
+    /// Whether it may be written to.
+    pub access: Access,
+    /// The logical block size in bytes.
+    pub sector_size: u32,
+    /// Attached because a table named its path; detached with its last user.
+    pub on_the_spot: bool,
+    /// How often it is open.
+    pub users: u32,
+    /// Why it fails all I/O from now on, if it does.
+    pub fault: Option<String>,
+}
+
+/// Why an image is not attached, or not detached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The system refused something.
+    #[error("{}: {what}: {}", path.display(), lower_first(errno.text()))]
+    System {
+        /// What it was asked to do.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        errno: Errno,
+    },
+    /// Neither a regular file nor a block device node.
+    #[error("{}: expected a regular file or a block device, found {found}", path.display())]
+    NotADisk {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// There is not one logical block in it.
+    #[error("{}: expected at least one sector of {sector_size} bytes, found {size} bytes", path.display())]
+    TooSmall {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The logical block size in bytes.
+        sector_size: u32,
+    },
+    /// Another process, or another open file of this one, has the lock.
+    #[error("{}: in use by another instance or program (it holds the lock on the file)", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The same file is attached already, and one of the two would write to it.
+    #[error("{}: attached already as {number}; an image has one writer", path.display())]
+    AttachedAlready {
+        /// The file.
+        path: PathBuf,
+        /// The device that has it.
+        number: DevNumber,
+    },
+    /// Another device has the name.
+    #[error("name `{name}`: used by {number} already")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The device that has it.
+        number: DevNumber,
+    },
+    /// A name that a table line could not use.
+    #[error("name `{name}`: expected a name that no mapped device and no number can have")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// Another device has the number.
+    #[error("number {number}: used by another device already")]
+    NumberTaken {
+        /// The number.
+        number: DevNumber,
+    },
+    /// A number that no image can have.
+    #[error(
+        "number {number}: expected a number that is not a mapped device's, minor below 1048576"
+    )]
+    BadNumber {
+        /// The number.
+        number: DevNumber,
+    },
+    /// Every loop number is used.
+    #[error("no number is free: 1048576 devices are attached")]
+    NoNumber,
+    /// A logical block size that there is not.
+    #[error("sector size: expected 512 or 4096, found {found}")]
+    SectorSize {
+        /// What was asked for, in bytes.
+        found: u32,
+    },
+    /// A file that is made cannot be read-only: nothing could ever be in it.
+    #[error("{}: expected a read-write image where one is created or preallocated", path.display())]
+    ReadOnlyCreate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing of that name is attached.
+    #[error("`{word}`: not attached")]
+    Unknown {
+        /// What was asked for.
+        word: String,
+    },
+    /// A table uses it.
+    #[error("{kernel_name} ({number}): in use, open {users} times")]
+    InUse {
+        /// The device's name in kernel messages.
+        kernel_name: String,
+        /// The device.
+        number: DevNumber,
+        /// How often it is open.
+        users: u32,
+    },
+}
+
+impl AttachError {
+    /// Returns the errno that says about the same.
+    pub fn errno(&self) -> Errno {
+        match self {
+            AttachError::System { errno, .. } => *errno,
+            AttachError::NotADisk { .. } => Errno::NOTBLK,
+            AttachError::TooSmall { .. }
+            | AttachError::BadName { .. }
+            | AttachError::BadNumber { .. }
+            | AttachError::SectorSize { .. }
+            | AttachError::ReadOnlyCreate { .. } => Errno::INVAL,
+            AttachError::Locked { .. }
+            | AttachError::AttachedAlready { .. }
+            | AttachError::NumberTaken { .. }
+            | AttachError::InUse { .. } => Errno::BUSY,
+            AttachError::NameTaken { .. } => Errno::EXIST,
+            AttachError::NoNumber => Errno::NOSPC,
+            AttachError::Unknown { .. } => Errno::NXIO,
+        }
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}

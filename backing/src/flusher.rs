@@ -1,0 +1,227 @@
+//! The one thread of an image that makes its writes durable.
+//!
+//! Flushes that are asked for before a sync starts share it. The first error is final: Linux has
+//! marked the pages clean, so that the next sync would succeed without having written them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, JoinHandle};
+
+use sim_core::{BlkError, BlkResult, Errno};
+
+use crate::health::{Fault, Health};
+
+/// Makes everything durable that was written before the call.
+pub(crate) type Sync = Box<dyn FnMut() -> io::Result<()> + Send>;
+
+/// Takes the flushes of one image. Its thread starts with the first, and ends with the flusher.
+pub(crate) struct Flusher {
+    shared: Arc<Shared>,
+    thread: Mutex<Thread>,
+}
+
+enum Thread {
+    NotStarted(Sync),
+    Running(JoinHandle<()>),
+    /// It could not be started; the image is poisoned.
+    None,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    asked: Condvar,
+    health: Arc<Health>,
+}
+
+/// Syncs are numbered from 1.
+#[derive(Default)]
+struct State {
+    /// The last sync that someone waits for.
+    wanted: u64,
+    started: u64,
+    ended: u64,
+    wakers: Vec<Waker>,
+    closing: bool,
+}
+
+impl Flusher {
+    /// Makes the flusher of an image that `sync` makes durable.
+    pub(crate) fn new(health: Arc<Health>, sync: Sync) -> Flusher {
+        let (state, asked) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { state, asked, health });
+        Flusher { shared, thread: Mutex::new(Thread::NotStarted(sync)) }
+    }
+
+    /// Asks for a sync that starts from now on.
+    pub(crate) fn flush(&self) -> Flush<'_> {
+        self.start();
+        let mut state = self.shared.state();
+        let number = state.started + 1;
+        state.wanted = number;
+        self.shared.asked.notify_one();
+        Flush { shared: &self.shared, number }
+    }
+
+    fn start(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        *thread = match std::mem::replace(&mut *thread, Thread::None) {
+            Thread::NotStarted(sync) => {
+                let shared = self.shared.clone();
+                let work = move || shared.work(sync);
+                match thread::Builder::new().name("flush".to_owned()).spawn(work) {
+                    Ok(handle) => Thread::Running(handle),
+                    Err(error) => {
+                        self.shared.health.poison(Fault::Flush(errno_of(&error)));
+                        Thread::None
+                    }
+                }
+            }
+            other => other,
+        };
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.shared.state().closing = true;
+        self.shared.asked.notify_one();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Thread::Running(handle) = std::mem::replace(thread, Thread::None) {
+            // So that the file is closed, and its lock gone, when the image is. A thread cannot
+            // wait for itself, which it would where a waker dropped the image.
+            if handle.thread().id() != thread::current().id() {
+                let _panicked = handle.join();
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self, mut sync: Sync) {
+        let mut state = self.state();
+        loop {
+            if state.closing {
+                return;
+            }
+            if state.wanted == state.started {
+                state = self.asked.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.started += 1;
+            drop(state);
+            // After an error the answer is known, and syncing again would hide it.
+            if self.health.is_good()
+                && let Err(error) = sync()
+            {
+                tracing::error!(%error, "flush");
+                self.health.poison(Fault::Flush(errno_of(&error)));
+            }
+            state = self.state();
+            state.ended = state.started;
+            let wakers = std::mem::take(&mut state.wakers);
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
+            state = self.state();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends when a sync that started after the request has ended.
+#[must_use = "a flush has ended when this future has"]
+pub(crate) struct Flush<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Future for Flush<'_> {
+    type Output = BlkResult;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<BlkResult> {
+        let mut state = self.shared.state();
+        // Looked at under the lock: a sync that ended well may be followed by one that did not,
+        // and then this answer is an error that comes early.
+        if !self.shared.health.is_good() {
+            return Poll::Ready(Err(BlkError::Io));
+        }
+        if state.ended >= self.number {
+            return Poll::Ready(Ok(()));
+        }
+        if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.wakers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::IO, Errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block_on;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::sync::mpsc;
+
+    fn flusher(sync: impl FnMut() -> io::Result<()> + Send + 'static) -> (Flusher, Arc<Health>) {
+        let health = Arc::new(Health::default());
+        (Flusher::new(health.clone(), Box::new(sync)), health)
+    }
+
+    #[test]
+    fn flushes_asked_for_before_a_sync_starts_share_it() {
+        let syncs = Arc::new(AtomicU32::new(0));
+        let (entered, at_work) = mpsc::channel();
+        let (go, gate) = mpsc::channel::<()>();
+        let counted = syncs.clone();
+        let (flusher, _health) = flusher(move || {
+            counted.fetch_add(1, SeqCst);
+            entered.send(()).unwrap();
+            gate.recv().unwrap();
+            Ok(())
+        });
+        let first = flusher.flush();
+        at_work.recv().unwrap();
+        // The first sync is under way: these came too late for it.
+        let later = [flusher.flush(), flusher.flush(), flusher.flush()];
+        go.send(()).unwrap();
+        go.send(()).unwrap();
+        assert_eq!(block_on(first), Ok(()));
+        for flush in later {
+            assert_eq!(block_on(flush), Ok(()));
+        }
+        assert_eq!(syncs.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn the_first_error_is_final_and_says_why() {
+        let mut calls = 0;
+        let (flusher, health) = flusher(move || {
+            calls += 1;
+            assert_eq!(calls, 1, "no sync after a failed one");
+            Err(io::Error::from_raw_os_error(libc::ENOSPC))
+        });
+        assert_eq!(block_on(flusher.flush()), Err(BlkError::Io));
+        assert_eq!(block_on(flusher.flush()), Err(BlkError::Io));
+        let why = health.fault().expect("poisoned").text();
+        assert!(why.contains("No space left on device"), "{why}");
+    }
+
+    #[test]
+    fn a_flush_that_nobody_waits_for_is_carried_out_all_the_same() {
+        let (done, was_done) = mpsc::channel();
+        let (flusher, _health) = flusher(move || {
+            done.send(()).unwrap();
+            Ok(())
+        });
+        drop(flusher.flush());
+        was_done.recv().unwrap();
+    }
+}

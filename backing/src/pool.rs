@@ -1,0 +1,216 @@
+//! The threads and the clock of production: tasks run on a rayon pool, one thread ends sleeps.
+
+use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sim_core::{BoxFuture, Runtime};
+
+use crate::timer::Timer;
+
+/// Sleeps no longer than this: a deadline must fit the clock.
+const LONGEST_SLEEP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Runs tasks on a fixed number of threads.
+pub struct Pool {
+    threads: Arc<ThreadPool>,
+    timer: Timer,
+    started: Instant,
+    random: AtomicU64,
+}
+
+impl Pool {
+    /// Starts the threads; zero is one for each processor.
+    ///
+    /// # Panics
+    /// When the system has no thread left.
+    pub fn new(threads: usize) -> Arc<Pool> {
+        let threads = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("pool-{index}"))
+            .build()
+            .expect("the system has threads left at the start");
+        Arc::new(Pool {
+            threads: Arc::new(threads),
+            timer: Timer::start().expect("the system has a thread left at the start"),
+            started: Instant::now(),
+            random: AtomicU64::new(RandomState::new().hash_one(())),
+        })
+    }
+}
+
+impl Runtime for Pool {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        let task = Task {
+            future: Mutex::new(Some(task)),
+            state: AtomicU8::new(IDLE),
+            threads: Arc::downgrade(&self.threads),
+        };
+        Arc::new(task).wake();
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(self.timer.sleep_until(Instant::now() + time.min(LONGEST_SLEEP)))
+    }
+
+    /// Returns the next number of a SplitMix64 sequence whose seed the system chose.
+    fn random(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.random.fetch_add(STEP, SeqCst).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// Waits for its waker.
+const IDLE: u8 = 0;
+/// Waits for a thread.
+const QUEUED: u8 = 1;
+/// Is being polled.
+const RUNNING: u8 = 2;
+/// Is being polled, and was woken since the poll began.
+const WOKEN: u8 = 3;
+
+struct Task {
+    /// `None` when it has ended.
+    future: Mutex<Option<BoxFuture<'static, ()>>>,
+    state: AtomicU8,
+    /// Weak, as a task may hold what holds the pool.
+    threads: Weak<ThreadPool>,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        let woken = |state| match state {
+            IDLE => Some(QUEUED),
+            RUNNING => Some(WOKEN),
+            _ => None,
+        };
+        if self.state.fetch_update(SeqCst, SeqCst, woken) == Ok(IDLE) {
+            self.queue();
+        }
+    }
+}
+
+impl Task {
+    fn queue(self: Arc<Self>) {
+        if let Some(threads) = self.threads.upgrade() {
+            threads.spawn(move || self.run());
+        }
+    }
+
+    fn run(self: Arc<Self>) {
+        self.state.store(RUNNING, SeqCst);
+        let waker = Waker::from(self.clone());
+        let mut slot = self.future.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(future) = slot.as_mut() else { return };
+        let mut context = Context::from_waker(&waker);
+        // A task that panics is gone, and takes nothing else with it.
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+        if !matches!(polled, Ok(Poll::Pending)) {
+            if polled.is_err() {
+                tracing::error!("a background task panicked");
+            }
+            *slot = None;
+            return;
+        }
+        drop(slot);
+        if self.state.compare_exchange(RUNNING, IDLE, SeqCst, SeqCst).is_err() {
+            self.state.store(QUEUED, SeqCst);
+            self.queue();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::thread;
+
+    /// Is pending once, and wakes itself before it says so.
+    async fn yield_once() {
+        let mut yielded = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    #[test]
+    fn a_task_that_is_woken_while_it_runs_runs_again() {
+        let pool = Pool::new(2);
+        let (done, ended) = mpsc::channel();
+        for n in 0..100 {
+            let done = done.clone();
+            pool.spawn(Box::pin(async move {
+                for _ in 0..100 {
+                    yield_once().await;
+                }
+                done.send(n).unwrap();
+            }));
+        }
+        drop(done);
+        assert_eq!(ended.iter().count(), 100);
+    }
+
+    #[test]
+    fn sleeps_end_in_the_order_of_their_deadlines_and_not_early() {
+        let pool = Pool::new(1);
+        let (done, ended) = mpsc::channel();
+        for ms in [40, 1, 20] {
+            let (done, clock) = (done.clone(), pool.clone());
+            let began = pool.now();
+            let sleep = pool.sleep(Duration::from_millis(ms));
+            pool.spawn(Box::pin(async move {
+                sleep.await;
+                assert!(clock.now() - began >= Duration::from_millis(ms));
+                done.send(ms).unwrap();
+            }));
+        }
+        drop(done);
+        assert_eq!(ended.iter().collect::<Vec<_>>(), [1, 20, 40]);
+    }
+
+    #[test]
+    fn a_task_that_panics_takes_no_other_with_it() {
+        let pool = Pool::new(1);
+        pool.spawn(Box::pin(async { panic!("on purpose: the test shows it is caught") }));
+        let (done, ended) = mpsc::channel();
+        pool.spawn(Box::pin(async move { done.send(()).unwrap() }));
+        ended.recv().unwrap();
+    }
+
+    #[test]
+    fn a_pool_may_be_dropped_by_its_own_task() {
+        let pool = Pool::new(1);
+        let (go, gate) = mpsc::channel::<()>();
+        let own = pool.clone();
+        pool.spawn(Box::pin(async move {
+            gate.recv().unwrap();
+            drop(own);
+        }));
+        drop(pool);
+        go.send(()).unwrap();
+        thread::yield_now();
+    }
+
+    #[test]
+    fn random_numbers_differ() {
+        let pool = Pool::new(1);
+        assert_ne!(pool.random(), pool.random());
+    }
+}
