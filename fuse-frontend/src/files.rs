@@ -1,0 +1,234 @@
+//! Which inode and which open file is which device.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+
+use sim_core::control::Shown;
+use sim_core::{Access, Control, Errno, MappedDevice, OpenDevice};
+
+use crate::request::Disk;
+use crate::task::Tasks;
+
+/// The inode number of the directory.
+pub(crate) const ROOT: u64 = 1;
+
+/// The inode number of the first device that is seen with minor number 0.
+const FIRST: u64 = 2;
+
+/// Bits of an inode number that are the device's minor number; those above count the devices
+/// that had the minor before.
+const MINOR_BITS: u32 = 20;
+
+/// Who has a device open, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The device's name.
+    pub device: String,
+    /// The process that opened it, which may have ended (`losetup`); 0 for one that cannot be
+    /// seen from here.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// How many of the open files are its own.
+    pub count: u32,
+}
+
+/// The inodes and open files of a mount.
+pub(crate) struct Files {
+    pub(crate) control: Arc<Control>,
+    tasks: Arc<Tasks>,
+    /// What was last seen with each minor number.
+    inodes: Mutex<HashMap<u32, Inode>>,
+    open: RwLock<Slots>,
+}
+
+/// A device that the kernel may know an inode number of.
+struct Inode {
+    number: u64,
+    device: Weak<MappedDevice>,
+    /// Shared by all who have it open, as they keep each other out of half-written blocks.
+    disk: Weak<Disk>,
+}
+
+/// The open files, by their handle.
+#[derive(Default)]
+struct Slots {
+    files: Vec<Option<Arc<OpenFile>>>,
+    free: Vec<usize>,
+}
+
+/// An open file. The device counts it as an opener for as long as it is there.
+pub(crate) struct OpenFile {
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) inode: u64,
+    /// The file was opened with `O_TRUNC`, and the kernel has not been told the size since.
+    pub(crate) truncated: AtomicBool,
+    minor: u32,
+    pid: u32,
+    uid: u32,
+    _opener: OpenDevice,
+}
+
+/// How a file is opened, and by whom.
+pub(crate) struct Opening {
+    pub(crate) access: Access,
+    pub(crate) truncate: bool,
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+}
+
+impl Files {
+    pub(crate) fn new(control: Arc<Control>, tasks: Arc<Tasks>) -> Files {
+        Files { control, tasks, inodes: Mutex::default(), open: RwLock::default() }
+    }
+
+    /// Returns a device's inode number: the same for as long as the device is there, and never
+    /// that of another device.
+    pub(crate) fn inode(&self, device: &Arc<MappedDevice>) -> u64 {
+        let mut inodes = self.inodes();
+        let minor = device.minor();
+        let seen = inodes.get(&minor);
+        if let Some(inode) = seen.filter(|inode| inode.is(device)) {
+            return inode.number;
+        }
+        let first = FIRST + u64::from(minor);
+        let number = seen.map_or(first, |before| before.number + (1 << MINOR_BITS));
+        let device = Arc::downgrade(device);
+        inodes.insert(minor, Inode { number, device, disk: Weak::new() });
+        number
+    }
+
+    /// Finds the device of an inode; [`Errno::NODEV`] when it was removed.
+    pub(crate) fn device(&self, inode: u64) -> Result<Shown, Errno> {
+        let minor = minor(inode).ok_or(Errno::ISDIR)?;
+        let shown = self.control.find_minor(minor).ok_or(Errno::NODEV)?;
+        let inodes = self.inodes();
+        match inodes.get(&minor) {
+            Some(seen) if seen.number == inode && seen.is(&shown.device) => Ok(shown),
+            Some(_) | None => Err(Errno::NODEV),
+        }
+    }
+
+    /// Returns the inode number and the size in bytes of the device with this minor number, if
+    /// the kernel may know it.
+    pub(crate) fn seen(&self, minor: u32) -> Option<(u64, u64)> {
+        let number = self.inodes().get(&minor)?.number;
+        let size = self.device(number).map_or(0, |shown| size_of(&shown));
+        Some((number, size))
+    }
+
+    /// Opens the device of an inode, and returns the file's handle.
+    pub(crate) fn open(&self, inode: u64, opening: &Opening) -> Result<u64, Errno> {
+        let shown = self.device(inode)?;
+        let minor = shown.device.minor();
+        let opener = OpenDevice::new(shown.device.clone(), opening.access);
+        let file = OpenFile {
+            disk: self.disk(&shown.device),
+            inode,
+            truncated: AtomicBool::new(opening.truncate),
+            minor,
+            pid: opening.pid,
+            uid: opening.uid,
+            // As a kernel device that is going answers its openers.
+            _opener: opener.map_err(|_| Errno::NXIO)?,
+        };
+        Ok(self.slots_mut().insert(Arc::new(file)))
+    }
+
+    /// Finds an open file by its handle.
+    pub(crate) fn opened(&self, handle: u64) -> Result<Arc<OpenFile>, Errno> {
+        let slots = self.slots();
+        let slot = usize::try_from(handle).ok().and_then(|index| slots.files.get(index));
+        slot.cloned().flatten().ok_or(Errno::BADF)
+    }
+
+    /// Closes an open file, and removes the device if that was put off until now.
+    pub(crate) fn close(&self, handle: u64) {
+        let closed = self.slots_mut().remove(handle);
+        drop(closed);
+        self.control.reap();
+    }
+
+    /// Lists who has which device open.
+    pub(crate) fn users(&self) -> Vec<User> {
+        let mut counts: BTreeMap<(u32, u32, u32), u32> = BTreeMap::new();
+        for file in self.slots().files.iter().flatten() {
+            *counts.entry((file.minor, file.pid, file.uid)).or_default() += 1;
+        }
+        let user = |((minor, pid, uid), count)| User {
+            // One that was removed by force has no name any more.
+            device: self
+                .control
+                .find_minor(minor)
+                .map_or_else(|| format!("dm-{minor}"), |shown| shown.name),
+            pid,
+            uid,
+            count,
+        };
+        counts.into_iter().map(user).collect()
+    }
+
+    /// Returns the one disk of a device.
+    fn disk(&self, device: &Arc<MappedDevice>) -> Arc<Disk> {
+        let mut inodes = self.inodes();
+        let inode = inodes.get_mut(&device.minor()).filter(|inode| inode.is(device));
+        let kept = inode.as_ref().and_then(|inode| inode.disk.upgrade());
+        kept.unwrap_or_else(|| {
+            let disk = Disk::new(device.clone(), self.tasks.clone());
+            if let Some(inode) = inode {
+                inode.disk = Arc::downgrade(&disk);
+            }
+            disk
+        })
+    }
+
+    fn inodes(&self) -> MutexGuard<'_, HashMap<u32, Inode>> {
+        self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slots(&self) -> RwLockReadGuard<'_, Slots> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slots_mut(&self) -> RwLockWriteGuard<'_, Slots> {
+        self.open.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inode {
+    fn is(&self, device: &Arc<MappedDevice>) -> bool {
+        // The weak pointer keeps the address from being used again.
+        std::ptr::eq(self.device.as_ptr(), Arc::as_ptr(device))
+    }
+}
+
+impl Slots {
+    fn insert(&mut self, file: Arc<OpenFile>) -> u64 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.files.push(None);
+            self.files.len() - 1
+        });
+        self.files[index] = Some(file);
+        index as u64
+    }
+
+    fn remove(&mut self, handle: u64) -> Option<Arc<OpenFile>> {
+        let index = usize::try_from(handle).ok()?;
+        let file = self.files.get_mut(index)?.take()?;
+        self.free.push(index);
+        Some(file)
+    }
+}
+
+/// Returns the size of a device's file in bytes.
+pub(crate) fn size_of(shown: &Shown) -> u64 {
+    crate::request::size_in_bytes(sim_core::BlockDevice::size(&*shown.device))
+}
+
+fn minor(inode: u64) -> Option<u32> {
+    let minor = inode.checked_sub(FIRST)? & ((1 << MINOR_BITS) - 1);
+    u32::try_from(minor).ok()
+}

@@ -1,0 +1,237 @@
+//! Requests about ranges that carry no data: `fallocate`, and `lseek` to data and holes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sim_core::{
+    Allocation, Bio, BlkError, BlkResult, Errno, Flags, Op, SECTOR_SIZE, Sector, Sectors,
+};
+
+use crate::buffer::Buffer;
+use crate::request::{Disk, Reply, Span};
+use crate::task::yield_now;
+
+/// What `fallocate` can be asked for, by the kernel's numbers.
+const KEEP_SIZE: i32 = 0x01;
+const PUNCH_HOLE: i32 = 0x02;
+const ZERO_RANGE: i32 = 0x10;
+
+/// How much is zeroed by a write at a time: 1 MiB.
+const CHUNK: Sectors = Sectors(2048);
+
+static ZEROS: [u8; (CHUNK.0 * SECTOR_SIZE) as usize] = [0; (CHUNK.0 * SECTOR_SIZE) as usize];
+
+/// The most runs that one `lseek` looks at. One that has not found what it looks for by then says
+/// so in the way that is always right: data here, no hole before the end.
+const MAX_RUNS: usize = 4096;
+
+/// What `lseek` looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// `SEEK_DATA`.
+    Data,
+    /// `SEEK_HOLE`.
+    Hole,
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    /// Room for the range is there already.
+    Reserve,
+    /// The range reads as zeros and takes no room below, where the device can.
+    Punch,
+    /// The range reads as zeros.
+    Zero,
+}
+
+#[derive(Clone, Copy)]
+enum PastEnd {
+    Refuse,
+    /// What lies past the end reads as nothing anyway.
+    LeaveOut,
+}
+
+impl Disk {
+    /// Carries out `fallocate` with a kernel's `mode` on `len` bytes from byte `at` on.
+    ///
+    /// A hole reads as zeros, as in any regular file, and the kernel's loop driver relies on it.
+    /// A discard alone does not promise that, so what the device does not call a hole afterwards
+    /// is read, and zeroed where it must be.
+    pub fn allocate(self: &Arc<Disk>, mode: i32, at: u64, len: u64, reply: impl Reply<()>) {
+        let range = match self.check_allocate(mode, at, len) {
+            Err(errno) => return reply.error(errno),
+            Ok((Change::Reserve, _)) => return reply.ok(&()),
+            Ok((_, range)) if range.is_empty() => return reply.ok(&()),
+            Ok((change, range)) => (change, range),
+        };
+        let disk = self.clone();
+        self.tasks.start(async move {
+            let (change, range) = range;
+            match disk.clear(change, range).await {
+                Ok(()) => reply.ok(&()),
+                Err(error) => reply.error(error.errno()),
+            }
+        });
+    }
+
+    /// Finds the first byte from `at` on that lies in data or in a hole; the end counts as a hole.
+    pub fn seek(&self, mut at: u64, what: Seek) -> Result<u64, Errno> {
+        if self.is_gone() {
+            return Err(Errno::NODEV);
+        }
+        let size = self.size();
+        for _ in 0..MAX_RUNS {
+            match (what, at < size) {
+                (_, true) => {}
+                (Seek::Hole, false) if at == size => return Ok(size),
+                (Seek::Data | Seek::Hole, false) => return Err(Errno::NXIO),
+            }
+            let sector = Sectors::in_bytes(at).to_sector();
+            let (allocation, run) = self.device().run_at(sector);
+            match (what, allocation) {
+                (Seek::Data, Allocation::Data) | (Seek::Hole, Allocation::Hole) => return Ok(at),
+                (Seek::Data, Allocation::Hole) | (Seek::Hole, Allocation::Data) => {
+                    let end = sector.checked_add(run).and_then(Sector::bytes).unwrap_or(size);
+                    at = end.max(at + 1).min(size);
+                }
+            }
+        }
+        Ok(match what {
+            Seek::Data => at,
+            Seek::Hole => size,
+        })
+    }
+
+    /// Checks a `fallocate`, and returns what it comes to.
+    fn check_allocate(&self, mode: i32, at: u64, len: u64) -> Result<(Change, Range<u64>), Errno> {
+        const PUNCH: i32 = PUNCH_HOLE | KEEP_SIZE;
+        const ZERO_KEEP: i32 = ZERO_RANGE | KEEP_SIZE;
+        let (change, past_end) = match mode {
+            0 | KEEP_SIZE => (Change::Reserve, PastEnd::Refuse),
+            PUNCH => (Change::Punch, PastEnd::LeaveOut),
+            ZERO_RANGE => (Change::Zero, PastEnd::Refuse),
+            ZERO_KEEP => (Change::Zero, PastEnd::LeaveOut),
+            _ => return Err(Errno::OPNOTSUPP),
+        };
+        let size = self.size();
+        self.check_write(0, size.max(1))?;
+        let end = at.checked_add(len).ok_or(Errno::FBIG)?;
+        match (past_end, end > size) {
+            (PastEnd::Refuse, true) => return Err(Errno::NOSPC),
+            (PastEnd::Refuse | PastEnd::LeaveOut, _) => {}
+        }
+        if matches!(change, Change::Punch) && self.device().limits().max_discard_sectors == 0 {
+            return Err(Errno::OPNOTSUPP);
+        }
+        Ok((change, at.min(size)..end.min(size)))
+    }
+
+    /// Makes a range of bytes read as zeros: blocks that it fills in part by writes, the whole
+    /// ones between them as `change` says.
+    async fn clear(&self, change: Change, bytes: Range<u64>) -> BlkResult {
+        let (block, size) = (self.block(), self.size());
+        let first = bytes.start.next_multiple_of(block).min(bytes.end);
+        // The last block of a device may be a short one, and is whole all the same.
+        let last = if bytes.end == size { size } else { bytes.end - bytes.end % block };
+        let last = last.max(first);
+        for edge in [bytes.start..first, last..bytes.end] {
+            if !edge.is_empty() {
+                let span = Span::around(edge.start, edge.end, block, size);
+                let zeros = &ZEROS[..(edge.end - edge.start) as usize];
+                self.write_bytes(span, zeros, Flags::default()).await?;
+            }
+        }
+        let blocks = Sectors::in_bytes(first).to_sector()..Sectors::in_bytes(last).to_sector();
+        match change {
+            Change::Reserve => Ok(()),
+            Change::Zero => self.zero(blocks).await,
+            Change::Punch => {
+                let limit = self.device().limits().max_discard_sectors;
+                self.in_pieces(Op::Discard, blocks.clone(), limit).await?;
+                self.zero_what_is_left(blocks).await
+            }
+        }
+    }
+
+    /// Makes whole blocks read as zeros.
+    async fn zero(&self, blocks: Range<Sector>) -> BlkResult {
+        let limit = self.device().limits().max_write_zeroes_sectors;
+        if limit > 0 {
+            match self.in_pieces(Op::WriteZeroes, blocks.clone(), limit).await {
+                Err(BlkError::NotSupported) => {}
+                result => return result,
+            }
+        }
+        let mut at = blocks.start;
+        while at < blocks.end {
+            let (allocation, run) = self.run(at, blocks.end);
+            at += match allocation {
+                Allocation::Hole => run,
+                Allocation::Data => {
+                    let run = run.min(CHUNK);
+                    let zeros = &ZEROS[..run.bytes() as usize];
+                    self.submit_write(Bio::write(at, zeros)).await?;
+                    run
+                }
+            };
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Zeroes what does not read as zeros though it was discarded.
+    async fn zero_what_is_left(&self, blocks: Range<Sector>) -> BlkResult {
+        let mut at = blocks.start;
+        while at < blocks.end {
+            let (allocation, run) = self.run(at, blocks.end);
+            at += match allocation {
+                Allocation::Hole => run,
+                Allocation::Data => {
+                    let run = run.min(CHUNK);
+                    let mut buffer = Buffer::take(run.bytes() as usize);
+                    self.device().submit(Bio::read(at, &mut buffer)).await?;
+                    if *buffer != ZEROS[..buffer.len()] {
+                        self.zero(at..at + run).await?;
+                    }
+                    run
+                }
+            };
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Submits an operation on whole blocks in pieces as long as the device takes them.
+    async fn in_pieces(&self, op: Op, blocks: Range<Sector>, limit: u32) -> BlkResult {
+        let block = Sectors::in_bytes(self.block()).0;
+        let limit = Sectors((u64::from(limit) / block * block).max(block));
+        let mut at = blocks.start;
+        while at < blocks.end {
+            let len = limit.min(blocks.end - at);
+            self.submit_write(Bio::without_data(op, at, len)).await?;
+            at += len;
+            if at < blocks.end {
+                yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what the whole blocks from `at` on hold, and for how long, `end` at most. A block
+    /// that is a hole in part holds data.
+    fn run(&self, at: Sector, end: Sector) -> (Allocation, Sectors) {
+        let block = Sectors::in_bytes(self.block()).0;
+        let left = end - at;
+        let (allocation, run) = self.device().run_at(at);
+        let run = run.min(left);
+        match allocation {
+            Allocation::Hole if run == left || run.0 >= block => {
+                let whole = if run == left { run } else { Sectors(run.0 / block * block) };
+                (Allocation::Hole, whole)
+            }
+            Allocation::Hole | Allocation::Data => {
+                (Allocation::Data, Sectors(run.0.max(1).next_multiple_of(block)).min(left))
+            }
+        }
+    }
+}

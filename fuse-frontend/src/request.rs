@@ -1,0 +1,292 @@
+//! One read, write or flush of a device, from what the kernel asked to the reply.
+//!
+//! Nothing here knows FUSE: a request comes as bytes and ends in a [`Reply`], so that tests and
+//! fuzzers drive it in process. A request that can end on the spot does, with no allocation for
+//! whole blocks; any other becomes a task that owns its buffer until the reply is sent.
+
+use std::sync::Arc;
+
+use futures_util::lock::{Mutex as AsyncMutex, MutexGuard};
+use sim_core::{
+    Access, Bio, BlkResult, BlockDevice, Errno, Flags, Gate, Gone, Pass, Sector, Sectors,
+};
+
+use crate::buffer::Buffer;
+use crate::task::Tasks;
+
+/// The largest file, in bytes: the last whole 4096-byte block below 2^63, where file offsets end.
+pub const MAX_SIZE: u64 = i64::MAX as u64 & !4095;
+
+/// The largest logical block of a device, in bytes. Requests in these units need no look at the
+/// device's own.
+const LARGEST_BLOCK: u64 = 4096;
+
+/// Takes the answer to one request, on whichever thread the request ends.
+///
+/// One that is dropped without an answer answers an I/O error.
+pub trait Reply<T: ?Sized>: Send + 'static {
+    /// The request succeeded.
+    fn ok(self, answer: &T);
+    /// The request failed.
+    fn error(self, errno: Errno);
+}
+
+/// Whether a write is durable when it has been answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After the next flush.
+    AtFlush,
+    /// At once: the file was opened with `O_DSYNC` or `O_SYNC`.
+    AtOnce,
+}
+
+/// A device as a file: bytes instead of sectors.
+pub struct Disk {
+    device: Arc<dyn BlockDevice>,
+    pub(crate) tasks: Arc<Tasks>,
+    /// Whole-block writes pass here. It is closed while a block is read, changed in part and
+    /// written back: a write of that block in between would be undone.
+    writes: Gate,
+    /// One such change at a time.
+    turn: AsyncMutex<()>,
+}
+
+impl Disk {
+    /// Makes a file of a device.
+    pub fn new(device: Arc<dyn BlockDevice>, tasks: Arc<Tasks>) -> Arc<Disk> {
+        Arc::new(Disk { device, tasks, writes: Gate::default(), turn: AsyncMutex::new(()) })
+    }
+
+    /// Returns the device.
+    pub fn device(&self) -> &Arc<dyn BlockDevice> {
+        &self.device
+    }
+
+    /// Returns the size in bytes, [`MAX_SIZE`] at most.
+    pub fn size(&self) -> u64 {
+        size_in_bytes(self.device.size())
+    }
+
+    /// Reads `len` bytes from byte `at` on, or what there is of them.
+    pub fn read(self: &Arc<Disk>, at: u64, len: usize, reply: impl Reply<[u8]>) {
+        let size = self.size();
+        let end = at.saturating_add(len as u64).min(size);
+        if at >= end {
+            return if self.is_gone() { reply.error(Errno::NODEV) } else { reply.ok(&[]) };
+        }
+        let span = Span::around(at, end, self.block_for(at, end), size);
+        let mut reply = Some(reply);
+        self.device.lend(span.sector(), span.sectors(), &mut |pages| {
+            if let Some(reply) = reply.take() {
+                reply.ok(&pages[span.inner()]);
+            }
+        });
+        let Some(reply) = reply else { return };
+        let mut buffer = Buffer::take(span.len());
+        if let Ok(result) = self.device.try_now(Bio::read(span.sector(), &mut buffer)) {
+            return answer(reply, result, &buffer[span.inner()]);
+        }
+        let disk = self.clone();
+        self.tasks.start(async move {
+            let result = disk.device.submit(Bio::read(span.sector(), &mut buffer)).await;
+            answer(reply, result, &buffer[span.inner()]);
+        });
+    }
+
+    /// Writes `data` from byte `at` on, or as much of it as lies before the end, and answers how
+    /// much that was.
+    pub fn write(
+        self: &Arc<Disk>,
+        at: u64,
+        data: &[u8],
+        durability: Durability,
+        reply: impl Reply<u32>,
+    ) {
+        let size = self.size();
+        if let Err(errno) = self.check_write(at, size) {
+            return reply.error(errno);
+        }
+        let end = at.saturating_add(data.len() as u64).min(size);
+        let data = &data[..in_memory(end - at)];
+        if data.is_empty() {
+            return reply.ok(&0);
+        }
+        let span = Span::around(at, end, self.block_for(at, end), size);
+        let flags = durability.flags();
+        let written = data.len() as u32;
+        let disk = self.clone();
+        if !span.is_whole() {
+            let data = Buffer::copy_of(data);
+            return self.tasks.start(async move {
+                answer(reply, disk.write_bytes(span, &data, flags).await, &written);
+            });
+        }
+        if let Some(_pass) = self.writes.try_enter()
+            && let Ok(result) =
+                self.device.try_now(Bio::write(span.sector(), data).with_flags(flags))
+        {
+            return answer(reply, result, &written);
+        }
+        let data = Buffer::copy_of(data);
+        self.tasks.start(async move {
+            let bio = Bio::write(span.sector(), &data).with_flags(flags);
+            answer(reply, disk.submit_write(bio).await, &written);
+        });
+    }
+
+    /// Makes everything durable whose write has been answered.
+    pub fn flush(self: &Arc<Disk>, reply: impl Reply<()>) {
+        let disk = self.clone();
+        self.tasks.start(async move {
+            answer(reply, disk.device.submit(Bio::flush()).await, &());
+        });
+    }
+
+    /// Tells whether the device was removed.
+    pub fn is_gone(&self) -> bool {
+        // A device with a size is there; one without may have no table yet, and opens.
+        let opens = || self.device.open(Access::ReadOnly).map(|()| self.device.release()).is_ok();
+        self.device.size().is_zero() && !opens()
+    }
+
+    /// Refuses what cannot be written at all, in the order in which the block layer does.
+    pub(crate) fn check_write(&self, at: u64, size: u64) -> Result<(), Errno> {
+        if self.is_gone() {
+            Err(Errno::NODEV)
+        } else if self.device.access().is_read_only() {
+            Err(Errno::PERM)
+        } else if at >= size {
+            Err(Errno::NOSPC)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Returns the size in bytes of the blocks that a request for these bytes must be rounded to.
+    fn block_for(&self, at: u64, end: u64) -> u64 {
+        if (at | end).is_multiple_of(LARGEST_BLOCK) { LARGEST_BLOCK } else { self.block() }
+    }
+
+    /// Returns the size of the device's logical blocks, in bytes.
+    pub(crate) fn block(&self) -> u64 {
+        u64::from(self.device.limits().logical_block_size)
+    }
+
+    /// Writes whole blocks, or gives a range of them up.
+    pub(crate) async fn submit_write(&self, bio: Bio<'_>) -> BlkResult {
+        let _pass = self.pass().await;
+        self.device.submit(bio).await
+    }
+
+    async fn pass(&self) -> Pass<'_> {
+        self.writes.enter().await.unwrap_or_else(|Gone| unreachable!("this gate stands for ever"))
+    }
+
+    /// Writes bytes that do not fill whole blocks: reads the blocks at the ends, changes them and
+    /// writes them back, with nobody else writing.
+    pub(crate) async fn write_bytes(&self, span: Span, data: &[u8], flags: Flags) -> BlkResult {
+        let _alone = self.alone().await;
+        let mut buffer = Buffer::take(span.len());
+        for edge in span.edges().into_iter().flatten() {
+            let sector = span.sector() + Sectors::in_bytes(edge.start as u64);
+            self.device.submit(Bio::read(sector, &mut buffer[edge])).await?;
+        }
+        buffer[span.inner()].copy_from_slice(data);
+        self.device.submit(Bio::write(span.sector(), &buffer).with_flags(flags)).await
+    }
+
+    async fn alone(&self) -> Alone<'_> {
+        let turn = self.turn.lock().await;
+        self.writes.close();
+        let alone = Alone { writes: &self.writes, _turn: turn };
+        self.writes.drained().await;
+        alone
+    }
+}
+
+/// The right to be the only writer.
+struct Alone<'a> {
+    writes: &'a Gate,
+    // Goes after the gate is open: whoever has the next turn closes it again.
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.writes.open();
+    }
+}
+
+impl Durability {
+    fn flags(self) -> Flags {
+        Flags { fua: self == Durability::AtOnce, ..Flags::default() }
+    }
+}
+
+/// Some bytes, and the whole blocks around them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// First and last byte offset of the blocks.
+    outer: (u64, u64),
+    at: u64,
+    end: u64,
+    block: u64,
+}
+
+impl Span {
+    /// Rounds `at..end` out to blocks of `block` bytes, not past `size`.
+    pub(crate) fn around(at: u64, end: u64, block: u64, size: u64) -> Span {
+        assert!(at < end && end <= size, "{at}..{end} lies on the device of {size} bytes");
+        let outer = (at - at % block, end.next_multiple_of(block).min(size));
+        Span { outer, at, end, block }
+    }
+
+    pub(crate) fn sector(&self) -> Sector {
+        Sectors::in_bytes(self.outer.0).to_sector()
+    }
+
+    fn sectors(&self) -> Sectors {
+        Sectors::in_bytes(self.outer.1 - self.outer.0)
+    }
+
+    fn len(&self) -> usize {
+        in_memory(self.outer.1 - self.outer.0)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.outer == (self.at, self.end)
+    }
+
+    /// Returns where the bytes lie within the blocks.
+    fn inner(&self) -> std::ops::Range<usize> {
+        in_memory(self.at - self.outer.0)..in_memory(self.end - self.outer.0)
+    }
+
+    /// Returns the blocks that the bytes fill in part: at the beginning, and at the end if that
+    /// is another.
+    fn edges(&self) -> [Option<std::ops::Range<usize>>; 2] {
+        let len = self.len();
+        let block = in_memory(self.block);
+        let first = 0..block.min(len);
+        let last = (len - 1) / block * block..len;
+        let begins_within = self.at != self.outer.0;
+        let ends_within = self.end != self.outer.1 && !(begins_within && last.start == 0);
+        [begins_within.then_some(first), ends_within.then_some(last)]
+    }
+}
+
+/// Returns a size in bytes, as large as a file can be at most.
+pub(crate) fn size_in_bytes(sectors: Sectors) -> u64 {
+    sectors.0.saturating_mul(sim_core::SECTOR_SIZE).min(MAX_SIZE)
+}
+
+fn answer<T: ?Sized>(reply: impl Reply<T>, result: BlkResult, answer: &T) {
+    match result {
+        Ok(()) => reply.ok(answer),
+        Err(error) => reply.error(error.errno()),
+    }
+}
+
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("a request fits in memory")
+}
