@@ -9,8 +9,8 @@
 use std::io;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::atomic::{compiler_fence, fence};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Acquire, Ordering::Relaxed};
+use std::sync::atomic::{Ordering::SeqCst, compiler_fence, fence};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
@@ -79,17 +79,18 @@ pub(crate) fn watch(start: *const u8, len: usize, health: &Health, touch: impl F
         window.len.store(0, Relaxed);
     });
     // Another thread's fault may have put the zeros there: copy first, look second.
-    fence(SeqCst);
+    fence(Acquire);
     health.is_good()
 }
 
 extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel hands a valid siginfo to a SA_SIGINFO handler.
-    let code = unsafe { (*info).si_code };
+    let known = unsafe { &*info };
+    let code = known.si_code;
     // A code that is not positive is a signal that someone sent: it has no address.
     if code > 0 {
-        // SAFETY: a SIGBUS of the kernel's has an address, and `info` is valid as above.
-        let address = unsafe { (*info).si_addr() }.addr();
+        // SAFETY: a SIGBUS of the kernel's has an address.
+        let address = unsafe { known.si_addr() }.addr();
         if WINDOW.with(|window| window.replace(address)) {
             return;
         }
@@ -101,7 +102,6 @@ impl Window {
     /// Poisons the image and maps zeros over it if the address is in the window.
     fn replace(&self, address: usize) -> bool {
         let (start, len) = (self.start.load(Relaxed), self.len.load(Relaxed));
-        // Rounded as mmap rounds: the last page belongs to the mapping to its end.
         if address < start || address - start >= len {
             return false;
         }
@@ -134,10 +134,6 @@ fn pass_on(signal: i32, code: i32, info: *mut libc::siginfo_t, context: *mut lib
             action.sa_sigaction = libc::SIG_DFL;
             // SAFETY: `action` is complete. The load that faulted runs again and ends the process.
             unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
-            if code <= 0 {
-                // SAFETY: raise has no preconditions; the signal comes when the handler returns.
-                unsafe { libc::raise(signal) };
-            }
         }
         handler if earlier.sa_flags & libc::SA_SIGINFO != 0 => {
             // SAFETY: the action says that its handler takes three arguments.
@@ -150,6 +146,19 @@ fn pass_on(signal: i32, code: i32, info: *mut libc::siginfo_t, context: *mut lib
             handler(signal);
         }
     }
+    if code <= 0 && is_default(signal) {
+        // Whoever brought the default back (Rust's handler does) wants the process to end; no
+        // load will fault again to do so after a signal that was sent.
+        // SAFETY: raise has no preconditions; the signal comes when this handler returns.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+fn is_default(signal: i32) -> bool {
+    let mut action = empty_action();
+    // SAFETY: a null action only asks, and `action` is valid for writing.
+    unsafe { libc::sigaction(signal, ptr::null(), &mut action) };
+    action.sa_sigaction == libc::SIG_DFL
 }
 
 fn empty_action() -> libc::sigaction {

@@ -65,21 +65,13 @@ pub(crate) struct Label {
 
 impl Image {
     pub(crate) fn new(label: Label, opened: Opened, place: Place) -> Image {
-        let file = Arc::new(opened.file);
-        let flushed = file.clone();
-        let sync = Box::new(move || Ok(rustix::fs::fdatasync(&flushed)?));
-        Image::with_sync(label, opened.path, opened.size, opened.kind, file, sync, place)
+        let file = opened.file.clone();
+        let sync = Box::new(move || Ok(rustix::fs::fdatasync(&file)?));
+        Image::with_sync(label, opened, sync, place)
     }
 
-    fn with_sync(
-        label: Label,
-        path: PathBuf,
-        size: u64,
-        kind: Kind,
-        file: Arc<File>,
-        sync: Sync,
-        place: Place,
-    ) -> Image {
+    fn with_sync(label: Label, opened: Opened, sync: Sync, place: Place) -> Image {
+        let Opened { file, path, size, kind, identity: _ } = opened;
         let health = Arc::new(Health::default());
         let mapping = Mapping::new(&file, size, health.clone());
         if let Err(error) = &mapping {
@@ -371,3 +363,6 @@ pub(crate) fn check_range(bio: &Bio<'_>, size: Sectors, block: Sectors) -> Resul
         Some(_) | None => Err(BlkError::Io),
     }
 }
+
+#[cfg(test)]
+mod tests;

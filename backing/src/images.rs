@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use sim_core::{Access, Backing, Bio, BlockDevice, DM_MAJOR, DevNumber, Errno};
 
@@ -11,6 +12,9 @@ use crate::block_on;
 use crate::image::{Image, Label};
 use crate::numbering::{LOOP_MAJOR, MAX_MINORS, kernel_name, number_of};
 use crate::opening::{Identity, Opened};
+
+/// How long an attach waits for images that are about to go.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// The attached images of an instance.
 pub struct Images {
@@ -28,6 +32,14 @@ struct Entry {
     image: Weak<Image>,
     /// Keeps what the user attached; what a table attached is kept by its users alone.
     kept: Option<Arc<Image>>,
+    /// Detached; someone has not let go of it yet.
+    detached: bool,
+}
+
+impl Entry {
+    fn is_going(&self) -> bool {
+        self.detached || self.image.strong_count() == 0
+    }
 }
 
 /// The entry of an image. It is the last of an image to go: until then its number is taken, and
@@ -35,6 +47,12 @@ struct Entry {
 pub(crate) struct Place {
     images: Weak<Images>,
     number: DevNumber,
+}
+
+impl Place {
+    pub(crate) fn new(images: Weak<Images>, number: DevNumber) -> Place {
+        Place { images, number }
+    }
 }
 
 impl Drop for Place {
@@ -73,7 +91,10 @@ impl Images {
             let Attached { kernel_name, number, .. } = attached;
             AttachError::InUse { kernel_name, number, users }
         })?;
-        let kept = self.entries().get_mut(&attached.number).and_then(|entry| entry.kept.take());
+        let kept = self.entries().get_mut(&attached.number).and_then(|entry| {
+            entry.detached = true;
+            entry.kept.take()
+        });
         // Outside the lock, which an image takes when it goes.
         drop((kept, image));
         Ok(())
@@ -118,20 +139,22 @@ impl Images {
         found.or_else(|| self.holder(identity?))
     }
 
-    /// Returns the image that has the file; waits for one that is about to let it go.
     fn holder(&self, identity: Identity) -> Option<Arc<Image>> {
-        let mut entries = self.entries();
-        loop {
-            let entry = entries.values().find(|entry| entry.identity == identity)?;
-            match entry.image.upgrade() {
-                Some(image) => return Some(image),
-                None => entries = self.left.wait(entries).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
+        let same = |entry: &&Entry| entry.identity == identity;
+        self.entries().values().filter(same).find_map(|entry| entry.image.upgrade())
+    }
+
+    /// Waits for images that are about to go, so that their files, names and numbers are free;
+    /// not for long, as a disk that hangs may keep one.
+    fn settle(&self) {
+        let going = |entries: &mut BTreeMap<_, Entry>| entries.values().any(Entry::is_going);
+        let waited = self.left.wait_timeout_while(self.entries(), SETTLE, going);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn attach_as(&self, ask: &Attach, keep: Keep) -> Result<Arc<Image>, AttachError> {
         let one_at_a_time = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
+        self.settle();
         if let Some(holder) = Identity::of(&ask.path).ok().and_then(|file| self.holder(file)) {
             match keep {
                 // Two tables that name one path for the first time at once.
@@ -151,10 +174,10 @@ impl Images {
         let on_the_spot = keep == Keep::OnTheSpot;
         let label = Label { number, name, kernel_name, access, sector_size, on_the_spot };
         let (identity, name) = (opened.identity, ask.name.clone());
-        let place = Place { images: self.me.clone(), number };
+        let place = Place::new(self.me.clone(), number);
         let image = Arc::new(Image::new(label, opened, place));
         let kept = (keep == Keep::Attached).then(|| image.clone());
-        let entry = Entry { identity, name, image: Arc::downgrade(&image), kept };
+        let entry = Entry { identity, name, image: Arc::downgrade(&image), kept, detached: false };
         self.entries().insert(number, entry);
         drop(one_at_a_time);
         tracing::info!(path = %ask.path.display(), %number, "attached");

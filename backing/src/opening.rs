@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, fstatfs};
 use sim_core::{Access, Errno};
@@ -13,7 +14,7 @@ use crate::flusher::errno_of;
 
 /// An image file that is open, locked, and long enough.
 pub(crate) struct Opened {
-    pub(crate) file: File,
+    pub(crate) file: Arc<File>,
     /// With all symbolic links followed.
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
@@ -120,7 +121,7 @@ impl Opened {
             Identity::File(..) => Kind::File,
         };
         let path = fs::canonicalize(path).map_err(system("find", path))?;
-        Ok(Opened { file, path, identity, size: size - size % unit, kind })
+        Ok(Opened { file: Arc::new(file), path, identity, size: size - size % unit, kind })
     }
 }
 
