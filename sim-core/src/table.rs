@@ -567,9 +567,10 @@ fn add_target(
         with.log(format_args!("{text}"));
         TableError::new(text)
     };
-    let singleton = |entry: &&Entry| entry.target_type.features().singleton;
-    if let Some(first) = before.iter().find(singleton) {
-        let first = first.target_type.name();
+    // Types that do not mix with others: if there is one, it is the first.
+    let first = before.first().map(|entry| &entry.target_type);
+    if let Some(first) = first.filter(|first| first.features().singleton) {
+        let first = first.name();
         return Err(plain(format!("target type {first} must appear alone in table")));
     }
     if spec.len.is_zero() {
@@ -593,11 +594,10 @@ fn add_target(
     if features.always_writeable && with.access.is_read_only() {
         return fault("target type may not be included in a read-only table");
     }
-    let foreign = |other: &Entry| {
-        (features.immutable || other.target_type.features().immutable)
-            && other.target_type.name() != name
-    };
-    if before.iter().any(foreign) {
+    let mixes = first.is_none_or(|first| {
+        first.name() == name || !(features.immutable || first.features().immutable)
+    });
+    if !mixes {
         return fault("immutable target type cannot be mixed with other target types");
     }
     let expected = before.last().map_or(Sector::ZERO, |last| last.begin + last.len);
