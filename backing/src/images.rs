@@ -120,9 +120,10 @@ impl Images {
 
     /// Returns every image, the lock let go: an image may go with what is returned.
     fn all(&self) -> Vec<Arc<Image>> {
-        let all = self.entries().values().filter_map(|entry| entry.image.upgrade()).collect();
-        let all: Vec<Arc<Image>> = all;
-        all.into_iter().filter(|image| !image.is_gone()).collect()
+        let all = |entries: Entries<'_>| -> Vec<Arc<Image>> {
+            entries.values().filter_map(|entry| entry.image.upgrade()).collect()
+        };
+        all(self.entries()).into_iter().filter(|image| !image.is_gone()).collect()
     }
 
     fn find(&self, word: &str) -> Option<Arc<Image>> {
@@ -135,10 +136,14 @@ impl Images {
         let called = |image: &&Arc<Image>| image.name() == kernel_name;
         let found = all.iter().find(named);
         let found = found.or_else(|| all.iter().find(numbered));
+        // Its path also when the file has lost that name.
+        let stored = |image: &&Arc<Image>| image.attached().path == Path::new(word);
+        let found = found.or_else(|| all.iter().find(stored));
         let found = found.or_else(|| all.iter().find(called)).cloned();
         found.or_else(|| self.holder(identity?))
     }
 
+    /// Returns the image that has a file.
     fn holder(&self, identity: Identity) -> Option<Arc<Image>> {
         let same = |entry: &&Entry| entry.identity == identity;
         self.entries().values().filter(same).find_map(|entry| entry.image.upgrade())

@@ -111,6 +111,19 @@ fn detach_takes_a_name_a_number_a_kernel_name_or_a_path() {
 }
 
 #[test]
+fn an_image_whose_file_was_removed_works_and_is_detached_by_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = numbered(dir.path(), "image", 8).canonicalize().unwrap();
+    let images = Images::new();
+    let device = attach(&images, &ask(&path));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(read(&*device, 7, 1).unwrap(), sector(7));
+    assert_eq!(common::write(&*device, 0, &[1; 512]), Ok(()));
+    assert_eq!(images.flush_all(), Ok(()));
+    images.detach(path.to_str().unwrap()).unwrap();
+}
+
+#[test]
 fn an_image_in_use_is_not_detached() {
     let dir = tempfile::tempdir().unwrap();
     let path = numbered(dir.path(), "image", 8);

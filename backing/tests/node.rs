@@ -1,0 +1,69 @@
+//! A block device node as an image.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use backing::Images;
+use common::{ask, attach, numbered, read, sector, skip, submit, write};
+use sim_core::{Backing, Bio, BlkError, Sector, Sectors};
+
+/// A loop device of the kernel's, detached when dropped.
+struct Loop {
+    node: String,
+}
+
+impl Loop {
+    fn over(file: &Path) -> Option<Loop> {
+        let made = Command::new("losetup").args(["--find", "--show"]).arg(file).output();
+        match made {
+            Ok(made) if made.status.success() => {
+                Some(Loop { node: String::from_utf8(made.stdout).unwrap().trim().to_owned() })
+            }
+            Ok(made) => {
+                skip(&format!("losetup: {}", String::from_utf8_lossy(&made.stderr).trim()));
+                None
+            }
+            Err(error) => {
+                skip(&format!("losetup: {error}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.node]).status();
+    }
+}
+
+#[test]
+fn a_block_device_node_is_used_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = numbered(dir.path(), "image", 2048);
+    let Some(kernel) = Loop::over(&path) else { return };
+    let images = Images::new();
+    let device = attach(&images, &ask(Path::new(&kernel.node)));
+    assert_eq!(device.size(), Sectors(2048));
+    for at in [0, 100, 2047] {
+        assert_eq!(read(&*device, at, 1).unwrap(), sector(at));
+        assert_eq!(write(&*device, at, &[6; 512]), Ok(()));
+        assert_eq!(read(&*device, at, 1).unwrap(), [6; 512]);
+    }
+    assert_eq!(read(&*device, 2048, 1), Err(BlkError::Io));
+    assert_eq!(submit(&*device, Bio::write_zeroes(Sector(8), Sectors(8))), Ok(()));
+    assert_eq!(submit(&*device, Bio::discard(Sector(1024), Sectors(64))), Ok(()));
+    assert_eq!(submit(&*device, Bio::flush()), Ok(()));
+    assert_eq!(read(&*device, 8, 8).unwrap(), [0; 4096]);
+    assert_eq!(read(&*device, 1024, 1).unwrap(), [0; 512]);
+    let file = std::fs::read(&path).unwrap();
+    assert_eq!((file[0], file[2047 * 512]), (6, 6));
+    // A table that names the node means this device.
+    assert_eq!(images.by_word(&kernel.node, "/").unwrap().number(), device.number());
+    drop(device);
+    images.detach(&kernel.node).unwrap();
+}
