@@ -58,14 +58,7 @@ impl Invalidator {
     }
 
     fn run(&self, minor: u32) {
-        loop {
-            match self.running().insert(minor, Again::No) {
-                Some(Again::Yes) => {}
-                Some(Again::No) | None => {
-                    self.running().remove(&minor);
-                    return;
-                }
-            }
+        while self.is_wanted(minor) {
             let (Some(notifier), Some((inode, size))) =
                 (self.notifier.get(), self.files.seen(minor))
             else {
@@ -80,6 +73,19 @@ impl Invalidator {
             });
             if let Err(error) = told {
                 tracing::debug!(%error, minor, "the kernel keeps its pages of a device");
+            }
+        }
+    }
+
+    /// Tells whether the device has changed since the last call; its thread ends if not. One lock
+    /// for both, so that no change falls in between.
+    fn is_wanted(&self, minor: u32) -> bool {
+        let mut running = self.running();
+        match running.insert(minor, Again::No) {
+            Some(Again::Yes) => true,
+            Some(Again::No) | None => {
+                running.remove(&minor);
+                false
             }
         }
     }
