@@ -152,6 +152,14 @@ impl Files {
         self.control.reap();
     }
 
+    /// Closes every file that is open still: when a detached mount ends, the kernel may cut off
+    /// the connection before it has told us of the last close.
+    pub(crate) fn close_all(&self) {
+        let closed = std::mem::take(&mut *self.slots_mut());
+        drop(closed);
+        self.control.reap();
+    }
+
     /// Lists who has which device open.
     pub(crate) fn users(&self) -> Vec<User> {
         let mut counts: BTreeMap<(u32, u32, u32), u32> = BTreeMap::new();

@@ -8,11 +8,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno as FuseErrno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenAccMode,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    BsdFileFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenAccMode, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use futures_util::FutureExt;
 use sim_core::control::{Command, Id, Node, Shown};
@@ -20,7 +19,8 @@ use sim_core::{Access, BlockDevice, Errno, SECTOR_SIZE};
 
 use crate::files::{Files, OpenFile, Opening, ROOT, size_of};
 use crate::ranges::Seek;
-use crate::request::{Durability, Reply};
+use crate::reply::fuse;
+use crate::request::Durability;
 
 /// The largest write, and the largest read: 1 MiB, which is what Linux allows unless told
 /// otherwise (`fs.fuse.max_pages_limit`).
@@ -142,6 +142,10 @@ impl Filesystem for Fs {
         let _ = config.set_max_write(MAX_WRITE);
         let _ = config.set_max_background(MAX_BACKGROUND);
         Ok(())
+    }
+
+    fn destroy(&mut self) {
+        self.files.close_all();
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -448,37 +452,6 @@ impl Filesystem for Fs {
     ) {
         reply.error(fuse(Errno::PERM));
     }
-}
-
-impl Reply<[u8]> for ReplyData {
-    fn ok(self, data: &[u8]) {
-        self.data(data);
-    }
-    fn error(self, errno: Errno) {
-        ReplyData::error(self, fuse(errno));
-    }
-}
-
-impl Reply<u32> for ReplyWrite {
-    fn ok(self, written: &u32) {
-        self.written(*written);
-    }
-    fn error(self, errno: Errno) {
-        ReplyWrite::error(self, fuse(errno));
-    }
-}
-
-impl Reply<()> for ReplyEmpty {
-    fn ok(self, (): &()) {
-        ReplyEmpty::ok(self);
-    }
-    fn error(self, errno: Errno) {
-        ReplyEmpty::error(self, fuse(errno));
-    }
-}
-
-fn fuse(errno: Errno) -> FuseErrno {
-    FuseErrno::from_i32(errno.0)
 }
 
 fn permissions(mode: u32) -> u16 {

@@ -20,7 +20,7 @@
 //!   ends the wait.
 //! - A file of a device that is removed stays the file of that device: it fails with
 //!   [`NODEV`](sim_core::Errno::NODEV), also when another device has its number by then.
-//! - A file is at most [`request::MAX_SIZE`] bytes long; sectors beyond are not reachable by it.
+//! - A file is at most [`request::MAX_SIZE`] bytes long, which is as long as a table can be.
 
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,7 @@ mod fs;
 mod invalidate;
 mod mount;
 mod ranges;
+mod reply;
 pub mod request;
 mod task;
 

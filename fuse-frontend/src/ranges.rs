@@ -80,11 +80,15 @@ impl Disk {
             return Err(Errno::NODEV);
         }
         let size = self.size();
+        if at >= size {
+            return Err(Errno::NXIO);
+        }
         for _ in 0..MAX_RUNS {
-            match (what, at < size) {
-                (_, true) => {}
-                (Seek::Hole, false) if at == size => return Ok(size),
-                (Seek::Data | Seek::Hole, false) => return Err(Errno::NXIO),
+            if at >= size {
+                return match what {
+                    Seek::Data => Err(Errno::NXIO),
+                    Seek::Hole => Ok(size),
+                };
             }
             let sector = Sectors::in_bytes(at).to_sector();
             let (allocation, run) = self.device().run_at(sector);

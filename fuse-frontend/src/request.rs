@@ -12,10 +12,12 @@ use sim_core::{
 };
 
 use crate::buffer::Buffer;
+pub use crate::ranges::Seek;
 use crate::task::Tasks;
 
-/// The largest file, in bytes: the last whole 4096-byte block below 2^63, where file offsets end.
-pub const MAX_SIZE: u64 = i64::MAX as u64 & !4095;
+/// The largest file, in bytes: the last whole sector below 2^63, where file offsets end. No table
+/// is longer than that, as the kernel's are not.
+pub const MAX_SIZE: u64 = i64::MAX as u64 & !511;
 
 /// The largest logical block of a device, in bytes. Requests in these units need no look at the
 /// device's own.
