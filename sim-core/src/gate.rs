@@ -34,6 +34,11 @@ pub struct Gone;
 impl Gate {
     /// Enters, unless the gate is closed.
     pub fn try_enter(&self) -> Option<Pass<'_>> {
+        // Look first: to step in and out of a closed gate wakes those who wait for it, and one
+        // who waits to enter would wake itself for ever.
+        if self.word.load(SeqCst) & (CLOSED | GONE) != 0 {
+            return None;
+        }
         if self.word.fetch_add(1, SeqCst) & (CLOSED | GONE) == 0 {
             return Some(Pass(self));
         }
@@ -156,6 +161,33 @@ mod tests {
         assert!(gate.enter().now_or_never().is_none());
         gate.demolish();
         assert_eq!(gate.enter().now_or_never().map(|entered| entered.err()), Some(Some(Gone)));
+    }
+
+    #[test]
+    fn whoever_waits_at_a_closed_gate_sleeps_until_it_opens() {
+        let gate = Gate::default();
+        gate.close();
+        let (waker, woken) = counting_waker();
+        let mut enter = std::pin::pin!(gate.enter());
+        let mut cx = Context::from_waker(&waker);
+        assert!(enter.as_mut().poll(&mut cx).is_pending());
+        assert!(gate.try_enter().is_none());
+        assert_eq!(woken.load(SeqCst), 0);
+        gate.open();
+        assert_eq!(woken.load(SeqCst), 1);
+        assert!(enter.as_mut().poll(&mut cx).is_ready());
+    }
+
+    /// A waker that counts how often it is called.
+    fn counting_waker() -> (Waker, std::sync::Arc<AtomicU64>) {
+        struct Count(std::sync::Arc<AtomicU64>);
+        impl std::task::Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        let count = std::sync::Arc::new(AtomicU64::new(0));
+        (std::sync::Arc::new(Count(count.clone())).into(), count)
     }
 
     #[test]
