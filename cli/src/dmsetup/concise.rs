@@ -1,0 +1,190 @@
+//! The concise format: `name,uuid,minor,flags,table[,table]...` and `;` between devices.
+
+use sim_core::TargetSpec;
+
+use super::options::number;
+
+/// One device of a concise text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) uuid: Option<String>,
+    pub(super) minor: Option<u32>,
+    pub(super) read_only: bool,
+    /// The table, a line each.
+    pub(super) table: String,
+}
+
+/// The fields before the table.
+const FIELDS: usize = 5;
+
+/// Reads a concise text, device by device, until one that is wrong.
+pub(super) struct Entries<'a> {
+    rest: std::iter::Peekable<std::str::Chars<'a>>,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) fn new(text: &'a str) -> Entries<'a> {
+        Entries { rest: text.trim_end_matches('\n').chars().peekable() }
+    }
+
+    /// Reads up to the next `;`. Returns the fields, and whether the text ended at a comma.
+    fn fields(&mut self) -> (Vec<String>, bool) {
+        let mut fields = vec![String::new()];
+        let mut after_comma = false;
+        while let Some(next) = self.rest.next() {
+            let is_table = fields.len() == FIELDS;
+            let field = fields.last_mut().expect("there is a field");
+            match next {
+                ';' => return (fields, false),
+                ',' if is_table => field.push('\n'),
+                ',' => {
+                    after_comma = true;
+                    fields.push(String::new());
+                    continue;
+                }
+                '\\' => field.extend(self.rest.next()),
+                blank if blank.is_whitespace() && field.is_empty() => (),
+                other => field.push(other),
+            }
+            after_comma = false;
+        }
+        (fields, after_comma)
+    }
+}
+
+impl Iterator for Entries<'_> {
+    /// A device, or the lines to print of what is wrong.
+    type Item = Result<Entry, Vec<String>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rest.peek()?;
+        let (fields, cut_off) = self.fields();
+        let need = "five comma-separated fields are required for each device";
+        let need = match (cut_off, fields.len() < FIELDS) {
+            (true, _) => format!("Incomplete entry: {need}"),
+            (false, true) => format!("F{}", &need[1..]),
+            (false, false) => return Some(entry(fields)),
+        };
+        // As the fault leaves the text in an unknown state, nothing of it is read any more.
+        self.rest = "".chars().peekable();
+        let field = |at: usize| fields.get(at).map_or("(null)", String::as_str);
+        Some(Err(vec![
+            need,
+            format!(
+                "Parsed {} fields: name: {} uuid: {} minor: {} flags: {} table: {}",
+                fields.len(),
+                field(0),
+                field(1),
+                field(2),
+                field(3),
+                field(4)
+            ),
+        ]))
+    }
+}
+
+fn entry(fields: Vec<String>) -> Result<Entry, Vec<String>> {
+    let fields: [String; FIELDS] = fields.try_into().expect("five fields were counted");
+    let [name, uuid, minor, flags, table] = fields;
+    let read_only = match flags.as_str() {
+        "" | "rw" => false,
+        "ro" => true,
+        other => {
+            let text = format!("Invalid flags parameter '{other}' must be 'ro' or 'rw' or empty.");
+            return Err(vec![text]);
+        }
+    };
+    Ok(Entry {
+        name,
+        uuid: Some(uuid).filter(|uuid| !uuid.is_empty()),
+        minor: (!minor.is_empty()).then(|| number(&minor)),
+        read_only,
+        table,
+    })
+}
+
+/// Writes one device; its table may be none.
+pub(super) fn write(
+    name: &str,
+    uuid: Option<&str>,
+    minor: u32,
+    read_only: bool,
+    table: &[TargetSpec],
+) -> String {
+    let flags = if read_only { "ro" } else { "rw" };
+    let mut text =
+        format!("{},{},{minor},{flags}", escaped(name), escaped(uuid.unwrap_or_default()));
+    for line in table {
+        text.push(',');
+        text.push_str(&escaped(&line.to_string()));
+    }
+    text
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        if matches!(char, ',' | ';' | '\\') {
+            out.push('\\');
+        }
+        out.push(char);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Vec<Result<Entry, Vec<String>>> {
+        Entries::new(text).collect()
+    }
+
+    #[test]
+    fn devices_and_their_lines_are_told_apart() {
+        let read = read("c1,uuid-1,,rw,0 8 zero,8 8 zero;a\\,b,,5,ro,0 16 zero\n");
+        let [Ok(one), Ok(two)] = &read[..] else { panic!("{read:?}") };
+        assert_eq!((one.name.as_str(), one.uuid.as_deref()), ("c1", Some("uuid-1")));
+        assert_eq!((one.minor, one.read_only), (None, false));
+        assert_eq!(one.table, "0 8 zero\n8 8 zero");
+        assert_eq!((two.name.as_str(), two.minor, two.read_only), ("a,b", Some(5), true));
+    }
+
+    #[test]
+    fn an_empty_text_and_a_last_semicolon_are_no_devices() {
+        assert!(read("").is_empty());
+        assert_eq!(read("x,,,,0 8 zero;").len(), 1);
+    }
+
+    #[test]
+    fn too_few_fields_are_told() {
+        let fault = |text: &str| read(text).pop().unwrap().unwrap_err().join("\n");
+        assert_eq!(
+            fault("c6,,rw,0 8 zero"),
+            "Five comma-separated fields are required for each device\n\
+             Parsed 4 fields: name: c6 uuid:  minor: rw flags: 0 8 zero table: (null)"
+        );
+        assert_eq!(
+            fault("q2,,,"),
+            "Incomplete entry: five comma-separated fields are required for each device\n\
+             Parsed 4 fields: name: q2 uuid:  minor:  flags:  table: (null)"
+        );
+        assert_eq!(
+            fault("x6,,,,").lines().nth(1).unwrap(),
+            "Parsed 5 fields: name: x6 uuid:  minor:  flags:  table: "
+        );
+        assert_eq!(
+            fault("c5,,,xx,0 8 zero"),
+            "Invalid flags parameter 'xx' must be 'ro' or 'rw' or empty."
+        );
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let text = write("n", Some(r"a,b;c\d"), 4, false, &[]);
+        assert_eq!(text, r"n,a\,b\;c\\d,4,rw");
+        let [Ok(entry)] = &read(&format!("{text},0 8 zero"))[..] else { panic!("one device") };
+        assert_eq!(entry.uuid.as_deref(), Some(r"a,b;c\d"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The verbs of `dmsetup`: its options, output, error texts and exit statuses.
+//!
+//! [`run`] carries out one command line against a control plane that it reaches through [`Dm`];
+//! the facts are those of LVM2's dmsetup 1.02.185. Each verb is composed of the control plane's
+//! operations as dmsetup composes it of ioctls.
+
+mod concise;
+mod errors;
+mod fields;
+mod mangle;
+mod options;
+mod report;
+mod select;
+mod session;
+mod split_name;
+mod statistics;
+mod tree;
+mod usage;
+mod verbs;
+
+use std::io::{self, BufRead, Write};
+
+use sim_core::DevNumber;
+use sim_core::control::{Answer, Command, Failure};
+
+use session::{Done, Session, Stop};
+use verbs::{VERBS, Verb};
+
+/// What the verbs need of the outside.
+pub trait Dm {
+    /// Carries out one operation of the control plane.
+    fn call(&mut self, command: Command) -> Result<Answer, Failure>;
+
+    /// Returns the kernel's name of a device that is not mapped: `loop0`, `sda`. `None` where
+    /// there is no such device.
+    fn device_name(&mut self, dev: DevNumber) -> Option<String>;
+
+    /// Returns the directory that the command was typed in: where relative paths start.
+    fn base(&self) -> String;
+
+    /// Returns the path of the file that shows a mapped device, given the kernel's (mangled)
+    /// name: what `--exec` hands to its program. `None` for `/dev/mapper/` and the name.
+    fn node(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+/// Which program was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// `dmsetup`: that program, and nothing else.
+    Dmsetup,
+    /// `dmsim`: the same verbs, with `--json`, `--device-names` and errors that show the place.
+    Dmsim,
+}
+
+/// Where a command reads and writes.
+pub struct Streams<'a> {
+    /// Tables, where none is given on the command line.
+    pub stdin: &'a mut dyn BufRead,
+    /// What was asked for.
+    pub stdout: &'a mut dyn Write,
+    /// What went wrong.
+    pub stderr: &'a mut dyn Write,
+}
+
+/// Runs one command line, without the program's name, and returns the exit status: 0; 1 for a
+/// failure; for a command line that makes no sense 1 as `dmsetup`, 2 as `dmsim`.
+///
+/// A reader of the output that goes away ends the command without a word.
+pub fn run(called: Called, args: &[String], dm: &mut dyn Dm, streams: &mut Streams<'_>) -> i32 {
+    let (options, words) = match options::parse(called, args) {
+        Ok(parsed) => parsed,
+        Err(lines) => {
+            let mut session = Session::new(called, options::Options::default(), dm, streams);
+            return misuse(&mut session, &lines, "Couldn't process command line.\n");
+        }
+    };
+    let mut session = Session::new(called, options, dm, streams);
+    let usage = || usage::text(called);
+    if session.options.help {
+        let help = find("help").expect("help is a verb");
+        return finish(&mut session, |session| verbs::act(session, help, &[]));
+    }
+    if session.options.version {
+        return finish(&mut session, verbs::version);
+    }
+    let Some((name, words)) = words.split_first() else {
+        return misuse(&mut session, &[], &usage());
+    };
+    let Some(verb) = find(name) else {
+        return misuse(&mut session, &["Unknown command.".to_owned()], &usage());
+    };
+    let (least, most) = verb.words;
+    if words.len() < least || most.is_some_and(|most| words.len() > most) {
+        return misuse(&mut session, &["Incorrect number of arguments.".to_owned()], &usage());
+    }
+    finish(&mut session, |session| verbs::act(session, verb, words))
+}
+
+/// Tells whether a word is one of dmsetup's verbs.
+pub fn is_verb(word: &str) -> bool {
+    find(word).is_some()
+}
+
+fn find(word: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == word)
+}
+
+/// Tells what is wrong with a command line: as dmsetup with `then` after it.
+fn misuse(session: &mut Session<'_, '_>, lines: &[String], then: &str) -> i32 {
+    match session.called {
+        Called::Dmsetup => {
+            lines.iter().for_each(|line| session.complain(line));
+            session.complain_plainly(then);
+            1
+        }
+        Called::Dmsim => {
+            for line in lines {
+                let line = line.strip_prefix("dmsim: ").unwrap_or(line).trim_end_matches(['.', ' ']);
+                session.complain_plainly(&format!("dmsim: usage: {}\n", errors::lower_first(line)));
+            }
+            if lines.is_empty() {
+                session.complain_plainly(then);
+            }
+            2
+        }
+    }
+}
+
+fn finish(
+    session: &mut Session<'_, '_>,
+    act: impl FnOnce(&mut Session<'_, '_>) -> Done,
+) -> i32 {
+    let result = act(session);
+    let flushed = session.flush();
+    match result.and(flushed) {
+        Ok(()) | Err(Stop::Enough) => 0,
+        Err(Stop::Failed) => {
+            if session.called == Called::Dmsetup {
+                session.complain("Command failed.");
+            }
+            1
+        }
+        Err(Stop::Refused) => match session.called {
+            Called::Dmsetup => 1,
+            Called::Dmsim => 2,
+        },
+        Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(Stop::Output(error)) => {
+            session.complain(&format!("standard output: {error}"));
+            1
+        }
+    }
+}

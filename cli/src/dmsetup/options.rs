@@ -1,0 +1,439 @@
+//! The options: parsed as getopt_long does, with its error texts.
+
+use super::Called;
+use super::mangle::Mode;
+
+/// The options of one command line, whatever the verb.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    pub(super) verbose: u32,
+    pub(super) help: bool,
+    pub(super) version: bool,
+    pub(super) columns: bool,
+    pub(super) force: bool,
+    pub(super) read_only: bool,
+    pub(super) noflush: bool,
+    pub(super) inactive: bool,
+    pub(super) notable: bool,
+    pub(super) concise: bool,
+    pub(super) deferred: bool,
+    pub(super) retry: bool,
+    pub(super) setuuid: bool,
+    pub(super) showkeys: bool,
+    pub(super) tree: bool,
+    pub(super) noheadings: bool,
+    pub(super) nameprefixes: bool,
+    pub(super) unquoted: bool,
+    pub(super) rows: bool,
+    pub(super) json: bool,
+    pub(super) device_names: bool,
+    pub(super) on_resume: bool,
+    pub(super) on_create: bool,
+    pub(super) table: Option<String>,
+    pub(super) uuid: Option<String>,
+    pub(super) major: Option<u32>,
+    pub(super) minor: Option<u32>,
+    pub(super) mode: Option<u32>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    pub(super) fields: Option<String>,
+    pub(super) sort: Option<String>,
+    pub(super) select: Option<String>,
+    pub(super) separator: Option<String>,
+    pub(super) target: Option<String>,
+    pub(super) exec: Option<String>,
+    pub(super) read_ahead: ReadAhead,
+    pub(super) count: Option<u32>,
+    pub(super) interval_s: Option<u32>,
+    pub(super) mangling: Option<Mode>,
+}
+
+/// What `--readahead` asks for, in sectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ReadAhead {
+    /// As the device has it.
+    #[default]
+    Auto,
+    /// Exactly this.
+    Exactly(u64),
+    /// This, where the device has less.
+    AtLeast(u64),
+}
+
+/// What may follow an option.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Argument,
+}
+
+/// One option: its name, its letter if it has one, and what follows it.
+type Known = (&'static str, Option<char>, Takes);
+
+/// Every long option, in the order in which getopt lists those that a prefix may mean.
+const KNOWN: &[Known] = {
+    use Takes::{Argument as A, Nothing as N};
+    &[
+        ("readonly", Some('r'), N),
+        ("alias", None, A),
+        ("alldevices", None, N),
+        ("allprograms", None, N),
+        ("allregions", None, N),
+        ("area", None, N),
+        ("areas", None, A),
+        ("areasize", None, A),
+        ("bounds", None, A),
+        ("checks", None, N),
+        ("clear", None, N),
+        ("columns", Some('c'), N),
+        ("concise", None, N),
+        ("count", None, A),
+        ("deferred", None, N),
+        ("select", Some('S'), A),
+        ("exec", None, A),
+        ("filemap", None, N),
+        ("follow", None, A),
+        ("force", Some('f'), N),
+        ("foreground", None, N),
+        ("gid", Some('G'), A),
+        ("group", None, N),
+        ("groupid", None, A),
+        ("help", Some('h'), N),
+        ("histogram", None, N),
+        ("inactive", None, N),
+        ("interval", None, A),
+        ("length", None, A),
+        ("manglename", None, A),
+        ("major", Some('j'), A),
+        ("minor", Some('m'), A),
+        ("mode", Some('M'), A),
+        ("nameprefixes", None, N),
+        ("nogroup", None, N),
+        ("noflush", None, N),
+        ("noheadings", None, N),
+        ("nolockfs", None, N),
+        ("noopencount", None, N),
+        ("nosuffix", None, N),
+        ("notable", Some('n'), N),
+        ("notimesuffix", None, N),
+        ("nomonitor", None, N),
+        ("udevcookie", None, A),
+        ("noudevrules", None, N),
+        ("noudevsync", None, N),
+        ("options", Some('o'), A),
+        ("precise", None, N),
+        ("programid", None, A),
+        ("raw", None, N),
+        ("readahead", None, A),
+        ("region", None, N),
+        ("regions", None, A),
+        ("regionid", None, A),
+        ("relative", None, N),
+        ("retry", None, N),
+        ("rows", None, N),
+        ("segments", None, N),
+        ("separator", None, A),
+        ("setuuid", None, N),
+        ("showkeys", None, N),
+        ("sort", Some('O'), A),
+        ("start", None, A),
+        ("table", None, A),
+        ("target", None, A),
+        ("tree", None, N),
+        ("uid", Some('U'), A),
+        ("units", None, A),
+        ("uuid", Some('u'), A),
+        ("unbuffered", None, N),
+        ("unquoted", None, N),
+        ("userdata", None, A),
+        ("verbose", Some('v'), N),
+        ("verifyudev", None, N),
+        ("version", None, N),
+        ("yes", Some('y'), N),
+        ("addnodeonresume", None, N),
+        ("addnodeoncreate", None, N),
+    ]
+};
+
+/// The options that dmsim adds.
+const ADDED: &[Known] =
+    &[("json", None, Takes::Nothing), ("device-names", None, Takes::Nothing)];
+
+/// Splits a command line into options and words.
+///
+/// # Errors
+/// The lines to print of what is wrong with it.
+pub(super) fn parse(called: Called, args: &[String]) -> Result<(Options, Vec<String>), Vec<String>> {
+    let mut options = Options::default();
+    let mut words = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if arg == "--" {
+            words.extend(rest.cloned());
+            break;
+        }
+        if let Some(long) = arg.strip_prefix("--") {
+            let (name, value) = take_long(called, long, &mut rest).map_err(|text| vec![text])?;
+            options.set(name, value)?;
+        } else if arg.len() > 1 && arg.starts_with('-') {
+            take_short(called, &arg[1..], &mut rest, &mut options)?;
+        } else {
+            words.push(arg.clone());
+        }
+    }
+    options.check()?;
+    Ok((options, words))
+}
+
+fn program(called: Called) -> &'static str {
+    match called {
+        Called::Dmsetup => "dmsetup",
+        Called::Dmsim => "dmsim",
+    }
+}
+
+/// Reads what follows two dashes: a name or the beginning of one, and its argument.
+fn take_long<'a>(
+    called: Called,
+    long: &str,
+    rest: &mut std::slice::Iter<'a, String>,
+) -> Result<(&'static str, String), String> {
+    let program = program(called);
+    let (word, given) = match long.split_once('=') {
+        Some((word, given)) => (word, Some(given.to_owned())),
+        None => (long, None),
+    };
+    let added = match called {
+        Called::Dmsetup => &[],
+        Called::Dmsim => ADDED,
+    };
+    let all = || KNOWN.iter().chain(added);
+    let fits: Vec<&Known> = match all().find(|known| known.0 == word) {
+        Some(exact) => vec![exact],
+        None => all().filter(|known| known.0.starts_with(word)).collect(),
+    };
+    let (name, takes) = match fits[..] {
+        [(name, _, takes)] => (*name, *takes),
+        [] => return Err(format!("{program}: unrecognized option '--{word}'")),
+        _ => {
+            let names: String = fits.iter().map(|known| format!(" '--{}'", known.0)).collect();
+            return Err(format!(
+                "{program}: option '--{word}' is ambiguous; possibilities:{names}"
+            ));
+        }
+    };
+    match (takes, given) {
+        (Takes::Nothing, None) => Ok((name, String::new())),
+        (Takes::Nothing, Some(_)) => {
+            Err(format!("{program}: option '--{name}' doesn't allow an argument"))
+        }
+        (Takes::Argument, Some(given)) => Ok((name, given)),
+        (Takes::Argument, None) => match rest.next() {
+            Some(next) => Ok((name, next.clone())),
+            None => Err(format!("{program}: option '--{name}' requires an argument")),
+        },
+    }
+}
+
+/// Reads what follows one dash: letters, and the argument of the last.
+fn take_short(
+    called: Called,
+    letters: &str,
+    rest: &mut std::slice::Iter<'_, String>,
+    options: &mut Options,
+) -> Result<(), Vec<String>> {
+    let program = program(called);
+    for (at, letter) in letters.char_indices() {
+        // Both letters mean the same.
+        let known = if letter == 'C' { 'c' } else { letter };
+        let Some((name, _, takes)) = KNOWN.iter().find(|option| option.1 == Some(known)) else {
+            return Err(vec![format!("{program}: invalid option -- '{letter}'")]);
+        };
+        if *takes == Takes::Nothing {
+            options.set(name, String::new())?;
+            continue;
+        }
+        let joined = &letters[at + letter.len_utf8()..];
+        let value = match joined.is_empty() {
+            false => Some(joined.to_owned()),
+            true => rest.next().cloned(),
+        };
+        let Some(value) = value else {
+            return Err(vec![format!("{program}: option requires an argument -- '{letter}'")]);
+        };
+        return options.set(name, value);
+    }
+    Ok(())
+}
+
+impl Options {
+    fn set(&mut self, name: &str, value: String) -> Result<(), Vec<String>> {
+        match name {
+            "verbose" => self.verbose += 1,
+            "help" => self.help = true,
+            "version" => self.version = true,
+            "columns" => self.columns = true,
+            "force" => self.force = true,
+            "readonly" => self.read_only = true,
+            "noflush" => self.noflush = true,
+            "inactive" => self.inactive = true,
+            "notable" => self.notable = true,
+            "concise" => self.concise = true,
+            "deferred" => self.deferred = true,
+            "retry" => self.retry = true,
+            "setuuid" => self.setuuid = true,
+            "showkeys" => self.showkeys = true,
+            "tree" => self.tree = true,
+            "noheadings" => self.noheadings = true,
+            "nameprefixes" => self.nameprefixes = true,
+            "unquoted" => self.unquoted = true,
+            "rows" => self.rows = true,
+            "json" => self.json = true,
+            "device-names" => self.device_names = true,
+            "addnodeonresume" => self.on_resume = true,
+            "addnodeoncreate" => self.on_create = true,
+            "table" => self.table = Some(value),
+            "uuid" => self.uuid = Some(value),
+            "major" => self.major = Some(number(&value)),
+            "minor" => self.minor = Some(number(&value)),
+            "uid" => self.uid = Some(number(&value)),
+            "gid" => self.gid = Some(number(&value)),
+            "mode" => self.mode = Some(file_mode(&value)?),
+            "options" => self.fields = Some(value),
+            "sort" => self.sort = Some(value),
+            "select" => self.select = Some(value),
+            "separator" => self.separator = Some(value),
+            "target" => self.target = Some(value),
+            "exec" => self.exec = Some(value),
+            "readahead" => self.read_ahead = read_ahead(&value)?,
+            "count" => self.count = Some(number(&value)),
+            "interval" => self.interval_s = Some(interval(&value)?),
+            "manglename" => {
+                let unknown = || vec!["Unknown name mangling mode.".to_owned()];
+                self.mangling = Some(Mode::named(&value).ok_or_else(unknown)?);
+            }
+            // Of udev, of statistics, or how dmsetup itself works: nothing to do here.
+            _ => (),
+        }
+        Ok(())
+    }
+
+    /// Refuses what does not go together.
+    fn check(&self) -> Result<(), Vec<String>> {
+        let refuse = |text: &str| Err(vec![text.to_owned()]);
+        if self.major.is_some() != self.minor.is_some() {
+            return refuse("Please specify both major number and minor number.");
+        }
+        if self.table.is_some() && self.notable {
+            return refuse("--table and --notable are incompatible.");
+        }
+        if self.on_resume && self.on_create {
+            return refuse("--addnodeonresume and --addnodeoncreate are incompatible.");
+        }
+        Ok(())
+    }
+
+    /// Tells whether a device is named by `-u` or by `-j` and `-m`.
+    pub(super) fn names_a_device(&self) -> bool {
+        self.uuid.is_some() || self.minor.is_some()
+    }
+}
+
+/// Reads a number as `atoi` does: what comes after the digits is not looked at.
+pub(super) fn number(text: &str) -> u32 {
+    let text = text.trim_start();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    text[..digits].parse().unwrap_or(if digits == 0 { 0 } else { u32::MAX })
+}
+
+fn file_mode(text: &str) -> Result<u32, Vec<String>> {
+    let bad = |_| vec![format!("Invalid argument for --mode: {text}. ")];
+    u32::from_str_radix(text, 8).map_err(bad)
+}
+
+fn interval(text: &str) -> Result<u32, Vec<String>> {
+    match number(text) {
+        0 => Err(vec!["Interval must be a positive integer.".to_owned()]),
+        seconds => Ok(seconds),
+    }
+}
+
+fn read_ahead(text: &str) -> Result<ReadAhead, Vec<String>> {
+    let text = text.trim_start();
+    // The kernel counts read-ahead in pages.
+    let in_pages = |text: &str| u64::from(number(text)).next_multiple_of(8);
+    match (text.as_bytes().first(), text) {
+        (_, "auto" | "-1") => Ok(ReadAhead::Auto),
+        (_, "none") => Ok(ReadAhead::Exactly(0)),
+        (Some(b'-'), _) => {
+            Err(vec![format!("Negative read ahead value ({text}) is not understood.")])
+        }
+        (Some(b'+'), _) => Ok(ReadAhead::AtLeast(in_pages(&text[1..]))),
+        _ => Ok(ReadAhead::Exactly(in_pages(text))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(line: &str) -> Result<(Options, Vec<String>), Vec<String>> {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(Called::Dmsetup, &args)
+    }
+
+    fn fault(text: &str) -> String {
+        line(text).expect_err("a fault").join("\n")
+    }
+
+    #[test]
+    fn options_go_anywhere_until_two_dashes() {
+        let (options, words) = line("create -r x --notable -- -v").unwrap();
+        assert!(options.read_only && options.notable && options.verbose == 0);
+        assert_eq!(words, ["create", "x", "-v"]);
+    }
+
+    #[test]
+    fn an_argument_may_be_joined_to_its_option() {
+        let (options, _) = line("info -j253 -m0 --sep=, -vcv").unwrap();
+        assert_eq!((options.major, options.minor), (Some(253), Some(0)));
+        assert_eq!(options.separator.as_deref(), Some(","));
+        assert_eq!((options.verbose, options.columns), (2, true));
+    }
+
+    #[test]
+    fn the_last_of_several_counts() {
+        assert_eq!(line("--table=a --table=b").unwrap().0.table.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn faults_read_as_those_of_getopt() {
+        assert_eq!(fault("--bogus"), "dmsetup: unrecognized option '--bogus'");
+        assert_eq!(fault("-x"), "dmsetup: invalid option -- 'x'");
+        assert_eq!(fault("-o"), "dmsetup: option requires an argument -- 'o'");
+        assert_eq!(fault("--tabl"), "dmsetup: option '--table' requires an argument");
+        assert_eq!(
+            fault("--noflush=3"),
+            "dmsetup: option '--noflush' doesn't allow an argument"
+        );
+        assert_eq!(
+            fault("--ver"),
+            "dmsetup: option '--ver' is ambiguous; possibilities: '--verbose' '--verifyudev' '--version'"
+        );
+        assert_eq!(fault("--json"), "dmsetup: unrecognized option '--json'");
+        assert_eq!(fault("-M 9"), "Invalid argument for --mode: 9. ");
+    }
+
+    #[test]
+    fn a_device_number_has_two_parts() {
+        assert_eq!(fault("-j 253"), "Please specify both major number and minor number.");
+    }
+
+    #[test]
+    fn read_ahead_is_whole_pages() {
+        assert_eq!(read_ahead("7"), Ok(ReadAhead::Exactly(8)));
+        assert_eq!(read_ahead("+512"), Ok(ReadAhead::AtLeast(512)));
+        assert_eq!(read_ahead("none"), Ok(ReadAhead::Exactly(0)));
+        assert!(read_ahead("-5").is_err());
+    }
+}

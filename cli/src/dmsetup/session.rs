@@ -1,0 +1,367 @@
+//! One command under way: its options, where it writes, and how an operation's failure is told.
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+use sim_core::control::{Answer, Command, DevStatus, Failure, Id, Listed, Slot};
+use sim_core::{Access, DevNumber, Errno, Held};
+
+use super::errors::{Source, lower_first, table_fault};
+use super::mangle::{self, Mode, What};
+use super::options::Options;
+use super::{Called, Dm, Streams};
+
+/// Why a command stops.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It failed, and has said why.
+    Failed,
+    /// All that was asked for is said: a list of fields.
+    Enough,
+    /// The command line makes no sense, which has been said.
+    Refused,
+    /// Its output cannot be written.
+    Output(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Output(error)
+    }
+}
+
+pub(super) type Done<T = ()> = Result<T, Stop>;
+
+/// The device that an operation is about, as the kernel is given it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Task {
+    /// The name, mangled.
+    pub(super) name: Option<String>,
+    /// The uuid, mangled.
+    pub(super) uuid: Option<String>,
+    pub(super) dev: Option<DevNumber>,
+}
+
+impl Task {
+    pub(super) fn named(name: &str) -> Task {
+        Task { name: Some(name.to_owned()), ..Task::default() }
+    }
+
+    /// The way the kernel finds it: by name, else by uuid, else by number.
+    pub(super) fn id(&self) -> Id {
+        match (&self.name, &self.uuid, self.dev) {
+            (Some(name), _, _) => Id::Name(name.clone()),
+            (None, Some(uuid), _) => Id::Uuid(uuid.clone()),
+            (None, None, Some(dev)) => Id::Dev(dev),
+            (None, None, None) => Id::Name(String::new()),
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    /// As dmsetup's errors have it: `NAME UUID(MAJOR:MINOR)`, the blank always there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        write!(f, "{} {}", text(&self.name), text(&self.uuid))?;
+        match self.dev {
+            Some(dev) => write!(f, "({dev})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A command under way.
+pub(super) struct Session<'a, 's> {
+    pub(super) called: Called,
+    pub(super) verb: &'static str,
+    pub(super) options: Options,
+    pub(super) dm: &'a mut dyn Dm,
+    io: &'a mut Streams<'s>,
+    mode: Mode,
+}
+
+impl<'a, 's> Session<'a, 's> {
+    pub(super) fn new(
+        called: Called,
+        options: Options,
+        dm: &'a mut dyn Dm,
+        io: &'a mut Streams<'s>,
+    ) -> Session<'a, 's> {
+        let from_environment = || {
+            let word = std::env::var("DM_DEFAULT_NAME_MANGLING_MODE").unwrap_or_default();
+            Mode::named(&word).unwrap_or_default()
+        };
+        let mode = options.mangling.unwrap_or_else(from_environment);
+        Session { called, verb: "", options, dm, io, mode }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(super) fn stdin(&mut self) -> &mut dyn BufRead {
+        self.io.stdin
+    }
+
+    /// Writes to standard output.
+    pub(super) fn print(&mut self, text: impl fmt::Display) -> Done {
+        Ok(write!(self.io.stdout, "{text}")?)
+    }
+
+    pub(super) fn flush(&mut self) -> Done {
+        Ok(self.io.stdout.flush()?)
+    }
+
+    /// Prints a value as JSON.
+    pub(super) fn print_json(&mut self, value: &serde_json::Value) -> Done {
+        self.print(format_args!("{value:#}\n"))
+    }
+
+    /// Writes to standard error, as it stands. A standard error that is gone changes nothing.
+    pub(super) fn complain_plainly(&mut self, text: &str) {
+        let _ = self.io.stderr.write_all(text.as_bytes());
+    }
+
+    /// Writes a line of dmsetup's to standard error; as dmsim, in dmsim's way.
+    pub(super) fn complain(&mut self, text: &str) {
+        let line = match self.called {
+            Called::Dmsetup => format!("{text}\n"),
+            Called::Dmsim => format!("dmsim: {}\n", lower_first(text.trim_end_matches(['.', ' ']))),
+        };
+        self.complain_plainly(&line);
+    }
+
+    /// Writes a line of dmsetup's, and stops the command.
+    pub(super) fn fail<T>(&mut self, text: &str) -> Done<T> {
+        self.complain(text);
+        Err(Stop::Failed)
+    }
+
+    /// Prints a line that a helper returns as its fault, and stops.
+    pub(super) fn try_text<T>(&mut self, result: Result<T, String>) -> Done<T> {
+        result.or_else(|text| self.fail(&text))
+    }
+
+    /// Carries out one operation; tells of its failure, and stops.
+    pub(super) fn call(&mut self, action: &str, task: &Task, command: Command) -> Done<Answer> {
+        self.call_for(action, task, command, None)
+    }
+
+    /// As [`call`](Self::call), with the table's text for a fault in it.
+    pub(super) fn call_for(
+        &mut self,
+        action: &str,
+        task: &Task,
+        command: Command,
+        source: Option<&Source>,
+    ) -> Done<Answer> {
+        let failure = match self.dm.call(command) {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        self.tell(action, task, &failure, source);
+        Err(Stop::Failed)
+    }
+
+    /// Tells of an operation's failure.
+    pub(super) fn tell(
+        &mut self,
+        action: &str,
+        task: &Task,
+        failure: &Failure,
+        source: Option<&Source>,
+    ) {
+        if self.called == Called::Dmsetup {
+            let why = failure.errno.text();
+            let line = format!("device-mapper: {action} ioctl on {task} failed: {why}\n");
+            return self.complain_plainly(&line);
+        }
+        let shown = match (&task.name, &task.uuid, task.dev) {
+            (Some(name), _, _) => mangle::decode(name),
+            (None, Some(uuid), _) => mangle::decode(uuid),
+            (None, None, Some(dev)) => dev.to_string(),
+            (None, None, None) => String::new(),
+        };
+        let what = format!("{} {shown}", self.verb);
+        let why = match (&failure.table, &failure.why) {
+            (Some(fault), _) => return self.complain_plainly(&table_fault(&what, fault, source)),
+            (None, Some(why)) => lower_first(why.trim_end_matches('.')),
+            (None, None) if failure.errno == Errno::NXIO => "no such device".to_owned(),
+            (None, None) => lower_first(failure.errno.text()),
+        };
+        self.complain_plainly(&format!("dmsim: {}: {why}\n", what.trim_end()));
+    }
+
+    /// Writes a name for the kernel; stops where it cannot be one.
+    pub(super) fn mangle_name(&mut self, name: &str) -> Done<String> {
+        if name.len() > sim_core::control::MAX_NAME {
+            return self.fail(&format!("Name \"{name}\" too long."));
+        }
+        let mangled = mangle::mangle(name, What::Name, self.mode);
+        mangled.or_else(|text| {
+            self.complain(&text);
+            self.fail(&format!("Failed to mangle device name \"{name}\"."))
+        })
+    }
+
+    /// Writes a uuid for the kernel; stops where it cannot be one.
+    pub(super) fn mangle_uuid(&mut self, uuid: &str) -> Done<String> {
+        let mangled = mangle::mangle(uuid, What::Uuid, self.mode);
+        mangled.or_else(|text| {
+            self.complain(&text);
+            self.fail(&format!("Failed to mangle device uuid \"{uuid}\"."))
+        })
+    }
+
+    /// Reads a name of the kernel's; stops where the mangling mode does not allow it.
+    pub(super) fn show_name(&mut self, name: &str) -> Done<String> {
+        self.try_text(mangle::unmangle(name, What::Name, self.mode))
+    }
+
+    /// Reads a uuid of the kernel's.
+    pub(super) fn show_uuid(&mut self, uuid: &str) -> Done<String> {
+        self.try_text(mangle::unmangle(uuid, What::Uuid, self.mode))
+    }
+
+    /// Finds out which device is meant: by the word on the command line, or by `-u`, or by `-j`
+    /// and `-m`.
+    pub(super) fn task(&mut self, word: Option<&str>) -> Done<Task> {
+        if let Some(word) = word {
+            return Ok(Task { name: Some(self.resolve(word)?), ..Task::default() });
+        }
+        if let Some(uuid) = self.options.uuid.clone() {
+            return Ok(Task { uuid: Some(self.mangle_uuid(&uuid)?), ..Task::default() });
+        }
+        match self.options.minor {
+            Some(minor) => Ok(Task { dev: Some(self.dev(minor)), ..Task::default() }),
+            None => self.fail("No device specified."),
+        }
+    }
+
+    /// The number that `-j` and a minor make.
+    pub(super) fn dev(&self, minor: u32) -> DevNumber {
+        let major = self.options.major.filter(|major| *major != 0);
+        DevNumber { major: major.unwrap_or(sim_core::DM_MAJOR), minor }
+    }
+
+    /// Finds the name that a word stands for: itself, or the path of a device.
+    fn resolve(&mut self, word: &str) -> Done<String> {
+        let Some((_, last)) = word.rsplit_once('/') else { return self.mangle_name(word) };
+        let id = match (word.strip_prefix("/dev/mapper/"), word.strip_prefix("/dev/dm-")) {
+            (Some(name), _) => Some(Id::Name(self.mangle_name(name)?)),
+            (_, Some(minor)) => minor.parse().ok().map(|minor| Id::Dev(DevNumber::mapped(minor))),
+            (None, None) => None,
+        };
+        let path = std::path::Path::new(&self.dm.base()).join(word);
+        let unknown = if path.exists() && id.is_none() { last } else { word };
+        let status = id.map(|id| self.dm.call(Command::DevStatus { id, slot: Slot::Live }));
+        match status {
+            // A device has no node before it has a disk.
+            Some(Ok(Answer::Status(status))) if status.read_ahead.is_some() => Ok(status.name),
+            _ => self.fail(&format!("Device {unknown} not found")),
+        }
+    }
+
+    /// Asks for a device's status. `None` where there is no such device.
+    pub(super) fn status(&mut self, task: &Task) -> Done<Option<DevStatus>> {
+        let command = Command::DevStatus { id: task.id(), slot: self.slot() };
+        match self.dm.call(command) {
+            Ok(answer) => Ok(Some(expect_status(answer))),
+            Err(failure) if failure.errno == Errno::NXIO => Ok(None),
+            Err(failure) => {
+                self.tell("info", task, &failure, None);
+                Err(Stop::Failed)
+            }
+        }
+    }
+
+    /// As [`status`](Self::status), where the device has to be there.
+    pub(super) fn known_status(&mut self, task: &Task) -> Done<DevStatus> {
+        match (self.status(task)?, self.called) {
+            (Some(status), _) => Ok(status),
+            (None, Called::Dmsetup) => self.fail("Device does not exist."),
+            (None, Called::Dmsim) => {
+                self.tell("info", task, &Errno::NXIO.into(), None);
+                Err(Stop::Failed)
+            }
+        }
+    }
+
+    /// Lists the devices, by name, with the names to show. Stops where a name cannot be shown.
+    pub(super) fn list(&mut self) -> Done<Vec<(Listed, String)>> {
+        let answer = self.call("names", &Task::default(), Command::ListDevices)?;
+        let Answer::Devices(devices) = answer else { unreachable!("a list answers a list") };
+        let shown = devices.into_iter().map(|device| {
+            let name = self.show_name(&device.name)?;
+            Ok((device, name))
+        });
+        shown.collect()
+    }
+
+    /// The table that the command is about.
+    pub(super) fn slot(&self) -> Slot {
+        if self.options.inactive { Slot::Inactive } else { Slot::Live }
+    }
+
+    pub(super) fn held(&self) -> Held {
+        if self.options.noflush { Held::NoFlush } else { Held::Flush }
+    }
+
+    pub(super) fn access(&self) -> Access {
+        if self.options.read_only { Access::ReadOnly } else { Access::ReadWrite }
+    }
+
+    /// Prints the information block on a device.
+    pub(super) fn print_info(&mut self, status: &DevStatus) -> Done {
+        let name = self.show_name(&status.name)?;
+        let uuid = match &status.uuid {
+            Some(uuid) => Some(self.show_uuid(uuid)?),
+            None => None,
+        };
+        let state = if status.suspended { "SUSPENDED" } else { "ACTIVE" };
+        let read_only = if status.read_only { " (READ-ONLY)" } else { "" };
+        let deferred = if status.deferred_remove { " (DEFERRED REMOVE)" } else { "" };
+        let tables = match (status.live_present, status.inactive_present) {
+            (true, true) => "LIVE & INACTIVE",
+            (true, false) => "LIVE",
+            (false, true) => "INACTIVE",
+            (false, false) => "None",
+        };
+        let mut text = format!("Name:              {name}\n");
+        text += &format!("State:             {state}{read_only}{deferred}\n");
+        if let Some(read_ahead) = status.read_ahead {
+            text += &format!("Read Ahead:        {read_ahead}\n");
+        }
+        text += &format!("Tables present:    {tables}\n");
+        text += &format!("Open count:        {}\n", status.open_count);
+        text += &format!("Event number:      {}\n", status.event_nr);
+        text += &format!("Major, minor:      {}, {}\n", status.dev.major, status.dev.minor);
+        text += &format!("Number of targets: {}\n", status.target_count);
+        if let Some(uuid) = uuid {
+            text += &format!("UUID: {uuid}\n");
+        }
+        self.print(format_args!("{text}\n"))
+    }
+
+    /// With `-v`: prints the information block on a device.
+    pub(super) fn print_info_if_verbose(&mut self, task: &Task) -> Done {
+        if self.options.verbose == 0 {
+            return Ok(());
+        }
+        let status = self.known_status(task)?;
+        self.print_info(&status)
+    }
+}
+
+pub(super) fn expect_status(answer: Answer) -> DevStatus {
+    match answer {
+        Answer::Status(status) | Answer::Table(status, _) => status,
+        Answer::Done
+        | Answer::Version(_)
+        | Answer::Devices(_)
+        | Answer::Deps(_)
+        | Answer::Versions(_)
+        | Answer::Text(_)
+        | Answer::Events(_) => unreachable!("the operation answers with the device's status"),
+    }
+}

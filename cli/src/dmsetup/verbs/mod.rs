@@ -1,0 +1,99 @@
+//! The verbs: what each is called, takes and does.
+
+mod create;
+mod deps;
+mod info;
+mod load;
+mod ls;
+mod mangle;
+mod message;
+mod other;
+mod remove;
+mod rename;
+mod rows;
+mod suspend;
+mod table;
+
+use super::session::{Done, Session, Stop};
+
+/// One verb.
+pub(super) struct Verb {
+    pub(super) name: &'static str,
+    /// The least and the most words after it; none where there is no most.
+    pub(super) words: (usize, Option<usize>),
+    pub(super) act: Act,
+}
+
+/// How a verb is carried out.
+#[derive(Clone, Copy)]
+pub(super) enum Act {
+    /// Once, with all words.
+    Once(fn(&mut Session<'_, '_>, &[String]) -> Done),
+    /// For each device named; stops at the first that fails.
+    Each(fn(&mut Session<'_, '_>, Option<&str>) -> Done),
+    /// Not there: statistics and udev's cookies.
+    Missing,
+}
+
+pub(super) const VERBS: &[Verb] = {
+    const fn verb(name: &'static str, least: usize, most: Option<usize>, act: Act) -> Verb {
+        Verb { name, words: (least, most), act }
+    }
+    use Act::{Each, Missing, Once};
+    &[
+        verb("help", 0, Some(0), Once(other::help)),
+        verb("create", 0, Some(2), Once(create::create)),
+        verb("remove", 0, None, Each(remove::remove)),
+        verb("remove_all", 0, Some(0), Once(remove::remove_all)),
+        verb("suspend", 0, None, Each(suspend::suspend)),
+        verb("resume", 0, None, Each(suspend::resume)),
+        verb("load", 0, Some(2), Once(load::load)),
+        verb("reload", 0, Some(2), Once(load::load)),
+        verb("clear", 0, None, Each(load::clear)),
+        verb("wipe_table", 0, None, Each(remove::wipe_table)),
+        verb("rename", 1, Some(2), Once(rename::rename)),
+        verb("measure", 0, None, Missing),
+        verb("message", 2, None, Once(message::message)),
+        verb("ls", 0, Some(0), Once(ls::ls)),
+        verb("info", 0, None, Once(info::info)),
+        verb("deps", 0, None, Once(deps::deps)),
+        verb("stats", 0, None, Missing),
+        verb("status", 0, None, Once(table::status)),
+        verb("table", 0, None, Once(table::table)),
+        verb("wait", 0, Some(2), Once(message::wait)),
+        verb("mknodes", 0, None, Once(other::mknodes)),
+        verb("mangle", 0, None, Once(mangle::mangle)),
+        verb("udevcreatecookie", 0, Some(0), Missing),
+        verb("udevreleasecookie", 0, Some(1), Missing),
+        verb("udevflags", 1, Some(1), Missing),
+        verb("udevcomplete", 1, Some(1), Missing),
+        verb("udevcomplete_all", 0, Some(1), Missing),
+        verb("udevcookie", 0, Some(0), Missing),
+        verb("udevcookies", 0, Some(0), Missing),
+        verb("target-version", 1, None, Once(other::target_version)),
+        verb("targets", 0, Some(0), Once(other::targets)),
+        verb("version", 0, Some(0), Once(other::version)),
+        verb("setgeometry", 5, Some(5), Once(message::set_geometry)),
+        verb("splitname", 1, Some(2), Once(other::split_name)),
+    ]
+};
+
+/// Carries a verb out.
+pub(super) fn act(session: &mut Session<'_, '_>, verb: &'static Verb, words: &[String]) -> Done {
+    session.verb = verb.name;
+    match verb.act {
+        Act::Once(act) => act(session, words),
+        Act::Each(act) if words.is_empty() => act(session, None),
+        Act::Each(act) => words.iter().try_for_each(|word| act(session, Some(word))),
+        Act::Missing => {
+            session.complain(&format!("{}: not supported", verb.name));
+            Err(Stop::Failed)
+        }
+    }
+}
+
+/// Shows what the version verb shows, whatever the words.
+pub(super) fn version(session: &mut Session<'_, '_>) -> Done {
+    session.verb = "version";
+    other::version(session, &[])
+}

@@ -1,0 +1,102 @@
+//! `remove`, `remove_all` and `wipe_table`.
+
+use std::time::Duration;
+
+use sim_core::control::{Answer, Command, Report, Slot, WhenOpen};
+use sim_core::{Access, Errno, Sector, Sectors, TargetSpec};
+
+use crate::dmsetup::session::{Done, Session, Stop, Task};
+
+/// How often `--retry` tries, and how long it waits in between.
+const TRIES: u32 = 25;
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+
+/// `remove DEVICE...`.
+pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done {
+    let task = session.task(word)?;
+    if session.options.force {
+        // Without an error target the device is removed all the same, or not.
+        match replace_by_errors(session, &task) {
+            Ok(()) | Err(Stop::Failed | Stop::Enough | Stop::Refused) => (),
+            Err(stop @ Stop::Output(_)) => return Err(stop),
+        }
+    }
+    let tries = if session.options.retry { TRIES } else { 1 };
+    let open = when_open(session);
+    for attempt in 1..=tries {
+        let command = Command::DevRemove { id: task.id(), open };
+        let Err(failure) = session.dm.call(command) else { return Ok(()) };
+        session.tell("remove", &task, &failure, None);
+        if failure.errno != Errno::BUSY || attempt == tries {
+            return Err(Stop::Failed);
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+    Ok(())
+}
+
+/// `remove_all`: with `--force`, what is open reads as errors from then on.
+pub(super) fn remove_all(session: &mut Session<'_, '_>, _words: &[String]) -> Done {
+    let (open, none) = (when_open(session), Task::default());
+    session.call("remove_all", &none, Command::RemoveAll { open })?;
+    if !session.options.force {
+        return Ok(());
+    }
+    let left = names(session)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    for name in left {
+        replace_by_errors(session, &Task::named(&name))?;
+    }
+    session.call("remove_all", &none, Command::RemoveAll { open })?;
+    let left = names(session)?.len();
+    if left > 0 {
+        session.complain(&format!("Unable to remove {left} device(s)."));
+    }
+    Ok(())
+}
+
+/// `wipe_table DEVICE...`: makes the whole device an error target.
+pub(super) fn wipe_table(session: &mut Session<'_, '_>, word: Option<&str>) -> Done {
+    let task = session.task(word)?;
+    replace_by_errors(session, &task)
+}
+
+fn when_open(session: &Session<'_, '_>) -> WhenOpen {
+    if session.options.deferred { WhenOpen::Defer } else { WhenOpen::Refuse }
+}
+
+fn names(session: &mut Session<'_, '_>) -> Done<Vec<String>> {
+    match session.call("names", &Task::default(), Command::ListDevices)? {
+        Answer::Devices(devices) => Ok(devices.into_iter().map(|device| device.name).collect()),
+        _ => unreachable!("a list answers a list"),
+    }
+}
+
+/// Replaces a device's table by an error target of the same size. The bios in flight end before.
+fn replace_by_errors(session: &mut Session<'_, '_>, task: &Task) -> Done {
+    let (id, held) = (task.id(), session.held());
+    let (report, slot) = (Report::Table, Slot::Live);
+    let asked =
+        Command::TableStatus { id: id.clone(), report, slot, device_names: false };
+    let len = match session.call("table", task, asked) {
+        Ok(Answer::Table(_, lines)) => lines.iter().map(|line| line.len).sum(),
+        // The size stays unknown; the load will say the rest.
+        Ok(_) | Err(_) => Sectors::ZERO,
+    };
+    let error = TargetSpec {
+        start: Sector::ZERO,
+        len,
+        target_type: "error".to_owned(),
+        params: String::new(),
+    };
+    let (access, base) = (Access::ReadWrite, session.dm.base());
+    let load = Command::TableLoad { id: id.clone(), access, targets: vec![error], base };
+    session.call("reload", task, load)?;
+    let resumed = session.call("resume", task, Command::DevResume { id: id.clone(), held });
+    if resumed.is_err() {
+        session.call("clear", task, Command::TableClear { id })?;
+    }
+    resumed.map(drop)
+}

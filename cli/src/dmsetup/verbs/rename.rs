@@ -1,0 +1,48 @@
+//! `rename`: another name, or a first uuid.
+
+use sim_core::control::{Command, MAX_NAME, MAX_UUID, NewName};
+
+use crate::dmsetup::mangle::{What, mangle};
+use crate::dmsetup::session::{Done, Session};
+
+/// `rename DEVICE NEW`, `rename --setuuid DEVICE UUID`.
+pub(super) fn rename(session: &mut Session<'_, '_>, words: &[String]) -> Done {
+    let (device, new) = match words {
+        [new] => (None, new),
+        [device, new, ..] => (Some(device.as_str()), new),
+        [] => unreachable!("the verb has one word at least"),
+    };
+    let task = session.task(device)?;
+    let new = match session.options.setuuid {
+        true => {
+            if new.len() > MAX_UUID {
+                return session.fail(&format!("Uuid \"{new}\" too long"));
+            }
+            NewName::Uuid(new_form(session, new, What::Uuid)?)
+        }
+        false => {
+            if new.is_empty() {
+                return session.fail("Non empty new name is required.");
+            }
+            if new.contains('/') {
+                return session.fail(&format!("Name \"{new}\" invalid. It contains \"/\"."));
+            }
+            if new.len() > MAX_NAME {
+                return session.fail(&format!("Name \"{new}\" too long"));
+            }
+            NewName::Name(new_form(session, new, What::Name)?)
+        }
+    };
+    session.call("rename", &task, Command::DevRename { id: task.id(), new }).map(drop)
+}
+
+fn new_form(session: &mut Session<'_, '_>, new: &str, what: What) -> Done<String> {
+    mangle(new, what, session.mode()).or_else(|text| {
+        session.complain(&text.replacen("The ", "The new ", 1));
+        let word = match what {
+            What::Name => "name",
+            What::Uuid => "uuid",
+        };
+        session.fail(&format!("Failed to mangle new device {word} \"{new}\""))
+    })
+}

@@ -1,0 +1,202 @@
+//! `table` and `status`.
+
+use serde_json::json;
+use sim_core::TargetSpec;
+use sim_core::control::{Answer, Command, DevStatus, Report};
+
+use super::rows::{Device, Devices};
+use crate::dmsetup::concise;
+use crate::dmsetup::session::{Done, Session};
+
+/// `table [DEVICE...]`.
+pub(super) fn table(session: &mut Session<'_, '_>, words: &[String]) -> Done {
+    let concise = session.options.concise;
+    let mut printed = Printed { first: true, json: Vec::new() };
+    let shown = Devices::of(session, words)?.each(session, &mut |session, device| {
+        let (status, mut lines) = lines(session, device, Report::Table)?;
+        if !session.options.showkeys {
+            lines.iter_mut().for_each(hide_keys);
+        }
+        match concise {
+            true => print_concise(session, device, &status, &lines, &mut printed),
+            false => print_lines(session, device, &status, &lines, &mut printed),
+        }
+    });
+    if concise && !printed.first {
+        session.print("\n")?;
+    }
+    printed.finish(session, shown)
+}
+
+/// `status [DEVICE...]`.
+pub(super) fn status(session: &mut Session<'_, '_>, words: &[String]) -> Done {
+    let mut printed = Printed { first: true, json: Vec::new() };
+    let shown = Devices::of(session, words)?.each(session, &mut |session, device| {
+        session.known_status(&device.task)?;
+        let (status, lines) = lines(session, device, Report::Status)?;
+        print_lines(session, device, &status, &lines, &mut printed)
+    });
+    printed.finish(session, shown)
+}
+
+/// What is printed so far.
+struct Printed {
+    first: bool,
+    json: Vec<serde_json::Value>,
+}
+
+impl Printed {
+    fn finish(self, session: &mut Session<'_, '_>, shown: Done) -> Done {
+        if session.options.json {
+            session.print_json(&json!(self.json))?;
+        }
+        shown
+    }
+}
+
+fn lines(
+    session: &mut Session<'_, '_>,
+    device: &Device,
+    report: Report,
+) -> Done<(DevStatus, Vec<TargetSpec>)> {
+    let (id, slot) = (device.task.id(), session.slot());
+    let device_names = session.options.device_names;
+    let command = Command::TableStatus { id, report, slot, device_names };
+    let action = match report {
+        Report::Status => "status",
+        Report::Table => "table",
+    };
+    match session.call(action, &device.task, command)? {
+        Answer::Table(status, lines) => Ok((status, lines)),
+        _ => unreachable!("a table's status answers with the table"),
+    }
+}
+
+/// Tells whether `--target` leaves a line in.
+fn is_wanted(session: &Session<'_, '_>, line: Option<&TargetSpec>) -> bool {
+    let target = session.options.target.as_ref();
+    target.is_none_or(|target| line.is_some_and(|line| line.target_type == *target))
+}
+
+fn print_lines(
+    session: &mut Session<'_, '_>,
+    device: &Device,
+    status: &DevStatus,
+    lines: &[TargetSpec],
+    printed: &mut Printed,
+) -> Done {
+    if session.options.json {
+        let wanted = lines.iter().filter(|line| is_wanted(session, Some(line)));
+        let target = |line: &TargetSpec| {
+            json!({ "start": line.start, "len": line.len, "type": line.target_type,
+                    "params": line.params })
+        };
+        let targets: Vec<_> = wanted.map(target).collect();
+        if !targets.is_empty() || session.options.target.is_none() {
+            let name = session.show_name(&status.name)?;
+            printed.json.push(json!({ "name": name, "targets": targets }));
+        }
+        return Ok(());
+    }
+    // A device without a table is one line without a target.
+    let lines: Vec<Option<&TargetSpec>> =
+        if lines.is_empty() { vec![None] } else { lines.iter().map(Some).collect() };
+    let wanted: Vec<_> = lines.into_iter().filter(|line| is_wanted(session, *line)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let is_verbose = session.options.verbose > 0;
+    if is_verbose {
+        session.print_info(status)?;
+    }
+    for line in wanted {
+        if device.one_of_many && !is_verbose {
+            session.print(format_args!("{}: ", device.shown))?;
+        }
+        match line {
+            Some(line) => session.print(format_args!("{line}\n"))?,
+            None => session.print("\n")?,
+        }
+    }
+    if device.one_of_many && is_verbose {
+        session.print("\n")?;
+    }
+    super::ls::run_for(session, &status.name, &device.shown)
+}
+
+fn print_concise(
+    session: &mut Session<'_, '_>,
+    device: &Device,
+    status: &DevStatus,
+    lines: &[TargetSpec],
+    printed: &mut Printed,
+) -> Done {
+    let wanted: Vec<TargetSpec> =
+        lines.iter().filter(|line| is_wanted(session, Some(line))).cloned().collect();
+    if wanted.is_empty() && session.options.target.is_some() {
+        return Ok(());
+    }
+    let uuid = match &status.uuid {
+        Some(uuid) => Some(session.show_uuid(uuid)?),
+        None => None,
+    };
+    let (minor, read_only) = (status.dev.minor, status.read_only);
+    let name = match device.shown.as_str() {
+        "" => session.show_name(&status.name)?,
+        shown => shown.to_owned(),
+    };
+    let text = concise::write(&name, uuid.as_deref(), minor, read_only, &wanted);
+    let semicolon = if printed.first { "" } else { ";" };
+    printed.first = false;
+    session.print(format_args!("{semicolon}{text}"))
+}
+
+/// Writes zeros over the keys in a table line, as many as they have digits.
+fn hide_keys(line: &mut TargetSpec) {
+    let hidden = |key: &str| "0".repeat(key.chars().count());
+    let mut words: Vec<String> = line.params.split(' ').map(str::to_owned).collect();
+    match line.target_type.as_str() {
+        "crypt" => {
+            if let Some(key) = words.get_mut(1).filter(|key| !key.starts_with(':') && *key != "-") {
+                *key = hidden(key);
+            }
+        }
+        "integrity" => {
+            for word in &mut words {
+                let parts: Vec<&str> = word.splitn(3, ':').collect();
+                if let ["internal_hash" | "journal_crypt" | "journal_mac", algorithm, key] =
+                    parts[..]
+                {
+                    *word = format!("{}:{algorithm}:{}", parts[0], hidden(key));
+                }
+            }
+        }
+        _ => return,
+    }
+    line.params = words.join(" ");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim_core::{Sector, Sectors};
+
+    fn hidden(target_type: &str, params: &str) -> String {
+        let (start, len) = (Sector(0), Sectors(8));
+        let (target_type, params) = (target_type.to_owned(), params.to_owned());
+        let mut line = TargetSpec { start, len, target_type, params };
+        hide_keys(&mut line);
+        line.params
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        assert_eq!(hidden("crypt", "aes-xts abcd12 0 7:0 0"), "aes-xts 000000 0 7:0 0");
+        assert_eq!(hidden("crypt", "aes :32:logon:k 0 7:0 0"), "aes :32:logon:k 0 7:0 0");
+        assert_eq!(
+            hidden("integrity", "7:0 0 4 J 1 internal_hash:hmac(sha256):ab12"),
+            "7:0 0 4 J 1 internal_hash:hmac(sha256):0000"
+        );
+        assert_eq!(hidden("linear", "7:0 12"), "7:0 12");
+    }
+}
