@@ -180,6 +180,9 @@ impl FlatMap {
     }
 
     /// Appends the run that ends at `end`, or lengthens the last one by it.
+    ///
+    /// Where a target watches how bios end, runs stay apart: an error is told to the target and
+    /// the leg of its run, and a run of two could not say whose it was.
     fn push(&mut self, end: Sector, place: Place) {
         let begin = self.ends.last().copied().unwrap_or(0);
         let last_begin = self.ends.len().checked_sub(2).map_or(0, |at| self.ends[at]);
@@ -193,7 +196,7 @@ impl FlatMap {
             | (Some(Place::Opaque), Place::Opaque) => true,
             _ => false,
         };
-        if joins {
+        if joins && self.unwatched {
             *self.ends.last_mut().expect("an extent has an end") = end.0;
         } else {
             self.ends.push(end.0);
