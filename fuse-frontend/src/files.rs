@@ -1,7 +1,6 @@
 //! Which inode and which open file is which device.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicBool;
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
@@ -63,9 +62,6 @@ struct Slots {
 /// An open file. The device counts it as an opener for as long as it is there.
 pub(crate) struct OpenFile {
     pub(crate) disk: Arc<Disk>,
-    pub(crate) inode: u64,
-    /// The file was opened with `O_TRUNC`, and the kernel has not been told the size since.
-    pub(crate) truncated: AtomicBool,
     minor: u32,
     pid: u32,
     uid: u32,
@@ -75,7 +71,6 @@ pub(crate) struct OpenFile {
 /// How a file is opened, and by whom.
 pub(crate) struct Opening {
     pub(crate) access: Access,
-    pub(crate) truncate: bool,
     pub(crate) pid: u32,
     pub(crate) uid: u32,
 }
@@ -112,12 +107,9 @@ impl Files {
         }
     }
 
-    /// Returns the inode number and the size in bytes of the device with this minor number, if
-    /// the kernel may know it.
-    pub(crate) fn seen(&self, minor: u32) -> Option<(u64, u64)> {
-        let number = self.inodes().get(&minor)?.number;
-        let size = self.device(number).map_or(0, |shown| size_of(&shown));
-        Some((number, size))
+    /// Returns the inode number of the device with this minor number, if the kernel may know it.
+    pub(crate) fn seen(&self, minor: u32) -> Option<u64> {
+        Some(self.inodes().get(&minor)?.number)
     }
 
     /// Opens the device of an inode, and returns the file's handle.
@@ -127,8 +119,6 @@ impl Files {
         let opener = OpenDevice::new(shown.device.clone(), opening.access);
         let file = OpenFile {
             disk: self.disk(&shown.device),
-            inode,
-            truncated: AtomicBool::new(opening.truncate),
             minor,
             pid: opening.pid,
             uid: opening.uid,

@@ -90,7 +90,6 @@ impl Frontend {
             allow_other: options.allow_other,
             mounted: SystemTime::now(),
             owner: mount::owner(),
-            notifier: notifier.clone(),
         };
         let connection = mount::attach(&dir, options)?;
         let served = serve(fs, connection, options, &notifier);

@@ -3,15 +3,14 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenAccMode, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use futures_util::FutureExt;
 use sim_core::control::{Command, Id, Node, Shown};
@@ -34,17 +33,18 @@ const MAX_BACKGROUND: u16 = 256;
 const TTL: Duration = Duration::ZERO;
 
 /// What is asked of the kernel where it has it.
-const CAPABILITIES: [InitFlags; 5] = [
+///
+/// Not FUSE_ATOMIC_O_TRUNC: with it Linux takes a file for empty after an open with `O_TRUNC`,
+/// until somebody asks for the size, and a loop device over the file fails to read meanwhile.
+/// Without it the open brings a truncation, whose answer tells the size that the file still has.
+const CAPABILITIES: [InitFlags; 4] = [
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
-    // Without it O_TRUNC arrives as a truncate to no bytes, which is refused.
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_MAX_PAGES,
     InitFlags::FUSE_PARALLEL_DIROPS,
 ];
 
 // open(2), lseek(2) and linux/fs.h, on every architecture that this runs on.
-const O_TRUNC: i32 = 0o1000;
 const O_DSYNC: i32 = 0o10000;
 const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
@@ -57,8 +57,6 @@ pub(crate) struct Fs {
     pub(crate) allow_other: bool,
     pub(crate) mounted: SystemTime,
     pub(crate) owner: (u32, u32),
-    /// Set once the session is there.
-    pub(crate) notifier: Arc<OnceLock<Notifier>>,
 }
 
 impl Fs {
@@ -97,26 +95,8 @@ impl Fs {
         }
     }
 
-    /// Finds an open file, and puts its size right in the kernel if need be.
     fn opened(&self, handle: FileHandle) -> Result<Arc<OpenFile>, Errno> {
-        let file = self.files.opened(handle.0)?;
-        if file.truncated.load(Relaxed) && file.truncated.swap(false, Relaxed) {
-            self.tell_size(&file);
-        }
-        Ok(file)
-    }
-
-    /// Tells the kernel a file's size. After an open with `O_TRUNC` it takes the file for empty,
-    /// and would cut the asynchronous reads of everybody who has it open. Storing no bytes at
-    /// the end of the file is a notification that says no more than where the end is.
-    fn tell_size(&self, file: &OpenFile) {
-        let size = file.disk.size();
-        if size > 0
-            && let Some(notifier) = self.notifier.get()
-            && let Err(error) = notifier.store(INodeNo(file.inode), size, &[])
-        {
-            tracing::debug!(%error, inode = file.inode, "the kernel takes no size");
-        }
+        self.files.opened(handle.0)
     }
 
     fn set_node(&self, shown: &Shown, node: Node) -> Result<(), Errno> {
@@ -177,7 +157,7 @@ impl Filesystem for Fs {
         _atime: Option<TimeOrNow>,
         _mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _: Option<FileHandle>,
+        fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -189,9 +169,13 @@ impl Filesystem for Fs {
             Err(Errno::ISDIR) => return reply.error(fuse(Errno::PERM)),
             Err(errno) => return reply.error(fuse(errno)),
         };
-        // As ftruncate(2) on a block device.
-        if size.is_some_and(|size| size != size_of(&shown)) {
-            return reply.error(fuse(Errno::INVAL));
+        match (size, fh) {
+            // An open with O_TRUNC, which a device ignores. So is a truncate(2) to no bytes, as
+            // it looks the same.
+            (None, _) | (Some(0), None) => {}
+            (Some(size), _) if size == size_of(&shown) => {}
+            // As ftruncate(2) on a block device.
+            (Some(_), _) => return reply.error(fuse(Errno::INVAL)),
         }
         let node = Node {
             mode: mode.map_or(shown.node.mode, |mode| mode & 0o7777),
@@ -213,8 +197,7 @@ impl Filesystem for Fs {
             OpenAccMode::O_RDONLY => Access::ReadOnly,
             OpenAccMode::O_WRONLY | OpenAccMode::O_RDWR => Access::ReadWrite,
         };
-        let truncate = flags.0 & O_TRUNC != 0;
-        let opening = Opening { access, truncate, pid: req.pid(), uid: req.uid() };
+        let opening = Opening { access, pid: req.pid(), uid: req.uid() };
         let mode = if self.cache {
             FopenFlags::FOPEN_KEEP_CACHE
         } else {
@@ -265,7 +248,7 @@ impl Filesystem for Fs {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        // A close makes nothing durable; it is the last chance to put the size right.
+        // A close makes nothing durable, as on a block device.
         match self.opened(fh) {
             Ok(_) => reply.ok(),
             Err(errno) => reply.error(fuse(errno)),

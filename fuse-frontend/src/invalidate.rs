@@ -59,19 +59,12 @@ impl Invalidator {
 
     fn run(&self, minor: u32) {
         while self.is_wanted(minor) {
-            let (Some(notifier), Some((inode, size))) =
-                (self.notifier.get(), self.files.seen(minor))
+            let (Some(notifier), Some(inode)) = (self.notifier.get(), self.files.seen(minor))
             else {
                 continue;
             };
-            // No bytes stored at the end: the kernel takes a larger size from it at once. It
-            // finds out about a smaller one by itself, as it may rely on none.
-            let dropped = notifier.inval_inode(INodeNo(inode), 0, 0);
-            let told = dropped.and_then(|()| match size {
-                0 => Ok(()),
-                size => notifier.store(INodeNo(inode), size, &[]),
-            });
-            if let Err(error) = told {
+            // The whole file, and the size with it.
+            if let Err(error) = notifier.inval_inode(INodeNo(inode), 0, 0) {
                 tracing::debug!(%error, minor, "the kernel keeps its pages of a device");
             }
         }

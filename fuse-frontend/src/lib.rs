@@ -13,6 +13,9 @@
 //! - Reading past the end gives what there is; writing past it, [`NOSPC`](sim_core::Errno::NOSPC)
 //!   or a short write. A device without write access opens for writing, and refuses each write
 //!   with [`PERM`](sim_core::Errno::PERM), as a block device does.
+//! - The size is the table's. `O_TRUNC` is ignored, and so is `truncate(2)` to no bytes, which
+//!   cannot be told from it; any other change of the size is refused. A program that reads by
+//!   asynchronous direct I/O sees a device that has grown when somebody has asked for its size.
 //! - A suspended device holds its requests, and nothing else waits for them. The client sleeps in
 //!   the kernel until the resume and cannot be killed before it: `fuser` answers FUSE_INTERRUPT
 //!   with ENOSYS, after which Linux waits for the reply whatever the signal, as a reader of a
