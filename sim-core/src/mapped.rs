@@ -602,7 +602,9 @@ impl BlockDevice for MappedDevice {
     }
 
     fn run_at(&self, at: Sector) -> (Allocation, Sectors) {
-        let unknown = (Allocation::Data, Sector(self.size.load(SeqCst)) - at);
+        // A resume may have made the device smaller than the caller knows.
+        let left = self.size.load(SeqCst).saturating_sub(at.0);
+        let unknown = (Allocation::Data, Sectors(left));
         let Some(map) = self.flat() else { return unknown };
         let Some(_pass) = map.gate.try_enter() else { return unknown };
         match self.find(&map, at) {
