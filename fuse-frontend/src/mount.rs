@@ -208,3 +208,30 @@ fn receive(socket: &UnixStream) -> io::Result<OwnedFd> {
     });
     sent.ok_or_else(|| io::Error::other("fusermount3 sent no connection"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_helper_mounts_and_unmounts_as_the_system_calls_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = match attach_by_helper(dir.path(), &Options::default()) {
+            Ok(connection) => connection,
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "{error}");
+                return println!("skipped: {error}");
+            }
+        };
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let line = format!("{} fuse.{NAME} ", dir.path().display());
+        assert!(mounts.contains(&line), "{mounts}");
+        // Nobody serves it: a dead mount, as soon as the connection goes.
+        drop(connection);
+        assert!(clean_dead_mount(dir.path()).unwrap());
+        assert!(matches!(
+            detach_by_helper(dir.path(), Busy::Refuse),
+            Err(MountError::Helper { .. })
+        ));
+    }
+}
