@@ -90,7 +90,7 @@ fn lines(count: u64) -> Vec<TargetSpec> {
 /// Where a sector lies, in tables of more and more lines.
 fn lookup(criterion: &mut Criterion) {
     let (dir, instance) = (scratch(), Instance::new());
-    instance.image(&dir.path().join("a.img"), "/dev/sda", 8 * 512 << 20);
+    instance.image(&dir.path().join("a.img"), "/dev/sda", 4096 * MIB);
     let mut group = criterion.benchmark_group("lookup");
     for count in [1, 1_000, 1_000_000] {
         let device: std::sync::Arc<MappedDevice> =
@@ -109,7 +109,7 @@ fn lookup(criterion: &mut Criterion) {
 /// A table of a million lines: its text read, loaded, and swapped in.
 fn load(criterion: &mut Criterion) {
     let (dir, instance) = (scratch(), Instance::new());
-    instance.image(&dir.path().join("a.img"), "/dev/sda", 8 * 512 << 20);
+    instance.image(&dir.path().join("a.img"), "/dev/sda", 4096 * MIB);
     let text: String = lines(1_000_000).iter().map(|line| format!("{line}\n")).collect();
     let mut group = criterion.benchmark_group("million_lines");
     group.sample_size(10).measurement_time(Duration::from_secs(20));

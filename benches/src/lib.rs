@@ -27,7 +27,8 @@ impl Instance {
         Instance { control, images }
     }
 
-    /// Makes a sparse image of `bytes` and attaches it under `name`.
+    /// Makes an image of `bytes` and attaches it under `name`. Its room is allocated: a sparse
+    /// image on tmpfs is not mapped.
     pub fn image(&self, path: &Path, name: &str, bytes: u64) -> Arc<dyn BlockDevice> {
         let attach = Attach {
             path: path.to_owned(),
@@ -36,7 +37,7 @@ impl Instance {
             access: Access::ReadWrite,
             sector_size: 512,
             create: Some(bytes),
-            preallocate: false,
+            preallocate: true,
         };
         self.images.attach(&attach).expect("a new image is attached");
         self.images.by_word(name, "/").expect("it is attached")

@@ -234,8 +234,8 @@ pub(crate) enum Found {
 /// Follows a sector down through the live tables of a stack, and says where it ends up and how
 /// long the run is.
 pub(crate) fn walk(device: &MappedDevice, sector: Sector) -> Option<(Found, Sectors)> {
-    let table = device.live()?;
-    let entry = table.find(sector)?;
+    let live = device.table();
+    let entry = live.as_ref()?.find(sector)?;
     let offset = (sector - entry.begin).to_sector();
     let left = entry.len - offset.from_start();
     match entry.target.flatten(offset) {

@@ -1,7 +1,7 @@
 //! A mapped device: a live table, the bios in flight through it, and suspend and resume.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
@@ -22,7 +22,9 @@ pub struct MappedDevice {
     me: Weak<MappedDevice>,
     /// Every bio that goes by the table passes here; closed while the device is suspended.
     gate: Gate,
-    live: ArcSwapOption<Table>,
+    /// Read by a bio for as long as it is inside: a reader holds no more than one atomic, however
+    /// deep the stack. Written when nobody passes the gate.
+    live: RwLock<Option<Arc<Table>>>,
     flat: ArcSwapOption<FlatMap>,
     size: AtomicU64,
     read_only: AtomicBool,
@@ -67,7 +69,7 @@ impl MappedDevice {
             minor,
             me: me.clone(),
             gate: Gate::default(),
-            live: ArcSwapOption::empty(),
+            live: RwLock::new(None),
             flat: ArcSwapOption::empty(),
             size: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
@@ -92,7 +94,17 @@ impl MappedDevice {
 
     /// Returns the live table.
     pub fn live(&self) -> Option<Arc<Table>> {
-        self.live.load_full()
+        self.table().clone()
+    }
+
+    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Option<Arc<Table>>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another table in place, and returns the one before.
+    fn replace_table(&self, table: Option<Arc<Table>>) -> Option<Arc<Table>> {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *live, table)
     }
 
     /// Tells whether the device is suspended.
@@ -256,7 +268,7 @@ impl MappedDevice {
 
     /// Makes `table` the live one; nothing is in flight.
     fn bind(&self, table: Arc<Table>, limits: Limits) {
-        let old = self.live.swap(Some(table.clone()));
+        let old = self.replace_table(Some(table.clone()));
         for below in old.iter().flat_map(|table| table.devices()) {
             if let Some(below) = below.device().as_mapped() {
                 below.state().above.retain(|above| !above.ptr_eq(&self.me));
@@ -281,7 +293,7 @@ impl MappedDevice {
         self.state().phase = Phase::Gone;
         self.gate.demolish();
         self.revoke(&mut Vec::new());
-        self.live.store(None);
+        self.replace_table(None);
         self.size.store(0, SeqCst);
         self.events.wake();
     }
@@ -313,7 +325,7 @@ impl MappedDevice {
             if state.phase != Phase::Running || !self.folding.load(SeqCst) {
                 return;
             }
-            let map = self.live.load().as_ref().and_then(|table| FlatMap::fold(table));
+            let map = self.table().as_ref().and_then(|table| FlatMap::fold(table));
             self.flat.store(map.map(Arc::new));
             state.above.clone()
         };
@@ -451,7 +463,7 @@ impl MappedDevice {
     /// more than to send it on.
     fn walk_now<'b>(&self, mut bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
         let Some(_pass) = self.gate.try_enter() else { return Err(bio) };
-        let live = self.live.load();
+        let live = self.table();
         let Some(table) = live.as_ref() else { return Err(bio) };
         if self.is_past_end(&bio) {
             return Ok(Err(BlkError::Io));
@@ -551,8 +563,15 @@ impl BlockDevice for MappedDevice {
         if !matches!(bio.op(), Op::Read | Op::Write) || bio.flags.preflush {
             return Err(bio);
         }
+        if !self.folding.load(SeqCst) {
+            return self.walk_now(bio);
+        }
         let flat = self.flat.load();
-        let Some(map) = flat.as_ref() else { return self.walk_now(bio) };
+        let Some(map) = flat.as_ref() else {
+            // A thread can hold few of these guards at once at no cost: one a layer is too many.
+            drop(flat);
+            return self.walk_now(bio);
+        };
         let Some(_pass) = map.gate.try_enter() else { return Err(bio) };
         if self.is_past_end(&bio) {
             return Ok(Err(BlkError::Io));
