@@ -1,1 +1,182 @@
-//! To be written.
+//! The `dmsim` command: a daemon that holds an instance's devices, and the command line that
+//! talks to it. Called by the name `dmsetup`, it is dmsetup.
+//!
+//! [`main_with`] is the whole program for a given set of target types.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod daemon;
+mod demo;
+mod describe;
+pub mod dmsetup;
+mod fault;
+mod instance;
+mod kmsg;
+mod launch;
+mod logging;
+mod output;
+mod protocol;
+mod remote;
+mod size;
+mod state;
+mod tree;
+mod verbs;
+
+use std::ffi::OsString;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use sim_core::Registry;
+
+use args::Cli;
+use dmsetup::{Called, Streams};
+use fault::Fault;
+use instance::Instance;
+use remote::Remote;
+
+/// The exit status of a command line that makes no sense.
+const USAGE: u8 = 2;
+
+/// Runs the command line of this process, with these target types.
+pub fn main_with(registry: Registry) -> ExitCode {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default().to_owned();
+    let (dir, words) = take_dir(words);
+    let result = Instance::find(dir.as_deref()).and_then(|instance| {
+        if program == "dmsetup" {
+            return run_dmsetup(Called::Dmsetup, text(words)?, &instance);
+        }
+        if program == "dmstats" {
+            let stats = std::iter::once("stats".to_owned());
+            return run_dmsetup(Called::Dmsetup, stats.chain(text(words)?).collect(), &instance);
+        }
+        match is_for_dmsetup(&words) {
+            true => run_dmsetup(Called::Dmsim, text(words)?, &instance),
+            false => run_own(words, dir.as_deref(), &instance, registry),
+        }
+    });
+    result.unwrap_or_else(|fault| {
+        eprintln!("dmsim: {fault}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Takes `--dir DIR` or `--dir=DIR` out of the arguments, wherever it stands.
+fn take_dir(words: impl Iterator<Item = OsString>) -> (Option<PathBuf>, Vec<OsString>) {
+    let (mut dir, mut rest, mut ended) = (None, Vec::new(), false);
+    let mut words = words;
+    while let Some(word) = words.next() {
+        ended |= word == "--";
+        let joined = word.to_str().and_then(|word| word.strip_prefix("--dir="));
+        match (ended, joined) {
+            (false, Some(joined)) => dir = Some(PathBuf::from(joined)),
+            (false, None) if word == "--dir" => match words.next() {
+                Some(next) => dir = Some(PathBuf::from(next)),
+                // Left for the parser to complain of.
+                None => rest.push(word),
+            },
+            _ => rest.push(word),
+        }
+    }
+    (dir, rest)
+}
+
+/// Tells whether the verb is one of dmsetup's: the first word that is a verb at all decides.
+fn is_for_dmsetup(words: &[OsString]) -> bool {
+    let own = |word: &str| {
+        word == "help" || Cli::command().get_subcommands().any(|verb| verb.get_name() == word)
+    };
+    let verb = words.iter().filter_map(|word| word.to_str());
+    match verb.clone().find(|word| own(word) || dmsetup::is_verb(word)) {
+        Some("info") => !words.iter().any(|word| word == "--json"),
+        Some("help") => words == ["help", "dmsetup"],
+        Some(verb) => !own(verb),
+        None => false,
+    }
+}
+
+/// Runs one of dmsetup's verbs over the socket.
+fn run_dmsetup(called: Called, words: Vec<String>, instance: &Instance) -> Result<ExitCode, Fault> {
+    let words = match called {
+        // `dmsim help dmsetup` is `dmsetup help`.
+        Called::Dmsim if words.first().is_some_and(|word| word == "help") => vec![words[0].clone()],
+        Called::Dmsim | Called::Dmsetup => words,
+    };
+    let mut remote = Remote::new(instance);
+    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    let mut streams = Streams {
+        stdin: &mut std::io::stdin().lock(),
+        stdout: &mut stdout,
+        stderr: &mut std::io::stderr(),
+    };
+    let status = dmsetup::run(called, &words, &mut remote, &mut streams);
+    // As with `print`: a reader that has read enough is no fault.
+    let _ = stdout.flush();
+    if let (Called::Dmsetup, Some(fault)) = (called, &remote.fault) {
+        eprintln!("dmsim: {fault}");
+    }
+    Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
+}
+
+/// Runs one of the verbs that dmsetup does not have.
+fn run_own(
+    words: Vec<OsString>,
+    dir: Option<&Path>,
+    instance: &Instance,
+    registry: Registry,
+) -> Result<ExitCode, Fault> {
+    let program = std::iter::once(OsString::from("dmsim"));
+    match Cli::try_parse_from(program.chain(words)) {
+        Ok(cli) => verbs::run(cli.verb, dir, instance, registry),
+        Err(error) if error.use_stderr() => {
+            let text = error.render().to_string();
+            eprint!("dmsim: usage: {}", text.strip_prefix("error: ").unwrap_or(&text));
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(help) => output::print(&help.render().to_string()),
+    }
+}
+
+/// The words as text: dmsetup's verbs take names and numbers.
+fn text(words: Vec<OsString>) -> Result<Vec<String>, Fault> {
+    let text = words.into_iter().map(|word| {
+        word.into_string().map_err(|word| {
+            Fault::new("usage", format!("expected UTF-8, found `{}`", word.to_string_lossy()))
+        })
+    });
+    text.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_directory_may_stand_anywhere_before_two_dashes() {
+        for line in ["--dir /d ls -v", "ls --dir /d -v", "ls --dir=/d -v", "ls -v --dir /d"] {
+            let (dir, rest) = take_dir(words(line).into_iter());
+            assert_eq!((dir, rest), (Some("/d".into()), words("ls -v")), "{line}");
+        }
+        let line = "message a 0 -- --dir /d";
+        assert_eq!(take_dir(words(line).into_iter()), (None, words(line)));
+    }
+
+    #[test]
+    fn a_verb_goes_to_whom_it_belongs() {
+        for line in ["ls", "-v create x", "info", "info -c x", "help dmsetup", "-j 253 -m 0 info"] {
+            assert!(is_for_dmsetup(&words(line)), "{line}");
+        }
+        for line in ["", "start", "info --json", "help", "--help", "tree", "attach ls"] {
+            assert!(!is_for_dmsetup(&words(line)), "{line}");
+        }
+    }
+}

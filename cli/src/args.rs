@@ -1,0 +1,159 @@
+//! The command line of the verbs that dmsetup does not have.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use crate::size::parse_size;
+
+/// What the help says of the verbs that dmsetup has.
+const DMSETUP_VERBS: &str = "\
+Verbs of dmsetup(8), with its options:
+  create, remove, remove_all, rename   devices
+  load (reload), clear, wipe_table     their tables
+  suspend, resume                      and whether they run
+  info, ls, table, status, deps        what there is
+  message, setgeometry, wait           talking to targets
+  targets, version                     what this program can do
+`dmsim help dmsetup` prints them with their options. Called by the name dmsetup, this program
+has these alone, and dmsetup's output to the letter.
+
+An instance is a directory: --dir DIR, else $DMSIM_DIR, else $XDG_RUNTIME_DIR/dmsim, else
+/run/dmsim for root. `dmsim demo` shows it all on a stack of its own.";
+
+/// The Linux device-mapper in userspace.
+#[derive(Parser, Debug)]
+#[command(name = "dmsim", version, after_help = DMSETUP_VERBS, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Directory of the instance
+    // Taken out of the arguments before they come here; named for the help.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) dir: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// A verb that dmsetup does not have.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Start the instance's daemon; returns when the mount serves
+    Start(Start),
+    /// Flush, unmount and end the daemon
+    Stop {
+        /// Also when devices are open: what is held fails with EIO
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make an image file a backing device, and print its major:minor
+    Attach(Attach),
+    /// Take an image's device away
+    Detach {
+        /// Its name, major:minor or path
+        name: String,
+    },
+    /// List the attached images
+    Images {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring back what state.json records from before
+    Restore {
+        /// Drop the record instead
+        #[arg(long)]
+        forget: bool,
+    },
+    /// Print the stack: devices, what they map onto, images
+    Tree {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Describe devices; without --json as dmsetup does
+    Info {
+        /// Print JSON
+        #[arg(long, required = true)]
+        json: bool,
+        /// The device; all of them where none is named
+        name: Option<String>,
+        /// Name the device by its uuid
+        #[arg(short, long, conflicts_with = "name")]
+        uuid: Option<String>,
+    },
+    /// Build a stack from nothing, use it, check it, and show it
+    Demo(Demo),
+}
+
+/// How a daemon is started.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// Show the devices in DIR instead of in the instance's mapper/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Stay in the foreground, and log to standard error
+    #[arg(long)]
+    pub(crate) foreground: bool,
+    /// Let other users in, as far as file modes do
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+    /// Keep pages in the page cache
+    #[arg(long)]
+    pub(crate) cache: bool,
+    /// Refuse writes to all devices
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Be the daemon: leave the session, and tell standard output when it serves
+    #[arg(long, hide = true, requires = "foreground")]
+    pub(crate) detached: bool,
+}
+
+/// Which image to attach, and how.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Attach {
+    /// The image file
+    pub(crate) image: PathBuf,
+    /// Make the file first, of this size (512s, 64M, 10G)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) create: Option<u64>,
+    /// Reserve the room for all of it
+    #[arg(long)]
+    pub(crate) preallocate: bool,
+    /// The name that table lines use, as /dev/sda
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Refuse writes
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Size of a logical block
+    #[arg(long, value_name = "BYTES", value_parser = parse_sector_size)]
+    pub(crate) sector_size: Option<u32>,
+}
+
+/// How the demonstration runs.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Demo {
+    /// Leave the stack running, to look around in
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+fn parse_sector_size(text: &str) -> Result<u32, String> {
+    match text {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err(format!("expected 512 or 4096, found `{text}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

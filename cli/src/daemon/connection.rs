@@ -1,0 +1,153 @@
+//! One client's connection: a thread that reads, and one that carries out and answers.
+//!
+//! The reader also notices that the client has hung up while a command waits, and takes the
+//! command back.
+
+use std::io::{self, BufReader};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use backing::Cancel;
+
+use super::{Daemon, spawn};
+use crate::protocol::{
+    Hello, Outcome, Reply, Request, VERSION, Welcome, read_message, write_message,
+};
+
+/// The most clients at a time.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How long a client may take to say hello.
+const HELLO_TIME: Duration = Duration::from_secs(10);
+
+/// Serves a connection until it ends. Returns at once.
+pub(super) fn serve(daemon: &Arc<Daemon>, stream: UnixStream) {
+    if daemon.connections.load(SeqCst) >= MAX_CONNECTIONS {
+        // Closed without a word: an answer to one who has not asked could block.
+        tracing::warn!("more than {MAX_CONNECTIONS} clients at a time: one is turned away");
+        return;
+    }
+    let daemon = daemon.clone();
+    // Only the thread that accepts counts up, so that the limit holds.
+    daemon.connections.fetch_add(1, SeqCst);
+    let connection = daemon.clone();
+    let spawned = spawn("client", move || {
+        converse(&connection, stream);
+        connection.connections.fetch_sub(1, SeqCst);
+    });
+    if let Err(fault) = spawned {
+        tracing::error!(%fault, "a client is turned away");
+        daemon.connections.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Gives the replies that are under way the time to go out; a command that waits gets none.
+pub(super) fn let_replies_out(daemon: &Daemon) {
+    let deadline = Instant::now() + Duration::from_millis(200);
+    while daemon.replying.load(SeqCst) > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn converse(daemon: &Daemon, stream: UnixStream) {
+    if let Err(error) = try_converse(daemon, &stream) {
+        tracing::debug!(%error, "a connection ends");
+    }
+    // The reader may wait for more.
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    stream.set_read_timeout(Some(HELLO_TIME))?;
+    let Some(Hello { version }) = read_message(&mut reader)? else { return Ok(()) };
+    write_message(
+        &mut stream,
+        &Welcome {
+            version: VERSION,
+            pid: std::process::id(),
+            mount: daemon.mount.clone(),
+            pending: daemon.keeper.past().len(),
+        },
+    )?;
+    if version != VERSION {
+        return Ok(());
+    }
+    stream.set_read_timeout(None)?;
+    let hung_up = Cancel::new();
+    let (requests, inbox) = sync_channel(1);
+    let cancel = hung_up.clone();
+    let reader = std::thread::Builder::new()
+        .name("client-reader".to_owned())
+        .spawn(move || read(&mut reader, &requests, &cancel));
+    reader?;
+    answer(daemon, stream, &inbox, &hung_up)
+}
+
+/// Passes requests on until there are no more, which takes back what waits.
+fn read(
+    from: &mut BufReader<UnixStream>,
+    requests: &SyncSender<io::Result<Request>>,
+    hung_up: &Cancel,
+) {
+    loop {
+        let request = read_message(from).transpose();
+        let last = !matches!(request, Some(Ok(_)));
+        // What ends the connection in the middle of a message is a hang-up too; what is no
+        // message at all is answered first.
+        let gone = match &request {
+            None => true,
+            Some(Ok(_)) => false,
+            Some(Err(error)) => error.kind() != io::ErrorKind::InvalidData,
+        };
+        if gone {
+            break;
+        }
+        let sent = request.map(|request| requests.send(request));
+        if last || !matches!(sent, Some(Ok(()))) {
+            break;
+        }
+    }
+    hung_up.cancel();
+}
+
+fn answer(
+    daemon: &Daemon,
+    mut stream: &UnixStream,
+    inbox: &Receiver<io::Result<Request>>,
+    hung_up: &Cancel,
+) -> io::Result<()> {
+    for request in inbox {
+        match request {
+            Ok(request) => {
+                let _replying = Counted::new(&daemon.replying);
+                write_message(&mut stream, &daemon.perform(request, hung_up))?;
+            }
+            Err(error) => {
+                let outcome = Outcome::Failed(format!("request: {error}"));
+                return write_message(&mut stream, &Reply { outcome, warning: None });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Something that is counted as long as it lasts.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Counted<'_> {
+    fn new(count: &AtomicUsize) -> Counted<'_> {
+        count.fetch_add(1, SeqCst);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}

@@ -1,0 +1,127 @@
+//! What `dmsim info --json` says of a device.
+
+use serde::{Deserialize, Serialize};
+use sim_core::control::{Answer, Command, Control, Failure, Id, Slot};
+use sim_core::{BlockDevice, Errno, Limits, SECTOR_SIZE};
+
+/// One mapped device, in the names and units of CLI output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Description {
+    /// The name, mangled.
+    pub(crate) name: String,
+    /// The uuid; empty where it has none.
+    pub(crate) uuid: String,
+    /// The major number.
+    pub(crate) major: u32,
+    /// The minor number.
+    pub(crate) minor: u32,
+    /// How many users have it open.
+    pub(crate) open_count: u32,
+    /// The number of the last event.
+    pub(crate) event_nr: u32,
+    /// `ACTIVE`, or `SUSPENDED`.
+    pub(crate) state: String,
+    /// The same as a truth value.
+    pub(crate) suspended: bool,
+    /// Writes are refused.
+    pub(crate) read_only: bool,
+    /// In sectors; none before a table was loaded first.
+    pub(crate) read_ahead: Option<u64>,
+    /// In sectors.
+    pub(crate) size: u64,
+    /// Targets in the live table.
+    pub(crate) targets: usize,
+    /// Which tables are present.
+    pub(crate) tables: Tables,
+    /// In bytes; -1 where the devices below could not be brought into line.
+    pub(crate) alignment_offset: i64,
+    /// The limits of its queue.
+    pub(crate) limits: QueueLimits,
+}
+
+/// Which tables a device has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tables {
+    /// The table in use.
+    pub(crate) live: bool,
+    /// The table that the next resume swaps in.
+    pub(crate) inactive: bool,
+}
+
+/// The limits of a queue, by the names that `/sys/block/*/queue` has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the kernel's sysfs-block(5)")]
+pub(crate) struct QueueLimits {
+    pub(crate) logical_block_size: u32,
+    pub(crate) physical_block_size: u32,
+    pub(crate) minimum_io_size: u32,
+    pub(crate) optimal_io_size: u32,
+    pub(crate) discard_granularity: u32,
+    pub(crate) discard_max_bytes: u64,
+    pub(crate) write_zeroes_max_bytes: u64,
+    pub(crate) max_sectors_kb: u32,
+    pub(crate) max_segment_size: u32,
+    pub(crate) dma_alignment: u32,
+}
+
+impl From<&Limits> for QueueLimits {
+    fn from(limits: &Limits) -> QueueLimits {
+        QueueLimits {
+            logical_block_size: limits.logical_block_size,
+            physical_block_size: limits.physical_block_size,
+            minimum_io_size: limits.io_min,
+            optimal_io_size: limits.io_opt,
+            discard_granularity: limits.discard_granularity,
+            discard_max_bytes: u64::from(limits.max_discard_sectors) * SECTOR_SIZE,
+            write_zeroes_max_bytes: u64::from(limits.max_write_zeroes_sectors) * SECTOR_SIZE,
+            max_sectors_kb: limits.max_sectors() / 2,
+            max_segment_size: limits.max_segment_size,
+            dma_alignment: limits.dma_alignment,
+        }
+    }
+}
+
+/// Describes one device, or all of them by name.
+pub(crate) async fn describe(
+    control: &Control,
+    id: Option<Id>,
+) -> Result<Vec<Description>, Failure> {
+    let Some(id) = id else {
+        let Answer::Devices(devices) = control.execute(Command::ListDevices).await? else {
+            unreachable!("a list is answered with a list");
+        };
+        let mut found = Vec::new();
+        for device in devices {
+            // One that is removed meanwhile is left out.
+            found.extend(describe_one(control, Id::Dev(device.dev)).await.ok());
+        }
+        return Ok(found);
+    };
+    Ok(vec![describe_one(control, id).await?])
+}
+
+async fn describe_one(control: &Control, id: Id) -> Result<Description, Failure> {
+    let device = control.device(&id)?;
+    let status = Command::DevStatus { id, slot: Slot::Live };
+    let Answer::Status(status) = control.execute(status).await? else {
+        return Err(Errno::INVAL.into());
+    };
+    let limits = device.limits();
+    Ok(Description {
+        name: status.name,
+        uuid: status.uuid.unwrap_or_default(),
+        major: status.dev.major,
+        minor: status.dev.minor,
+        open_count: status.open_count,
+        event_nr: status.event_nr,
+        state: if status.suspended { "SUSPENDED" } else { "ACTIVE" }.to_owned(),
+        suspended: status.suspended,
+        read_only: status.read_only,
+        read_ahead: status.read_ahead.map(|sectors| sectors.0),
+        size: device.size().0,
+        targets: status.target_count,
+        tables: Tables { live: status.live_present, inactive: status.inactive_present },
+        alignment_offset: if limits.misaligned { -1 } else { limits.alignment_offset.into() },
+        limits: QueueLimits::from(&limits),
+    })
+}

@@ -1,0 +1,50 @@
+//! What a command failed with, as it is printed: `dmsim: what: why`.
+
+use std::fmt;
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// What it was about: a verb, a file, a device.
+    pub(crate) what: String,
+    /// What is wrong with it.
+    pub(crate) why: String,
+}
+
+impl Fault {
+    /// Makes a fault.
+    pub(crate) fn new(what: impl fmt::Display, why: impl fmt::Display) -> Fault {
+        Fault { what: what.to_string(), why: why.to_string() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Writes an error with its causes, the outermost first.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// Says what an error is about.
+pub(crate) trait About<T> {
+    /// Makes a [`Fault`] of the error.
+    fn about(self, what: impl fmt::Display) -> Result<T, Fault>;
+}
+
+impl<T, E: fmt::Display> About<T> for Result<T, E> {
+    fn about(self, what: impl fmt::Display) -> Result<T, Fault> {
+        self.map_err(|why| Fault::new(what, why))
+    }
+}

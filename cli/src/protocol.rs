@@ -1,0 +1,201 @@
+//! What client and daemon say to each other over the socket.
+//!
+//! A message is a length (`u32`, little endian) and as many bytes of JSON. The client begins with
+//! [`Hello`], the daemon answers [`Welcome`]; then each [`Request`] gets one [`Reply`]. A client
+//! that closes the connection takes back what it waits for.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use backing::{Attach, Attached};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sim_core::control::{Answer, Command, Failure, Id};
+
+use crate::describe::Description;
+
+/// The version of the messages. Client and daemon must have the same.
+pub(crate) const VERSION: u32 = 1;
+
+/// The longest message, in bytes: a table of a million lines has some 80 MiB.
+pub(crate) const MAX_MESSAGE: u32 = 512 << 20;
+
+/// The first message of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// [`VERSION`] of the client.
+    pub(crate) version: u32,
+}
+
+/// The first message of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    /// [`VERSION`] of the daemon.
+    pub(crate) version: u32,
+    /// The daemon's process.
+    pub(crate) pid: u32,
+    /// Where it shows the devices.
+    pub(crate) mount: PathBuf,
+    /// How many images and devices are recorded from before, and wait for a restore.
+    pub(crate) pending: usize,
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// One operation of the control plane.
+    Control(Command),
+    /// Makes an image file a backing device.
+    Attach(Attach),
+    /// The reverse.
+    Detach {
+        /// A name, a `major:minor` or a path.
+        word: String,
+        /// The directory that a relative path starts from.
+        base: PathBuf,
+    },
+    /// Lists the attached images.
+    Images,
+    /// Lists who has a mapped device's file open.
+    Users,
+    /// Describes one mapped device, or all of them by name.
+    Describe(Option<Id>),
+    /// Brings back what is recorded from before.
+    Restore,
+    /// Drops the record of what was there before.
+    Forget,
+    /// Ends the daemon.
+    Stop {
+        /// Also when devices are open.
+        force: bool,
+    },
+}
+
+/// Who has a device open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct User {
+    /// The device's name.
+    pub(crate) device: String,
+    /// The process.
+    pub(crate) pid: u32,
+    /// Its program.
+    pub(crate) program: String,
+}
+
+/// What became of a restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restored {
+    /// What is back, as it is called.
+    pub(crate) done: Vec<String>,
+    /// What is not, and why. It stays on record.
+    pub(crate) failed: Vec<(String, String)>,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    /// How the request ended.
+    pub(crate) outcome: Outcome,
+    /// What went wrong besides: the change is made, but could not be recorded.
+    pub(crate) warning: Option<String>,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// Nothing to say.
+    Done,
+    /// What the control plane answered.
+    Control(Result<Answer, Failure>),
+    /// The image that was attached.
+    Attached(Attached),
+    /// The attached images.
+    Images(Vec<Attached>),
+    /// Who has devices open.
+    Users(Vec<User>),
+    /// Devices.
+    Described(Vec<Description>),
+    /// What became of a restore.
+    Restored(Restored),
+    /// Why it failed.
+    Failed(String),
+}
+
+/// Writes one message.
+pub(crate) fn write_message(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message)?;
+    let len = u32::try_from(frame.len() - 4).ok().filter(|len| *len <= MAX_MESSAGE);
+    let len = len.ok_or_else(|| invalid(format!("a message of {} bytes", frame.len() - 4)))?;
+    frame[..4].copy_from_slice(&len.to_le_bytes());
+    to.write_all(&frame)
+}
+
+/// Reads one message; nothing where the other side has ended the connection between two.
+///
+/// Memory is taken for what arrives, not for what the length promises.
+pub(crate) fn read_message<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<T>> {
+    let mut len = [0; 4];
+    let mut have = 0;
+    while have < len.len() {
+        match from.read(&mut len[have..]) {
+            Ok(0) if have == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => have += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let len = u32::from_le_bytes(len);
+    if len > MAX_MESSAGE {
+        return Err(invalid(format!("a message of {len} bytes, of {MAX_MESSAGE} at most")));
+    }
+    let mut text = Vec::new();
+    from.take(len.into()).read_to_end(&mut text)?;
+    if text.len() < len as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    serde_json::from_slice(&text).map(Some).map_err(|error| invalid(error.to_string()))
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let words = ["lin".to_owned(), "a \"quoted\" word, \u{1f4be}".to_owned()];
+        let mut wire = Vec::new();
+        words.iter().for_each(|word| write_message(&mut wire, word).unwrap());
+        let mut wire = &wire[..];
+        for word in words {
+            assert_eq!(read_message(&mut wire).unwrap(), Some(word));
+        }
+        assert_eq!(read_message::<String>(&mut wire).unwrap(), None);
+    }
+
+    #[test]
+    fn half_a_message_and_garbage_are_errors() {
+        let mut wire = Vec::new();
+        write_message(&mut wire, &Request::Images).unwrap();
+        for end in 1..wire.len() {
+            let error = read_message::<Request>(&mut &wire[..end]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{end} bytes");
+        }
+        let garbage = [4, 0, 0, 0, b'{', b'{', b'{', b'{'];
+        let error = read_message::<Request>(&mut &garbage[..]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn one_byte_past_the_longest_message_is_refused_unread() {
+        let mut wire = (MAX_MESSAGE + 1).to_le_bytes().to_vec();
+        wire.push(b'"');
+        let error = read_message::<Request>(&mut &wire[..]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

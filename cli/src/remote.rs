@@ -1,0 +1,73 @@
+//! The dmsetup verbs' way to the daemon.
+
+use std::collections::HashMap;
+
+use sim_core::control::{Answer, Command, Failure};
+use sim_core::{DevNumber, Errno};
+
+use crate::client::Client;
+use crate::dmsetup::Dm;
+use crate::fault::Fault;
+use crate::instance::Instance;
+use crate::protocol::{Outcome, Request};
+
+/// A control plane in a daemon, to which it connects when it is needed first.
+pub(crate) struct Remote<'a> {
+    instance: &'a Instance,
+    client: Option<Client>,
+    /// The kernel's names of the attached images, once asked for.
+    names: Option<HashMap<DevNumber, String>>,
+    /// Why the daemon cannot be reached.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl<'a> Remote<'a> {
+    pub(crate) fn new(instance: &'a Instance) -> Remote<'a> {
+        Remote { instance, client: None, names: None, fault: None }
+    }
+
+    /// Connects, and starts the daemon where there is none and the command makes a device.
+    fn client(&mut self, starts: bool) -> Result<&mut Client, Fault> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let client = match self.client.take() {
+            Some(client) => client,
+            None if starts => Client::connect_or_start(self.instance)?,
+            None => Client::connect(self.instance)?,
+        };
+        Ok(self.client.insert(client))
+    }
+
+    fn failure(&mut self, fault: Fault) -> Failure {
+        let why = Some(fault.to_string());
+        self.fault = Some(fault);
+        Failure { errno: Errno::NXIO, table: None, why }
+    }
+}
+
+impl Dm for Remote<'_> {
+    fn call(&mut self, command: Command) -> Result<Answer, Failure> {
+        let starts = matches!(command, Command::DevCreate { .. });
+        let result = self.client(starts).and_then(|client| client.control(command));
+        result.unwrap_or_else(|fault| Err(self.failure(fault)))
+    }
+
+    fn device_name(&mut self, dev: DevNumber) -> Option<String> {
+        if self.names.is_none() {
+            let Ok(Outcome::Images(images)) =
+                self.client(false).and_then(|client| client.ask(&Request::Images))
+            else {
+                return None;
+            };
+            let names = images.into_iter().map(|image| (image.number, image.kernel_name));
+            self.names = Some(names.collect());
+        }
+        self.names.as_ref()?.get(&dev).cloned()
+    }
+
+    fn base(&self) -> String {
+        let dir = std::env::current_dir().unwrap_or_else(|_| "/".into());
+        dir.to_string_lossy().into_owned()
+    }
+}
