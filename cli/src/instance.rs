@@ -1,9 +1,9 @@
 //! The directory of an instance, what lies in it, and the lock that one daemon holds on it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -115,7 +115,9 @@ impl Instance {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        self.at_socket(|path| UnixListener::bind(path))
+        let listener = self.at_socket(|path| UnixListener::bind(path))?;
+        std::fs::set_permissions(self.socket(), Permissions::from_mode(0o600))?;
+        Ok(listener)
     }
 
     /// Connects to the daemon.

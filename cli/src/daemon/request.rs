@@ -82,10 +82,9 @@ impl Daemon {
     /// Lists who has the devices' files open.
     pub(super) fn users(&self) -> Vec<User> {
         let users = self.frontend.users().into_iter();
-        let user = |user: fuse_frontend::User| User {
-            device: user.device,
-            pid: user.pid,
-            program: program(user.pid),
+        let user = |user: fuse_frontend::User| {
+            let pid = process(user.pid);
+            User { device: user.device, pid, program: program(pid) }
         };
         users.map(user).collect()
     }
@@ -137,6 +136,13 @@ fn reply(outcome: Outcome) -> Reply {
 
 fn failed(what: &str, why: impl std::fmt::Display) -> Outcome {
     Outcome::Failed(Fault::new(what, why).to_string())
+}
+
+/// Returns the process of a thread: FUSE tells the thread that opened a file.
+fn process(thread: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    process.and_then(|pid| pid.trim().parse().ok()).unwrap_or(thread)
 }
 
 /// Names what a process runs. One that opened the device from another process namespace, or has

@@ -94,6 +94,13 @@ fn waits_for_its_inactive_table(control: &Control, record: &Record) -> bool {
 
 /// Builds all but the inactive table, or nothing.
 async fn build(control: &Control, record: &Record) -> Result<(), Failure> {
+    if let Answer::Devices(there) = control.execute(Command::ListDevices).await?
+        && let Some(taken) = there.iter().find(|there| there.dev.minor == record.minor)
+    {
+        // The kernel's errno for this says nothing.
+        let why = format!("{} is `{}` now", taken.dev, taken.name);
+        return Err(Failure { errno: Errno::BUSY, table: None, why: Some(why) });
+    }
     let (name, uuid) = (record.name.clone(), record.uuid.clone());
     control.execute(Command::DevCreate { name, uuid, minor: Some(record.minor) }).await?;
     let undo = Undo { control, minor: record.minor, done: false };

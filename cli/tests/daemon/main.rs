@@ -1,0 +1,11 @@
+//! The daemon's life: how it starts and ends, what it keeps on record, and whom it survives.
+//!
+//! Each test has an instance of its own, and needs /dev/fuse; without it, it prints that it was
+//! skipped, or fails where `CI` is set.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test that cannot go on may panic")]
+
+mod clients;
+mod harness;
+mod life;
+mod record;
