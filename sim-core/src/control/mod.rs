@@ -365,10 +365,10 @@ impl Control {
         }
         let mut cells = self.cells();
         let what = if matches!(new, NewName::Name(_)) { "name" } else { "uuid" };
+        // The kernel renames what it finds by name alone.
         let from = match id {
-            Id::Name(name) => name.clone(),
-            Id::Uuid(uuid) => uuid.clone(),
-            Id::Dev(dev) => dev.to_string(),
+            Id::Name(name) => name.as_str(),
+            Id::Uuid(_) | Id::Dev(_) => "",
         };
         let taken = |cell: &Cell| match &new {
             NewName::Name(name) => cell.name == *name,
@@ -380,7 +380,7 @@ impl Control {
             );
             return Err(self.failure(Errno::BUSY, &why));
         }
-        let Some(cell) = find_cell(&mut cells, id) else {
+        let Some(cell) = find_cell(&mut cells, &Id::Name(from.to_owned())) else {
             let why = format!("Unable to rename non-existent device, {from} to {to}");
             return Err(self.failure(Errno::NXIO, &why));
         };
@@ -534,7 +534,7 @@ impl Control {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Some(first) = words.first() else {
             self.log.line("device-mapper: ioctl: Empty message received.");
-            return Ok(Answer::Text(None));
+            return Err(Errno::INVAL.into());
         };
         if first.starts_with('@') {
             return self.core_msg(id, &words);
