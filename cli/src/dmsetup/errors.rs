@@ -134,12 +134,8 @@ mod tests {
     fn the_caret_is_under_the_word_at_fault() {
         let text = "# two\n0 8 zero\n8 1024  linear /dev/loop0 x\n";
         let source = Source::read(text.into()).unwrap();
-        let fault = fault(
-            1,
-            Some(1),
-            "expected a sector number, found `x`",
-            "Invalid device sector",
-        );
+        let fault =
+            fault(1, Some(1), "expected a sector number, found `x`", "Invalid device sector");
         assert_eq!(
             table_fault("create bad", &fault, Some(&source)),
             "dmsim: create bad: table line 3: linear: argument 2: expected a sector number, found `x`: Invalid device sector\n\

@@ -117,7 +117,8 @@ fn misuse(session: &mut Session<'_, '_>, lines: &[String], then: &str) -> i32 {
         }
         Called::Dmsim => {
             for line in lines {
-                let line = line.strip_prefix("dmsim: ").unwrap_or(line).trim_end_matches(['.', ' ']);
+                let line =
+                    line.strip_prefix("dmsim: ").unwrap_or(line).trim_end_matches(['.', ' ']);
                 session.complain_plainly(&format!("dmsim: usage: {}\n", errors::lower_first(line)));
             }
             if lines.is_empty() {
@@ -128,10 +129,7 @@ fn misuse(session: &mut Session<'_, '_>, lines: &[String], then: &str) -> i32 {
     }
 }
 
-fn finish(
-    session: &mut Session<'_, '_>,
-    act: impl FnOnce(&mut Session<'_, '_>) -> Done,
-) -> i32 {
+fn finish(session: &mut Session<'_, '_>, act: impl FnOnce(&mut Session<'_, '_>) -> Done) -> i32 {
     let result = act(session);
     let flushed = session.flush();
     match result.and(flushed) {

@@ -156,14 +156,16 @@ const KNOWN: &[Known] = {
 };
 
 /// The options that dmsim adds.
-const ADDED: &[Known] =
-    &[("json", None, Takes::Nothing), ("device-names", None, Takes::Nothing)];
+const ADDED: &[Known] = &[("json", None, Takes::Nothing), ("device-names", None, Takes::Nothing)];
 
 /// Splits a command line into options and words.
 ///
 /// # Errors
 /// The lines to print of what is wrong with it.
-pub(super) fn parse(called: Called, args: &[String]) -> Result<(Options, Vec<String>), Vec<String>> {
+pub(super) fn parse(
+    called: Called,
+    args: &[String],
+) -> Result<(Options, Vec<String>), Vec<String>> {
     let mut options = Options::default();
     let mut words = Vec::new();
     let mut rest = args.iter();
@@ -412,10 +414,7 @@ mod tests {
         assert_eq!(fault("-x"), "dmsetup: invalid option -- 'x'");
         assert_eq!(fault("-o"), "dmsetup: option requires an argument -- 'o'");
         assert_eq!(fault("--tabl"), "dmsetup: option '--table' requires an argument");
-        assert_eq!(
-            fault("--noflush=3"),
-            "dmsetup: option '--noflush' doesn't allow an argument"
-        );
+        assert_eq!(fault("--noflush=3"), "dmsetup: option '--noflush' doesn't allow an argument");
         assert_eq!(
             fault("--ver"),
             "dmsetup: option '--ver' is ambiguous; possibilities: '--verbose' '--verifyudev' '--version'"

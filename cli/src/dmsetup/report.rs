@@ -149,9 +149,11 @@ impl Report {
             return String::new();
         }
         rows.sort_by(|a, b| {
-            let orders = self.keys.iter().zip(a.keys.iter().zip(&b.keys)).map(|(key, (a, b))| {
-                if key.descending { b.cmp(a) } else { a.cmp(b) }
-            });
+            let orders = self
+                .keys
+                .iter()
+                .zip(a.keys.iter().zip(&b.keys))
+                .map(|(key, (a, b))| if key.descending { b.cmp(a) } else { a.cmp(b) });
             orders.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
         });
         let heading = |field: &&Field| field.heading.to_owned();
@@ -176,10 +178,13 @@ impl Report {
         for (at, field) in self.columns.iter().enumerate() {
             let widest = lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
             let width = widest.max(field.width);
-            for line in &mut *lines {
-                line[at] = match field.kind {
-                    Kind::Number | Kind::Size => format!("{:>width$}", line[at]),
-                    Kind::String => format!("{:<width$}", line[at]),
+            for (nth, line) in lines.iter_mut().enumerate() {
+                line[at] = match (field.kind, nth) {
+                    // Headings stand on the left, those of numbers too.
+                    (Kind::Number | Kind::Size, 1..) => format!("{:>width$}", line[at]),
+                    (Kind::Number | Kind::Size, 0) | (Kind::String, _) => {
+                        format!("{:<width$}", line[at])
+                    }
                 };
             }
         }
@@ -229,7 +234,8 @@ mod tests {
 
     /// Prints a report on devices `b` (1) and `a` (10).
     fn report(options: Options) -> String {
-        let opened = Report::open(&options, "name,minor").unwrap_or_else(|fault| panic!("{}", fault.0));
+        let opened =
+            Report::open(&options, "name,minor").unwrap_or_else(|fault| panic!("{}", fault.0));
         let Opened::Report(mut report) = opened else { panic!("a report") };
         for (name, minor) in [("b", 1), ("a", 10)] {
             let mut value = |field: &'static Field| match field.name {
@@ -256,9 +262,8 @@ mod tests {
 
     #[test]
     fn rows_come_in_the_order_of_the_keys() {
-        let sort = |keys: &str| {
-            report(Options { sort: Some(keys.into()), noheadings: true, ..options() })
-        };
+        let sort =
+            |keys: &str| report(Options { sort: Some(keys.into()), noheadings: true, ..options() });
         assert_eq!(sort("name"), "a:10\nb:1\n");
         assert_eq!(sort("-minor"), "a:10\nb:1\n");
         assert_eq!(sort("+minor"), "b:1\na:10\n");
@@ -292,7 +297,10 @@ mod tests {
         let fields = Some("selected,name".into());
         let select = Some("name=a".into());
         let all = report(Options { fields, select: select.clone(), ..options() });
-        assert_eq!(all, "Selected Name            \n       0 b               \n       1 a               \n");
+        assert_eq!(
+            all,
+            "Selected Name            \n       0 b               \n       1 a               \n"
+        );
         let one = report(Options { select, noheadings: true, ..options() });
         assert_eq!(one, "a:10\n");
     }

@@ -176,7 +176,9 @@ impl<'a> Parser<'a> {
         }
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(format!("Syntax error: more than {MAX_DEPTH} parentheses in one another\n"));
+            return Err(format!(
+                "Syntax error: more than {MAX_DEPTH} parentheses in one another\n"
+            ));
         }
         let inner = self.any()?;
         self.depth -= 1;
@@ -261,9 +263,7 @@ impl<'a> Parser<'a> {
             Some(_) | None => self.rest = rest,
         }
         number.parse().map_err(|_| {
-            format!(
-                "Field selection value {number} out of supported range for field {name}.\n"
-            )
+            format!("Field selection value {number} out of supported range for field {name}.\n")
         })
     }
 
@@ -321,9 +321,7 @@ impl<'a> Parser<'a> {
 pub(super) const OPERANDS: &str = include_str!("selection.txt");
 
 fn syntax(what: &str, at: &str) -> Fault {
-    format!(
-        "{what}Selection syntax error at '{at}'.\nUse 'help' for selection to get more help.\n"
-    )
+    format!("{what}Selection syntax error at '{at}'.\nUse 'help' for selection to get more help.\n")
 }
 
 #[cfg(test)]
@@ -344,15 +342,36 @@ mod tests {
 
     fn fault(text: &str) -> String {
         let fault = Select::parse(text).expect_err(text);
-        fault.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("|")
+        fault
+            .lines()
+            .rev()
+            .take(3)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+            .join("|")
     }
 
     #[test]
     fn comparisons_hold_or_do_not() {
         for yes in [
-            "", "name='a x'", "name=~^a", "name=~(a)", "name!~b", "minor>0", "minor >= 1",
-            "minor=1.0", "minor!=2", "minor<2,open=0", "name=b || minor=1", "name=b # minor=1",
-            "!(name=b)", "((minor=1)) && !(open=1)", "NAME=\"a x\"", " minor = 1 ",
+            "",
+            "name='a x'",
+            "name=~^a",
+            "name=~(a)",
+            "name!~b",
+            "minor>0",
+            "minor >= 1",
+            "minor=1.0",
+            "minor!=2",
+            "minor<2,open=0",
+            "name=b || minor=1",
+            "name=b # minor=1",
+            "!(name=b)",
+            "((minor=1)) && !(open=1)",
+            "NAME=\"a x\"",
+            " minor = 1 ",
             "minor=1 || name=b && open=9",
         ] {
             assert!(passes(yes), "{yes}");

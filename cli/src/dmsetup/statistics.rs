@@ -2,12 +2,7 @@
 
 use super::fields::{Field, Group, Id, Kind};
 
-const fn statistic(
-    group: Group,
-    name: &'static str,
-    kind: Kind,
-    what: &'static str,
-) -> Field {
+const fn statistic(group: Group, name: &'static str, kind: Kind, what: &'static str) -> Field {
     Field { group, name, id: Id::Statistic, heading: name, width: 0, kind, what }
 }
 
@@ -15,18 +10,38 @@ pub(super) const STATISTICS: &[Field] = &[
     statistic(Group::Stats, "read_count", Kind::Number, "Count of reads completed."),
     statistic(Group::Stats, "reads_merged_count", Kind::Number, "Count of read requests merged."),
     statistic(Group::Stats, "read_sector_count", Kind::Number, "Count of sectors read."),
-    statistic(Group::Stats, "read_time", Kind::Number, "Accumulated duration of all read requests (ns)."),
+    statistic(
+        Group::Stats,
+        "read_time",
+        Kind::Number,
+        "Accumulated duration of all read requests (ns).",
+    ),
     statistic(Group::Stats, "write_count", Kind::Number, "Count of writes completed."),
     statistic(Group::Stats, "writes_merged_count", Kind::Number, "Count of write requests merged."),
     statistic(Group::Stats, "write_sector_count", Kind::Number, "Count of sectors written."),
     statistic(Group::Stats, "write_time", Kind::Number, "Accumulated duration of all writes (ns)."),
-    statistic(Group::Stats, "in_progress_count", Kind::Number, "Count of requests currently in progress."),
+    statistic(
+        Group::Stats,
+        "in_progress_count",
+        Kind::Number,
+        "Count of requests currently in progress.",
+    ),
     statistic(Group::Stats, "io_ticks", Kind::Number, "Nanoseconds spent servicing requests."),
     statistic(Group::Stats, "queue_ticks", Kind::Number, "Total nanoseconds spent in queue."),
     statistic(Group::Stats, "read_ticks", Kind::Number, "Nanoseconds spent servicing reads."),
     statistic(Group::Stats, "write_ticks", Kind::Number, "Nanoseconds spent servicing writes."),
-    statistic(Group::Stats, "reads_merged_per_sec", Kind::Number, "Read requests merged per second."),
-    statistic(Group::Stats, "writes_merged_per_sec", Kind::Number, "Write requests merged per second."),
+    statistic(
+        Group::Stats,
+        "reads_merged_per_sec",
+        Kind::Number,
+        "Read requests merged per second.",
+    ),
+    statistic(
+        Group::Stats,
+        "writes_merged_per_sec",
+        Kind::Number,
+        "Write requests merged per second.",
+    ),
     statistic(Group::Stats, "reads_per_sec", Kind::Number, "Reads per second."),
     statistic(Group::Stats, "writes_per_sec", Kind::Number, "Writes per second."),
     statistic(Group::Stats, "read_size_per_sec", Kind::Number, "Size of data read per second."),
@@ -40,11 +55,31 @@ pub(super) const STATISTICS: &[Field] = &[
     statistic(Group::Stats, "service_time", Kind::Number, "Service time."),
     statistic(Group::Stats, "util", Kind::Number, "Utilization."),
     statistic(Group::Stats, "hist_count", Kind::String, "Latency histogram counts."),
-    statistic(Group::Stats, "hist_count_bounds", Kind::String, "Latency histogram counts with bin boundaries."),
-    statistic(Group::Stats, "hist_count_ranges", Kind::String, "Latency histogram counts with bin ranges."),
+    statistic(
+        Group::Stats,
+        "hist_count_bounds",
+        Kind::String,
+        "Latency histogram counts with bin boundaries.",
+    ),
+    statistic(
+        Group::Stats,
+        "hist_count_ranges",
+        Kind::String,
+        "Latency histogram counts with bin ranges.",
+    ),
     statistic(Group::Stats, "hist_percent", Kind::String, "Relative latency histogram."),
-    statistic(Group::Stats, "hist_percent_bounds", Kind::String, "Relative latency histogram with bin boundaries."),
-    statistic(Group::Stats, "hist_percent_ranges", Kind::String, "Relative latency histogram with bin ranges."),
+    statistic(
+        Group::Stats,
+        "hist_percent_bounds",
+        Kind::String,
+        "Relative latency histogram with bin boundaries.",
+    ),
+    statistic(
+        Group::Stats,
+        "hist_percent_ranges",
+        Kind::String,
+        "Relative latency histogram with bin ranges.",
+    ),
     statistic(Group::Stats, "interval_ns", Kind::Number, "Sampling interval in nanoseconds."),
     statistic(Group::Stats, "interval", Kind::Number, "Sampling interval."),
     statistic(Group::Region, "region_id", Kind::Number, "Region ID."),
@@ -58,9 +93,15 @@ pub(super) const STATISTICS: &[Field] = &[
     statistic(Group::Region, "group_id", Kind::Number, "Group ID."),
     statistic(Group::Region, "program_id", Kind::String, "Program ID."),
     statistic(Group::Region, "user_data", Kind::String, "Auxiliary data."),
-    statistic(Group::Region, "precise", Kind::String, "Set if nanosecond precision counters are enabled."),
+    statistic(
+        Group::Region,
+        "precise",
+        Kind::String,
+        "Set if nanosecond precision counters are enabled.",
+    ),
     statistic(Group::Region, "hist_bins", Kind::String, "The number of histogram bins configured."),
     statistic(Group::Region, "hist_bounds", Kind::String, "Latency histogram bin boundaries."),
     statistic(Group::Region, "hist_ranges", Kind::String, "Latency histogram bin ranges."),
     statistic(Group::Region, "stats_name", Kind::String, "Stats name of current object."),
-    statistic(Group::Region, "obj_type", Kind::String, "Type of stats object being reported."),];
+    statistic(Group::Region, "obj_type", Kind::String, "Type of stats object being reported."),
+];

@@ -65,9 +65,9 @@ impl Lines {
             Lines::Ascii => {
                 Pieces { fork: "|-", last: "`-", past: "| ", only: "---", first: "-+-" }
             }
-            Lines::Utf => {
-                Pieces { fork: "├─", last: "└─", past: "│ ", only: "───", first: "─┬─" }
-            }
+            Lines::Utf => Pieces {
+                fork: "├─", last: "└─", past: "│ ", only: "───", first: "─┬─"
+            },
             Lines::Vt100 => Pieces {
                 fork: "\x1b(0tq\x1b(B",
                 last: "\x1b(0mq\x1b(B",
@@ -258,7 +258,7 @@ d (253:3)
     #[test]
     fn an_inverted_tree_begins_with_the_lowest() {
         let expected = "\
- (7:0)
+\u{20}(7:0)
  `-a (253:0)
     |-b (253:1)
     |  `-d (253:3)
@@ -283,7 +283,8 @@ d (253:3)-+-c (253:2)---a (253:0)--- (7:0)
 
     #[test]
     fn nameless_devices_may_be_left_out() {
-        let expected = "d\u{20}(253:3)\n ├─c (253:2)\n │  └─a (253:0)\n └─b (253:1)\n    └─a (253:0)\n";
+        let expected =
+            "d\u{20}(253:3)\n ├─c (253:2)\n │  └─a (253:0)\n └─b (253:1)\n    └─a (253:0)\n";
         let style = Style { lines: Lines::Utf, nameless: false, ..Style::default() };
         assert_eq!(draw(style), expected);
     }

@@ -1,13 +1,13 @@
 //! `create`: a device, its table, and all that goes with it.
 
-use sim_core::control::{Command, Node, WhenOpen};
-use sim_core::{Access, Held};
+use sim_core::control::{Command, Failure, Node, WhenOpen};
+use sim_core::{Access, DM_MAJOR, Errno, Held};
 
 use super::load::{load_table, parse, read_table};
 use super::suspend::set_read_ahead;
 use crate::dmsetup::concise::Entries;
 use crate::dmsetup::errors::Source;
-use crate::dmsetup::session::{Done, Session, Task, expect_status};
+use crate::dmsetup::session::{Done, Session, Stop, Task, expect_status};
 
 /// A device to be.
 struct Wanted {
@@ -90,6 +90,12 @@ fn create_one(session: &mut Session<'_, '_>, wanted: Wanted) -> Done {
     };
     let dev = wanted.minor.map(|minor| session.dev(minor));
     let task = Task { name: Some(wanted.name.clone()), uuid: uuid.clone(), dev };
+    if let Some(dev) = dev.filter(|dev| dev.major != DM_MAJOR) {
+        // The kernel makes 253:MINOR, which dmsetup then neither finds nor removes.
+        let why = Some(format!("mapped devices are {DM_MAJOR}:N, not {dev}"));
+        session.tell("create", &task, &Failure { errno: Errno::NXIO, table: None, why }, None);
+        return Err(Stop::Failed);
+    }
     let command = Command::DevCreate { name: wanted.name.clone(), uuid, minor: wanted.minor };
     let status = expect_status(session.call("create", &task, command)?);
     let task = Task { dev: Some(status.dev), ..Task::named(&wanted.name) };

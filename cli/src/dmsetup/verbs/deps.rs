@@ -52,8 +52,10 @@ pub(super) fn deps(session: &mut Session<'_, '_>, words: &[String]) -> Done {
         if session.options.json {
             let below: Vec<_> = deps
                 .iter()
-                .map(|dev| json!({ "major": dev.major, "minor": dev.minor,
-                                   "name": names.of(session, *dev) }))
+                .map(|dev| {
+                    json!({ "major": dev.major, "minor": dev.minor,
+                                   "name": names.of(session, *dev) })
+                })
                 .collect();
             listed.push(json!({ "name": device.shown_or_named(session)?, "deps": below }));
             return Ok(());
@@ -83,10 +85,7 @@ pub(super) fn deps(session: &mut Session<'_, '_>, words: &[String]) -> Done {
 }
 
 /// Asks which devices a table has open.
-pub(super) fn dependencies(
-    session: &mut Session<'_, '_>,
-    device: &Device,
-) -> Done<Vec<DevNumber>> {
+pub(super) fn dependencies(session: &mut Session<'_, '_>, device: &Device) -> Done<Vec<DevNumber>> {
     let command = Command::TableDeps { id: device.task.id(), slot: session.slot() };
     match session.call("deps", &device.task, command)? {
         Answer::Deps(deps) => Ok(deps),

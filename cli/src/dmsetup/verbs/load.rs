@@ -88,9 +88,7 @@ pub(super) fn parse(
                 Called::Dmsetup => {
                     format!("Invalid format on line {} of table {from}.\n", fault.line)
                 }
-                Called::Dmsim => {
-                    line_fault(&format!("{} {device}", session.verb), &fault, &text)
-                }
+                Called::Dmsim => line_fault(&format!("{} {device}", session.verb), &fault, &text),
             };
             session.complain_plainly(&told);
             return Err(Stop::Failed);

@@ -190,12 +190,7 @@ fn draw(session: &mut Session<'_, '_>, devices: Devices, looks: &Looks) -> Done 
 }
 
 /// Adds a mapped device, after those below it.
-fn add(
-    session: &mut Session<'_, '_>,
-    tree: &mut Tree,
-    looks: &Looks,
-    status: &DevStatus,
-) -> Done {
+fn add(session: &mut Session<'_, '_>, tree: &mut Tree, looks: &Looks, status: &DevStatus) -> Done {
     if tree.contains(status.dev) {
         return Ok(());
     }

@@ -63,8 +63,7 @@ pub(super) fn target_version(session: &mut Session<'_, '_>, words: &[String]) ->
 fn print_versions(session: &mut Session<'_, '_>, versions: &[TargetVersion]) -> Done {
     let text = |[major, minor, patch]: [u32; 3]| format!("{major}.{minor}.{patch}");
     if session.options.json {
-        let target =
-            |target: &TargetVersion| json!({ "name": target.name, "version": text(target.version) });
+        let target = |target: &TargetVersion| json!({ "name": target.name, "version": text(target.version) });
         let targets: Vec<_> = versions.iter().map(target).collect();
         return session.print_json(&json!(targets));
     }

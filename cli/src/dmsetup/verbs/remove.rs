@@ -78,8 +78,7 @@ fn names(session: &mut Session<'_, '_>) -> Done<Vec<String>> {
 fn replace_by_errors(session: &mut Session<'_, '_>, task: &Task) -> Done {
     let (id, held) = (task.id(), session.held());
     let (report, slot) = (Report::Table, Slot::Live);
-    let asked =
-        Command::TableStatus { id: id.clone(), report, slot, device_names: false };
+    let asked = Command::TableStatus { id: id.clone(), report, slot, device_names: false };
     let len = match session.call("table", task, asked) {
         Ok(Answer::Table(_, lines)) => lines.iter().map(|line| line.len).sum(),
         // The size stays unknown; the load will say the rest.

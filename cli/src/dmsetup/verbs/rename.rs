@@ -2,8 +2,9 @@
 
 use sim_core::control::{Command, MAX_NAME, MAX_UUID, NewName};
 
+use crate::dmsetup::Called;
 use crate::dmsetup::mangle::{What, mangle};
-use crate::dmsetup::session::{Done, Session};
+use crate::dmsetup::session::{Done, Session, Task};
 
 /// `rename DEVICE NEW`, `rename --setuuid DEVICE UUID`.
 pub(super) fn rename(session: &mut Session<'_, '_>, words: &[String]) -> Done {
@@ -12,7 +13,11 @@ pub(super) fn rename(session: &mut Session<'_, '_>, words: &[String]) -> Done {
         [device, new, ..] => (Some(device.as_str()), new),
         [] => unreachable!("the verb has one word at least"),
     };
-    let task = session.task(device)?;
+    let mut task = session.task(device)?;
+    if session.called == Called::Dmsim && task.name.is_none() {
+        // The kernel renames by name alone, which is no reason not to find the name out.
+        task = Task::named(&session.known_status(&task)?.name);
+    }
     let new = match session.options.setuuid {
         true => {
             if new.len() > MAX_UUID {

@@ -1,0 +1,339 @@
+//! A machine in memory: a control plane over attached memory devices, and the commands of a
+//! transcript on it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use backing::{Memory, Pool, block_on};
+use dmsim_cli::dmsetup::{Called, Dm, Streams, run};
+use sha2::{Digest, Sha256};
+use sim_core::control::{Answer, Command, Failure, Shown};
+use sim_core::{
+    Access, Backing, Bio, BlkError, BlockDevice, Control, DevNumber, Errno, KernelLog, OpenDevice,
+    Sector, Sectors,
+};
+
+use crate::script::{Outcome, words};
+
+/// The major number of loop devices.
+const LOOP_MAJOR: u32 = 7;
+
+/// Attached memory devices, by their minor.
+#[derive(Default)]
+struct Loops(Mutex<BTreeMap<u32, Arc<Memory>>>);
+
+impl Loops {
+    fn get(&self, minor: u32) -> Option<Arc<Memory>> {
+        self.0.lock().unwrap().get(&minor).cloned()
+    }
+}
+
+impl Backing for Loops {
+    fn by_number(&self, number: DevNumber) -> Result<Arc<dyn BlockDevice>, Errno> {
+        let found = (number.major == LOOP_MAJOR).then(|| self.get(number.minor)).flatten();
+        found.map(|device| device as Arc<dyn BlockDevice>).ok_or(Errno::NXIO)
+    }
+
+    fn by_word(&self, word: &str, base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
+        let minor = word.strip_prefix("/dev/loop").and_then(|minor| minor.parse().ok());
+        match minor.and_then(|minor| self.get(minor)) {
+            Some(device) => Ok(device),
+            None if Path::new(base).join(word).exists() => Err(Errno::NOTBLK),
+            None => Err(Errno::NOENT),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl KernelLog for Log {
+    fn line(&self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
+}
+
+/// The way of dmsetup's verbs to the control plane.
+struct InProcess<'a>(&'a Machine);
+
+impl Dm for InProcess<'_> {
+    fn call(&mut self, command: Command) -> Result<Answer, Failure> {
+        block_on(self.0.control.execute(command))
+    }
+
+    fn device_name(&mut self, dev: DevNumber) -> Option<String> {
+        self.0.loops.by_number(dev).ok().map(|device| device.name())
+    }
+
+    fn base(&self) -> String {
+        "/".to_owned()
+    }
+}
+
+/// A machine in memory.
+pub(crate) struct Machine {
+    control: Arc<Control>,
+    loops: Arc<Loops>,
+    log: Arc<Log>,
+    held: Vec<OpenDevice>,
+    names: BTreeMap<String, u32>,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Machine {
+        let (loops, log) = (Arc::<Loops>::default(), Arc::<Log>::default());
+        let control = Control::new(targets::registry(), loops.clone(), Pool::new(1), log.clone());
+        Machine { control, loops, log, held: Vec::new(), names: BTreeMap::new() }
+    }
+
+    pub(crate) fn attach(&mut self, name: &str, minor: u32, sectors: u64, fill: Option<u64>) {
+        let number = DevNumber { major: LOOP_MAJOR, minor };
+        let memory = Memory::new(number, &format!("loop{minor}"), Sectors(sectors), 512);
+        if let Some(first) = fill {
+            let data = pattern(first, sectors);
+            block_on(memory.submit(Bio::write(Sector::ZERO, &data))).unwrap();
+        }
+        self.loops.0.lock().unwrap().insert(minor, memory);
+        self.names.insert(name.to_owned(), minor);
+    }
+
+    /// Runs a command; `None` for one that is about the machine, not about device-mapper.
+    pub(crate) fn run(&mut self, line: &str, probe: bool) -> Option<Outcome> {
+        let mut words = words(line).expect("quotes are closed");
+        let stdin = words.iter().position(|word| word == "<<").map(|at| {
+            let text = format!("{}\n", words[at + 1]);
+            words.truncate(at);
+            text
+        });
+        let (head, rest) = words.split_first().expect("a command");
+        let text: Vec<&str> = rest.iter().map(String::as_str).collect();
+        let mut outcome = match (head.as_str(), &text[..]) {
+            ("dmsetup", _) => self.dmsetup(rest, &stdin.unwrap_or_default(), probe),
+            ("put", [device, sector, count, first]) => {
+                self.put(device, number(sector), number(count), first.parse().ok())
+            }
+            ("get", [device, sector, count]) => self.get(device, number(sector), number(count)),
+            ("dd", _) => {
+                let device = text.iter().find_map(|word| word.strip_prefix("if=")).unwrap();
+                let read = self.get(device, 0, 8);
+                Outcome { stdout: String::new(), ..read }
+            }
+            ("blkdiscard", _) => self.discard(&text),
+            ("blockdev", _) => self.blockdev(&text),
+            ("cat", _) if text.iter().all(|word| word.starts_with("/sys/block/dm-")) => {
+                self.queue(&text)
+            }
+            ("ls", ["/dev/mapper"]) => {
+                let shown = self.control.shown();
+                let mut names: Vec<_> = shown.into_iter().map(|shown| shown.name).collect();
+                names.push("control".to_owned());
+                names.sort();
+                said(names)
+            }
+            ("hold", [device]) => {
+                let device = self.find(device).expect("a device to hold").device;
+                self.held.push(OpenDevice::new(device, Access::ReadOnly).unwrap());
+                Outcome::default()
+            }
+            ("release", _) => {
+                self.held.clear();
+                self.control.reap();
+                Outcome::default()
+            }
+            _ => return None,
+        };
+        outcome.kernel = std::mem::take(&mut *self.log.0.lock().unwrap());
+        Some(outcome)
+    }
+
+    fn dmsetup(&self, args: &[String], stdin: &str, probe: bool) -> Outcome {
+        let run = |args: &[String]| {
+            let (mut stdin, mut stdout, mut stderr) = (stdin.as_bytes(), Vec::new(), Vec::new());
+            let mut streams =
+                Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
+            let status = run(Called::Dmsetup, args, &mut InProcess(self), &mut streams);
+            let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+            Outcome { stdout: text(stdout), stderr: text(stderr), status, ..Outcome::default() }
+        };
+        let mut outcome = run(args);
+        if probe && outcome.status == 0 {
+            let own =
+                |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+            for line in run(&own(&["table", "bad"])).stdout.lines() {
+                outcome.stdout += &format!("table: {line}\n");
+            }
+            run(&own(&["remove", "--force", "bad"]));
+        }
+        outcome
+    }
+
+    fn find(&self, path: &str) -> Option<Shown> {
+        self.control.find_shown(path.strip_prefix("/dev/mapper/")?)
+    }
+
+    fn put(&self, path: &str, sector: u64, count: u64, first: Option<u64>) -> Outcome {
+        let Some(shown) = self.find(path) else { return no_file("dd", path) };
+        let data = match first {
+            Some(first) => pattern(first, count),
+            None => vec![0; usize::try_from(count).unwrap() * 512],
+        };
+        let piece = piece(&[sector, count, first.unwrap_or(0)]);
+        let write = |(at, data): (usize, &[u8])| {
+            if shown.device.access().is_read_only() {
+                return Err(Errno::PERM);
+            }
+            let bio = Bio::write(Sector(sector + at as u64 * piece), data);
+            Ok(block_on(shown.device.submit(bio))?)
+        };
+        let bytes = usize::try_from(piece).unwrap() * 512;
+        match data.chunks(bytes).enumerate().try_for_each(write) {
+            Ok(()) => Outcome::default(),
+            Err(errno) => failed(format!("dd: error writing '{path}': {errno}")),
+        }
+    }
+
+    fn get(&self, path: &str, sector: u64, count: u64) -> Outcome {
+        let Some(shown) = self.find(path) else { return no_file("dd", path) };
+        let (piece, mut hash, mut done) = (piece(&[sector, count]), Sha256::new(), 0);
+        let mut outcome = Outcome::default();
+        while done < count {
+            let mut data = vec![0; usize::try_from(piece.min(count - done)).unwrap() * 512];
+            let bio = Bio::read(Sector(sector + done), &mut data);
+            if let Err(error) = block_on(shown.device.submit(bio)) {
+                outcome = failed(format!("dd: error reading '{path}': {}", error.errno()));
+                break;
+            }
+            hash.update(&data);
+            done += data.len() as u64 / 512;
+        }
+        outcome.stdout = format!("sha256 {} bytes {}\n", hex(&hash.finalize()), done * 512);
+        outcome
+    }
+
+    fn discard(&self, words: &[&str]) -> Outcome {
+        let after = |option: &str| {
+            let at = words.iter().position(|word| *word == option)?;
+            Some(number(words[at + 1]) / 512)
+        };
+        let path = words.iter().find(|word| word.starts_with('/')).unwrap();
+        let Some(shown) = self.find(path) else { return no_file("blkdiscard", path) };
+        let start = Sector(after("-o").unwrap_or(0));
+        let len = Sectors(after("-l").unwrap_or(shown.device.size().0 - start.0));
+        let zero = words.contains(&"-z");
+        let bio = if zero { Bio::write_zeroes(start, len) } else { Bio::discard(start, len) };
+        let mut result = block_on(shown.device.submit(bio));
+        if zero && result == Err(BlkError::NotSupported) {
+            // As the kernel does for a device that cannot.
+            let zeros = vec![0; usize::try_from(len.bytes()).unwrap()];
+            result = block_on(shown.device.submit(Bio::write(start, &zeros)));
+        }
+        let what = if zero { "BLKZEROOUT" } else { "BLKDISCARD" };
+        let mut outcome = match result {
+            Ok(()) => Outcome::default(),
+            Err(error) => {
+                failed(format!("blkdiscard: {path}: {what} ioctl failed: {}", error.errno()))
+            }
+        };
+        if words.contains(&"-f") {
+            let warning = "blkdiscard: Operation forced, data will be lost!\n";
+            outcome.stderr.insert_str(0, warning);
+        }
+        outcome
+    }
+
+    fn blockdev(&self, words: &[&str]) -> Outcome {
+        let (options, paths): (Vec<&str>, Vec<&str>) =
+            words.iter().partition(|word| word.starts_with('-'));
+        let Some(shown) = self.find(paths[0]) else {
+            let path = paths[0];
+            return failed(format!("blockdev: cannot open {path}: No such file or directory"));
+        };
+        let limits = shown.device.limits();
+        let answer = |option: &str| match option {
+            "--getsz" => shown.device.size().0.to_string(),
+            "--getss" => limits.logical_block_size.to_string(),
+            "--getpbsz" => limits.physical_block_size.to_string(),
+            "--getiomin" => limits.io_min.to_string(),
+            "--getioopt" => limits.io_opt.to_string(),
+            "--getalignoff" => limits.alignment_offset.to_string(),
+            "--getro" => u8::from(shown.device.access().is_read_only()).to_string(),
+            "--getra" => self.read_ahead(&shown).to_string(),
+            other => panic!("unknown option {other}"),
+        };
+        said(options.into_iter().map(answer))
+    }
+
+    fn read_ahead(&self, shown: &Shown) -> Sectors {
+        let (id, slot) =
+            (sim_core::control::Id::Name(shown.name.clone()), sim_core::control::Slot::Live);
+        match block_on(self.control.execute(Command::DevStatus { id, slot })) {
+            Ok(Answer::Status(status)) => status.read_ahead.expect("a device with a disk"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn queue(&self, paths: &[&str]) -> Outcome {
+        let answer = |path: &&str| {
+            let (minor, name) = path["/sys/block/dm-".len()..].split_once("/queue/").unwrap();
+            let shown = self.control.find_minor(minor.parse().unwrap()).expect("a device");
+            let limits = shown.device.limits();
+            match name {
+                "logical_block_size" => u64::from(limits.logical_block_size),
+                "max_sectors_kb" => u64::from(limits.max_sectors()) / 2,
+                "discard_granularity" => limits.discard_granularity.into(),
+                "discard_max_bytes" => u64::from(limits.max_discard_sectors) * 512,
+                "write_zeroes_max_bytes" => u64::from(limits.max_write_zeroes_sectors) * 512,
+                other => panic!("unknown limit {other}"),
+            }
+            .to_string()
+        };
+        said(paths.iter().map(answer))
+    }
+
+    /// The size in bytes and the sha256 of an image.
+    pub(crate) fn digest(&self, name: &str) -> (u64, String) {
+        let memory = self.loops.get(self.names[name]).expect("an attached image");
+        let mut data = vec![0; usize::try_from(memory.size().bytes()).unwrap()];
+        block_on(memory.submit(Bio::read(Sector::ZERO, &mut data))).unwrap();
+        (data.len() as u64, hex(&Sha256::digest(&data)))
+    }
+}
+
+fn said(lines: impl IntoIterator<Item = String>) -> Outcome {
+    let stdout = lines.into_iter().map(|line| line + "\n").collect();
+    Outcome { stdout, ..Outcome::default() }
+}
+
+fn failed(line: String) -> Outcome {
+    Outcome { stderr: line + "\n", status: 1, ..Outcome::default() }
+}
+
+fn no_file(program: &str, path: &str) -> Outcome {
+    failed(format!("{program}: failed to open '{path}': No such file or directory"))
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The size of one request, in sectors: as large as all these are multiples of.
+fn piece(numbers: &[u64]) -> u64 {
+    let fits = |piece: &u64| numbers.iter().all(|number| number % piece == 0);
+    [128, 8].into_iter().find(fits).unwrap_or(1)
+}
+
+/// Sectors of the pattern: words of splitmix64 from seed 0, 64 a sector.
+fn pattern(first: u64, count: u64) -> Vec<u8> {
+    let word = |index: u64| {
+        let z = (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ z >> 31).to_le_bytes()
+    };
+    (64 * first..64 * (first + count)).flat_map(word).collect()
+}

@@ -1,0 +1,93 @@
+//! Reads a transcript.
+
+/// One step of a transcript.
+pub(crate) enum Step {
+    /// An image is attached: its name, its minor, its size in sectors, and the first sector of
+    /// the pattern that it holds.
+    Image { name: String, minor: u32, sectors: u64, fill: Option<u64> },
+    /// A command, and what came back. A device made by a `probe` is shown and removed at once,
+    /// should its table be accepted.
+    Run { line: String, outcome: Outcome, probe: bool },
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) status: i32,
+    /// The lines of the kernel log that are device-mapper's.
+    pub(crate) kernel: Vec<String>,
+}
+
+/// Reads the steps of a transcript.
+pub(crate) fn parse(text: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut images = Vec::new();
+    for line in text.lines() {
+        if let Some(Step::Run { line: command, .. }) = steps.last_mut()
+            && words(command).is_none()
+        {
+            // A quoted word of several lines.
+            command.push('\n');
+            command.push_str(line);
+        } else if let Some(image) = line.strip_prefix("@ image ") {
+            images.push(image.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        } else if let Some(attached) = line.strip_prefix("@ ") {
+            let (name, rest) = attached.split_once(" is /dev/loop").expect("an attached image");
+            let minor = rest.split(' ').next().unwrap().parse().unwrap();
+            let image = images.iter().find(|image| image[0] == name).expect("a known image");
+            let (sectors, fill) = (image[1].parse().unwrap(), image[2].parse().ok());
+            steps.push(Step::Image { name: name.to_owned(), minor, sectors, fill });
+        } else if let Some(command) = line.strip_prefix("$ ") {
+            steps.push(Step::Run {
+                line: command.to_owned(),
+                outcome: Outcome::default(),
+                probe: false,
+            });
+        } else if let Some(Step::Run { line: command, outcome, probe }) = steps.last_mut() {
+            // Of other commands, a status of 0 is not recorded.
+            *probe |= command.starts_with("dmsetup create bad ") && line == "? 0";
+            outcome.take(line);
+        }
+    }
+    steps
+}
+
+impl Outcome {
+    fn take(&mut self, line: &str) {
+        // The guest had no udev to make nodes.
+        let no_node = line.starts_with("2| /dev/mapper/")
+            && line.ends_with("open failed: No such file or directory");
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("2|", _) if no_node => (),
+            ("|", text) => self.stdout += &format!("{text}\n"),
+            ("2|", text) => self.stderr += &format!("{text}\n"),
+            ("?", status) => self.status = status.parse().unwrap(),
+            ("k|", text) if text.starts_with("device-mapper: ") => {
+                self.kernel.push(text.to_owned());
+            }
+            _ => (),
+        }
+    }
+}
+
+/// Splits a line as a shell does; `None` where a quote is open at its end.
+pub(crate) fn words(line: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut chars = line.chars();
+    while let Some(char) = chars.next() {
+        match (quote, char) {
+            (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(char);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => word.get_or_insert_default().push(chars.next()?),
+            (None, blank) if blank.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(char),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
