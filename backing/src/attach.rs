@@ -88,10 +88,12 @@ pub enum AttachError {
         path: PathBuf,
     },
     /// The same file is attached already, and one of the two would write to it.
-    #[error("{}: attached already as {number}; an image has one writer", path.display())]
+    #[error("{}: attached already as {name} ({number}); an image has one writer", path.display())]
     AttachedAlready {
         /// The file.
         path: PathBuf,
+        /// The name of the device that has it.
+        name: String,
         /// The device that has it.
         number: DevNumber,
     },
@@ -145,15 +147,23 @@ pub enum AttachError {
         word: String,
     },
     /// A table uses it.
-    #[error("{kernel_name} ({number}): in use, open {users} times")]
+    #[error("{name} ({number}): in use by {users} {}", if *users == 1 { "table" } else { "tables" })]
     InUse {
-        /// The device's name in kernel messages.
-        kernel_name: String,
+        /// The device's name.
+        name: String,
         /// The device.
         number: DevNumber,
         /// How often it is open.
         users: u32,
     },
+}
+
+impl Attached {
+    /// Returns the name that the user knows it by: the one it was attached under, else the
+    /// kernel's.
+    pub fn known_as(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.kernel_name)
+    }
 }
 
 impl AttachError {

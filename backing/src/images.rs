@@ -88,8 +88,8 @@ impl Images {
         let image = self.find(word).ok_or_else(unknown)?;
         let attached = image.attached();
         image.retire().map_err(|users| {
-            let Attached { kernel_name, number, .. } = attached;
-            AttachError::InUse { kernel_name, number, users }
+            let (name, number) = (attached.known_as().to_owned(), attached.number);
+            AttachError::InUse { name, number, users }
         })?;
         let kept = self.entries().get_mut(&attached.number).and_then(|entry| {
             entry.detached = true;
@@ -166,8 +166,9 @@ impl Images {
                 Keep::OnTheSpot if !holder.is_gone() => return Ok(holder),
                 Keep::Attached if holder.access().is_read_only() && ask.access.is_read_only() => {}
                 Keep::OnTheSpot | Keep::Attached => {
-                    let (path, number) = (ask.path.clone(), holder.number());
-                    return Err(AttachError::AttachedAlready { path, number });
+                    let (path, held) = (ask.path.clone(), holder.attached());
+                    let (name, number) = (held.known_as().to_owned(), held.number);
+                    return Err(AttachError::AttachedAlready { path, name, number });
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The words of a table line, and every message about what is wrong with one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -226,11 +227,11 @@ impl<'a> Args<'a> {
     /// Opens the device that a word names.
     pub fn device(&mut self, arg: Arg<'_>, kernel: &str) -> Result<Arc<OpenDevice>, CtrError> {
         self.devices.open(arg.text).map_err(|errno| {
-            let found = arg.text;
+            let (found, why) = (shorten(arg.text), lower_first(errno.text()));
             CtrError::new(kernel)
                 .errno(errno)
                 .arg(arg.index)
-                .detail(format!("device `{found}`: {}", lower_first(errno.text())))
+                .detail(format!("device `{found}`: {why}"))
         })
     }
 
@@ -268,7 +269,7 @@ impl<'a> Arg<'a> {
     pub fn error(&self, expected: impl fmt::Display, kernel: &str) -> CtrError {
         CtrError::new(kernel)
             .arg(self.index)
-            .detail(format!("expected {expected}, found `{}`", self.text))
+            .detail(format!("expected {expected}, found `{}`", shorten(self.text)))
     }
 
     /// Reads a sector address, as the kernel's `sscanf("%llu")` does: decimal digits and nothing
@@ -295,6 +296,17 @@ fn scan_u64(text: &str) -> Option<u64> {
         return None;
     }
     Some(text.bytes().fold(0u64, |n, b| n.wrapping_mul(10).wrapping_add(u64::from(b - b'0'))))
+}
+
+/// The most characters of a word that a message repeats.
+const QUOTED: usize = 64;
+
+/// Cuts a word that is too long for a message.
+fn shorten(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(QUOTED) {
+        None => text.into(),
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+    }
 }
 
 fn lower_first(text: &str) -> String {
@@ -349,6 +361,13 @@ mod tests {
         for bad in ["-1", "+16", "0x10", "1.5", "''", "x", "1 "] {
             assert!(arg(bad).sector("").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_long_word_is_cut_in_messages() {
+        let long = "é".repeat(1000);
+        let error = Arg { index: 0, text: &long }.sector("Bad").unwrap_err().to_string();
+        assert!(error.contains(&"é".repeat(QUOTED)) && error.len() < 300, "{error}");
     }
 
     #[test]

@@ -1,0 +1,13 @@
+//! The whole program against the real world: real images, a real mount, real file systems.
+//!
+//! Each test has an instance of its own. One that lacks a tool prints what it skipped; where `CI`
+//! is set it fails instead.
+
+mod article;
+mod crash;
+mod filesystems;
+mod fio;
+mod harness;
+mod hostile;
+mod stacks;
+mod users;
