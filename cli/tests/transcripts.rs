@@ -10,6 +10,7 @@ mod script;
 
 use std::path::Path;
 
+use dmsim_cli::dmsetup::Called;
 use machine::Machine;
 use script::{Outcome, Step, parse};
 
@@ -95,4 +96,53 @@ transcripts! {
     concise_texts_are_read_and_written_as_recorded "lifecycle-concise",
     faults_are_told_as_recorded "lifecycle-errors",
     names_are_mangled_and_listed_as_recorded "lifecycle-names-and-listing",
+    reports_and_trees_are_laid_out_as_recorded "dmsetup-reports",
+    selections_are_read_as_recorded "dmsetup-selection",
+    verbs_take_their_words_as_recorded "dmsetup-verbs",
+}
+
+#[test]
+fn dmsim_points_at_the_word_at_fault() {
+    let mut machine = Machine::new();
+    machine.attach("a", 0, 4096, None);
+    let text = "# a table\n0 1024 linear /dev/loop0 x";
+    let told = machine.dmsetup(Called::Dmsim, &["create", "bad", "--table", text], "");
+    assert_eq!(told.status, 1);
+    let mut lines = told.stderr.lines();
+    let head = lines.next().unwrap();
+    assert!(head.starts_with("dmsim: create bad: table line 2: linear: argument 2: "), "{head}");
+    assert!(head.ends_with(": Invalid device sector"), "{head}");
+    assert_eq!(lines.next(), Some("  0 1024 linear /dev/loop0 x"));
+    assert_eq!(lines.next(), Some("                           ^"));
+    let told = machine.dmsetup(Called::Dmsim, &["ls", "--bogus"], "");
+    assert_eq!(
+        (told.stderr.as_str(), told.status),
+        ("dmsim: usage: unrecognized option '--bogus'\n", 2)
+    );
+    let told = machine.dmsetup(Called::Dmsim, &["table", "nosuch"], "");
+    assert_eq!((told.stderr.as_str(), told.status), ("dmsim: table nosuch: no such device\n", 1));
+}
+
+#[test]
+fn dmsim_reports_as_json() {
+    let mut machine = Machine::new();
+    machine.attach("a", 0, 4096, None);
+    let table = "0 1024 linear /dev/loop0 16";
+    machine.dmsetup(Called::Dmsim, &["create", "d", "--table", table], "");
+    let json = |args: &[&str]| {
+        let said = machine.dmsetup(Called::Dmsim, args, "").stdout;
+        serde_json::from_str::<serde_json::Value>(&said).expect("JSON")
+    };
+    let targets = serde_json::json!([{ "name": "d", "targets": [
+        { "start": 0, "len": 1024, "type": "linear", "params": "7:0 16" },
+    ]}]);
+    assert_eq!(json(&["table", "--json"]), targets);
+    let deps = serde_json::json!([{ "name": "d", "deps": [
+        { "major": 7, "minor": 0, "name": "loop0" },
+    ]}]);
+    assert_eq!(json(&["deps", "--json"]), deps);
+    assert_eq!(json(&["ls", "--json"])[0]["name"], "d");
+    assert_eq!(json(&["version", "--json"])["driver"], "4.48.0");
+    assert!(json(&["targets", "--json"]).as_array().unwrap().len() >= 4);
+    assert_eq!(json(&["status", "--json"])[0]["targets"][0]["type"], "linear");
 }

@@ -109,7 +109,14 @@ impl Machine {
         let (head, rest) = words.split_first().expect("a command");
         let text: Vec<&str> = rest.iter().map(String::as_str).collect();
         let mut outcome = match (head.as_str(), &text[..]) {
-            ("dmsetup", _) => self.dmsetup(rest, &stdin.unwrap_or_default(), probe),
+            ("dmsetup", args) => {
+                let stdin = stdin.unwrap_or_default();
+                let mut outcome = self.dmsetup(Called::Dmsetup, args, &stdin);
+                if probe && outcome.status == 0 {
+                    self.undo_probe(&mut outcome);
+                }
+                outcome
+            }
             ("put", [device, sector, count, first]) => {
                 self.put(device, number(sector), number(count), first.parse().ok())
             }
@@ -147,25 +154,23 @@ impl Machine {
         Some(outcome)
     }
 
-    fn dmsetup(&self, args: &[String], stdin: &str, probe: bool) -> Outcome {
-        let run = |args: &[String]| {
-            let (mut stdin, mut stdout, mut stderr) = (stdin.as_bytes(), Vec::new(), Vec::new());
-            let mut streams =
-                Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
-            let status = run(Called::Dmsetup, args, &mut InProcess(self), &mut streams);
-            let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-            Outcome { stdout: text(stdout), stderr: text(stderr), status, ..Outcome::default() }
-        };
-        let mut outcome = run(args);
-        if probe && outcome.status == 0 {
-            let own =
-                |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-            for line in run(&own(&["table", "bad"])).stdout.lines() {
-                outcome.stdout += &format!("table: {line}\n");
-            }
-            run(&own(&["remove", "--force", "bad"]));
+    /// Runs a command line of dmsetup's verbs.
+    pub(crate) fn dmsetup(&self, called: Called, args: &[&str], stdin: &str) -> Outcome {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let (mut stdin, mut stdout, mut stderr) = (stdin.as_bytes(), Vec::new(), Vec::new());
+        let mut streams = Streams { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
+        let status = run(called, &args, &mut InProcess(self), &mut streams);
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        Outcome { stdout, stderr, status, kernel: Vec::new() }
+    }
+
+    /// Shows the device that was not to be, and removes it again.
+    fn undo_probe(&self, outcome: &mut Outcome) {
+        for line in self.dmsetup(Called::Dmsetup, &["table", "bad"], "").stdout.lines() {
+            outcome.stdout += &format!("table: {line}\n");
         }
-        outcome
+        self.dmsetup(Called::Dmsetup, &["remove", "--force", "bad"], "");
     }
 
     fn find(&self, path: &str) -> Option<Shown> {
