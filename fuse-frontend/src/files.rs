@@ -65,7 +65,19 @@ pub(crate) struct OpenFile {
     minor: u32,
     pid: u32,
     uid: u32,
+    // In this order: the device is closed, and then looked at.
     _opener: OpenDevice,
+    _reaper: Reaper,
+}
+
+/// Removes, when dropped, what was to be removed when closed. Whoever lets go of an open file
+/// last does so: a request may hold it longer than the close does.
+struct Reaper(Arc<Control>);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.0.reap();
+    }
 }
 
 /// How a file is opened, and by whom.
@@ -124,6 +136,7 @@ impl Files {
             uid: opening.uid,
             // As a kernel device that is going answers its openers.
             _opener: opener.map_err(|_| Errno::NXIO)?,
+            _reaper: Reaper(self.control.clone()),
         };
         Ok(self.slots_mut().insert(Arc::new(file)))
     }
@@ -138,8 +151,8 @@ impl Files {
     /// Closes an open file, and removes the device if that was put off until now.
     pub(crate) fn close(&self, handle: u64) {
         let closed = self.slots_mut().remove(handle);
+        // With no lock held: the device may go with it.
         drop(closed);
-        self.control.reap();
     }
 
     /// Closes every file that is open still: when a detached mount ends, the kernel may cut off
@@ -147,7 +160,6 @@ impl Files {
     pub(crate) fn close_all(&self) {
         let closed = std::mem::take(&mut *self.slots_mut());
         drop(closed);
-        self.control.reap();
     }
 
     /// Lists who has which device open.
