@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::process::{Flock, FlockType, Pid, fcntl_getlk, geteuid};
@@ -87,8 +88,13 @@ impl Instance {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).about(path.display())?;
-        if fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let deadline = Instant::now() + ENDING;
+        while fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let owner = Owner::read(&mut file);
+            if owner.as_ref().is_some_and(Owner::is_ending) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
             let by = owner.map(|owner| format!(" (pid {})", owner.pid)).unwrap_or_default();
             return Err(Fault::new(self.dir.display(), format!("{ALREADY_RUNS}{by}")));
         }
@@ -136,6 +142,9 @@ impl Instance {
     }
 }
 
+/// How long a daemon that was killed may take to let go of its lock.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// What the fault says when a second daemon is started over a directory.
 pub(crate) const ALREADY_RUNS: &str = "a daemon runs here already";
 
@@ -167,9 +176,16 @@ struct Owner {
 impl Owner {
     fn read(file: &mut File) -> Option<Owner> {
         let mut text = String::new();
+        file.rewind().ok()?;
         file.read_to_string(&mut text).ok()?;
         let (pid, mount) = text.trim_end_matches('\n').split_once(' ')?;
         Some(Owner { pid: pid.parse().ok()?, mount: mount.into() })
+    }
+
+    /// Tells whether the process was killed, and has yet to let go of its files: its memory, and
+    /// with it its command line, goes first.
+    fn is_ending(&self) -> bool {
+        std::fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|words| words.is_empty())
     }
 
     fn write(&self, file: &mut File) -> io::Result<()> {

@@ -47,19 +47,16 @@ pub fn main_with(registry: Registry) -> ExitCode {
     let program = words.next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default().to_owned();
     let (dir, words) = take_dir(words);
-    let result = Instance::find(dir.as_deref()).and_then(|instance| {
-        if program == "dmsetup" {
-            return run_dmsetup(Called::Dmsetup, text(words)?, &instance);
-        }
-        if program == "dmstats" {
-            let stats = std::iter::once("stats".to_owned());
-            return run_dmsetup(Called::Dmsetup, stats.chain(text(words)?).collect(), &instance);
-        }
-        match is_for_dmsetup(&words) {
-            true => run_dmsetup(Called::Dmsim, text(words)?, &instance),
-            false => run_own(words, dir.as_deref(), &instance, registry),
-        }
-    });
+    let result = if program == "dmsetup" {
+        text(words).and_then(|words| run_dmsetup(Called::Dmsetup, &words, dir.as_deref()))
+    } else if program == "dmstats" {
+        let stats = std::iter::once("stats".into()).chain(words).collect();
+        text(stats).and_then(|words| run_dmsetup(Called::Dmsetup, &words, dir.as_deref()))
+    } else if is_for_dmsetup(&words) {
+        text(words).and_then(|words| run_dmsetup(Called::Dmsim, &words, dir.as_deref()))
+    } else {
+        run_own(words, dir.as_deref(), registry)
+    };
     result.unwrap_or_else(|fault| {
         eprintln!("dmsim: {fault}");
         ExitCode::FAILURE
@@ -101,20 +98,20 @@ fn is_for_dmsetup(words: &[OsString]) -> bool {
 }
 
 /// Runs one of dmsetup's verbs over the socket.
-fn run_dmsetup(called: Called, words: Vec<String>, instance: &Instance) -> Result<ExitCode, Fault> {
-    let words = match called {
+fn run_dmsetup(called: Called, words: &[String], dir: Option<&Path>) -> Result<ExitCode, Fault> {
+    let words = match (called, words) {
         // `dmsim help dmsetup` is `dmsetup help`.
-        Called::Dmsim if words.first().is_some_and(|word| word == "help") => vec![words[0].clone()],
-        Called::Dmsim | Called::Dmsetup => words,
+        (Called::Dmsim, [help, _]) if help == "help" => std::slice::from_ref(help),
+        (Called::Dmsim | Called::Dmsetup, words) => words,
     };
-    let mut remote = Remote::new(instance);
+    let mut remote = Remote::new(Instance::find(dir));
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let mut streams = Streams {
         stdin: &mut std::io::stdin().lock(),
         stdout: &mut stdout,
         stderr: &mut std::io::stderr(),
     };
-    let status = dmsetup::run(called, &words, &mut remote, &mut streams);
+    let status = dmsetup::run(called, words, &mut remote, &mut streams);
     // As with `print`: a reader that has read enough is no fault.
     let _ = stdout.flush();
     if let (Called::Dmsetup, Some(fault)) = (called, &remote.fault) {
@@ -127,12 +124,11 @@ fn run_dmsetup(called: Called, words: Vec<String>, instance: &Instance) -> Resul
 fn run_own(
     words: Vec<OsString>,
     dir: Option<&Path>,
-    instance: &Instance,
     registry: Registry,
 ) -> Result<ExitCode, Fault> {
     let program = std::iter::once(OsString::from("dmsim"));
     match Cli::try_parse_from(program.chain(words)) {
-        Ok(cli) => verbs::run(cli.verb, dir, instance, registry),
+        Ok(cli) => verbs::run(cli.verb, dir, registry),
         Err(error) if error.use_stderr() => {
             let text = error.render().to_string();
             eprint!("dmsim: usage: {}", text.strip_prefix("error: ").unwrap_or(&text));

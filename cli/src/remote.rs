@@ -12,8 +12,8 @@ use crate::instance::Instance;
 use crate::protocol::{Outcome, Request};
 
 /// A control plane in a daemon, to which it connects when it is needed first.
-pub(crate) struct Remote<'a> {
-    instance: &'a Instance,
+pub(crate) struct Remote {
+    instance: Result<Instance, Fault>,
     client: Option<Client>,
     /// The kernel's names of the attached images, once asked for.
     names: Option<HashMap<DevNumber, String>>,
@@ -21,8 +21,9 @@ pub(crate) struct Remote<'a> {
     pub(crate) fault: Option<Fault>,
 }
 
-impl<'a> Remote<'a> {
-    pub(crate) fn new(instance: &'a Instance) -> Remote<'a> {
+impl Remote {
+    /// A fault of the instance is told when it is needed first: some verbs need none.
+    pub(crate) fn new(instance: Result<Instance, Fault>) -> Remote {
         Remote { instance, client: None, names: None, fault: None }
     }
 
@@ -31,10 +32,11 @@ impl<'a> Remote<'a> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
+        let instance = self.instance.as_ref().map_err(Fault::clone)?;
         let client = match self.client.take() {
             Some(client) => client,
-            None if starts => Client::connect_or_start(self.instance)?,
-            None => Client::connect(self.instance)?,
+            None if starts => Client::connect_or_start(instance)?,
+            None => Client::connect(instance)?,
         };
         Ok(self.client.insert(client))
     }
@@ -46,7 +48,7 @@ impl<'a> Remote<'a> {
     }
 }
 
-impl Dm for Remote<'_> {
+impl Dm for Remote {
     fn call(&mut self, command: Command) -> Result<Answer, Failure> {
         let starts = matches!(command, Command::DevCreate { .. });
         let result = self.client(starts).and_then(|client| client.control(command));

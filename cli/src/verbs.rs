@@ -18,33 +18,31 @@ use crate::protocol::{Outcome, Request};
 use crate::size::print_size;
 use crate::{daemon, demo, logging, tree};
 
-/// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for its own.
-pub(crate) fn run(
-    verb: Verb,
-    dir: Option<&Path>,
-    instance: &Instance,
-    registry: Registry,
-) -> Result<ExitCode, Fault> {
+/// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for
+/// its own.
+pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<ExitCode, Fault> {
+    let instance = || Instance::find(dir);
     match verb {
-        Verb::Start(options) if options.foreground => serve(instance, registry, &options),
-        Verb::Start(options) => start(instance, &options),
-        Verb::Stop { force } => stop(instance, force),
-        Verb::Attach(image) => attach(instance, image),
+        Verb::Start(options) if options.foreground => serve(&instance()?, registry, &options),
+        Verb::Start(options) => start(&instance()?, &options),
+        Verb::Stop { force } => stop(&instance()?, force),
+        Verb::Attach(image) => attach(&instance()?, image),
         Verb::Detach { name } => {
             let base = std::env::current_dir().about("detach")?;
-            done(instance, &Request::Detach { word: name, base })
+            done(&instance()?, &Request::Detach { word: name, base })
         }
-        Verb::Images { json } => images(instance, json),
-        Verb::Restore { forget: true } => done(instance, &Request::Forget),
-        Verb::Restore { forget: false } => restore(instance),
+        Verb::Images { json } => images(&instance()?, json),
+        Verb::Restore { forget: true } => done(&instance()?, &Request::Forget),
+        Verb::Restore { forget: false } => restore(&instance()?),
         Verb::Tree { json } => {
-            let stack = tree::stack(&mut Client::connect(instance)?)?;
+            let stack = tree::stack(&mut Client::connect(&instance()?)?)?;
             match json {
                 true => print_json(&stack),
                 false => print(&tree::draw(&stack, tree::Branches::of_locale())),
             }
         }
-        Verb::Info { json: _, name, uuid } => info(instance, name, uuid),
+        Verb::Info { json: _, name, uuid } => info(&instance()?, name, uuid),
+        // It makes an instance of its own.
         Verb::Demo(options) => demo::run(&options, dir),
     }
 }

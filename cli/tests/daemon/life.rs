@@ -117,7 +117,9 @@ fn a_reader_of_a_suspended_device_gets_an_error_when_the_daemon_is_forced_to_sto
     instance.ok(&["suspend", "slow"]);
     let device = instance.path("mapper/slow");
     let reader = std::thread::spawn(move || std::fs::read(device));
-    wait_until("the reader waits", || instance.fails(&["stop"]).contains("slow"));
+    let is_open = || instance.json(&["info", "--json", "slow"])[0]["open_count"] == 1;
+    wait_until("the reader has it open", is_open);
+    assert!(instance.fails(&["stop"]).contains("slow"));
     instance.ok(&["stop", "--force"]);
     reader.join().unwrap().unwrap_err();
 }

@@ -37,8 +37,8 @@ fn a_restore_brings_everything_back_after_a_crash_and_after_a_stop() {
     }
     let instance = Instance::new();
     build(&instance);
-    fs::write(instance.path("mapper/top"), vec![7; 4096]).unwrap();
     let before = report(&instance);
+    fs::write(instance.path("mapper/top"), vec![7; 4096]).unwrap();
     instance.crash();
     let note = instance.run(&["start"]);
     assert!(note.status.success());
