@@ -1,0 +1,169 @@
+//! Operations on tables and targets: loading, reporting, messages.
+
+use std::sync::Arc;
+
+use super::graph::Graph;
+use super::{Answer, Changed, Control, Done, Failure, Id, Report, Slot, TargetVersion, command};
+use crate::table::MAX_DEPTH;
+use crate::{
+    Access, AnyTargetType, BlockDevice, Errno, MappedDevice, Sector, Table, TableError, TargetSpec,
+    split_words,
+};
+
+impl Control {
+    pub(super) fn table_load(
+        &self,
+        id: &Id,
+        access: Access,
+        targets: &[TargetSpec],
+        base: &str,
+    ) -> Done {
+        let (device, first) = self.with(id, |cell| Ok((cell.device.clone(), !cell.has_disk)))?;
+        let number = device.number();
+        let table = Arc::new(self.build(&device, access, base, |build| {
+            let table = Table::build(targets, build)?;
+            if let Some(old) = device.live()
+                && let Some(immutable) = old.immutable_type()
+                && table.immutable_type() != Some(immutable)
+                && !table.is_wildcard()
+            {
+                let why = format!("can't replace immutable target type {immutable}");
+                self.log.line(&format!("device-mapper: ioctl: {why}"));
+                return Err(TableError::new(why));
+            }
+            Ok(table)
+        })?);
+        self.check_depth(&device, &table)?;
+        if first {
+            let limits = self.build(&device, access, base, |build| table.limits(build));
+            let limits = limits.inspect_err(|_| {
+                self.log.line("device-mapper: core: Cannot calculate initial queue limits");
+                self.log.line("device-mapper: ioctl: unable to set up device queue for new table.");
+            })?;
+            device.set_limits(limits);
+        }
+        let (old, name, status) = self.with(&Id::Dev(number), |cell| {
+            let old = cell.inactive.replace(table);
+            cell.has_disk = true;
+            Ok((old, cell.name.clone(), cell.status(Slot::Live)))
+        })?;
+        drop(old);
+        self.reap();
+        if first {
+            self.changed(&Changed::Name(name));
+        }
+        Ok(Answer::Status(status))
+    }
+
+    /// Refuses a table that would pile more devices up than a bio can pass through, or map a
+    /// device onto itself.
+    pub(super) fn check_depth(&self, device: &MappedDevice, table: &Table) -> Result<(), Failure> {
+        let depth = Graph::of(&self.cells()).depth(device.minor(), table);
+        if depth > MAX_DEPTH {
+            let why =
+                format!("{depth} mapped devices on top of one another, of {MAX_DEPTH} at most");
+            return Err(Failure { errno: Errno::LOOP, table: None, why: Some(why) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn table_clear(&self, id: &Id) -> Done {
+        let (old, status) = self.with(id, |cell| {
+            let old = cell.inactive.take();
+            Ok((old, cell.status(Slot::Live)))
+        })?;
+        drop(old);
+        self.reap();
+        Ok(Answer::Status(status))
+    }
+
+    pub(super) fn table_deps(&self, id: &Id, slot: Slot) -> Done {
+        let table = self.with(id, |cell| Ok(cell.table(slot)))?;
+        let deps = table.iter().flat_map(|table| table.devices());
+        Ok(Answer::Deps(deps.map(|open| open.device().number()).collect()))
+    }
+
+    pub(super) fn table_status(
+        &self,
+        id: &Id,
+        report: Report,
+        slot: Slot,
+        device_names: bool,
+    ) -> Done {
+        let (status, table) = self.with(id, |cell| Ok((cell.status(slot), cell.table(slot))))?;
+        let lines = table.map(|table| table.status(report.kind(), command::style(device_names)));
+        Ok(Answer::Table(status, lines.unwrap_or_default()))
+    }
+
+    pub(super) fn versions(&self) -> Vec<TargetVersion> {
+        let version = |target_type: &Arc<dyn AnyTargetType>| TargetVersion {
+            name: target_type.name().to_owned(),
+            version: target_type.version(),
+        };
+        self.registry.iter().map(version).collect()
+    }
+
+    pub(super) fn target_version(&self, name: &str) -> Done {
+        let found = self.versions().into_iter().find(|version| version.name == name);
+        found.map(|version| Answer::Versions(vec![version])).ok_or(Errno::INVAL.into())
+    }
+
+    pub(super) fn target_msg(&self, id: &Id, sector: Sector, message: &str) -> Done {
+        let device = self.device(id)?;
+        let words = split_words(message);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let Some(first) = words.first() else {
+            self.log.line("device-mapper: ioctl: Empty message received.");
+            return Err(Errno::INVAL.into());
+        };
+        if first.starts_with('@') {
+            return self.core_msg(id, &words);
+        }
+        let table = device.live().ok_or(Errno::INVAL)?;
+        let Some(entry) = table.find(sector) else {
+            let why = "Target message sector outside device.";
+            return Err(self.failure(Errno::INVAL, why));
+        };
+        if !entry.target.takes_messages() {
+            return Err(self.failure(Errno::INVAL, "Target type does not support messages"));
+        }
+        Ok(Answer::Text(entry.target.message(&words)?))
+    }
+
+    /// A message for the core: its first word begins with `@`.
+    pub(super) fn core_msg(&self, id: &Id, words: &[&str]) -> Done {
+        if !words[0].eq_ignore_ascii_case("@cancel_deferred_remove") {
+            let why = format!("Unsupported message sent to DM core: {}", words[0]);
+            return Err(self.failure(Errno::INVAL, &why));
+        }
+        if words.len() != 1 {
+            let why = "Invalid arguments for @cancel_deferred_remove";
+            return Err(self.failure(Errno::INVAL, why));
+        }
+        let name = self.with(id, |cell| {
+            cell.deferred_remove = false;
+            Ok(cell.name.clone())
+        })?;
+        self.changed(&Changed::Name(name));
+        Ok(Answer::Text(None))
+    }
+
+    pub(super) fn set_geometry(&self, id: &Id, geometry: &str) -> Done {
+        let device = self.device(id)?;
+        let numbers: Vec<Option<u64>> =
+            geometry.split_whitespace().map(|word| word.parse().ok()).collect();
+        let [Some(cylinders), Some(heads), Some(sectors), Some(start)] = numbers[..] else {
+            return Err(self.failure(Errno::INVAL, "Unable to interpret geometry settings."));
+        };
+        if cylinders > 65535 || heads > 255 || sectors > 255 {
+            return Err(self.failure(Errno::INVAL, "Geometry exceeds range limits."));
+        }
+        if start > cylinders * heads * sectors {
+            let why = "Start sector is beyond the geometry limits.";
+            self.log.line(&format!("device-mapper: core: {why}"));
+            return Err(Failure { errno: Errno::INVAL, table: None, why: Some(why.into()) });
+        }
+        // A regular file has no geometry to report: it is checked, and dropped.
+        self.status(&Id::Dev(device.number()), Slot::Live)
+    }
+}

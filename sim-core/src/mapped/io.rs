@@ -1,0 +1,290 @@
+//! The way of a bio through a mapped device.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::MappedDevice;
+use crate::extent::{FlatMap, Found, Place, walk};
+use crate::gate::Pass;
+use crate::{
+    Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags, Flat,
+    Limits, Op, Sector, Sectors,
+};
+
+impl BlockDevice for MappedDevice {
+    fn number(&self) -> DevNumber {
+        DevNumber::mapped(self.minor)
+    }
+
+    fn name(&self) -> String {
+        format!("dm-{}", self.minor)
+    }
+
+    fn size(&self) -> Sectors {
+        Sectors(self.size.load(SeqCst))
+    }
+
+    fn limits(&self) -> Limits {
+        self.state().limits.clone()
+    }
+
+    fn access(&self) -> Access {
+        if self.read_only.load(SeqCst) { Access::ReadOnly } else { Access::ReadWrite }
+    }
+
+    fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+        if !matches!(bio.op(), Op::Read | Op::Write) || bio.flags.preflush {
+            return Err(bio);
+        }
+        if !self.folding.load(SeqCst) {
+            return self.walk_now(bio);
+        }
+        let flat = self.flat.load();
+        let Some(map) = flat.as_ref() else {
+            // A thread can hold few of these guards at once at no cost: one a layer is too many.
+            drop(flat);
+            return self.walk_now(bio);
+        };
+        let Some(_pass) = map.gate.try_enter() else { return Err(bio) };
+        if self.is_past_end(&bio) {
+            return Ok(Err(BlkError::Io));
+        }
+        match map.find(bio.sector) {
+            // One run of one leaf: on to it, with the caller's buffer.
+            Some((Place::Leaf(leaf, start), begin, room)) if room >= bio.len() => {
+                let (op, flags, sector, len) = (bio.op(), bio.flags, bio.sector, bio.len());
+                match map.leaf(*leaf).try_now(bio.at(*start + (sector - begin))) {
+                    Ok(result) => Ok(self.end_flat(op, flags, sector, len, result)),
+                    Err(bio) => Err(bio.at(sector)),
+                }
+            }
+            _ => self.runs_now(map, bio),
+        }
+    }
+
+    fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
+        Box::pin(self.run(bio))
+    }
+
+    fn open(&self, _access: Access) -> Result<(), Errno> {
+        if self.is_gone() {
+            return Err(Errno::NXIO);
+        }
+        self.open_count.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    fn release(&self) {
+        self.open_count.fetch_sub(1, SeqCst);
+    }
+
+    fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
+        let flat = self.flat.load();
+        let Some(map) = flat.as_ref().filter(|map| map.unwatched) else { return false };
+        let Some(_pass) = map.gate.try_enter() else { return false };
+        if sector.checked_add(len).is_none_or(|end| end.0 > self.size.load(SeqCst)) {
+            return false;
+        }
+        match map.find(sector) {
+            Some((Place::Leaf(leaf, start), begin, room)) if room >= len => {
+                map.leaf(*leaf).lend(*start + (sector - begin), len, reply)
+            }
+            _ => false,
+        }
+    }
+
+    fn run_at(&self, at: Sector) -> (Allocation, Sectors) {
+        // A resume may have made the device smaller than the caller knows.
+        let left = self.size.load(SeqCst).saturating_sub(at.0);
+        let unknown = (Allocation::Data, Sectors(left));
+        let Some(map) = self.flat() else { return unknown };
+        let Some(_pass) = map.gate.try_enter() else { return unknown };
+        match self.find(&map, at) {
+            Some((Found::Leaf(leaf, to), room)) => {
+                let (kind, run) = leaf.run_at(to);
+                (kind, run.min(room))
+            }
+            Some((Found::Zero, room)) => (Allocation::Hole, room),
+            Some((Found::Error | Found::Opaque, room)) => (Allocation::Data, room),
+            None => unknown,
+        }
+    }
+
+    fn as_mapped(&self) -> Option<&MappedDevice> {
+        Some(self)
+    }
+}
+
+impl MappedDevice {
+    /// Carries out a bio, waiting as long as the device is suspended.
+    async fn run(&self, mut bio: Bio<'_>) -> BlkResult {
+        loop {
+            if let Some(result) = self.run_flat(&mut bio).await {
+                return result;
+            }
+            let pass = self.enter(bio.flags).await?;
+            let Some(table) = self.live() else { return Err(BlkError::Io) };
+            let result = table.run(bio.reborrow()).await;
+            drop((pass, table));
+            // A bio that a target hands back waits for the resume, and is mapped anew.
+            if result != Err(BlkError::Requeue) || !self.state().noflush {
+                return result.map_err(|error| match error {
+                    BlkError::Requeue => BlkError::Io,
+                    other => other,
+                });
+            }
+        }
+    }
+
+    async fn enter(&self, flags: Flags) -> Result<Pass<'_>, BlkError> {
+        if let Some(pass) = self.gate.try_enter() {
+            return Ok(pass);
+        }
+        match flags {
+            Flags { nowait: true, .. } => Err(BlkError::Again),
+            Flags { readahead: true, .. } => Err(BlkError::Io),
+            _ => self.gate.enter().await.map_err(|_gone| BlkError::Gone),
+        }
+    }
+
+    /// Carries out a bio by the flattened map; `None` where it needs the tables.
+    async fn run_flat(&self, bio: &mut Bio<'_>) -> Option<BlkResult> {
+        if bio.op().is_abnormal() || (bio.flags.preflush && bio.op() != Op::Flush) {
+            return None;
+        }
+        let map = self.flat()?;
+        let _pass = map.gate.try_enter()?;
+        if bio.op() == Op::Flush {
+            let mut flushes: FuturesUnordered<_> =
+                map.flush.as_ref()?.iter().map(|leaf| leaf.submit(Bio::flush())).collect();
+            let mut result = Ok(());
+            while let Some(end) = flushes.next().await {
+                result = result.and(end);
+            }
+            return Some(result);
+        }
+        if self.is_past_end(bio) {
+            return Some(Err(BlkError::Io));
+        }
+        let mut runs = FuturesUnordered::new();
+        let mut rest = Some(bio.reborrow());
+        while let Some(bio) = rest.take() {
+            let (found, len) = self.find(&map, bio.sector)?;
+            let run = if len < bio.len() {
+                let (run, tail) = bio.split_at(len);
+                rest = Some(tail);
+                run
+            } else {
+                bio
+            };
+            runs.push(async move {
+                let (op, flags, sector, len) = (run.op(), run.flags, run.sector, run.len());
+                let result = match found {
+                    Found::Leaf(leaf, to) => leaf.submit(run.at(to)).await,
+                    Found::Zero => fill_zeros(run),
+                    Found::Error => Err(BlkError::Io),
+                    Found::Opaque => return None,
+                };
+                Some(self.end_flat(op, flags, sector, len, result))
+            });
+        }
+        let mut result = Ok(());
+        while let Some(end) = runs.next().await {
+            // Another run may have been carried out by now: it is again, by the tables.
+            result = result.and(end?);
+        }
+        Some(result)
+    }
+
+    /// Finds where a sector ends up, by the map and, where it says so, by the tables.
+    fn find(&self, map: &FlatMap, sector: Sector) -> Option<(Found, Sectors)> {
+        let (place, begin, room) = map.find(sector)?;
+        Some(match place {
+            Place::Leaf(leaf, start) => {
+                (Found::Leaf(map.leaf(*leaf).clone(), *start + (sector - begin)), room)
+            }
+            Place::Zero => (Found::Zero, room),
+            Place::Error => (Found::Error, room),
+            Place::Opaque => (Found::Opaque, room),
+            Place::Ask => {
+                let (found, run) = walk(self, sector)?;
+                (found, run.min(room))
+            }
+        })
+    }
+
+    /// Carries out a read or a write that crosses runs, unless one of them could wait.
+    fn runs_now<'b>(&self, map: &FlatMap, mut bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+        let (mut done, mut result) = (Sectors::ZERO, Ok(()));
+        while done < bio.len() {
+            let sector = bio.sector + done;
+            let Some((found, room)) = self.find(map, sector) else { return Err(bio) };
+            let len = room.min(bio.len() - done);
+            let run = bio.part(done, len);
+            let (op, flags) = (run.op(), run.flags);
+            let end = match found {
+                Found::Zero => fill_zeros(run),
+                Found::Error => Err(BlkError::Io),
+                Found::Opaque => return Err(bio),
+                Found::Leaf(leaf, to) => match leaf.try_now(run.at(to)) {
+                    Ok(end) => end,
+                    Err(_) => return Err(bio),
+                },
+            };
+            result = result.and(self.end_flat(op, flags, sector, len, end));
+            done += len;
+        }
+        Ok(result)
+    }
+
+    /// Carries out a read or a write by the table, where one target takes all of it and does no
+    /// more than to send it on.
+    fn walk_now<'b>(&self, mut bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+        let Some(_pass) = self.gate.try_enter() else { return Err(bio) };
+        let live = self.table();
+        let Some(table) = live.as_ref() else { return Err(bio) };
+        if self.is_past_end(&bio) {
+            return Ok(Err(BlkError::Io));
+        }
+        let Some(entry) = table.find(bio.sector) else { return Err(bio) };
+        match entry.run_now(bio.reborrow()) {
+            Some(result) => Ok(result),
+            None => Err(bio),
+        }
+    }
+
+    /// Tells every target that a failed run passed through, from the last to the first.
+    fn end_flat(
+        &self,
+        op: Op,
+        flags: Flags,
+        sector: Sector,
+        len: Sectors,
+        result: BlkResult,
+    ) -> BlkResult {
+        if result.is_ok() {
+            return result;
+        }
+        let Some(table) = self.live() else { return result };
+        let Some(entry) = table.find(sector) else { return result };
+        let offset = (sector - entry.begin).to_sector();
+        let Flat::Device(area, to, _) = entry.target.flatten(offset) else { return result };
+        let result = match area.device().as_mapped() {
+            Some(below) => below.end_flat(op, flags, area.start + to.from_start(), len, result),
+            None => result,
+        };
+        entry.target.end_io(&End { op, flags, sector: offset, len, area }, result)
+    }
+
+    fn is_past_end(&self, bio: &Bio<'_>) -> bool {
+        bio.end().is_none_or(|end| end.0 > self.size.load(SeqCst))
+    }
+}
+
+/// Reads zeros; drops a write.
+fn fill_zeros(mut bio: Bio<'_>) -> BlkResult {
+    bio.buffer().fill(0);
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Builds a table, with every check that the kernel makes when one is loaded.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec};
+use crate::args::Devices;
+use crate::{
+    Access, Args, DevNumber, FindDevice, KernelLog, OpenDevice, Registry, Runtime, Sector,
+    TargetEvents, split_words,
+};
+
+/// What a table is built with.
+pub(crate) struct Build<'a> {
+    /// The device that the table is for, as messages name it.
+    pub(crate) number: DevNumber,
+    pub(crate) access: Access,
+    pub(crate) registry: &'a Registry,
+    pub(crate) finder: &'a dyn FindDevice,
+    pub(crate) runtime: &'a Arc<dyn Runtime>,
+    pub(crate) events: &'a TargetEvents,
+    pub(crate) log: &'a dyn KernelLog,
+    /// What the device's other tables have open already: one opening serves them all.
+    pub(crate) open: Vec<Arc<OpenDevice>>,
+}
+
+impl Build<'_> {
+    pub(super) fn log(&self, text: fmt::Arguments<'_>) {
+        self.log.line(&format!("device-mapper: table: {}: {text}", self.number));
+    }
+}
+
+impl Table {
+    /// Builds a table, with every check that the kernel makes when one is loaded but those of
+    /// [`limits`](Self::limits), and logs what the kernel logs.
+    pub(crate) fn build(specs: &[TargetSpec], with: &Build<'_>) -> Result<Table, TableError> {
+        if specs.is_empty() {
+            with.log.line("device-mapper: ioctl: populate_table: no targets specified");
+            return Err(TableError::new("no targets specified"));
+        }
+        if specs.len() > MAX_TARGETS {
+            let found = specs.len();
+            return Err(TableError {
+                detail: format!("expected at most {MAX_TARGETS} lines, found {found}"),
+                ..TableError::new("too many targets")
+            });
+        }
+        let mut devices = Devices::new(with.finder, with.access, &with.open);
+        let mut entries: Vec<Entry> = Vec::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            match add_target(&entries, spec, &mut devices, with) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => {
+                    with.log.line("device-mapper: ioctl: error adding target to table");
+                    return Err(error.in_target(index));
+                }
+            }
+        }
+        let ends = entries.iter().map(|entry| (entry.begin + entry.len).0).collect();
+        let flush = FlushPlan::new(&entries, &devices.order);
+        Ok(Table { entries, ends, devices: devices.order, flush, access: with.access })
+    }
+}
+
+/// Makes one target, with the checks of `dm_table_add_target` in its order.
+fn add_target(
+    before: &[Entry],
+    spec: &TargetSpec,
+    devices: &mut Devices<'_>,
+    with: &Build<'_>,
+) -> Result<Entry, TableError> {
+    let name = &spec.target_type;
+    let plain = |text: String| {
+        with.log(format_args!("{text}"));
+        TableError::new(text)
+    };
+    // Types that do not mix with others: if there is one, it is the first.
+    let first = before.first().map(|entry| &entry.target_type);
+    if let Some(first) = first.filter(|first| first.features().singleton) {
+        let first = first.name();
+        return Err(plain(format!("target type {first} must appear alone in table")));
+    }
+    if spec.len.is_zero() {
+        return Err(plain("zero-length target".to_owned()));
+    }
+    if spec.start.checked_add(spec.len).is_none_or(|end| end.0 > MAX_TABLE_LEN.0) {
+        return Err(plain("too large device".to_owned()));
+    }
+    let Some(target_type) = with.registry.find(name) else {
+        return Err(plain(format!("{name}: unknown target type")));
+    };
+    let features = target_type.features();
+    let refuse = |text: &str, error: TableError| {
+        with.log(format_args!("{name}: {text} (-{})", error.errno.name()));
+        Err(error)
+    };
+    let fault = |text: &str| refuse(text, TableError::new(text));
+    if features.singleton && !before.is_empty() {
+        return fault("singleton target type must appear alone in table");
+    }
+    if features.always_writeable && with.access.is_read_only() {
+        return fault("target type may not be included in a read-only table");
+    }
+    let mixes = first.is_none_or(|first| {
+        first.name() == name || !(features.immutable || first.features().immutable)
+    });
+    if !mixes {
+        return fault("immutable target type cannot be mixed with other target types");
+    }
+    let expected = before.last().map_or(Sector::ZERO, |last| last.begin + last.len);
+    if spec.start != expected {
+        let kernel = "Gap in table";
+        let what = if spec.start < expected { "an overlap" } else { "a gap" };
+        let detail = format!("{what}: expected start sector {expected}, found {}", spec.start);
+        return refuse(kernel, TableError { detail, ..TableError::new(kernel) });
+    }
+    let words = split_words(&spec.params);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut args = Args::new(&words, spec.len, devices, with.runtime, with.events);
+    match target_type.ctr(&mut args) {
+        Ok(target) => {
+            let profile = target.profile();
+            let target_type = target_type.clone();
+            Ok(Entry { begin: spec.start, len: spec.len, target_type, target, profile })
+        }
+        Err(error) => {
+            let (arg, detail, errno) = (error.arg, error.detail.clone(), error.errno);
+            let kernel = error.kernel.clone();
+            refuse(&error.kernel, TableError { errno, kernel, target: None, arg, detail })
+        }
+    }
+}

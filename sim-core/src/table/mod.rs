@@ -1,0 +1,316 @@
+//! The mapping table: what a device's sectors are made of.
+
+mod build;
+mod limits;
+mod parse;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use build::Build;
+pub use parse::{BadLine, TargetSpec, parse_table};
+
+use crate::{
+    Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, DeviceStyle, End, Errno, Flat,
+    Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind, StatusWriter, Target,
+};
+
+/// The longest device: past this the kernel's byte offsets would not fit a signed 64-bit number.
+pub const MAX_TABLE_LEN: Sectors = Sectors(i64::MAX as u64 >> 9);
+
+/// The most lines in a table; the kernel's limit.
+pub const MAX_TARGETS: usize = 1_048_576;
+
+/// The most mapped devices on top of one another: a bio recurses through them. The kernel has no
+/// such limit for bio-based tables.
+pub const MAX_DEPTH: u32 = 64;
+
+/// One target in its place.
+pub(crate) struct Entry {
+    pub(crate) begin: Sector,
+    pub(crate) len: Sectors,
+    pub(crate) target_type: Arc<dyn AnyTargetType>,
+    pub(crate) target: Box<dyn Target>,
+    pub(crate) profile: Profile,
+}
+
+/// A complete table: targets in order, without gap or overlap.
+pub struct Table {
+    entries: Vec<Entry>,
+    /// The end of each entry: what a lookup searches, side by side in memory.
+    ends: Vec<u64>,
+    devices: Vec<Arc<OpenDevice>>,
+    flush: FlushPlan,
+    access: Access,
+}
+
+/// Where a flush of the whole table goes.
+#[derive(Default)]
+struct FlushPlan {
+    /// Devices below targets that need no part in it, each once.
+    devices: Vec<Arc<OpenDevice>>,
+    /// Targets that take a flush through their `map`.
+    targets: Vec<usize>,
+}
+
+impl Table {
+    /// Returns the size of a device with this table.
+    pub fn size(&self) -> Sectors {
+        Sectors(self.ends.last().copied().unwrap_or(0))
+    }
+
+    /// Tells whether the table was loaded read-only.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Returns the number of targets.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the devices that the table has open, each once: the last named first, as the
+    /// kernel lists them.
+    pub fn devices(&self) -> impl Iterator<Item = &Arc<OpenDevice>> {
+        self.devices.iter().rev()
+    }
+
+    /// Returns the text of each target.
+    pub fn status(&self, kind: StatusKind, style: DeviceStyle) -> Vec<TargetSpec> {
+        let text = |entry: &Entry| {
+            let mut text = String::new();
+            let written = entry.target.status(kind, &mut StatusWriter::new(&mut text, style));
+            written.expect("writing to a string cannot fail");
+            text
+        };
+        let line = |entry: &Entry| TargetSpec {
+            start: entry.begin,
+            len: entry.len,
+            target_type: entry.target_type.name().to_owned(),
+            params: text(entry),
+        };
+        self.entries.iter().map(line).collect()
+    }
+
+    /// Tells whether the only target is of a type that is replaced by its own kind alone, and
+    /// returns its name.
+    pub(crate) fn immutable_type(&self) -> Option<&str> {
+        self.entries
+            .iter()
+            .find(|entry| entry.target_type.features().immutable)
+            .map(|entry| entry.target_type.name())
+    }
+
+    /// Tells whether the table is one target that may replace any other.
+    pub(crate) fn is_wildcard(&self) -> bool {
+        self.entries.iter().all(|entry| entry.target_type.features().wildcard)
+    }
+
+    /// Returns the devices that a flush of the table goes to; `None` where a target takes flushes
+    /// through its `map`.
+    pub(crate) fn flush_devices(&self) -> Option<impl Iterator<Item = &Arc<dyn BlockDevice>>> {
+        let all = self.flush.targets.is_empty();
+        all.then(|| self.flush.devices.iter().map(|open| open.device()))
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Finds the target that a sector of the device lies in.
+    pub(crate) fn find(&self, sector: Sector) -> Option<&Entry> {
+        self.find_index(sector).map(|index| &self.entries[index])
+    }
+
+    pub(crate) fn find_index(&self, sector: Sector) -> Option<usize> {
+        let index = self.ends.partition_point(|end| *end <= sector.0);
+        (index < self.ends.len()).then_some(index)
+    }
+
+    /// Carries a bio out: flush first, then the data in as many pieces as there are boundaries
+    /// in it, all under way at once.
+    pub(crate) async fn run(&self, mut bio: Bio<'_>) -> BlkResult {
+        if bio.op() == Op::Flush || bio.flags.preflush {
+            self.flush().await?;
+            bio.flags.preflush = false;
+        }
+        if bio.is_empty() {
+            return Ok(());
+        }
+        if bio.end().is_none_or(|end| end.0 > self.size().0) {
+            return Err(BlkError::Io);
+        }
+        let entry = self.entry(bio.sector);
+        if entry.room(&bio) >= bio.len() && entry.profile.copies(bio.op()) == 1 {
+            let offset = bio.sector - entry.begin;
+            return entry.run(bio.at(offset.to_sector())).await;
+        }
+        self.run_pieces(bio).await
+    }
+
+    async fn run_pieces(&self, bio: Bio<'_>) -> BlkResult {
+        let mut pieces = FuturesUnordered::new();
+        let mut rest = Some(bio);
+        let mut result = Ok(());
+        while let Some(bio) = rest.take() {
+            let entry = self.entry(bio.sector);
+            let room = entry.room(&bio);
+            let piece = if room < bio.len() {
+                let (piece, tail) = bio.split_at(room);
+                rest = Some(tail);
+                piece
+            } else {
+                bio
+            };
+            let offset = (piece.sector - entry.begin).to_sector();
+            let piece = piece.at(offset);
+            match (entry.profile.copies(piece.op()), piece.op().is_abnormal()) {
+                (0, _) => result = Err(BlkError::NotSupported),
+                (1, _) | (_, false) => pieces.push(entry.run(piece)),
+                (copies, true) => {
+                    for nr in 0..copies {
+                        let mut copy = Bio::without_data(piece.op(), offset, piece.len());
+                        (copy.nr, copy.flags) = (nr, piece.flags);
+                        pieces.push(entry.run(copy));
+                    }
+                }
+            }
+        }
+        // The bio ends when its last piece does; the first error is the bio's.
+        while let Some(end) = pieces.next().await {
+            result = result.and(end);
+        }
+        result
+    }
+
+    async fn flush(&self) -> BlkResult {
+        let mut flushes = FuturesUnordered::new();
+        for device in &self.flush.devices {
+            flushes.push(device.device().submit(Bio::flush()));
+        }
+        for &index in &self.flush.targets {
+            let entry = &self.entries[index];
+            for nr in 0..entry.profile.num_flush_bios {
+                let mut flush = Bio::flush();
+                flush.nr = nr;
+                flushes.push(Box::pin(entry.run(flush)));
+            }
+        }
+        let mut result = Ok(());
+        while let Some(end) = flushes.next().await {
+            result = result.and(end);
+        }
+        result
+    }
+
+    fn entry(&self, sector: Sector) -> &Entry {
+        self.find(sector).expect("a bio is checked against the size first")
+    }
+}
+
+impl Entry {
+    /// Returns how much of a bio the target takes in one piece.
+    fn room(&self, bio: &Bio<'_>) -> Sectors {
+        let offset = bio.sector - self.begin;
+        let left = self.len - offset;
+        let cut_at_max = !bio.op().is_abnormal() || self.profile.max_discard_granularity;
+        match self.profile.max_io_len {
+            Some(max) if cut_at_max => left.min(Sectors(max.0 - offset.0 % max.0)),
+            _ => left,
+        }
+    }
+
+    /// Carries out a bio whose sectors are relative to the target.
+    pub(crate) async fn run(&self, bio: Bio<'_>) -> BlkResult {
+        let (op, flags, sector, len) = (bio.op(), bio.flags, bio.sector, bio.len());
+        match self.target.map(bio) {
+            Mapped::Completed(result) => result,
+            Mapped::InFlight(end) => end.await,
+            Mapped::Remapped(area, to, bio) => {
+                let result = area.submit(to, bio).await;
+                self.target.end_io(&End { op, flags, sector, len, area }, result)
+            }
+        }
+    }
+
+    /// Carries a bio of the device out at once, or does nothing that counts: where it crosses a
+    /// boundary, where more than a remap happens to it, or where the device below could wait.
+    pub(crate) fn run_now(&self, bio: Bio<'_>) -> Option<BlkResult> {
+        let offset = (bio.sector - self.begin).to_sector();
+        if self.room(&bio) < bio.len() || matches!(self.target.flatten(offset), Flat::Opaque) {
+            return None;
+        }
+        let (op, flags, sector, len) = (bio.op(), bio.flags, offset, bio.len());
+        match self.target.map(bio.at(offset)) {
+            Mapped::Completed(result) => Some(result),
+            Mapped::InFlight(_) => None,
+            Mapped::Remapped(area, to, bio) => {
+                let result = match area.place(to, bio) {
+                    Ok(bio) => area.device().try_now(bio).ok()?,
+                    Err(error) => Err(error),
+                };
+                Some(self.target.end_io(&End { op, flags, sector, len, area }, result))
+            }
+        }
+    }
+}
+
+impl FlushPlan {
+    fn new(entries: &[Entry], devices: &[Arc<OpenDevice>]) -> FlushPlan {
+        let mut plan = FlushPlan::default();
+        let mut below = HashSet::new();
+        for (index, entry) in entries.iter().enumerate() {
+            match (entry.profile.num_flush_bios, entry.profile.flush_bypasses_map) {
+                (0, _) => {}
+                (_, true) => entry.target.iterate_devices(&mut |area| {
+                    below.insert(area.device().number());
+                }),
+                (_, false) => plan.targets.push(index),
+            }
+        }
+        let reached = |device: &&Arc<OpenDevice>| below.contains(&device.device().number());
+        plan.devices = devices.iter().filter(reached).cloned().collect();
+        plan
+    }
+}
+
+/// Why a table was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableError {
+    /// The errno that the load fails with.
+    pub errno: Errno,
+    /// The kernel's text for this fault.
+    pub kernel: String,
+    /// Which target is at fault, from 0; none where it is the table as a whole.
+    pub target: Option<usize>,
+    /// Which word of its line is at fault, counted from 0 after the type.
+    pub arg: Option<usize>,
+    /// What was expected and what was found; empty where the kernel's text says it all.
+    pub detail: String,
+}
+
+impl TableError {
+    pub(crate) fn new(kernel: impl Into<String>) -> TableError {
+        let (errno, target, arg, detail) = (Errno::INVAL, None, None, String::new());
+        TableError { errno, kernel: kernel.into(), target, arg, detail }
+    }
+
+    fn in_target(self, index: usize) -> TableError {
+        TableError { target: Some(index), ..self }
+    }
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.detail.is_empty() {
+            write!(f, "{}: ", self.detail)?;
+        }
+        f.write_str(&self.kernel)
+    }
+}
+
+impl std::error::Error for TableError {}
