@@ -109,10 +109,11 @@ fn an_error_is_counted_for_its_leg_by_either_path() {
 }
 
 #[test]
-fn a_suspend_waits_for_bios_on_the_flattened_path() {
+fn a_suspend_waits_for_bios_on_either_path() {
     for seed in 0..50 {
         let world = stack(seed);
         let device = world.device(2);
+        device.set_folding(seed % 2 == 0);
         let write = device.submit(Bio::write(Sector(0), &[6; 512]));
         // Polled once: it is under way on the disk.
         let mut write = Box::pin(write);
@@ -126,5 +127,31 @@ fn a_suspend_waits_for_bios_on_the_flattened_path() {
         world.sim.run_until_idle().unwrap();
         assert!(suspend.is_done());
         assert_eq!(world.disk(0).content()[8 * 512], 6);
+    }
+}
+
+#[test]
+fn a_second_suspend_waits_for_the_map_that_the_first_has_taken() {
+    for seed in 0..50 {
+        let world = stack(seed);
+        // By the map of d2, through d0; the suspend of d2 takes that map away.
+        let device = world.device(2);
+        let mut write = device.submit(Bio::write(Sector(0), &[7; 512]));
+        assert!(futures_util::FutureExt::now_or_never(&mut write).is_none());
+        let suspend = |minor: u32| {
+            let control = world.control.clone();
+            let suspend = Command::DevSuspend { id: id(minor), held: Held::Flush };
+            world.sim.start("suspend", async move { control.execute(suspend).await.is_ok() })
+        };
+        let upper = suspend(2);
+        world.sim.block_on(async { world.handle().turn().await });
+        let lower = suspend(0);
+        for _ in 0..4 {
+            world.sim.block_on(async { world.handle().turn().await });
+        }
+        assert!(!upper.is_done() && !lower.is_done(), "seed {seed}");
+        world.sim.block_on(write).unwrap();
+        world.sim.run_until_idle().unwrap();
+        assert_eq!((upper.take(), lower.take()), (Some(true), Some(true)));
     }
 }

@@ -41,6 +41,8 @@ struct State {
     noflush: bool,
     /// Devices whose live table maps onto this one.
     above: Vec<Weak<MappedDevice>>,
+    /// Flattened maps that are closed, and may have bios in them yet.
+    draining: Vec<Arc<FlatMap>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +81,7 @@ impl MappedDevice {
                 phase: Phase::Running,
                 noflush: false,
                 above: Vec::new(),
+                draining: Vec::new(),
             }),
             log,
         })
@@ -302,11 +305,15 @@ impl MappedDevice {
     /// Closes the flattened maps of this device and of all devices above it.
     fn revoke(&self, revoked: &mut Vec<Arc<FlatMap>>) {
         let above = {
-            let state = self.state();
+            let mut state = self.state();
+            // A map that another suspend has taken may still have bios in it, which pass through
+            // the device of this one too: who suspends waits for those as well.
+            state.draining.retain(|map| map.gate.inside() > 0);
             if let Some(map) = self.flat.swap(None) {
                 map.gate.close();
-                revoked.push(map);
+                state.draining.push(map);
             }
+            revoked.extend(state.draining.iter().cloned());
             state.above.clone()
         };
         for device in above.iter().filter_map(Weak::upgrade) {
