@@ -129,6 +129,11 @@ impl SimDisk {
         self.state().cache.current().to_vec()
     }
 
+    /// Returns the content of a sector as a read sees it.
+    pub fn sector(&self, sector: Sector) -> Vec<u8> {
+        self.state().cache.read(sector, Sectors(1)).to_vec()
+    }
+
     /// Changes the content behind the cache's back: durable at once, without an I/O.
     ///
     /// # Panics

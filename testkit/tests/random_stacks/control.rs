@@ -1,6 +1,6 @@
 //! Operations of the control plane, each with what it must answer.
 
-use sim_core::control::{Answer, Command, Failure, NewName, WhenOpen};
+use sim_core::control::{Answer, Command, Failure, Id, NewName, WhenOpen};
 use sim_core::{Errno, Held, Sector, Sectors};
 use testkit::{Below, Fault, id, specs};
 
@@ -66,8 +66,10 @@ impl Rig {
     pub(crate) fn rename(&mut self, device: u32, name: u8) -> Outcome {
         let name = format!("n{}", name % NAMES);
         let taken = self.devices.values().any(|dev| dev.name == name);
+        // As in the kernel, a device is renamed by its name, not by its number.
+        let from = Id::Name(self.dev(device).name.clone());
         let new = NewName::Name(name.clone());
-        let answer = self.world.execute(Command::DevRename { id: id(device), new });
+        let answer = self.world.execute(Command::DevRename { id: from, new });
         answers("rename", answer, taken.then_some(Errno::BUSY))?;
         if !taken {
             self.dev(device).name = name;

@@ -1,16 +1,20 @@
 //! Waves of bios: alone, racing with suspends and reloads, and held by suspended devices.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sim_core::control::Command;
-use sim_core::{Access, BlockDevice, Op};
-use testkit::{Below, Kind, Model, Place, id, specs};
+use sim_core::{Access, BlockDevice, Op, Sector};
+use testkit::{Below, Kind, Model, Place, SimDisk, id, specs};
 
 use crate::control::held;
 use crate::io::{Around, Flight, Io};
 use crate::plan::{Cycle, Hold, IoSeed};
 use crate::rig::{Outcome, Rig};
 use crate::{ensure, tables};
+
+/// A sector of a disk that must not change while a device is suspended.
+type Frozen = (Arc<SimDisk>, Sector);
 
 impl Rig {
     /// Sends bios together, and waits until all have ended.
@@ -35,6 +39,8 @@ impl Rig {
         }
         let ios = self.plan_ios(seeds, &self.model);
         let touched: BTreeSet<u32> = racing.keys().copied().collect();
+        let writes: BTreeMap<u32, Vec<Frozen>> =
+            touched.iter().map(|device| (*device, self.writes_through(*device, &ios))).collect();
         let flights = self.launch_ready(ios, None, |passed| {
             if passed.is_disjoint(&touched) { Around::Quiet } else { Around::MayWait }
         });
@@ -45,7 +51,10 @@ impl Rig {
             // A table whose devices have shrunk cannot be loaded again.
             let split = cycle.split.filter(|_| self.model.fits(live));
             let table = split.map(|at| tables::split(live.clone(), at));
-            running.push((device, self.start_cycle(device, cycle, table.as_deref())));
+            running.push((
+                device,
+                self.start_cycle(device, cycle, table.as_deref(), writes[&device].clone()),
+            ));
             swaps.extend(table.map(|table| (device, table)));
         }
         self.idle()?;
@@ -65,11 +74,27 @@ impl Rig {
         Ok(())
     }
 
+    /// Lists the sectors of disks that bios of a wave write by way of a device.
+    fn writes_through(&self, device: u32, ios: &[Io]) -> Vec<Frozen> {
+        let mut sectors = Vec::new();
+        for io in ios.iter().filter(|io| io.op.is_write()) {
+            for (at, place) in (io.sector..).zip(&io.places) {
+                let mut passes = false;
+                self.model.follow(io.device, at, &mut |step| passes |= step.device == device);
+                if let (true, Place::Disk(disk, sector)) = (passes, *place) {
+                    sectors.push((self.disks[disk as usize].clone(), Sector(sector)));
+                }
+            }
+        }
+        sectors
+    }
+
     fn start_cycle(
         &self,
         device: u32,
         cycle: Cycle,
         table: Option<&[testkit::Line]>,
+        writes: Vec<Frozen>,
     ) -> testkit::Started<Result<(), String>> {
         let (control, handle) = (self.world.control.clone(), self.world.handle());
         let targets = table.map(specs);
@@ -78,6 +103,9 @@ impl Rig {
             let held = held(cycle.noflush);
             let text = |failure: sim_core::control::Failure| failure.to_string();
             control.execute(Command::DevSuspend { id: id(device), held }).await.map_err(text)?;
+            let content =
+                || -> Vec<_> { writes.iter().map(|(disk, sector)| disk.sector(*sector)).collect() };
+            let frozen = content();
             if let Some(targets) = targets {
                 let (access, base) = (Access::ReadWrite, String::new());
                 let load = Command::TableLoad { id: id(device), access, targets, base };
@@ -86,6 +114,8 @@ impl Rig {
             for _ in 0..cycle.turns {
                 handle.turn().await;
             }
+            // Whatever went through the device had ended when the suspend had.
+            ensure!(content() == frozen, "a write went through a suspended device");
             control.execute(Command::DevResume { id: id(device), held }).await.map_err(text)?;
             Ok(())
         })
