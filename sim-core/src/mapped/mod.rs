@@ -1,5 +1,6 @@
 //! A mapped device: a live table, the bios in flight through it, and suspend and resume.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
@@ -125,7 +126,10 @@ impl MappedDevice {
     /// Returns how many bios are in flight, or wait for the device to be resumed with their
     /// place in the table taken.
     pub fn in_flight(&self) -> u64 {
-        self.gate.inside() + self.flat.load().as_ref().map_or(0, |map| map.gate.inside())
+        let state = self.state();
+        let flat = self.flat.load();
+        let maps = flat.iter().chain(&state.draining);
+        self.gate.inside() + maps.map(|map| map.gate.inside()).sum::<u64>()
     }
 
     /// Returns the number of extents in the flattened map; `None` while there is no map.
@@ -162,7 +166,7 @@ impl MappedDevice {
         if folding {
             self.refold();
         } else {
-            self.flat.store(None);
+            self.revoke();
         }
     }
 
@@ -203,8 +207,7 @@ impl MappedDevice {
         for entry in table.iter().flat_map(|table| table.entries()) {
             entry.target.presuspend();
         }
-        let mut revoked = Vec::new();
-        self.revoke(&mut revoked);
+        let revoked = self.revoke();
         self.gate.close();
         for map in &revoked {
             map.gate.drained().await;
@@ -292,7 +295,7 @@ impl MappedDevice {
     pub(crate) fn destroy(&self) {
         self.state().phase = Phase::Gone;
         self.gate.demolish();
-        self.revoke(&mut Vec::new());
+        self.revoke();
         self.replace_table(None);
         self.size.store(0, SeqCst);
         self.events.wake();
@@ -302,8 +305,19 @@ impl MappedDevice {
         self.state().phase == Phase::Gone
     }
 
-    /// Closes the flattened maps of this device and of all devices above it.
-    fn revoke(&self, revoked: &mut Vec<Arc<FlatMap>>) {
+    /// Closes the flattened maps of this device and of all devices above it, and returns those
+    /// that may have bios in them.
+    fn revoke(&self) -> Vec<Arc<FlatMap>> {
+        let (mut revoked, mut seen) = (Vec::new(), BTreeSet::new());
+        self.revoke_upwards(&mut revoked, &mut seen);
+        revoked
+    }
+
+    fn revoke_upwards(&self, revoked: &mut Vec<Arc<FlatMap>>, seen: &mut BTreeSet<u32>) {
+        // A device may be reached by many ways, and is looked at once.
+        if !seen.insert(self.minor) {
+            return;
+        }
         let above = {
             let mut state = self.state();
             // A map that another suspend has taken may still have bios in it, which pass through
@@ -317,20 +331,26 @@ impl MappedDevice {
             state.above.clone()
         };
         for device in above.iter().filter_map(Weak::upgrade) {
-            device.revoke(revoked);
+            device.revoke_upwards(revoked, seen);
         }
     }
 
-    /// Folds the map of this device anew, then those of the devices above it.
+    /// Folds the map of this device, then those of the devices above it.
+    ///
+    /// A map that is there stays: bios may be in it, and it is good, as whatever could change
+    /// below takes it away first. Without a map here there is none above either.
     fn refold(&self) {
         let above = {
             // Held until the map is in place: whoever revokes it comes before or after.
             let state = self.state();
-            if state.phase != Phase::Running || !self.folding.load(SeqCst) {
+            let due = state.phase == Phase::Running && self.folding.load(SeqCst);
+            if !due || self.flat.load().is_some() {
                 return;
             }
-            let map = self.table().as_ref().and_then(|table| FlatMap::fold(table));
-            self.flat.store(map.map(Arc::new));
+            let Some(map) = self.table().as_ref().and_then(|table| FlatMap::fold(table)) else {
+                return;
+            };
+            self.flat.store(Some(Arc::new(map)));
             state.above.clone()
         };
         for device in above.iter().filter_map(Weak::upgrade) {
