@@ -124,6 +124,12 @@ impl Limits {
         Sectors(u64::from(self.logical_block_size) / SECTOR_SIZE)
     }
 
+    /// Lifts every limit on discards: for a target that takes them itself.
+    pub fn allow_any_discard(&mut self) {
+        self.discard_granularity = self.logical_block_size;
+        self.max_discard_sectors = u32::MAX;
+    }
+
     /// Combines the limits of a device below into these, for a range that begins at `start` on it.
     pub fn stack(&mut self, below: &Limits, start: Sector) -> Misaligned {
         self.write_cache |= below.write_cache;

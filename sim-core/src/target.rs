@@ -141,6 +141,18 @@ impl Profile {
         watches_end: false,
     };
 
+    /// The profile of a target without storage: it takes discards itself, and nothing else that
+    /// carries no data. Its limits are those of [`Limits::allow_any_discard`].
+    pub const NO_STORAGE: Profile = Profile {
+        num_flush_bios: 0,
+        num_discard_bios: 1,
+        num_secure_erase_bios: 0,
+        num_write_zeroes_bios: 0,
+        discards_supported: true,
+        flush_bypasses_map: false,
+        ..Profile::REMAP
+    };
+
     /// Returns how many copies of an operation the target is sent.
     pub fn copies(&self, op: Op) -> u32 {
         match op {

@@ -45,12 +45,11 @@ impl Target for Zero {
     fn iterate_devices(&self, _each: &mut dyn FnMut(&Area)) {}
 
     fn profile(&self) -> Profile {
-        Profile { num_discard_bios: 1, discards_supported: true, ..Profile::default() }
+        Profile::NO_STORAGE
     }
 
     fn io_hints(&self, limits: &mut Limits) {
-        limits.discard_granularity = limits.logical_block_size;
-        limits.max_discard_sectors = u32::MAX;
+        limits.allow_any_discard();
     }
 
     fn flatten(&self, offset: Sector) -> Flat<'_> {
