@@ -19,6 +19,8 @@ pub(crate) struct Cache {
     undo: VecDeque<Undo>,
     /// How many blocks ever left the front of `undo`.
     gone: u64,
+    /// A block for each sector changed since the first checkpoint, durable or not.
+    rewind: Option<Vec<Undo>>,
 }
 
 struct Undo {
@@ -35,7 +37,7 @@ pub(crate) enum Bytes<'a> {
 impl Cache {
     pub(crate) fn new(size: Sectors) -> Cache {
         let len = usize::try_from(size.bytes()).expect("a simulated disk fits in memory");
-        Cache { bytes: vec![0; len], undo: VecDeque::new(), gone: 0 }
+        Cache { bytes: vec![0; len], undo: VecDeque::new(), gone: 0, rewind: None }
     }
 
     pub(crate) fn size(&self) -> Sectors {
@@ -59,15 +61,15 @@ impl Cache {
         };
         let from = at.0 as usize * SECTOR;
         let old = &mut self.bytes[from..from + len];
+        if let Some(rewind) = &mut self.rewind {
+            rewind.extend((at.0..).zip(old.chunks_exact(SECTOR)).map(Undo::new));
+        }
         if fua {
             let range = at.0..at.0 + (len / SECTOR) as u64;
             // The blocks before the first that stays keep their places: marks count them.
             self.undo.iter_mut().filter(|undo| range.contains(&undo.sector)).for_each(Undo::void);
         } else {
-            for (sector, before) in (at.0..).zip(old.chunks_exact(SECTOR)) {
-                let before = before.try_into().expect("a chunk is a sector");
-                self.undo.push_back(Undo { sector, before });
-            }
+            self.undo.extend((at.0..).zip(old.chunks_exact(SECTOR)).map(Undo::new));
         }
         match bytes {
             Bytes::Given(bytes) => old.copy_from_slice(bytes),
@@ -91,6 +93,38 @@ impl Cache {
         self.gone += count as u64;
     }
 
+    /// Makes everything durable.
+    pub(crate) fn settle(&mut self) {
+        self.flush(self.mark());
+    }
+
+    /// Goes back to what is durable.
+    pub(crate) fn lose(&mut self) {
+        while let Some(Undo { sector, before }) = self.undo.pop_back() {
+            if sector != Undo::VOID {
+                let bytes = &mut self.bytes[sector as usize * SECTOR..][..SECTOR];
+                if let Some(rewind) = &mut self.rewind {
+                    rewind.push(Undo::new((sector, bytes)));
+                }
+                bytes.copy_from_slice(&before);
+            }
+        }
+    }
+
+    /// Returns the place in the sequence of changes that [`rewind`](Self::rewind) goes back to.
+    pub(crate) fn checkpoint(&mut self) -> usize {
+        self.rewind.get_or_insert_default().len()
+    }
+
+    /// Undoes every change since the checkpoint; what is left is durable.
+    pub(crate) fn rewind(&mut self, checkpoint: usize) {
+        self.settle();
+        let Some(rewind) = &mut self.rewind else { return };
+        for Undo { sector, before } in rewind.drain(checkpoint..).rev() {
+            self.bytes[sector as usize * SECTOR..][..SECTOR].copy_from_slice(&before);
+        }
+    }
+
     /// Returns what is on the medium.
     pub(crate) fn durable(&self, sector: Sector) -> &[u8] {
         self.versions(sector).next().expect("the current version is there at least")
@@ -111,6 +145,10 @@ impl Cache {
 impl Undo {
     /// No sector has this number: what a block is about that undoes nothing any more.
     const VOID: u64 = u64::MAX;
+
+    fn new((sector, before): (u64, &[u8])) -> Undo {
+        Undo { sector, before: before.try_into().expect("a chunk is a sector") }
+    }
 
     fn void(&mut self) {
         self.sector = Undo::VOID;
@@ -155,6 +193,32 @@ mod tests {
         assert_eq!((versions(&cache, 1), versions(&cache, 2)), (vec![11], vec![0, 20]));
         cache.flush(mark);
         assert_eq!(versions(&cache, 2), [20]);
+    }
+
+    #[test]
+    fn a_power_cut_takes_what_is_not_durable_alone() {
+        let mut cache = Cache::new(Sectors(4));
+        write(&mut cache, 1, 10, true);
+        write(&mut cache, 1, 11, false);
+        write(&mut cache, 1, 12, false);
+        write(&mut cache, 2, 20, true);
+        cache.lose();
+        assert_eq!((versions(&cache, 1), versions(&cache, 2)), (vec![10], vec![20]));
+    }
+
+    #[test]
+    fn a_rewind_undoes_what_was_durable_too() {
+        let mut cache = Cache::new(Sectors(4));
+        write(&mut cache, 1, 10, false);
+        let first = cache.checkpoint();
+        write(&mut cache, 1, 11, true);
+        let second = cache.checkpoint();
+        write(&mut cache, 1, 12, false);
+        cache.settle();
+        cache.rewind(second);
+        assert_eq!(versions(&cache, 1), [11]);
+        cache.rewind(first);
+        assert_eq!(versions(&cache, 1), [10]);
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use sim_core::{
-    Access, Bio, BlkError, BlkResult, BlockDevice, DevNumber, Errno, Limits, Op, Runtime, Sector,
-    Sectors,
+    Access, Bio, BlkResult, BlockDevice, DevNumber, Errno, Limits, Runtime, Sector, Sectors,
 };
 
-use crate::Handle;
 use crate::cache::{Bytes, Cache};
+use crate::drive::{Came, State};
+use crate::fault::{Fault, Faults};
+use crate::{Counts, Handle, Io, Journal, Speed};
 
 /// The major number of simulated disks: that of loop devices.
 pub const DISK_MAJOR: u32 = 7;
@@ -24,50 +25,7 @@ pub const DISK_MAJOR: u32 = 7;
 pub struct SimDisk {
     minor: u32,
     limits: Limits,
-    sim: Handle,
     state: Mutex<State>,
-}
-
-struct State {
-    cache: Cache,
-    speed: Speed,
-    faults: Vec<Fault>,
-    counts: Counts,
-    in_flight: u64,
-    open_count: u32,
-}
-
-/// Whether bios can be carried out on the spot ([`BlockDevice::try_now`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Speed {
-    /// Each bio is a pending I/O first.
-    #[default]
-    Waits,
-    /// The seed decides for each bio.
-    Mixed,
-    /// No bio waits, as with an image in the page cache.
-    AtOnce,
-}
-
-/// Which bios of a disk fail. A bio that fails changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// One bio, of any kind, after so many others: 0 is the next to end.
-    After(u64),
-    /// Every bio that touches the range.
-    Range(Sector, Sectors),
-}
-
-/// How many bios of each kind have ended, well or with an error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of the operations")]
-pub struct Counts {
-    pub reads: u64,
-    pub writes: u64,
-    pub flushes: u64,
-    pub discards: u64,
-    pub write_zeroes: u64,
-    pub secure_erases: u64,
 }
 
 impl SimDisk {
@@ -84,14 +42,18 @@ impl SimDisk {
     /// As [`new`](Self::new), with other limits than those of an image.
     pub fn with_limits(sim: Handle, minor: u32, size: Sectors, limits: Limits) -> Arc<SimDisk> {
         let state = State {
+            minor,
+            sim,
             cache: Cache::new(size),
             speed: Speed::default(),
-            faults: Vec::new(),
+            faults: Faults::default(),
+            journal: None,
+            ios: None,
             counts: Counts::default(),
             in_flight: 0,
             open_count: 0,
         };
-        Arc::new(SimDisk { minor, limits, sim, state: Mutex::new(state) })
+        Arc::new(SimDisk { minor, limits, state: Mutex::new(state) })
     }
 
     /// Says whether bios wait.
@@ -99,9 +61,10 @@ impl SimDisk {
         self.state().speed = speed;
     }
 
-    /// Makes bios fail with [`BlkError::Io`], besides those that fail already.
+    /// Makes bios go wrong, besides those that do already. One that fails does so with
+    /// [`BlkError::Io`](sim_core::BlkError::Io).
     pub fn inject(&self, fault: Fault) {
-        self.state().faults.push(fault);
+        self.state().faults.add(fault);
     }
 
     /// Ends all faults.
@@ -158,77 +121,67 @@ impl SimDisk {
         self.state().cache.volatile_writes()
     }
 
-    fn carry_out(&self, mut bio: Bio<'_>, flushed: u64) -> BlkResult {
+    /// Writes what the disk does into a record from now on.
+    pub fn record(&self, journal: Arc<Journal>) {
+        self.state().journal = Some(journal);
+    }
+
+    /// Lists every bio that comes from now on.
+    pub fn watch(&self) {
+        self.state().ios = Some(Vec::new());
+    }
+
+    /// Takes the bios that came since the last call, in the order of their coming.
+    pub fn take_ios(&self) -> Vec<Io> {
+        self.state().ios.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Turns the power off and on again with what is current: all of it is durable, nothing is
+    /// broken, recorded or watched, and `sim` says when an I/O ends.
+    pub fn power_cycle(&self, sim: Handle) {
         let mut state = self.state();
-        let result = state.carry_out(&mut bio, flushed);
+        state.cache.settle();
+        state.faults.clear();
+        (state.sim, state.journal, state.ios) = (sim, None, None);
+    }
+
+    /// Loses what the cache holds that is not durable.
+    pub fn lose_cache(&self) {
+        let mut state = self.state();
+        state.cache.lose();
+    }
+
+    /// Returns a point to go back to with [`rewind`](Self::rewind).
+    pub fn checkpoint(&self) -> usize {
+        self.state().cache.checkpoint()
+    }
+
+    /// Undoes every change since the point, sector by sector; what is left is durable.
+    pub fn rewind(&self, checkpoint: usize) {
+        self.state().cache.rewind(checkpoint);
+    }
+
+    /// Calls `look` with the content of a range, as a read sees it.
+    pub fn look<T>(&self, at: Sector, len: Sectors, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(self.state().cache.read(at, len))
+    }
+
+    /// Carries a bio out, submitted when the cache and the record were at these places.
+    fn carry_out(&self, mut bio: Bio<'_>, came: Came) -> BlkResult {
+        let mut state = self.state();
+        let result = state.carry_out(&mut bio, came);
+        let sim = state.sim.clone();
         drop(state);
         let number = self.number();
         match &result {
-            Ok(()) => self.sim.note(format_args!("{number} {bio:?}")),
-            Err(error) => self.sim.note(format_args!("{number} {bio:?}: {error}")),
+            Ok(()) => sim.note(format_args!("{number} {bio:?}")),
+            Err(error) => sim.note(format_args!("{number} {bio:?}: {error}")),
         }
         result
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Carries a bio out. `flushed` is what the cache held when it was submitted.
-    fn carry_out(&mut self, bio: &mut Bio<'_>, flushed: u64) -> BlkResult {
-        self.counts.add(bio.op());
-        if self.fails(bio) || bio.end().is_none_or(|end| end.0 > self.cache.size().0) {
-            return Err(BlkError::Io);
-        }
-        if bio.op() == Op::Flush || bio.flags.preflush {
-            self.cache.flush(flushed);
-        }
-        let (sector, len, fua) = (bio.sector, bio.len(), bio.flags.fua);
-        match bio.op() {
-            Op::Read => bio.buffer().copy_from_slice(self.cache.read(sector, len)),
-            Op::Write => self.cache.write(sector, Bytes::Given(bio.data()), fua),
-            Op::Flush => {}
-            Op::Discard | Op::WriteZeroes | Op::SecureErase => {
-                self.cache.write(sector, Bytes::Zeros(len), fua);
-            }
-        }
-        Ok(())
-    }
-
-    fn fails(&mut self, bio: &Bio<'_>) -> bool {
-        let mut fails = false;
-        self.faults.retain_mut(|fault| match fault {
-            Fault::After(0) => {
-                fails = true;
-                false
-            }
-            Fault::After(others) => {
-                *others -= 1;
-                true
-            }
-            Fault::Range(start, len) => {
-                let (bio_end, end) = (bio.sector.0.saturating_add(bio.len().0), start.0 + len.0);
-                fails |= bio.op() != Op::Flush && bio.sector.0 < end && start.0 < bio_end;
-                true
-            }
-        });
-        fails
-    }
-}
-
-impl Counts {
-    fn add(&mut self, op: Op) {
-        let count = match op {
-            Op::Read => &mut self.reads,
-            Op::Write => &mut self.writes,
-            Op::Flush => &mut self.flushes,
-            Op::Discard => &mut self.discards,
-            Op::WriteZeroes => &mut self.write_zeroes,
-            Op::SecureErase => &mut self.secure_erases,
-        };
-        *count += 1;
     }
 }
 
@@ -263,27 +216,31 @@ impl BlockDevice for SimDisk {
     }
 
     fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
-        let now = match self.state().speed {
+        let mut state = self.state();
+        let now = match state.speed {
             Speed::Waits => false,
             Speed::AtOnce => true,
-            Speed::Mixed => self.sim.random() & 1 == 0,
+            Speed::Mixed => state.sim.random() & 1 == 0,
         };
         if !now {
             return Err(bio);
         }
-        let flushed = self.state().cache.mark();
-        Ok(self.carry_out(bio, flushed))
+        let came = state.came(&bio);
+        drop(state);
+        Ok(self.carry_out(bio, came))
     }
 
     fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
         // Here, not at the first poll: a flush covers what had ended when it was submitted.
-        let flushed = self.state().cache.mark();
-        self.state().in_flight += 1;
+        let mut state = self.state();
+        let (came, sim) = (state.came(&bio), state.sim.clone());
+        state.in_flight += 1;
+        drop(state);
         let pending = Pending(self);
         Box::pin(async move {
             let _pending = pending;
-            self.sim.turn().await;
-            self.carry_out(bio, flushed)
+            sim.turn().await;
+            self.carry_out(bio, came)
         })
     }
 

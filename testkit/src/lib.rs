@@ -22,19 +22,35 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod check;
+mod crash;
 mod disk;
+mod drive;
+mod fault;
 mod handle;
+mod io;
+mod journal;
+mod legal;
 mod model;
 mod rng;
+mod schedule;
 mod search;
 mod sim;
 mod trace;
 mod world;
 
-pub use disk::{Counts, DISK_MAJOR, Fault, SimDisk, Speed};
+pub use check::{CHECK_DISK, check, outcome};
+pub use crash::{Crash, Cut, Explorer, Plan};
+pub use disk::{DISK_MAJOR, SimDisk};
+pub use drive::{Counts, Speed};
+pub use fault::{Damage, Fault, Lasts};
 pub use handle::Handle;
+pub use io::Io;
+pub use journal::{Entry, Journal, Write};
+pub use legal::{Event, Legal};
 pub use model::{Below, Kind, Line, Model, Place, Step, specs};
 pub use rng::Rng;
+pub use schedule::{Choice, Run, Schedule, exhaustive, shrink};
 pub use search::{FROM, SECONDS, SEED, search};
 pub use sim::{MAX_STEPS, Sim, Started, Stuck};
 pub use world::{World, id, send};

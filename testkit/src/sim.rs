@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sim_core::Runtime;
 
+use crate::schedule::{Choice, Chooser, Schedule};
 use crate::trace::Trace;
 use crate::{Handle, Rng};
 
@@ -38,8 +39,10 @@ pub(crate) struct Core {
 }
 
 pub(crate) struct State {
+    chooser: Chooser,
+    /// What targets and disks take at random: apart from the choices, which another schedule may
+    /// make in another way.
     pub(crate) rng: Rng,
-    order: Order,
     pub(crate) now: Duration,
     next_id: u64,
     tasks: BTreeMap<u64, Task>,
@@ -56,17 +59,6 @@ struct Task {
     waker: Arc<TaskWaker>,
     /// Taken out while the task runs; [`MAIN`] has none here.
     future: Option<BoxFuture<'static, ()>>,
-}
-
-/// Which of the things that could happen next the seed leans to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    /// None more than the other.
-    Even,
-    /// Tasks, as long as one can run: I/O piles up and ends late.
-    TasksFirst,
-    /// I/O, as long as some is pending: each ends as soon as it can.
-    IoFirst,
 }
 
 /// Why a run could not go on.
@@ -106,13 +98,17 @@ impl<T> Started<T> {
 }
 
 impl Sim {
-    /// Makes an executor. The seed also chooses which kind of order it leans to.
+    /// Makes an executor that chooses at random, by the seed.
     pub fn new(seed: u64) -> Sim {
-        let mut rng = Rng::new(seed);
-        let order = [Order::Even, Order::TasksFirst, Order::IoFirst][rng.below(3)];
+        Sim::with(&Schedule::Random(seed))
+    }
+
+    /// Makes an executor that chooses by the schedule.
+    pub fn with(schedule: &Schedule) -> Sim {
+        let seed = schedule.seed();
         let state = State {
-            rng,
-            order,
+            chooser: Chooser::new(schedule),
+            rng: Rng::new(!seed),
             now: Duration::ZERO,
             next_id: MAIN + 1,
             tasks: BTreeMap::new(),
@@ -127,6 +123,11 @@ impl Sim {
     /// Returns the seed.
     pub fn seed(&self) -> u64 {
         self.core.seed
+    }
+
+    /// Returns the choices made so far: as an exact schedule they repeat the run.
+    pub fn choices(&self) -> Vec<Choice> {
+        self.core.state().chooser.made().to_vec()
     }
 
     /// Returns a handle for devices and targets.
@@ -242,15 +243,12 @@ impl State {
     /// Chooses what happens next.
     fn choose(&mut self) -> Next {
         let (ready, pending) = (self.ready.len(), self.pending.len());
-        let ways = match self.order {
-            Order::TasksFirst if ready > 0 => 0..ready,
-            Order::IoFirst if pending > 0 => ready..ready + pending,
-            Order::Even | Order::TasksFirst | Order::IoFirst => 0..ready + pending,
-        };
-        if ways.is_empty() {
+        if ready + pending == 0 {
             return self.pass_time();
         }
-        let way = ways.start + self.rng.below(ways.len());
+        let (tasks, ios) = (&self.ready, &self.pending);
+        let id = |way: usize| if way < ready { tasks[way] } else { ios[way - ready].0 };
+        let way = self.chooser.choose(ready, ready + pending, id);
         if way < ready {
             let id = self.ready.swap_remove(way);
             // A task may end, by being dropped, between its wake-up and its turn.

@@ -8,7 +8,8 @@ use sim_core::{
     OpenDevice, Registry, Sectors, TargetSpec,
 };
 
-use crate::{DISK_MAJOR, Handle, Sim, SimDisk};
+use crate::io::letter;
+use crate::{DISK_MAJOR, Handle, Schedule, Sim, SimDisk};
 
 /// Everything a test needs: executor, disks, control plane, and the lines the kernel would log.
 pub struct World {
@@ -23,8 +24,14 @@ pub struct World {
 impl World {
     /// Makes a world with the target types of `registry`, no disks and no devices.
     pub fn new(seed: u64, registry: Registry) -> World {
-        let sim = Sim::new(seed);
-        let (disks, log) = (Arc::new(Disks::default()), Arc::new(Log::default()));
+        World::with(&Schedule::Random(seed), registry, &[])
+    }
+
+    /// Makes a world with the power on again: over disks that were there before, without devices.
+    pub fn with(schedule: &Schedule, registry: Registry, disks: &[Arc<SimDisk>]) -> World {
+        let sim = Sim::with(schedule);
+        disks.iter().for_each(|disk| disk.power_cycle(sim.handle()));
+        let (disks, log) = (Arc::new(Disks(Mutex::new(disks.to_vec()))), Arc::new(Log::default()));
         let control = Control::new(registry, disks.clone(), sim.runtime(), log.clone());
         World { sim, control, disks, log }
     }
@@ -88,11 +95,17 @@ impl World {
     /// # Panics
     /// When any of it fails: the text is the test's own.
     pub fn set_up(&self, minor: u32, table: &str) -> Arc<MappedDevice> {
-        let lines = sim_core::parse_table(table).expect("the test's own table");
-        self.create(minor).expect("a free minor");
-        self.load(minor, lines.into_iter().map(|(_, spec)| spec).collect()).expect("a good table");
-        self.resume(minor).expect("a table that fits");
-        self.device(minor)
+        self.try_set_up(minor, table).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`set_up`](Self::set_up), where it may fail: says what did, and why.
+    pub fn try_set_up(&self, minor: u32, table: &str) -> Result<Arc<MappedDevice>, String> {
+        let lines = sim_core::parse_table(table).map_err(|error| error.to_string())?;
+        let targets = lines.into_iter().map(|(_, spec)| spec).collect();
+        self.create(minor).map_err(|error| format!("create: {error}"))?;
+        self.load(minor, targets).map_err(|error| format!("load: {error}"))?;
+        self.resume(minor).map_err(|error| format!("resume: {error}"))?;
+        Ok(self.device(minor))
     }
 
     /// Returns a mapped device.
@@ -149,10 +162,12 @@ impl Backing for Disks {
         }
     }
 
-    /// Finds a disk by the name that kernel messages give it (`loop0`).
+    /// Finds a disk by the name that kernel messages give it (`loop0`), or by its letter (`a`).
     fn by_word(&self, word: &str, _base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
         let disks = self.lock();
-        let found = disks.iter().find(|disk| disk.name() == word).ok_or(Errno::NOENT)?;
+        let letter = |disk: &SimDisk| letter(disk.number().minor).to_string() == word;
+        let named = |disk: &&Arc<SimDisk>| disk.name() == word || letter(disk);
+        let found = disks.iter().find(named).ok_or(Errno::NOENT)?;
         Ok(found.clone())
     }
 }

@@ -1,0 +1,69 @@
+//! A record of what the disks of a world were told, in one order for all of them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::legal::Event;
+
+/// One line of a record.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A disk has stored data.
+    Write(Write),
+    /// A disk has made durable what it stored before line `covers`.
+    Flush {
+        /// The disk's minor number.
+        disk: u32,
+        /// The length of the record when the flush was submitted.
+        covers: usize,
+    },
+    /// Something happened to a bio of the device under test.
+    Event(Event),
+}
+
+/// Data that a disk has stored.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The disk's minor number.
+    pub disk: u32,
+    /// The first sector.
+    pub sector: u64,
+    /// The data, whole sectors.
+    pub data: Arc<[u8]>,
+    /// Durable when it ended.
+    pub fua: bool,
+    /// A flush came before the data.
+    pub preflush: bool,
+    /// The length of the record when the write was submitted: from there on, some of its sectors
+    /// may be on the medium.
+    pub issued: usize,
+}
+
+/// A record that is being written.
+#[derive(Default)]
+pub struct Journal(Mutex<Vec<Entry>>);
+
+impl Journal {
+    /// Returns how many lines there are.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Tells whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Adds a line.
+    pub fn push(&self, entry: Entry) {
+        self.lock().push(entry);
+    }
+
+    /// Ends the record and returns it.
+    pub fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
