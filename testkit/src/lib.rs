@@ -23,6 +23,7 @@
 
 mod cache;
 mod check;
+pub mod conformance;
 mod crash;
 mod disk;
 mod drive;

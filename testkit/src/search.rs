@@ -86,7 +86,8 @@ where
     }
 }
 
-fn number(name: &str) -> Option<u64> {
+/// Reads a number from the environment.
+pub(crate) fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}: expected a number, found `{text}`")))
 }

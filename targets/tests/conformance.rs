@@ -1,0 +1,44 @@
+//! Every target under the conformance suite.
+//!
+//! `DMSIM_SEARCH_SECONDS=600 cargo test -p dmsim-targets --test conformance` searches for ten
+//! minutes in each part.
+
+mod linear {
+    testkit::conformance!(targets::Linear, "0 64 linear a 10");
+}
+
+mod linear_twice {
+    testkit::conformance!(targets::Linear, "0 30 linear b 100\n30 34 linear a 7");
+}
+
+mod striped {
+    testkit::conformance!(targets::Striped, "0 64 striped 2 4 a 100 b 200");
+}
+
+mod striped_in_odd_chunks {
+    testkit::conformance!(targets::Striped, "0 60 striped 3 5 a 0 b 10 c 20");
+}
+
+mod zero {
+    testkit::conformance!(
+        targets::Zero,
+        "0 64 zero",
+        except { model: "reads as zeros whatever is written" }
+    );
+}
+
+mod error {
+    testkit::conformance!(targets::Error, "0 64 error", except { model: "fails every bio" });
+}
+
+mod error_with_a_device {
+    testkit::conformance!(
+        targets::Error,
+        "0 64 error a 10",
+        except {
+            model: "fails every bio",
+            garble: "takes a line with one word, as the kernel does, and ignores the word",
+            reload: "shows no arguments, as the kernel does",
+        }
+    );
+}

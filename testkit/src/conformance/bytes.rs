@@ -1,0 +1,126 @@
+//! Parts about bytes: the model, splits, and the flattened map.
+
+use sim_core::{Bio, BlkResult, BlockDevice, Op, Sector, Sectors};
+
+use super::Suite;
+use super::rig::{Rig, SECTOR, Step, pattern};
+use crate::{Rng, send};
+
+/// Several tasks at once; every read, and the whole device at the end.
+pub(super) fn model(suite: &Suite, seed: u64) -> Result<(), String> {
+    let rig = suite.start(seed)?;
+    let mut rng = Rng::new(seed);
+    let steps = rig.steps(&mut rng, 30);
+    rig.run_well(&steps, 1 + seed as usize % 4)?;
+    rig.read_back()
+}
+
+/// One device takes each bio whole, another in pieces: they must agree.
+pub(super) fn split(suite: &Suite, seed: u64) -> Result<(), String> {
+    let (whole, pieces) = (suite.start(seed)?, suite.start(seed)?);
+    let mut rng = Rng::new(seed);
+    let steps = whole.steps(&mut rng, 30);
+    for (id, step) in (1..).zip(&steps) {
+        // What a discarded range reads as is the device's choice.
+        if matches!(step.op, Op::Discard | Op::SecureErase) {
+            continue;
+        }
+        let data = data(step, id);
+        let (mut one, mut many) = (data.clone(), data);
+        let ended = submit(&whole, step, &mut one);
+        let mut parts = Ok(());
+        let mut done = 0;
+        while done < step.len || step.op == Op::Flush {
+            let len =
+                if step.len == 0 { 0 } else { 1 + rng.below((step.len - done) as usize) as u64 };
+            let part = Step { sector: step.sector + done, len, ..step.clone() };
+            let bytes = done as usize * SECTOR..(done + len) as usize * SECTOR;
+            let buffer = if many.is_empty() { &mut [][..] } else { &mut many[bytes] };
+            parts = parts.and(submit(&pieces, &part, buffer));
+            done += len;
+            if step.op == Op::Flush {
+                break;
+            }
+        }
+        agree(step, (ended, &one), (parts, &many), "whole", "in pieces")?;
+    }
+    same_content(&whole, &pieces, "whole", "in pieces")
+}
+
+/// One device goes by the flattened map, another by `map`: they must agree, down to the disks.
+pub(super) fn flatten(suite: &Suite, seed: u64) -> Result<(), String> {
+    let (flat, mapped) = (suite.start(seed)?, suite.start(seed)?);
+    flat.device.set_folding(true);
+    mapped.device.set_folding(false);
+    let mut rng = Rng::new(seed);
+    for (id, step) in (1..).zip(&flat.steps(&mut rng, 30)) {
+        let data = data(step, id);
+        let (mut one, mut other) = (data.clone(), data);
+        let ends = (submit(&flat, step, &mut one), submit(&mapped, step, &mut other));
+        agree(step, (ends.0, &one), (ends.1, &other), "flattened", "mapped")?;
+    }
+    if flat.device.extents().is_some() {
+        for sector in (0..flat.device.size().0).map(Sector) {
+            let places = (flat.device.flat_place(sector), flat.device.walk_place(sector));
+            if places.0 != places.1 {
+                return Err(format!(
+                    "sector {sector}: flattened {:?}, mapped {:?}",
+                    places.0, places.1
+                ));
+            }
+        }
+    }
+    for (one, other) in flat.disks.iter().zip(&mapped.disks) {
+        if one.content() != other.content() {
+            return Err("flattened and mapped leave different bytes on a disk".to_owned());
+        }
+    }
+    same_content(&flat, &mapped, "flattened", "mapped")
+}
+
+fn data(step: &Step, id: u64) -> Vec<u8> {
+    match step.op {
+        Op::Read => vec![0xee; step.len as usize * SECTOR],
+        Op::Write => pattern(id, step.sector, step.len).to_vec(),
+        Op::Flush | Op::Discard | Op::WriteZeroes | Op::SecureErase => Vec::new(),
+    }
+}
+
+fn submit(rig: &Rig, step: &Step, data: &mut [u8]) -> BlkResult {
+    let bio = match step.op {
+        Op::Read => Bio::read(Sector(step.sector), data),
+        Op::Write => Bio::write(Sector(step.sector), data),
+        op => Bio::without_data(op, Sector(step.sector), Sectors(step.len)),
+    };
+    rig.world.sim.block_on(send(rig.device.clone(), bio.with_flags(step.flags)))
+}
+
+fn agree(
+    step: &Step,
+    one: (BlkResult, &[u8]),
+    other: (BlkResult, &[u8]),
+    name: &str,
+    other_name: &str,
+) -> Result<(), String> {
+    if one.0.is_ok() != other.0.is_ok() {
+        return Err(format!("{step}: {name} {:?}, {other_name} {:?}", one.0, other.0));
+    }
+    if one.0.is_ok() && one.1 != other.1 {
+        return Err(format!("{step}: {name} and {other_name} read different bytes"));
+    }
+    Ok(())
+}
+
+fn same_content(one: &Rig, other: &Rig, name: &str, other_name: &str) -> Result<(), String> {
+    match (one.content(), other.content()) {
+        (Ok(one), Ok(other)) => {
+            let differs = one.chunks(SECTOR).zip(other.chunks(SECTOR)).position(|(a, b)| a != b);
+            differs.map_or(Ok(()), |sector| {
+                Err(format!("at the end sector {sector} differs, {name} and {other_name}"))
+            })
+        }
+        (Err(_), Err(_)) => Ok(()),
+        (Ok(_), Err(error)) => Err(format!("{other_name}: {error}")),
+        (Err(error), Ok(_)) => Err(format!("{name}: {error}")),
+    }
+}
