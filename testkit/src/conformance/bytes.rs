@@ -2,17 +2,37 @@
 
 use sim_core::{Bio, BlkResult, BlockDevice, Op, Sector, Sectors};
 
-use super::Suite;
 use super::rig::{Rig, SECTOR, Step, pattern};
-use crate::{Rng, send};
+use super::{SCHEDULE, Suite};
+use crate::{Rng, Run, Schedule, exhaustive, send, shrink};
+
+/// The most schedules of a small case that are tried, depth first.
+const EXHAUSTIVE: u64 = 300;
 
 /// Several tasks at once; every read, and the whole device at the end.
 pub(super) fn model(suite: &Suite, seed: u64) -> Result<(), String> {
-    let rig = suite.start(seed)?;
-    let mut rng = Rng::new(seed);
-    let steps = rig.steps(&mut rng, 30);
-    rig.run_well(&steps, 1 + seed as usize % 4)?;
-    rig.read_back()
+    let shortest = |(schedule, why): (Schedule, String)| {
+        format!("{why}\nshortest schedule found: {SCHEDULE}='{schedule}'")
+    };
+    let schedule = suite.schedule(seed);
+    let run = |schedule: &Schedule| model_under(suite, seed, schedule, 30, 1 + seed as usize % 4);
+    let (result, made) = run(&schedule);
+    result.map_err(|why| shortest(shrink(schedule.seed(), &made, why, run)))?;
+    if seed == 0 {
+        let run = |schedule: &Schedule| model_under(suite, seed, schedule, 4, 2);
+        exhaustive(seed, EXHAUSTIVE, run).map_err(shortest)?;
+    }
+    Ok(())
+}
+
+fn model_under(suite: &Suite, seed: u64, schedule: &Schedule, bios: usize, tasks: usize) -> Run {
+    let rig = match suite.start_under(schedule, seed) {
+        Ok(rig) => rig,
+        Err(error) => return (Err(error), Vec::new()),
+    };
+    let steps = rig.steps(&mut Rng::new(seed), bios);
+    let result = rig.run_well(&steps, tasks).and_then(|()| rig.read_back());
+    (result, rig.world.sim.choices())
 }
 
 /// One device takes each bio whole, another in pieces: they must agree.

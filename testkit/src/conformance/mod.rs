@@ -27,6 +27,9 @@ use crate::search::{FROM, SECONDS, SEED, number};
 /// The size of the disks `a`, `b` and `c` of the suite: 512 KiB each, zeros at first.
 pub const DISK: Sectors = Sectors(1024);
 
+/// Runs the case under another schedule than its seed's: `exact 2 0.1.1`.
+pub const SCHEDULE: &str = "DMSIM_SCHEDULE";
+
 /// Stamps the tests of a target: `conformance!(MyTarget, "0 64 mine a 10")`.
 ///
 /// The table may name the disks `a`, `b` and `c` of [`DISK`] sectors, which are zeros at first. A
@@ -132,8 +135,7 @@ impl Part {
             Part::Model | Part::Suspend | Part::Idle => 100,
             Part::Split | Part::Flatten => 20,
             Part::Operations | Part::Messages => 20,
-            Part::Faults => 10,
-            Part::Crash => 6,
+            Part::Faults | Part::Crash => 20,
             Part::Reload => 5,
             Part::Garble => 1,
         }
@@ -147,7 +149,7 @@ impl Part {
             Part::Garble => text::garble(suite),
             Part::Flatten => bytes::flatten(suite, seed),
             Part::Faults => power::faults(suite, seed),
-            Part::Crash => power::crash(suite, seed),
+            Part::Crash => power::crash(suite, seed).map(drop),
             Part::Suspend => life::suspend(suite, seed),
             Part::Operations => power::operations(suite, seed),
             Part::Messages => text::messages(suite, seed),
@@ -219,6 +221,11 @@ impl Suite {
     pub fn case(&self, part: Part, seed: u64) -> Result<(), String> {
         let run = AssertUnwindSafe(|| part.run(self, seed));
         catch_unwind(run).unwrap_or_else(|panic| Err(format!("panicked: {}", words(&*panic))))
+    }
+
+    /// Runs the power cuts of one seed, and returns how many there were.
+    pub fn crash_states(&self, seed: u64) -> Result<u64, String> {
+        power::crash(self, seed)
     }
 
     /// Runs the cases of some seeds until one fails.

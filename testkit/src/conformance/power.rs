@@ -66,8 +66,8 @@ fn fail(suite: &Suite, seed: u64, steps: &[Step], disk: usize, fault: Fault) -> 
     rig.check_power_cut(&legal).map_err(|why| format!("with the power off and on: {why}"))
 }
 
-/// Power cuts at every step of a run.
-pub(super) fn crash(suite: &Suite, seed: u64) -> Result<(), String> {
+/// Power cuts at every step of a run; returns how many states there were.
+pub(super) fn crash(suite: &Suite, seed: u64) -> Result<u64, String> {
     let rig = suite.start(seed)?;
     let mut rng = Rng::new(seed);
     let steps = rig.steps(&mut rng, 12);
@@ -78,10 +78,11 @@ pub(super) fn crash(suite: &Suite, seed: u64) -> Result<(), String> {
     let (disks, record) = (rig.disks.clone(), rig.sent.journal.take());
     drop(rig);
     disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
-    explore(suite, &disks, &record, Plan { seed, ..PLAN }, &mut legal).map(drop)
+    explore(suite, &disks, &record, Plan { seed, ..PLAN }, &mut legal)
 }
 
-/// Holds a restart after each power cut against what is legal; returns how many there were.
+/// Holds a restart after each power cut against what is legal; returns how many there were, those
+/// during a recovery among them.
 fn explore(
     suite: &Suite,
     disks: &[Arc<SimDisk>],
@@ -89,8 +90,8 @@ fn explore(
     plan: Plan,
     legal: &mut Legal,
 ) -> Result<u64, String> {
-    let mut count = 0;
-    Explorer::new(disks, record).run(plan, legal, |crash, legal| {
+    let (mut count, mut seconds) = (0, 0);
+    let found = Explorer::new(disks, record).run(plan, legal, |crash, legal| {
         count += 1;
         let before: Vec<usize> = disks.iter().map(|disk| disk.checkpoint()).collect();
         let recovery = come_back(suite, disks, crash, legal, count % USED_AGAIN == 0)?;
@@ -102,8 +103,10 @@ fn explore(
             Explorer::new(disks, &recovery).run(SECOND, &mut legal.clone(), |crash, legal| {
                 come_back(suite, disks, crash, legal, false).map(drop)
             });
-        again.map(drop).map_err(|why| format!("during the recovery, {why}"))
-    })
+        seconds += again.map_err(|why| format!("during the recovery, {why}"))?;
+        Ok(())
+    });
+    found.map(|states| states + seconds)
 }
 
 /// Restarts, checks, and returns what the restart wrote.

@@ -9,7 +9,7 @@ use sim_core::{
     Bio, BlkResult, BlockDevice, Flags, Limits, MappedDevice, Op, SECTOR_SIZE, Sector, Sectors,
 };
 
-use super::{DISK, Suite};
+use super::{DISK, SCHEDULE, Suite};
 use crate::{Entry, Event, Journal, Legal, Rng, Schedule, SimDisk, Speed, Stuck, World, send};
 
 pub(super) const SECTOR: usize = SECTOR_SIZE as usize;
@@ -50,19 +50,31 @@ pub(super) struct Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bio = Bio::without_data(Op::Discard, Sector(self.sector), Sectors(self.len));
-        write!(f, "{:?} {:?}", self.op, bio.with_flags(self.flags))
+        let Step { op, sector, len, flags } = self;
+        write!(f, "{op:?} {sector}+{len}")?;
+        f.write_str(if flags.preflush { " preflush" } else { "" })?;
+        f.write_str(if flags.fua { " fua" } else { "" })
     }
 }
 
 impl Suite {
+    /// Returns the schedule of a seed, unless the environment gives another.
+    pub(super) fn schedule(&self, seed: u64) -> Schedule {
+        match std::env::var(SCHEDULE) {
+            Ok(text) => text.parse().unwrap_or_else(|error| panic!("{SCHEDULE}: {error}")),
+            Err(_) if seed.is_multiple_of(3) => Schedule::Priority(seed),
+            Err(_) => Schedule::Random(seed),
+        }
+    }
+
     /// Sets the device up over new disks; the seed chooses schedule, disks and path.
     pub(super) fn start(&self, seed: u64) -> Result<Rig, String> {
-        let schedule = match seed % 3 {
-            0 => Schedule::Priority(seed),
-            _ => Schedule::Random(seed),
-        };
-        let world = World::with(&schedule, self.registry.clone(), &[]);
+        self.start_under(&self.schedule(seed), seed)
+    }
+
+    /// As [`start`](Self::start), under this schedule.
+    pub(super) fn start_under(&self, schedule: &Schedule, seed: u64) -> Result<Rig, String> {
+        let world = World::with(schedule, self.registry.clone(), &[]);
         let disks: Vec<Arc<SimDisk>> = (0..3).map(|_| world.add_disk(DISK)).collect();
         let speed =
             [Speed::Waits, Speed::Waits, Speed::Mixed, Speed::AtOnce][seed as usize / 3 % 4];

@@ -1,0 +1,108 @@
+//! Ten bugs planted in a target, each found by the conformance suite within ten seconds; and the
+//! target without them, which passes.
+//!
+//! `cargo test -p dmsim-testkit --test planted -- --nocapture` prints the table.
+
+mod lock;
+mod shadow;
+
+use std::time::Duration;
+
+use shadow::Shadow;
+use testkit::conformance::{Found, Part, Suite};
+
+const TABLE: &str = "0 64 shadow a 8";
+
+mod without_a_bug {
+    testkit::conformance!(crate::shadow::Shadow<{ crate::shadow::NONE }>, "0 64 shadow a 8");
+}
+
+/// The most seeds of a part that a search tries.
+const SEEDS: u64 = 200;
+
+/// The most time that finding one bug takes.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Asserts that a part finds the bug, and prints a line of the table.
+#[track_caller]
+fn finds<const BUG: u8>(test: &str, part: Part) {
+    let suite = Suite::of::<Shadow<BUG>>(TABLE);
+    let seeds = match std::env::var(testkit::SEED) {
+        Ok(seed) => {
+            let seed = seed.parse().expect("a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..SEEDS,
+    };
+    let found = suite.find(part, seeds).unwrap_or_else(|| panic!("{test}: nothing found"));
+    let Found { seed, seeds, why, took, .. } = found;
+    println!(
+        "{test} | {} | after {seeds} seeds | {:.1} ms | {}={seed} cargo test -p dmsim-testkit \
+         --test planted {test} -- --nocapture\n    {}",
+        part.name(),
+        took.as_secs_f64() * 1000.0,
+        testkit::SEED,
+        why.replace('\n', "\n    ")
+    );
+    assert!(took < LIMIT, "{test}: took {took:?}");
+    assert_eq!(suite.case(part, seed), Err(why), "{test}: the seed repeats it");
+}
+
+#[test]
+fn a_lost_flush_is_found() {
+    finds::<{ shadow::LOST_FLUSH }>("a_lost_flush_is_found", Part::Operations);
+}
+
+#[test]
+fn a_flush_before_the_data_is_found() {
+    finds::<{ shadow::FLUSH_BEFORE_DATA }>("a_flush_before_the_data_is_found", Part::Crash);
+}
+
+#[test]
+fn an_ack_before_the_commit_is_found() {
+    finds::<{ shadow::ACK_BEFORE_COMMIT }>("an_ack_before_the_commit_is_found", Part::Crash);
+}
+
+#[test]
+fn off_by_one_at_a_split_is_found() {
+    finds::<{ shadow::OFF_BY_ONE_AT_A_SPLIT }>("off_by_one_at_a_split_is_found", Part::Split);
+}
+
+#[test]
+fn a_race_of_two_writers_of_a_chunk_is_found() {
+    finds::<{ shadow::RACE_OF_TWO_WRITERS }>(
+        "a_race_of_two_writers_of_a_chunk_is_found",
+        Part::Model,
+    );
+}
+
+#[test]
+fn a_lost_wake_up_is_found() {
+    finds::<{ shadow::LOST_WAKE_UP }>("a_lost_wake_up_is_found", Part::Model);
+}
+
+#[test]
+fn a_wrong_sector_after_a_reload_is_found() {
+    finds::<{ shadow::WRONG_SECTOR_AFTER_RELOAD }>(
+        "a_wrong_sector_after_a_reload_is_found",
+        Part::Reload,
+    );
+}
+
+#[test]
+fn a_stale_read_during_a_copy_is_found() {
+    finds::<{ shadow::STALE_READ_DURING_A_COPY }>(
+        "a_stale_read_during_a_copy_is_found",
+        Part::Model,
+    );
+}
+
+#[test]
+fn metadata_torn_across_two_sectors_is_found() {
+    finds::<{ shadow::TORN_METADATA }>("metadata_torn_across_two_sectors_is_found", Part::Crash);
+}
+
+#[test]
+fn an_error_swallowed_is_found() {
+    finds::<{ shadow::ERROR_SWALLOWED }>("an_error_swallowed_is_found", Part::Faults);
+}
