@@ -1,9 +1,17 @@
-//! Tests for targets: a seeded executor, simulated disks and a reference model.
+//! Tests for targets: a seeded executor, simulated disks, reference models, and a suite that
+//! holds any target to what all must do.
+//!
+//! [`conformance!`] is where the author of a target starts: one line stamps the tests.
+//! [`check`](crate::check()) tests what a table makes of a bio, as text. The rest is what these
+//! are made of, for tests of one's own:
 //!
 //! A [`World`] is a control plane over simulated disks: the same [`Control`](sim_core::Control)
 //! and the same targets as in production, run by [`Sim`], which has one thread, virtual time and
 //! a seed that makes every choice. [`Model`] says what the bytes must be. [`search`] runs a
 //! property over generated cases, and prints the one line that repeats a case which fails.
+//! [`Fault`] breaks I/O; [`Explorer`] makes every state that a power cut can leave from the record
+//! of a run, and [`Legal`] says which contents are right then. A [`Schedule`] says who comes next:
+//! at random, by priorities, or exactly; [`exhaustive`] tries them all.
 //!
 //! ```
 //! use sim_core::{Bio, BlkResult, Sector, Sectors};

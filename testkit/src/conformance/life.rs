@@ -15,10 +15,18 @@ pub(super) fn suspend(suite: &Suite, seed: u64) -> Result<(), String> {
     let rig = suite.start(seed)?;
     let mut rng = Rng::new(seed);
     let steps = rig.steps(&mut rng, 24);
-    let cycle = rig.world.sim.start("suspends", cycles(suite, &rig, seed));
-    rig.run_well(&steps, 2)?;
-    rig.world.sim.run_until_idle().map_err(|stuck| stuck.to_string())?;
-    cycle.take().ok_or("a suspend or a resume never ends")??;
+    let over = Arc::new(Latch::new(1));
+    let (cycles, counts) = (cycles(suite, &rig, seed), over.clone());
+    let cycle = rig.world.sim.start("suspends", async move {
+        let result = cycles.await;
+        counts.count();
+        result
+    });
+    let ran = rig.run_well(&steps, 2);
+    let ended = rig.wait(&over);
+    // Where the device was left suspended, that is why bios wait.
+    cycle.take().unwrap_or(Ok(()))?;
+    ran.and(ended)?;
     rig.read_back()?;
     rig.world.suspend(0, Held::Flush).map_err(|failure| failure.to_string())?;
     rig.drained()

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::lock::Mutex as AsyncMutex;
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Mapped, Op, Profile, Runtime,
-    Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Flat, Mapped, Op, Profile,
+    Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use crate::lock::ChunkLock;
@@ -29,6 +29,12 @@ pub(crate) const WRONG_SECTOR_AFTER_RELOAD: u8 = 7;
 pub(crate) const STALE_READ_DURING_A_COPY: u8 = 8;
 pub(crate) const TORN_METADATA: u8 = 9;
 pub(crate) const ERROR_SWALLOWED: u8 = 10;
+pub(crate) const NAMELESS_ERROR: u8 = 11;
+pub(crate) const FLATTENS_ELSEWHERE: u8 = 12;
+pub(crate) const MESSAGE_OUT_OF_BOUNDS: u8 = 13;
+pub(crate) const LOCK_KEPT_BY_A_DROPPED_BIO: u8 = 14;
+pub(crate) const SHOWS_ANOTHER_TABLE: u8 = 15;
+pub(crate) const RECOVERY_ERASES_FIRST: u8 = 16;
 
 const SECTOR: usize = 512;
 const CHUNK: u64 = 4;
@@ -76,7 +82,11 @@ impl<const BUG: u8> TargetType for Shadow<BUG> {
     fn ctr(args: &mut Args<'_>) -> Result<Shadow<BUG>, CtrError> {
         args.exactly(2, "Invalid argument count")?;
         let device = args.at(0, "Invalid argument count")?;
-        let start = args.at(1, "Invalid argument count")?.sector("Invalid start")?;
+        let start = args.at(1, "Invalid argument count")?.sector("Invalid start");
+        let start = start.map_err(|error| match BUG {
+            NAMELESS_ERROR => CtrError::new("Invalid start"),
+            _ => error,
+        })?;
         let chunks = args.target_len().0 / CHUNK;
         if !args.target_len().0.is_multiple_of(CHUNK) || chunks + SPARE as u64 > 200 {
             return Err(CtrError::new("Invalid length"));
@@ -105,7 +115,8 @@ impl<const BUG: u8> Target for Shadow<BUG> {
             StatusKind::Info => write!(out, "{}", self.core.state().generation),
             StatusKind::Table => {
                 out.device(&self.core.area)?;
-                write!(out, " {}", self.core.area.start)
+                let off = u64::from(BUG == SHOWS_ANOTHER_TABLE);
+                write!(out, " {}", self.core.area.start.0 + off)
             }
         }
     }
@@ -116,6 +127,25 @@ impl<const BUG: u8> Target for Shadow<BUG> {
 
     fn profile(&self) -> Profile {
         Profile { num_flush_bios: 1, flush_supported: true, ..Profile::default() }
+    }
+
+    fn flatten(&self, offset: Sector) -> Flat<'_> {
+        match BUG {
+            FLATTENS_ELSEWHERE => Flat::Device(&self.core.area, offset, Sectors(1)),
+            _ => Flat::Opaque,
+        }
+    }
+
+    fn takes_messages(&self) -> bool {
+        true
+    }
+
+    fn message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
+        match words {
+            ["set", ..] if BUG == MESSAGE_OUT_OF_BOUNDS => Ok(Some(words[1].to_owned())),
+            ["generation"] => Ok(Some(self.core.state().generation.to_string())),
+            _ => Err(Errno::INVAL),
+        }
     }
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
@@ -199,10 +229,21 @@ impl<const BUG: u8> Core<BUG> {
 
     /// Reads a chunk, changes it, and writes it to another slot.
     async fn write(&self, chunk: u64, within: u64, data: &[u8]) -> BlkResult {
-        let _lock = match BUG {
+        let lock = match BUG {
             RACE_OF_TWO_WRITERS => None,
             _ => Some(self.locks[chunk as usize].lock().await),
         };
+        if BUG != LOCK_KEPT_BY_A_DROPPED_BIO {
+            return self.write_locked(chunk, within, data).await;
+        }
+        // Let go of at the end alone: who drops the bio before leaves the chunk locked.
+        let lock = std::mem::ManuallyDrop::new(lock);
+        let result = self.write_locked(chunk, within, data).await;
+        drop(std::mem::ManuallyDrop::into_inner(lock));
+        result
+    }
+
+    async fn write_locked(&self, chunk: u64, within: u64, data: &[u8]) -> BlkResult {
         self.state().cached = None;
         let mut bytes = self.fetch(chunk).await?;
         bytes[within as usize * SECTOR..][..data.len()].copy_from_slice(data);
@@ -277,9 +318,14 @@ impl<const BUG: u8> Core<BUG> {
             let ones = vec![0xff; self.chunks as usize * CHUNK_BYTES];
             self.area.submit(slot_at(0), Bio::write(Sector::ZERO, &ones)).await?;
         }
+        let erases = BUG == RECOVERY_ERASES_FIRST && formatted;
+        if erases {
+            let zeros = [0; 2 * MAP_SECTORS as usize * SECTOR];
+            self.area.submit(Sector::ZERO, Bio::write(Sector::ZERO, &zeros).with_fua()).await?;
+        }
         let used_by_last = Vec::new();
         *self.state() = State { loaded: true, generation, map, free, used_by_last, cached: None };
-        if !formatted {
+        if !formatted || erases {
             self.commit().await?;
         }
         Ok(())
