@@ -84,6 +84,8 @@ pub(crate) enum Verb {
     },
     /// Build a stack from nothing, use it, check it, and show it
     Demo(Demo),
+    /// Write a crate with a working target of one's own, its tests and its fuzzer
+    NewTarget(NewTarget),
 }
 
 /// How a daemon is started.
@@ -137,6 +139,19 @@ pub(crate) struct Demo {
     /// Leave the stack running, to look around in
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// Which crate to write, and where.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NewTarget {
+    /// The word in table lines
+    pub(crate) name: String,
+    /// Folder of the crate, which must not be there yet [default: NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Checkout of dmsim to build against [default: the one this program was built from]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) checkout: Option<PathBuf>,
 }
 
 fn parse_sector_size(text: &str) -> Result<u32, String> {

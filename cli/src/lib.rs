@@ -16,6 +16,7 @@ mod instance;
 mod kmsg;
 mod launch;
 mod logging;
+mod new_target;
 mod output;
 mod protocol;
 mod remote;

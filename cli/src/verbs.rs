@@ -16,7 +16,7 @@ use crate::launch::{self, Failed};
 use crate::output::print;
 use crate::protocol::{Outcome, Request};
 use crate::size::print_size;
-use crate::{daemon, demo, logging, tree};
+use crate::{daemon, demo, logging, new_target, tree};
 
 /// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for
 /// its own.
@@ -44,6 +44,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Info { json: _, name, uuid } => info(&instance()?, name, uuid),
         // It makes an instance of its own.
         Verb::Demo(options) => demo::run(&options, dir),
+        Verb::NewTarget(options) => new_target::run(&options, &registry),
     }
 }
 
