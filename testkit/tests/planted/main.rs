@@ -27,12 +27,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[track_caller]
 fn finds<const BUG: u8>(test: &str, part: Part) {
     let suite = Suite::of::<Shadow<BUG>>(TABLE);
-    let seeds = match std::env::var(testkit::SEED) {
-        Ok(seed) => {
-            let seed = seed.parse().expect("a number");
-            seed..seed + 1
-        }
-        Err(_) => 0..SEEDS,
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seeds = match (number(testkit::SEED), number(testkit::FROM)) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, from) => from.unwrap_or(0)..from.unwrap_or(0) + SEEDS,
     };
     let found = suite.find(part, seeds).unwrap_or_else(|| panic!("{test}: nothing found"));
     let Found { seed, seeds, why, took, .. } = found;
