@@ -211,6 +211,11 @@ impl<'a> StatusWriter<'a> {
         StatusWriter { text, devices }
     }
 
+    /// Returns how devices are to be written.
+    pub fn style(&self) -> DeviceStyle {
+        self.devices
+    }
+
     /// Writes the device of an area: `major:minor`, unless names were asked for.
     pub fn device(&mut self, area: &Area) -> fmt::Result {
         match self.devices {

@@ -1,0 +1,31 @@
+//! Target types from shared libraries.
+//!
+//! A plug-in comes in two kinds. One speaks the C interface of `include/dmsim_target.h`: its
+//! blocking callbacks run on threads kept for each target, and a plug-in built for an older minor
+//! version keeps working. The other is Rust: a `cdylib` whose author wrote a normal
+//! [`Target`](sim_core::Target) and named it in [`export_target!`]; as Rust has no stable ABI, it
+//! is taken only when it was built by the same compiler from the same sources of `sim-core`.
+//!
+//! [`load()`] tells them apart. A library stays loaded for as long as the process runs.
+
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code, reason = "mirrors the C header, and copies structs out of a library")]
+mod abi;
+mod code;
+#[allow(unsafe_code, reason = "calls a plug-in's ctr, and is called back by it")]
+mod ctr;
+#[allow(unsafe_code, reason = "calls a plug-in's callbacks")]
+mod instance;
+#[allow(unsafe_code, reason = "is called by plug-ins for I/O")]
+mod io;
+#[allow(unsafe_code, reason = "loads libraries")]
+mod load;
+#[allow(unsafe_code, reason = "takes types over from a Rust library")]
+mod rust;
+mod target;
+mod workers;
+
+pub use load::{PluginError, load};
+pub use rust::RustPlugin;
+pub use sim_core;

@@ -1,0 +1,8 @@
+//! Plug-ins: the example in C and the one in Rust at work, old ones, and such as return nonsense.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod machine;
+mod nonsense;
+mod versions;
+mod work;
