@@ -106,6 +106,9 @@ pub(crate) struct Start {
     /// Refuse writes to all devices
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Load target types from a library; its code runs in the daemon. May be given again
+    #[arg(long = "plugin", value_name = "FILE")]
+    pub(crate) plugins: Vec<PathBuf>,
     /// Be the daemon: leave the session, and tell standard output when it serves
     #[arg(long, hide = true, requires = "foreground")]
     pub(crate) detached: bool,

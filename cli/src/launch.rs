@@ -40,6 +40,9 @@ pub(crate) fn launch(instance: &Instance, options: &Start) -> Result<(), Failed>
     if let Some(mount) = &options.mount {
         command.arg("--mount").arg(std::path::absolute(mount).about(mount.display())?);
     }
+    for plugin in &options.plugins {
+        command.arg("--plugin").arg(std::path::absolute(plugin).about(plugin.display())?);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     // The daemon must keep no directory busy.
     command.current_dir("/");

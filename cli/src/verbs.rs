@@ -68,16 +68,26 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
 fn serve(instance: &Instance, registry: Registry, options: &Start) -> Result<ExitCode, Fault> {
     logging::start();
     if !options.detached {
-        daemon::run(instance, registry, options, || {})?;
+        daemon::run(instance, with_plugins(registry, options)?, options, || {})?;
         return Ok(ExitCode::SUCCESS);
     }
     // Fails for the leader of a process group, which this is not: it was forked by a command.
     let _ = rustix::process::setsid();
-    let result = daemon::run(instance, registry, options, || tell(launch::READY));
+    let result = with_plugins(registry, options)
+        .and_then(|registry| daemon::run(instance, registry, options, || tell(launch::READY)));
     if let Err(fault) = &result {
         tell(&fault.to_string());
     }
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Adds the target types of the plug-ins that were asked for.
+fn with_plugins(mut registry: Registry, options: &Start) -> Result<Registry, Fault> {
+    for plugin in &options.plugins {
+        let loaded = sdk::load(plugin, &mut registry);
+        loaded.map_err(|error| Fault::new(error.path.display(), error.why))?;
+    }
+    Ok(registry)
 }
 
 /// Tells the command that started the daemon, and lets it go.
