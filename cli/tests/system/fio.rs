@@ -19,7 +19,13 @@ fn verified(options: &[&str]) {
     let device = instance.create("disk", table);
     let file = format!("--filename={}", text(&device));
     let mut args = vec!["--name=verified", &file, "--verify=crc32c", "--verify_fatal=1"];
-    args.extend(["--minimal", "--do_verify=1", "--randrepeat=1", "--allow_file_create=0", "--verify_state_save=0"]);
+    args.extend([
+        "--minimal",
+        "--do_verify=1",
+        "--randrepeat=1",
+        "--allow_file_create=0",
+        "--verify_state_save=0",
+    ]);
     args.extend(options);
     sh("fio", &args);
 }

@@ -9,25 +9,25 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The binary under test.
-pub const DMSIM: &str = env!("CARGO_BIN_EXE_dmsim");
+pub(crate) const DMSIM: &str = env!("CARGO_BIN_EXE_dmsim");
 
 /// How long anything may take that should take no time at all.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// An instance with a daemon of its own; both go when it is dropped.
-pub struct Instance {
+pub(crate) struct Instance {
     dir: TempDir,
     daemon: Child,
 }
 
 impl Instance {
     /// Starts one.
-    pub fn start() -> Instance {
+    pub(crate) fn start() -> Instance {
         Instance::start_in(tempfile::tempdir().expect("a temporary folder"), &[])
     }
 
     /// Starts one in a folder, with more words after `start`.
-    pub fn start_in(dir: TempDir, more: &[&str]) -> Instance {
+    pub(crate) fn start_in(dir: TempDir, more: &[&str]) -> Instance {
         let daemon = spawn_daemon(dir.path(), more);
         let instance = Instance { dir, daemon };
         let serves = || instance.run(&["version"]).status.success();
@@ -36,7 +36,7 @@ impl Instance {
     }
 
     /// Kills the daemon as a crash would, and returns the folder that it leaves.
-    pub fn crash(mut self) -> TempDir {
+    pub(crate) fn crash(mut self) -> TempDir {
         self.daemon.kill().expect("the daemon runs");
         self.daemon.wait().expect("it was ours to wait for");
         let empty = tempfile::tempdir().expect("a temporary folder");
@@ -44,17 +44,17 @@ impl Instance {
     }
 
     /// Returns a path in the instance's folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Returns the file that shows a device.
-    pub fn device(&self, name: &str) -> PathBuf {
+    pub(crate) fn device(&self, name: &str) -> PathBuf {
         self.dir.path().join("run/mapper").join(name)
     }
 
     /// Makes a sparse image and attaches it.
-    pub fn image(&self, file: &str, name: &str, bytes: u64) -> PathBuf {
+    pub(crate) fn image(&self, file: &str, name: &str, bytes: u64) -> PathBuf {
         let path = self.path(file);
         File::create(&path).expect("a new file").set_len(bytes).expect("room for it");
         self.dmsim(&["attach", text(&path), "--as", name]);
@@ -62,13 +62,13 @@ impl Instance {
     }
 
     /// Makes a device.
-    pub fn create(&self, name: &str, table: &str) -> PathBuf {
+    pub(crate) fn create(&self, name: &str, table: &str) -> PathBuf {
         self.dmsim(&["create", name, "--table", table]);
         self.device(name)
     }
 
     /// Runs `dmsim`, which must succeed, and returns what it printed.
-    pub fn dmsim(&self, args: &[&str]) -> String {
+    pub(crate) fn dmsim(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "dmsim {args:?}: {errors}");
@@ -76,19 +76,19 @@ impl Instance {
     }
 
     /// Runs `dmsim`, which must fail with exit code 1, and returns what it complained of.
-    pub fn refused(&self, args: &[&str]) -> String {
+    pub(crate) fn refused(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(1), "dmsim {args:?}: {output:?}");
         String::from_utf8(output.stderr).expect("text")
     }
 
     /// Runs `dmsim`.
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().expect("dmsim runs")
     }
 
     /// Prepares a run of `dmsim` in this instance.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         command(self.dir.path(), args)
     }
 }
@@ -111,7 +111,7 @@ impl Drop for Instance {
 }
 
 /// Prepares a run of `dmsim` in the instance below a folder.
-pub fn command(dir: &Path, args: &[&str]) -> Command {
+pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(DMSIM);
     command.args(args).env("DMSIM_DIR", dir.join("run")).env("NO_COLOR", "1").current_dir(dir);
     command.stdin(Stdio::null());
@@ -128,7 +128,7 @@ fn spawn_daemon(dir: &Path, more: &[&str]) -> Child {
 }
 
 /// Waits for something that should be so soon.
-pub fn wait_until(what: &str, so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, so: impl Fn() -> bool) {
     let deadline = Instant::now() + SOON;
     while !so() {
         assert!(Instant::now() < deadline, "waited {SOON:?} in vain until {what}");
@@ -137,7 +137,7 @@ pub fn wait_until(what: &str, so: impl Fn() -> bool) {
 }
 
 /// Runs a program that must succeed, and returns what it printed.
-pub fn sh(program: &str, args: &[&str]) -> String {
+pub(crate) fn sh(program: &str, args: &[&str]) -> String {
     let mut command = Command::new(tool(program).unwrap_or_else(|| program.into()));
     let output = command.args(args).stdin(Stdio::null()).output().expect(program);
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
@@ -145,20 +145,20 @@ pub fn sh(program: &str, args: &[&str]) -> String {
 }
 
 /// Finds a program, also where only root's path has it.
-pub fn tool(program: &str) -> Option<PathBuf> {
+pub(crate) fn tool(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let folders = path.split(':').chain(["/usr/sbin", "/sbin"]);
     folders.map(|folder| Path::new(folder).join(program)).find(|path| path.is_file())
 }
 
 /// Tells whether a test has what it needs; says what is missing if not.
-pub fn has(programs: &[&str]) -> bool {
+pub(crate) fn has(programs: &[&str]) -> bool {
     let missing: Vec<_> = programs.iter().filter(|program| tool(program).is_none()).collect();
     missing.is_empty() || skip(&format!("no {missing:?}"))
 }
 
 /// Tells whether a test that mounts through the kernel can run.
-pub fn can_mount() -> bool {
+pub(crate) fn can_mount() -> bool {
     let root = rustix::process::geteuid().is_root();
     let loops = Path::new("/dev/loop-control").exists();
     (root && loops) || skip("no root, or no loop devices")
@@ -171,10 +171,10 @@ fn skip(why: &str) -> bool {
 }
 
 /// A loop device over a file; detached when dropped.
-pub struct Loop(pub String);
+pub(crate) struct Loop(pub(crate) String);
 
 impl Loop {
-    pub fn over(file: &Path, direct: bool) -> Loop {
+    pub(crate) fn over(file: &Path, direct: bool) -> Loop {
         let direct = if direct { "--direct-io=on" } else { "--direct-io=off" };
         let name = sh("losetup", &["--find", "--show", direct, text(file)]);
         Loop(name.trim().to_owned())
@@ -188,13 +188,13 @@ impl Drop for Loop {
 }
 
 /// A mounted file system; unmounted when dropped.
-pub struct Mounted {
-    pub dir: TempDir,
+pub(crate) struct Mounted {
+    pub(crate) dir: TempDir,
     _device: Loop,
 }
 
 impl Mounted {
-    pub fn over(file: &Path, direct: bool) -> Mounted {
+    pub(crate) fn over(file: &Path, direct: bool) -> Mounted {
         let device = Loop::over(file, direct);
         let dir = tempfile::tempdir().expect("a temporary folder");
         sh("mount", &[&device.0, text(dir.path())]);
@@ -209,7 +209,7 @@ impl Drop for Mounted {
 }
 
 /// Returns `len` bytes that depend on `seed` alone: no sector is like another.
-pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let word = |i: u64| {
         let mut z = (seed << 32 ^ i).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -222,17 +222,17 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Reads `len` bytes of a file.
-pub fn read_at(path: &Path, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_at(path: &Path, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
     let mut buffer = vec![0; len];
     File::open(path)?.read_exact_at(&mut buffer, offset)?;
     Ok(buffer)
 }
 
 /// Writes into a file that is there already.
-pub fn write_at(path: &Path, offset: u64, data: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_at(path: &Path, offset: u64, data: &[u8]) -> std::io::Result<()> {
     File::options().write(true).open(path)?.write_all_at(data, offset)
 }
 
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a path of a test is text")
 }
