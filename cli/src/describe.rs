@@ -6,62 +6,62 @@ use sim_core::{BlockDevice, Errno, Limits, SECTOR_SIZE};
 
 /// One mapped device, in the names and units of CLI output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Description {
+pub struct Description {
     /// The name, mangled.
-    pub(crate) name: String,
+    pub name: String,
     /// The uuid; empty where it has none.
-    pub(crate) uuid: String,
+    pub uuid: String,
     /// The major number.
-    pub(crate) major: u32,
+    pub major: u32,
     /// The minor number.
-    pub(crate) minor: u32,
+    pub minor: u32,
     /// How many users have it open.
-    pub(crate) open_count: u32,
+    pub open_count: u32,
     /// The number of the last event.
-    pub(crate) event_nr: u32,
+    pub event_nr: u32,
     /// `ACTIVE`, or `SUSPENDED`.
-    pub(crate) state: String,
+    pub state: String,
     /// The same as a truth value.
-    pub(crate) suspended: bool,
+    pub suspended: bool,
     /// Writes are refused.
-    pub(crate) read_only: bool,
+    pub read_only: bool,
     /// In sectors; none before a table was loaded first.
-    pub(crate) read_ahead: Option<u64>,
+    pub read_ahead: Option<u64>,
     /// In sectors.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Targets in the live table.
-    pub(crate) targets: usize,
+    pub targets: usize,
     /// Which tables are present.
-    pub(crate) tables: Tables,
+    pub tables: Tables,
     /// In bytes; -1 where the devices below could not be brought into line.
-    pub(crate) alignment_offset: i64,
+    pub alignment_offset: i64,
     /// The limits of its queue.
-    pub(crate) limits: QueueLimits,
+    pub limits: QueueLimits,
 }
 
 /// Which tables a device has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tables {
+pub struct Tables {
     /// The table in use.
-    pub(crate) live: bool,
+    pub live: bool,
     /// The table that the next resume swaps in.
-    pub(crate) inactive: bool,
+    pub inactive: bool,
 }
 
 /// The limits of a queue, by the names that `/sys/block/*/queue` has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are those of the kernel's sysfs-block(5)")]
-pub(crate) struct QueueLimits {
-    pub(crate) logical_block_size: u32,
-    pub(crate) physical_block_size: u32,
-    pub(crate) minimum_io_size: u32,
-    pub(crate) optimal_io_size: u32,
-    pub(crate) discard_granularity: u32,
-    pub(crate) discard_max_bytes: u64,
-    pub(crate) write_zeroes_max_bytes: u64,
-    pub(crate) max_sectors_kb: u32,
-    pub(crate) max_segment_size: u32,
-    pub(crate) dma_alignment: u32,
+pub struct QueueLimits {
+    pub logical_block_size: u32,
+    pub physical_block_size: u32,
+    pub minimum_io_size: u32,
+    pub optimal_io_size: u32,
+    pub discard_granularity: u32,
+    pub discard_max_bytes: u64,
+    pub write_zeroes_max_bytes: u64,
+    pub max_sectors_kb: u32,
+    pub max_segment_size: u32,
+    pub dma_alignment: u32,
 }
 
 impl From<&Limits> for QueueLimits {

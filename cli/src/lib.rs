@@ -18,7 +18,7 @@ mod launch;
 mod logging;
 mod new_target;
 mod output;
-mod protocol;
+pub mod protocol;
 mod remote;
 mod size;
 mod state;

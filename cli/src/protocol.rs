@@ -15,34 +15,34 @@ use sim_core::control::{Answer, Command, Failure, Id};
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub(crate) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
-pub(crate) const MAX_MESSAGE: u32 = 512 << 20;
+pub const MAX_MESSAGE: u32 = 512 << 20;
 
 /// The first message of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hello {
+pub struct Hello {
     /// [`VERSION`] of the client.
-    pub(crate) version: u32,
+    pub version: u32,
 }
 
 /// The first message of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Welcome {
+pub struct Welcome {
     /// [`VERSION`] of the daemon.
-    pub(crate) version: u32,
+    pub version: u32,
     /// The daemon's process.
-    pub(crate) pid: u32,
+    pub pid: u32,
     /// Where it shows the devices.
-    pub(crate) mount: PathBuf,
+    pub mount: PathBuf,
     /// How many images and devices are recorded from before, and wait for a restore.
-    pub(crate) pending: usize,
+    pub pending: usize,
 }
 
 /// What a client asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Request {
+pub enum Request {
     /// One operation of the control plane.
     Control(Command),
     /// Makes an image file a backing device.
@@ -73,36 +73,36 @@ pub(crate) enum Request {
 
 /// Who has a device open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct User {
+pub struct User {
     /// The device's name.
-    pub(crate) device: String,
+    pub device: String,
     /// The process.
-    pub(crate) pid: u32,
+    pub pid: u32,
     /// Its program.
-    pub(crate) program: String,
+    pub program: String,
 }
 
 /// What became of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Restored {
+pub struct Restored {
     /// What is back, as it is called.
-    pub(crate) done: Vec<String>,
+    pub done: Vec<String>,
     /// What is not, and why. It stays on record.
-    pub(crate) failed: Vec<(String, String)>,
+    pub failed: Vec<(String, String)>,
 }
 
 /// What the daemon answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Reply {
+pub struct Reply {
     /// How the request ended.
-    pub(crate) outcome: Outcome,
+    pub outcome: Outcome,
     /// What went wrong besides: the change is made, but could not be recorded.
-    pub(crate) warning: Option<String>,
+    pub warning: Option<String>,
 }
 
 /// How a request ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// Nothing to say.
     Done,
     /// What the control plane answered.
@@ -122,7 +122,7 @@ pub(crate) enum Outcome {
 }
 
 /// Writes one message.
-pub(crate) fn write_message(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+pub fn write_message(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
     let len = u32::try_from(frame.len() - 4).ok().filter(|len| *len <= MAX_MESSAGE);
@@ -134,7 +134,7 @@ pub(crate) fn write_message(to: &mut impl Write, message: &impl Serialize) -> io
 /// Reads one message; nothing where the other side has ended the connection between two.
 ///
 /// Memory is taken for what arrives, not for what the length promises.
-pub(crate) fn read_message<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<T>> {
+pub fn read_message<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<T>> {
     let mut len = [0; 4];
     let mut have = 0;
     while have < len.len() {

@@ -1,0 +1,5 @@
+//! See [`fuzz::table_parse`].
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::table_parse(data));
