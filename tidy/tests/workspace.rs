@@ -74,7 +74,7 @@ fn unsafe_code_has_few_homes() {
         let text = read(&path);
         let at_home = UNSAFE_HOMES.iter().any(|home| path.starts_with(home));
         if !at_home {
-            let line = text.lines().position(|line| says_unsafe(line));
+            let line = text.lines().position(says_unsafe);
             assert_eq!(line, None, "{path}: unsafe code outside its homes");
         }
         let is_crate_root = path.ends_with("src/lib.rs") || path.ends_with("src/main.rs");

@@ -29,6 +29,9 @@ impl Control {
         minor: Option<u32>,
     ) -> Done {
         self.check_name(&name)?;
+        if uuid.as_ref().is_some_and(|uuid| uuid.len() > MAX_UUID || uuid.contains('\0')) {
+            return Err(Errno::INVAL.into());
+        }
         let mut cells = self.cells();
         let free = || (0..MAX_MINORS).find(|minor| !cells.contains_key(minor));
         let minor = match minor {
@@ -136,7 +139,7 @@ impl Control {
     pub(super) fn dev_rename(&self, id: &Id, new: NewName) -> Done {
         let (NewName::Name(to) | NewName::Uuid(to)) = &new;
         let max = if matches!(new, NewName::Name(_)) { MAX_NAME } else { MAX_UUID };
-        if to.is_empty() || to.len() > max {
+        if to.is_empty() || to.len() > max || to.contains('\0') {
             let why = "Invalid new mapped device name or uuid string supplied.";
             return Err(self.failure(Errno::INVAL, why));
         }
