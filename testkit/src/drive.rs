@@ -9,7 +9,7 @@ use crate::fault::{Damage, Faults, aim, flip};
 use crate::journal::{Entry, Journal, Write};
 use crate::{Handle, Io};
 
-/// Whether bios can be carried out on the spot ([`BlockDevice::try_now`]).
+/// Whether bios can be carried out on the spot ([`try_now`](sim_core::BlockDevice::try_now)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Speed {
     /// Each bio is a pending I/O first.

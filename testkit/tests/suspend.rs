@@ -155,3 +155,69 @@ fn a_second_suspend_waits_for_the_map_that_the_first_has_taken() {
         assert_eq!((upper.take(), lower.take()), (Some(true), Some(true)));
     }
 }
+
+/// `told <dev> <start>`: a linear target that counts what it is told, on the device's sector 63.
+mod told {
+    use std::fmt;
+
+    use sim_core::*;
+
+    pub(super) struct Told(Area);
+
+    impl TargetType for Told {
+        const NAME: &'static str = "told";
+        const VERSION: [u32; 3] = [1, 0, 0];
+        fn ctr(args: &mut Args<'_>) -> Result<Told, CtrError> {
+            let (device, start) = (args.next("device")?, args.next("start")?);
+            let len = args.target_len();
+            Ok(Told(args.area(device, start.sector("start")?, len, "device")?))
+        }
+    }
+
+    impl Target for Told {
+        fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
+            Mapped::Remapped(&self.0, bio.sector, bio)
+        }
+        fn status(&self, _kind: StatusKind, _out: &mut StatusWriter<'_>) -> fmt::Result {
+            Ok(())
+        }
+        fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
+            each(&self.0);
+        }
+        fn postsuspend(&self) -> BoxFuture<'_, ()> {
+            Box::pin(async {
+                let at = Sector(self.0.len.0 - 1);
+                let mut sector = [0; 512];
+                self.0.submit(at, Bio::read(at, &mut sector)).await.expect("the disk is good");
+                sector[0] += 1;
+                self.0.submit(at, Bio::write(at, &sector)).await.expect("the disk is good");
+            })
+        }
+    }
+}
+
+#[test]
+fn a_removal_tells_the_targets_as_a_suspend_does_and_once() {
+    for suspended in [false, true] {
+        for deferred in [false, true] {
+            let world = World::new(7, targets::registry().with::<told::Told>());
+            let disk = world.add_disk(Sectors(64));
+            let device = world.set_up(0, "0 64 told 7:0 0");
+            if suspended {
+                world.suspend(0, Held::Flush).unwrap();
+            }
+            let user = deferred.then(|| OpenDevice::new(device, Access::ReadOnly).unwrap());
+            let open = WhenOpen::Defer;
+            world.execute(Command::DevRemove { id: id(0), open }).unwrap();
+            if let Some(user) = user {
+                assert_eq!(disk.content()[63 * 512], u8::from(suspended));
+                drop(user);
+                world.control.reap();
+            }
+            world.sim.run_until_idle().unwrap();
+            let told = disk.content()[63 * 512];
+            assert_eq!(told, 1, "suspended: {suspended}, deferred: {deferred}");
+            assert_eq!(disk.open_count(), 0);
+        }
+    }
+}

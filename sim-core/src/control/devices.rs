@@ -74,10 +74,10 @@ impl Control {
         }
     }
 
-    pub(super) fn dev_remove(&self, id: &Id, open: WhenOpen) -> Done {
+    pub(super) async fn dev_remove(&self, id: &Id, open: WhenOpen) -> Done {
         let minor = self.with(id, |cell| Ok(cell.device.minor()))?;
-        let removed = self.remove_if(minor, |cell| cell.device.open_count() == 0);
-        match (removed, open) {
+        match (self.take_closed(minor), open) {
+            (Ok(cell), _) => self.end(cell).await,
             (Err(errno), WhenOpen::Defer) if errno == Errno::BUSY => {
                 let name = self.with(id, |cell| {
                     cell.deferred_remove = true;
@@ -85,19 +85,24 @@ impl Control {
                 })?;
                 self.changed(&Changed::Name(name));
             }
-            (result, _) => result?,
+            (Err(errno), _) => return Err(errno.into()),
         }
         self.reap();
         Ok(Answer::Done)
     }
 
-    pub(super) fn remove_all(&self, open: WhenOpen) -> Done {
+    pub(super) async fn remove_all(&self, open: WhenOpen) -> Done {
         loop {
             let minors: Vec<u32> = self.cells().keys().copied().collect();
-            let closed = |cell: &Cell| cell.device.open_count() == 0;
-            let removed = minors.into_iter().filter(|m| self.remove_if(*m, closed).is_ok());
+            let mut removed = 0;
+            for minor in minors {
+                if let Ok(cell) = self.take_closed(minor) {
+                    self.end(cell).await;
+                    removed += 1;
+                }
+            }
             // Each device removed may have been what kept another open.
-            if removed.count() == 0 {
+            if removed == 0 {
                 break;
             }
         }
@@ -114,26 +119,23 @@ impl Control {
         Ok(Answer::Done)
     }
 
-    /// Removes a device if `may` allows it; [`Errno::BUSY`] if not.
-    pub(super) fn remove_if(
-        &self,
-        minor: u32,
-        may: impl FnOnce(&Cell) -> bool,
-    ) -> Result<(), Errno> {
-        let mut cell = {
-            let mut cells = self.cells();
-            match cells.get(&minor) {
-                None => return Err(Errno::NXIO),
-                Some(cell) if !may(cell) => return Err(Errno::BUSY),
-                Some(_) => cells.remove(&minor).expect("found above"),
-            }
-        };
-        // Tables release their devices when they go, so outside of the lock.
-        cell.device.destroy();
-        cell.inactive = None;
-        self.changed(&Changed::Name(cell.name));
+    /// Takes a device that nobody has open out of the control plane: [`Errno::BUSY`] if somebody
+    /// has. What is left of it is for [`end`](Self::end).
+    pub(super) fn take_closed(&self, minor: u32) -> Result<Cell, Errno> {
+        let mut cells = self.cells();
+        match cells.get(&minor) {
+            None => Err(Errno::NXIO),
+            Some(cell) if cell.device.open_count() > 0 => Err(Errno::BUSY),
+            Some(_) => Ok(cells.remove(&minor).expect("found above")),
+        }
+    }
+
+    /// Ends a device that was taken out: its targets are told as at a suspend, and its tables go.
+    async fn end(&self, cell: Cell) {
+        let (name, minor) = (cell.name.clone(), cell.device.minor());
+        cell.tear_down().await;
+        self.changed(&Changed::Name(name));
         self.changed(&Changed::Content(minor));
-        Ok(())
     }
 
     pub(super) fn dev_rename(&self, id: &Id, new: NewName) -> Done {

@@ -10,6 +10,7 @@ mod graph;
 mod tables;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use command::{
@@ -193,10 +194,16 @@ impl Control {
         loop {
             let due = |cell: &&Cell| cell.deferred_remove && cell.device.open_count() == 0;
             let due = self.cells().values().find(due).map(|cell| cell.device.minor());
-            let Some(minor) = due else { return };
-            if self.remove_if(minor, |cell| cell.device.open_count() == 0).is_err() {
-                return;
+            let Some(cell) = due.and_then(|minor| self.take_closed(minor).ok()) else { return };
+            let (name, minor) = (cell.name.clone(), cell.device.minor());
+            let mut end = Box::pin(cell.tear_down());
+            // Whoever closes a device does not wait: what is not done at once goes on by itself.
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            if end.as_mut().poll(&mut cx).is_pending() {
+                self.runtime.spawn(end);
             }
+            self.changed(&Changed::Name(name));
+            self.changed(&Changed::Content(minor));
         }
     }
 
@@ -207,10 +214,10 @@ impl Control {
         self.reap();
         match command {
             Command::Version => Ok(Answer::Version(INTERFACE_VERSION)),
-            Command::RemoveAll { open } => self.remove_all(open),
+            Command::RemoveAll { open } => self.remove_all(open).await,
             Command::ListDevices => Ok(self.list_devices()),
             Command::DevCreate { name, uuid, minor } => self.dev_create(name, uuid, minor),
-            Command::DevRemove { id, open } => self.dev_remove(&id, open),
+            Command::DevRemove { id, open } => self.dev_remove(&id, open).await,
             Command::DevRename { id, new } => self.dev_rename(&id, new),
             Command::DevSuspend { id, held } => self.dev_suspend(&id, held).await,
             Command::DevResume { id, held } => self.dev_resume(&id, held).await,
@@ -306,6 +313,11 @@ impl Control {
 }
 
 impl Cell {
+    /// Suspends the device for good, and lets its tables go.
+    async fn tear_down(self) {
+        self.device.tear_down().await;
+    }
+
     fn is_shown(&self) -> bool {
         self.has_disk && !self.deferred_remove
     }

@@ -301,6 +301,14 @@ impl MappedDevice {
         self.events.wake();
     }
 
+    /// Ends the device as the kernel's `__dm_destroy` does: unless it is suspended already, its
+    /// targets are told as at a suspend.
+    pub(crate) async fn tear_down(&self) {
+        // Nothing but a device that is gone refuses, and that has been told.
+        let _told = self.suspend(Held::Flush).await;
+        self.destroy();
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.state().phase == Phase::Gone
     }
