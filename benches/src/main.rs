@@ -119,14 +119,14 @@ fn print(peers: &[Peer], figures: &[Vec<Vec<f64>>]) {
         print!("{:>22}", peer.name());
     }
     for peer in &peers[1..] {
-        print!("{:>26}", format!("dmsim / {}", peer.name()));
+        print!("{:>30}", format!("dmsim / {}", peer.name()));
     }
     println!();
     for (row, figures) in ROWS.iter().zip(figures) {
         let medians: Vec<f64> = figures.iter().map(|figures| median(figures)).collect();
         print!("{:32}", row.name);
         medians.iter().for_each(|median| print!("{median:>22.0}"));
-        medians[1..].iter().for_each(|peer| print!("{:>26.2}", medians[0] / peer));
+        medians[1..].iter().for_each(|peer| print!("{:>30.2}", medians[0] / peer));
         println!();
     }
 }
