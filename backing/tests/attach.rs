@@ -131,7 +131,7 @@ fn an_image_in_use_is_not_detached() {
     let device = attach(&images, &ask(&path));
     let open = OpenDevice::new(device.clone(), Access::ReadWrite).unwrap();
     let error = images.detach("7:0").unwrap_err();
-    assert_eq!(error.to_string(), "loop0 (7:0): in use, open 1 times");
+    assert_eq!(error.to_string(), "loop0 (7:0): in use by 1 table");
     assert_eq!(images.list()[0].users, 1);
     drop(open);
     images.detach("7:0").unwrap();
@@ -230,7 +230,9 @@ fn an_inode_has_one_writer_whatever_it_is_called() {
         for access in [Access::ReadWrite, Access::ReadOnly] {
             let error = images.attach(&Attach { access, ..ask(other) }).unwrap_err();
             assert!(
-                error.to_string().ends_with("attached already as 7:0; an image has one writer"),
+                error
+                    .to_string()
+                    .ends_with("attached already as loop0 (7:0); an image has one writer"),
                 "{error}"
             );
         }
