@@ -375,7 +375,8 @@ fn eight_threads_find_what_they_wrote_while_the_table_is_reloaded() {
             scope.spawn(move || {
                 let mut round = 0u64;
                 let mut back = vec![0; 9000];
-                while !stop.load(SeqCst) {
+                // Some rounds at least, however late the thread is started.
+                while !stop.load(SeqCst) || round < 20 {
                     let len = 1 + (round * 733 % 9000) as usize;
                     let at = id * 64 * 1024 + round * 97 % 5000;
                     let data = vec![(id * 31 + round) as u8; len];
@@ -384,7 +385,6 @@ fn eight_threads_find_what_they_wrote_while_the_table_is_reloaded() {
                     assert!(back[..len] == data, "thread {id}, round {round}");
                     round += 1;
                 }
-                assert!(round > 0);
             });
         }
         // The part in use stays; the size of the file goes up and down.
