@@ -35,27 +35,31 @@ pub fn search<S: Strategy>(
     S::Value: Clone,
 {
     let started = Instant::now();
-    let first = number(SEED).or(number(FROM)).unwrap_or(0);
-    let lasts = number(SECONDS).map(Duration::from_secs);
-    for count in 0.. {
-        let on = match (number(SEED), lasts) {
-            (Some(_), _) => count == 0,
-            (None, Some(time)) => started.elapsed() < time,
-            (None, None) => count < cases,
-        };
-        if !on {
-            println!("{test}: {count} cases in {:.1?}", started.elapsed());
-            return;
-        }
-        let seed = first.wrapping_add(count);
+    let mut count = 0;
+    for seed in seeds(cases) {
+        count += 1;
         if let Err(error) = check(seed, strategy, &property) {
             panic!(
-                "{error}\nafter {} cases in {:.1?}; to repeat:\n{SEED}={seed} cargo test {test}",
-                count + 1,
+                "{error}\nafter {count} cases in {:.1?}; to repeat:\n{SEED}={seed} cargo test {test}",
                 started.elapsed()
             );
         }
     }
+    println!("{test}: {count} cases in {:.1?}", started.elapsed());
+}
+
+/// The seeds of a search of `cases` cases, unless the environment asks for other ones.
+pub(crate) fn seeds(cases: u64) -> impl Iterator<Item = u64> {
+    let started = Instant::now();
+    let only = number(SEED);
+    let first = only.or(number(FROM)).unwrap_or(0);
+    let lasts = number(SECONDS).map(Duration::from_secs);
+    let on = move |count: &u64| match (only, lasts) {
+        (Some(_), _) => *count == 0,
+        (None, Some(time)) => started.elapsed() < time,
+        (None, None) => *count < cases,
+    };
+    (0..).take_while(on).map(move |count| first.wrapping_add(count))
 }
 
 /// Runs the one case of a seed.

@@ -123,12 +123,7 @@ impl Table {
 
     /// Finds the target that a sector of the device lies in.
     pub(crate) fn find(&self, sector: Sector) -> Option<&Entry> {
-        self.find_index(sector).map(|index| &self.entries[index])
-    }
-
-    pub(crate) fn find_index(&self, sector: Sector) -> Option<usize> {
-        let index = self.ends.partition_point(|end| *end <= sector.0);
-        (index < self.ends.len()).then_some(index)
+        self.entries.get(self.ends.partition_point(|end| *end <= sector.0))
     }
 
     /// Carries a bio out: flush first, then the data in as many pieces as there are boundaries

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use sim_core::{Registry, Sectors, TargetType};
 
-use crate::search::{FROM, SECONDS, SEED, number};
+use crate::search::{SEED, seeds};
 
 /// The size of the disks `a`, `b` and `c` of the suite: 512 KiB each, zeros at first.
 pub const DISK: Sectors = Sectors(1024);
@@ -247,23 +247,15 @@ impl Suite {
         let part = Part::ALL.into_iter().find(|known| known.name() == part);
         let part = part.expect("the tests are stamped for parts alone");
         let started = Instant::now();
-        let first = number(SEED).or(number(FROM)).unwrap_or(0);
-        let lasts = number(SECONDS).map(Duration::from_secs);
-        for count in 0.. {
-            let on = match (number(SEED), lasts) {
-                (Some(_), _) => count == 0,
-                (None, Some(time)) => started.elapsed() < time,
-                (None, None) => count < part.cases(),
-            };
-            if !on {
-                println!("{count} cases in {:.1?}", started.elapsed());
-                return;
-            }
-            if let Some(found) = self.failure(part, first.wrapping_add(count), count + 1, started) {
+        let mut count = 0;
+        for seed in seeds(part.cases()) {
+            count += 1;
+            if let Some(found) = self.failure(part, seed, count, started) {
                 let Found { seeds, why, took, repeat, .. } = found;
                 panic!("{why}\nafter {seeds} cases in {took:.1?}; to repeat:\n{repeat}");
             }
         }
+        println!("{count} cases in {:.1?}", started.elapsed());
     }
 
     fn failure(&self, part: Part, seed: u64, seeds: u64, started: Instant) -> Option<Found> {
