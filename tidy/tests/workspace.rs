@@ -7,8 +7,11 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates from the bottom up: each may depend on those before it, and on no other of ours.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 13] = [
     "sim-core",
+    "dmsim-xts",
+    "dmsim-crypto",
+    "dmsim-containers",
     "dmsim-targets",
     "dmsim-sdk",
     "dmsim-backing",

@@ -1,0 +1,2 @@
+//! Encrypted containers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! What dm-crypt computes.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! AES-XTS over whole disk sectors.
