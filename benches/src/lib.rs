@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ciphers;
+
 use std::path::Path;
 use std::sync::Arc;
 
