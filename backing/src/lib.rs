@@ -20,6 +20,7 @@ mod guard;
 mod health;
 mod image;
 mod images;
+mod key_ring;
 #[allow(unsafe_code, reason = "memory that may go at any time is copied from")]
 mod mapping;
 mod memory;

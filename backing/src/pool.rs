@@ -8,8 +8,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sim_core::{BoxFuture, Runtime};
+use sim_core::{BoxFuture, Errno, Half, Runtime};
+use zeroize::Zeroizing;
 
+use crate::key_ring;
 use crate::timer::Timer;
 
 /// Sleeps no longer than this: a deadline must fit the clock.
@@ -51,6 +53,18 @@ impl Runtime for Pool {
             threads: Arc::downgrade(&self.threads),
         };
         Arc::new(task).wake();
+    }
+
+    /// Runs one half here and lets a thread of the pool take the other.
+    fn join(&self, one: Half<'_>, other: Half<'_>) {
+        self.threads.in_place_scope(|scope| {
+            scope.spawn(|_| other());
+            one();
+        });
+    }
+
+    fn key(&self, kind: &str, description: &str) -> Result<Zeroizing<Vec<u8>>, Errno> {
+        key_ring::read(kind, description)
     }
 
     fn now(&self) -> Duration {

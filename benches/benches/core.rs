@@ -82,7 +82,7 @@ fn lines(count: u64) -> Vec<TargetSpec> {
         start: Sector(index * 8),
         len: Sectors(8),
         target_type: "linear".to_owned(),
-        params: format!("/dev/sda {}", (count - 1 - index) * 8),
+        params: format!("/dev/sda {}", (count - 1 - index) * 8).into(),
     };
     (0..count).map(line).collect()
 }

@@ -1,6 +1,6 @@
 //! The client's end of the socket.
 
-use std::io::{self, BufReader};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to an instance's daemon.
 pub(crate) struct Client {
-    stream: BufReader<UnixStream>,
+    stream: UnixStream,
     /// What the daemon said of itself.
     pub(crate) welcome: Welcome,
 }
@@ -79,7 +79,6 @@ impl Client {
     /// Says hello. The outer error is that of the connection, the inner one the daemon's.
     fn greet(mut stream: UnixStream) -> io::Result<Result<Client, String>> {
         write_message(&mut stream, &Hello { version: VERSION })?;
-        let mut stream = BufReader::new(stream);
         let welcome: Welcome =
             read_message(&mut stream)?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
         if welcome.version != VERSION {
@@ -95,7 +94,7 @@ impl Client {
     /// on standard error.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Outcome, Fault> {
         let what = format!("daemon (pid {})", self.welcome.pid);
-        write_message(self.stream.get_mut(), request).about(&what)?;
+        write_message(&mut self.stream, request).about(&what)?;
         let reply: Option<Reply> = read_message(&mut self.stream).about(&what)?;
         let reply = reply.ok_or_else(|| Fault::new(what, "ended the connection"))?;
         if let Some(warning) = reply.warning {

@@ -11,6 +11,7 @@ use backing::{Attach, Attached};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sim_core::control::{Answer, Command, Failure, Id};
+use zeroize::Zeroizing;
 
 use crate::describe::Description;
 
@@ -19,6 +20,12 @@ pub const VERSION: u32 = 1;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
+
+/// Room for most messages, in bytes.
+const ROOM: usize = 64 << 10;
+
+/// The most memory that is taken on the word of a client, in bytes.
+const MAX_ROOM: usize = 1 << 20;
 
 /// The first message of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,8 +130,11 @@ pub enum Outcome {
 
 /// Writes one message.
 pub fn write_message(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
-    let mut frame = vec![0; 4];
-    serde_json::to_writer(&mut frame, message)?;
+    // A table may have keys in it, and a buffer that grows leaves copies behind: most messages
+    // fit in this one.
+    let mut frame = Zeroizing::new(Vec::with_capacity(ROOM));
+    frame.extend([0; 4]);
+    serde_json::to_writer(&mut *frame, message)?;
     let len = u32::try_from(frame.len() - 4).ok().filter(|len| *len <= MAX_MESSAGE);
     let len = len.ok_or_else(|| invalid(format!("a message of {} bytes", frame.len() - 4)))?;
     frame[..4].copy_from_slice(&len.to_le_bytes());
@@ -150,7 +160,7 @@ pub fn read_message<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Opt
     if len > MAX_MESSAGE {
         return Err(invalid(format!("a message of {len} bytes, of {MAX_MESSAGE} at most")));
     }
-    let mut text = Vec::new();
+    let mut text = Zeroizing::new(Vec::with_capacity(ROOM.max(len as usize).min(MAX_ROOM)));
     from.take(len.into()).read_to_end(&mut text)?;
     if text.len() < len as usize {
         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use backing::Attached;
 use serde::Serialize;
 use sim_core::control::{Answer, Command, Id, Report, Slot};
-use sim_core::{DevNumber, SECTOR_SIZE};
+use sim_core::{DevNumber, KeyText, SECTOR_SIZE};
 
 use crate::client::{Client, unexpected};
 use crate::describe::Description;
@@ -56,6 +56,7 @@ pub(crate) fn stack(client: &mut Client) -> Result<Vec<Node>, Fault> {
             report: Report::Table,
             slot: Slot::Live,
             device_names: false,
+            keys: KeyText::Zeros,
         };
         // One that is removed meanwhile is left out.
         if let (Ok(Answer::Deps(below)), Ok(Answer::Table(_, lines))) =

@@ -27,7 +27,6 @@
 
 #![forbid(unsafe_code)]
 
-mod buffer;
 mod files;
 mod frontend;
 mod fs;

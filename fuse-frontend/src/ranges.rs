@@ -4,10 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sim_core::{
-    Allocation, Bio, BlkError, BlkResult, Errno, Flags, Op, SECTOR_SIZE, Sector, Sectors,
+    Allocation, Bio, BlkError, BlkResult, Buffer, Errno, Flags, Op, SECTOR_SIZE, Sector, Sectors,
 };
 
-use crate::buffer::Buffer;
 use crate::request::{Disk, Reply, Span};
 use crate::task::yield_now;
 
@@ -124,7 +123,11 @@ impl Disk {
             (PastEnd::Refuse, true) => return Err(Errno::NOSPC),
             (PastEnd::Refuse | PastEnd::LeaveOut, _) => {}
         }
-        if matches!(change, Change::Punch) && self.device().limits().max_discard_sectors == 0 {
+        // A hole has to read as zeros: writing those over what was discarded (encrypted, say) would
+        // cost a trim of the whole device as much as filling it, and give no room back.
+        let can_punch =
+            self.device().limits().max_discard_sectors > 0 && self.device().discard_zeroes();
+        if matches!(change, Change::Punch) && !can_punch {
             return Err(Errno::OPNOTSUPP);
         }
         Ok((change, at.min(size)..end.min(size)))

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use futures_util::lock::{Mutex as AsyncMutex, MutexGuard};
 use sim_core::{
-    Access, Bio, BlkResult, BlockDevice, Errno, Flags, Gate, Gone, Pass, Sector, Sectors,
+    Access, Bio, BlkResult, BlockDevice, Buffer, Errno, Flags, Gate, Gone, Pass, Sector, Sectors,
 };
 
-use crate::buffer::Buffer;
 pub use crate::ranges::Seek;
 use crate::task::Tasks;
 

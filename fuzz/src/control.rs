@@ -4,7 +4,7 @@ mod model;
 mod steps;
 
 use sim_core::control::{Answer, Command, Id, Report, Slot};
-use sim_core::{Access, OpenDevice, Sectors};
+use sim_core::{Access, KeyText, OpenDevice, Params, Sectors};
 
 use crate::bytes::Bytes;
 use crate::disks::World;
@@ -60,7 +60,7 @@ fn execute(world: &World, command: Command) -> Outcome {
         status.read_ahead = status.read_ahead.map(|_| Sectors::ZERO);
     }
     if let (Answer::Table(_, lines), true) = (&mut answer, how_targets_are) {
-        lines.iter_mut().for_each(|line| line.params.clear());
+        lines.iter_mut().for_each(|line| line.params = Params::default());
     }
     Ok(answer)
 }
@@ -80,7 +80,13 @@ fn compare(world: &World, model: &mut Model, number: usize) {
         for slot in [Slot::Live, Slot::Inactive] {
             let (report, device_names) = (Report::Table, false);
             let id = Id::Dev(device.dev);
-            let _ = same(Command::TableStatus { id: id.clone(), report, slot, device_names });
+            let _ = same(Command::TableStatus {
+                id: id.clone(),
+                report,
+                slot,
+                device_names,
+                keys: KeyText::Zeros,
+            });
             let _ = same(Command::TableDeps { id, slot });
         }
     }

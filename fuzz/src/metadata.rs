@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sim_core::control::{Answer, Command, Report, Slot};
-use sim_core::{Bio, BlockDevice, Errno, Registry, Sector, Sectors};
+use sim_core::{Bio, BlockDevice, Errno, KeyText, Registry, Sector, Sectors};
 use testkit::send;
 
 use crate::bytes::Bytes;
@@ -112,7 +112,8 @@ fn write_some(world: &World, device: &Arc<sim_core::MappedDevice>, data: &[u8]) 
 fn report(world: &World) {
     for report in [Report::Status, Report::Table] {
         let (slot, device_names) = (Slot::Live, false);
-        let command = Command::TableStatus { id: id("fuzzed"), report, slot, device_names };
+        let keys = KeyText::Zeros;
+        let command = Command::TableStatus { id: id("fuzzed"), report, slot, device_names, keys };
         match world.execute(command) {
             Ok(Answer::Table(_, lines)) => assert!(!lines.is_empty(), "a live table has lines"),
             other => panic!("a live table is not reported: {other:?}"),

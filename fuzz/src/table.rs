@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use sim_core::control::{Answer, Command, Report, Slot};
-use sim_core::{Sectors, TargetSpec, parse_table, split_words};
+use sim_core::{KeyText, Sectors, TargetSpec, parse_table, split_words};
 
 use crate::disks::{World, id};
 
@@ -28,7 +28,7 @@ fn check_line(spec: &TargetSpec) {
     let printed = spec.to_string();
     let again = parse_table(&printed).expect("a line that was printed reads as a line");
     // Blanks before a comment are part of the line, those at its end are not.
-    let params = spec.params.trim_end().to_owned();
+    let params = spec.params.trim_end().into();
     assert_eq!(again, [(1, TargetSpec { params, ..spec.clone() })], "{printed:?}");
     let words = split_words(&spec.params);
     let mut protected = String::new();
@@ -66,7 +66,13 @@ fn load(world: &World, targets: Vec<TargetSpec>) -> Option<Vec<TargetSpec>> {
     world.load("fuzzed", targets).ok()?;
     world.resume("fuzzed").ok()?;
     let (report, slot, device_names) = (Report::Table, Slot::Live, false);
-    match world.execute(Command::TableStatus { id: id("fuzzed"), report, slot, device_names }) {
+    match world.execute(Command::TableStatus {
+        id: id("fuzzed"),
+        report,
+        slot,
+        device_names,
+        keys: KeyText::Zeros,
+    }) {
         Ok(Answer::Table(_, lines)) => Some(lines),
         other => panic!("a table was loaded, and is not reported: {other:?}"),
     }

@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    Access, Area, BlockDevice, DevNumber, Errno, OpenDevice, Runtime, Sector, Sectors, TargetEvents,
+    Access, Area, BlockDevice, DevNumber, Errno, OpenDevice, Runtime, Sector, Sectors,
+    TargetEvents, TargetLog,
 };
 
 /// Finds the device that a word of a table line names.
@@ -127,6 +128,7 @@ pub struct Args<'a> {
     devices: &'a mut dyn OpenByWord,
     runtime: &'a Arc<dyn Runtime>,
     events: &'a TargetEvents,
+    log: TargetLog,
 }
 
 /// Hides the lifetimes of [`Devices`].
@@ -151,8 +153,9 @@ impl<'a> Args<'a> {
         devices: &'a mut dyn OpenByWord,
         runtime: &'a Arc<dyn Runtime>,
         events: &'a TargetEvents,
+        log: TargetLog,
     ) -> Args<'a> {
-        Args { words, next: 0, len, devices, runtime, events }
+        Args { words, next: 0, len, devices, runtime, events, log }
     }
 
     /// Returns the target's length.
@@ -173,6 +176,11 @@ impl<'a> Args<'a> {
     /// Returns where the target counts the events of its device.
     pub fn events(&self) -> TargetEvents {
         self.events.clone()
+    }
+
+    /// Returns where the target's own lines go in the kernel's log.
+    pub fn log(&self) -> TargetLog {
+        self.log.clone()
     }
 
     /// Returns how many words there are.
@@ -321,14 +329,20 @@ pub fn split_words(text: &str) -> Vec<String> {
     let mut word: Option<String> = None;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
+        // Room for all of it first: a word that moves in memory leaves a copy behind, and it may
+        // be a key.
+        let begin = || {
+            let rest = chars.as_str();
+            String::with_capacity(c.len_utf8() + rest.find(is_space).unwrap_or(rest.len()))
+        };
         match c {
             '\\' => {
-                let word = word.get_or_insert_with(String::new);
+                let word = word.get_or_insert_with(begin);
                 // A backslash at the very end protects nothing, and stays.
                 word.push(chars.next().unwrap_or('\\'));
             }
             c if is_space(c) => words.extend(word.take()),
-            c => word.get_or_insert_with(String::new).push(c),
+            c => word.get_or_insert_with(begin).push(c),
         }
     }
     words.extend(word);

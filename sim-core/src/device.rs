@@ -127,6 +127,13 @@ pub trait BlockDevice: Send + Sync {
         (Allocation::Data, self.size() - at.from_start())
     }
 
+    /// Tells whether what was discarded can be made to read as zeros without undoing the discard:
+    /// not where something between here and the data below gives zeros another meaning, as
+    /// encryption does.
+    fn discard_zeroes(&self) -> bool {
+        true
+    }
+
     /// Returns the mapped device that this is, if it is one.
     fn as_mapped(&self) -> Option<&MappedDevice> {
         None

@@ -12,6 +12,7 @@
 
 mod args;
 mod bio;
+mod buffer;
 pub mod control;
 mod device;
 mod error;
@@ -27,6 +28,7 @@ mod target;
 
 pub use args::{Arg, Args, CtrError, FindDevice, split_words};
 pub use bio::{Bio, Flags, Op};
+pub use buffer::Buffer;
 pub use control::{Backing, Control};
 pub use device::{Access, Allocation, Area, BlockDevice, DM_MAJOR, DevNumber, OpenDevice};
 pub use error::{BlkError, BlkResult, Errno};
@@ -35,12 +37,13 @@ pub use futures_util::future::BoxFuture;
 pub use gate::{Gate, Gone, Pass};
 pub use limits::{Limits, Misaligned};
 pub use mapped::{Held, MappedDevice};
-pub use runtime::{KernelLog, NoLog, Runtime};
+pub use runtime::{Half, KernelLog, NoLog, Runtime, TargetLog};
 pub use sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
 pub use table::{
-    BadLine, MAX_DEPTH, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec, parse_table,
+    BadLine, MAX_DEPTH, MAX_TABLE_LEN, MAX_TARGETS, Params, Table, TableError, TargetSpec,
+    TextStyle, hide_keys, parse_table,
 };
 pub use target::{
-    AnyTargetType, DeviceStyle, End, Features, Flat, Mapped, Profile, Registry, StatusKind,
-    StatusWriter, Target, TargetType,
+    AnyTargetType, DeviceStyle, End, Features, Flat, KeyText, Mapped, Profile, Registry,
+    StatusKind, StatusWriter, Target, TargetType,
 };

@@ -1,13 +1,33 @@
 //! What a driver gives the core and its targets: tasks, time and randomness.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use zeroize::Zeroizing;
+
+use crate::Errno;
+
+/// Half of a computation: what [`Runtime::join`] runs, once.
+pub type Half<'a> = &'a mut (dyn FnMut() + Send);
 
 /// Runs tasks. The one thing that differs between production and simulation.
 pub trait Runtime: Send + Sync {
     /// Runs a task to its end, or until the runtime goes.
     fn spawn(&self, task: BoxFuture<'static, ()>);
+
+    /// Runs two halves of a computation, side by side where there are processors for it, and
+    /// returns when both have ended. Neither may wait for anything.
+    fn join(&self, one: Half<'_>, other: Half<'_>);
+
+    /// Returns the payload of a key from the kernel's key ring, where the driver has one to ask.
+    ///
+    /// [`Errno::NOKEY`] where there is no such key, [`Errno::ACCES`] where there is and it cannot
+    /// be read, [`Errno::INVAL`] for a type that is not known.
+    fn key(&self, _kind: &str, _description: &str) -> Result<Zeroizing<Vec<u8>>, Errno> {
+        Err(Errno::NOKEY)
+    }
 
     /// Returns the time since the runtime started.
     fn now(&self) -> Duration;
@@ -23,6 +43,24 @@ pub trait Runtime: Send + Sync {
 pub trait KernelLog: Send + Sync {
     /// Logs one line.
     fn line(&self, line: &str);
+}
+
+/// Where a target's own lines go.
+#[derive(Clone)]
+pub struct TargetLog {
+    log: Arc<dyn KernelLog>,
+    name: String,
+}
+
+impl TargetLog {
+    pub(crate) fn new(log: Arc<dyn KernelLog>, name: &str) -> TargetLog {
+        TargetLog { log, name: name.to_owned() }
+    }
+
+    /// Logs a line as the kernel's `DMWARN` and `DMERR` do: `device-mapper: <type>: <text>`.
+    pub fn line(&self, text: impl fmt::Display) {
+        self.log.line(&format!("device-mapper: {}: {text}", self.name));
+    }
 }
 
 /// Drops every line.

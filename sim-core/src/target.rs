@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use crate::{Area, Args, Bio, BlkResult, CtrError, Errno, Flags, Limits, Op, Sector, Sectors};
 
@@ -124,6 +125,11 @@ pub struct Profile {
     pub max_discard_granularity: bool,
     /// The target has an [`end_io`](Target::end_io) that must see every error.
     pub watches_end: bool,
+    /// `map` of a read or write that ended in [`Mapped::InFlight`] may be called again for the
+    /// same bio, and the first future dropped: nothing counts before it is polled. The core then
+    /// maps on the spot, with the caller's buffer, and needs a task only where that happened.
+    /// Targets that flatten to a device need not say so.
+    pub map_may_be_repeated: bool,
 }
 
 impl Profile {
@@ -139,6 +145,7 @@ impl Profile {
         flush_bypasses_map: true,
         max_discard_granularity: false,
         watches_end: false,
+        map_may_be_repeated: false,
     };
 
     /// The profile of a target without storage: it takes discards itself, and nothing else that
@@ -199,16 +206,54 @@ pub enum DeviceStyle {
     Name,
 }
 
+/// What a text shows of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyText {
+    /// A zero for each character, as `dmsetup table` prints them.
+    #[default]
+    Zeros,
+    /// The key, in hexadecimal digits (`--showkeys`).
+    Plain,
+    /// `?` and its length in bytes: such a line cannot be loaded before somebody fills the key in.
+    LeftOut,
+}
+
 /// Takes a target's text.
 pub struct StatusWriter<'a> {
     text: &'a mut String,
     devices: DeviceStyle,
+    keys: KeyText,
+    left_out_keys: bool,
 }
 
 impl<'a> StatusWriter<'a> {
     /// Appends to `text`.
     pub fn new(text: &'a mut String, devices: DeviceStyle) -> StatusWriter<'a> {
-        StatusWriter { text, devices }
+        StatusWriter { text, devices, keys: KeyText::Zeros, left_out_keys: false }
+    }
+
+    pub(crate) fn with_keys(mut self, keys: KeyText) -> StatusWriter<'a> {
+        self.keys = keys;
+        self
+    }
+
+    /// Tells whether a key was left out.
+    pub(crate) fn left_out_keys(&self) -> bool {
+        self.left_out_keys
+    }
+
+    /// Writes a key, or what is to stand in its place; `-` where it is empty.
+    pub fn key(&mut self, key: &[u8]) -> fmt::Result {
+        match (self.keys, key) {
+            (KeyText::Plain | KeyText::LeftOut, []) => write!(self, "-"),
+            (KeyText::Zeros, []) => write!(self, "0"),
+            (KeyText::Plain, key) => key.iter().try_for_each(|byte| write!(self, "{byte:02x}")),
+            (KeyText::Zeros, key) => key.iter().try_for_each(|_| write!(self, "00")),
+            (KeyText::LeftOut, key) => {
+                self.left_out_keys = true;
+                write!(self, "?{}", key.len())
+            }
+        }
     }
 
     /// Returns how devices are to be written.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use sim_core::control::{Answer, Command, Failure, Id, WhenOpen};
 use sim_core::{
-    Access, Backing, Bio, BlkResult, BlockDevice, BoxFuture, Control, DevNumber, Errno, Held,
+    Access, Backing, Bio, BlkResult, BlockDevice, BoxFuture, Control, DevNumber, Errno, Half, Held,
     KernelLog, Limits, Runtime, Sectors, parse_table,
 };
 
@@ -63,6 +63,10 @@ impl Backing for Disks {
 struct NoRuntime;
 
 impl Runtime for NoRuntime {
+    fn join(&self, one: Half<'_>, other: Half<'_>) {
+        one();
+        other();
+    }
     fn spawn(&self, _task: BoxFuture<'static, ()>) {}
     fn now(&self) -> Duration {
         Duration::ZERO

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sim_core::Runtime;
+use sim_core::{Half, Runtime};
 
 use crate::sim::Core;
 
@@ -39,6 +39,18 @@ impl Handle {
 impl Runtime for Handle {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         Core::spawn(&self.core, "background".to_owned(), task);
+    }
+
+    /// Runs the halves in the order that the seed has: nothing in them waits, so no other task
+    /// can come between.
+    fn join(&self, one: Half<'_>, other: Half<'_>) {
+        if self.random() & 1 == 0 {
+            one();
+            other();
+        } else {
+            other();
+            one();
+        }
     }
 
     fn now(&self) -> Duration {

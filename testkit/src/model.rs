@@ -118,9 +118,10 @@ pub fn specs(lines: &[Line]) -> Vec<TargetSpec> {
     let mut start = 0;
     let mut spec = |line: &Line| {
         let (target_type, params) = line.words();
+        let (target_type, params) = (target_type.into(), params.into());
         let at = Sector(start);
         start += line.len;
-        TargetSpec { start: at, len: Sectors(line.len), target_type: target_type.into(), params }
+        TargetSpec { start: at, len: Sectors(line.len), target_type, params }
     };
     lines.iter().map(&mut spec).collect()
 }

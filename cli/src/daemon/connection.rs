@@ -3,7 +3,7 @@
 //! The reader also notices that the client has hung up while a command waits, and takes the
 //! command back.
 
-use std::io::{self, BufReader};
+use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ fn converse(daemon: &Daemon, stream: UnixStream) {
 }
 
 fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut reader = stream.try_clone()?;
     stream.set_read_timeout(Some(HELLO_TIME))?;
     let Some(Hello { version }) = read_message(&mut reader)? else { return Ok(()) };
     write_message(
@@ -89,11 +89,7 @@ fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
 }
 
 /// Passes requests on until there are no more, which takes back what waits.
-fn read(
-    from: &mut BufReader<UnixStream>,
-    requests: &SyncSender<io::Result<Request>>,
-    hung_up: &Cancel,
-) {
+fn read(from: &mut UnixStream, requests: &SyncSender<io::Result<Request>>, hung_up: &Cancel) {
     loop {
         let request = read_message(from).transpose();
         let last = !matches!(request, Some(Ok(_)));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sim_core::control::{
     Answer, Command, DevStatus, INTERFACE_VERSION, Id, Listed, NewName, Report, Slot, WhenOpen,
 };
-use sim_core::{Access, DevNumber, Errno, Sectors};
+use sim_core::{Access, DevNumber, Errno, Params, Sectors};
 
 use super::Outcome;
 use crate::disks::lines;
@@ -359,11 +359,11 @@ impl Model {
         let printed = |table: &Table| {
             let mut lines = lines(TABLES[table.index].text);
             if let Some((minor, _)) = table.mapped {
-                lines[0].params = format!("{} 0", DevNumber::mapped(minor));
+                lines[0].params = format!("{} 0", DevNumber::mapped(minor)).into();
             }
             if report == Report::Status {
                 // How targets are is not the state machine's.
-                lines.iter_mut().for_each(|line| line.params.clear());
+                lines.iter_mut().for_each(|line| line.params = Params::default());
             }
             lines
         };

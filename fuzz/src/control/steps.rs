@@ -1,7 +1,7 @@
 //! What the fuzz bytes stand for: a few names, uuids and tables, and every operation on them.
 
 use sim_core::control::{Command, Id, NewName, Report, Slot, WhenOpen};
-use sim_core::{Access, DevNumber, Held, Sector};
+use sim_core::{Access, DevNumber, Held, KeyText, Sector};
 
 use super::model::TABLES;
 use crate::bytes::Bytes;
@@ -51,6 +51,7 @@ impl Step {
                 report: bytes.pick(&[Report::Status, Report::Table]),
                 slot: slot(bytes),
                 device_names: false,
+                keys: KeyText::Zeros,
             }),
             16 => {
                 let geometry = bytes.pick(&["1 1 1 0", "1 1 1 2", "65536 1 1 0", "x", ""]);
@@ -84,7 +85,7 @@ fn message(bytes: &mut Bytes<'_>) -> Command {
     const WORDS: [&str; 6] =
         ["@cancel_deferred_remove", "", " ", "hello", "@nonsense", "@cancel_deferred_remove now"];
     let (sector, message) = (bytes.pick(&[Sector(0), Sector(9), Sector(99)]), bytes.pick(&WORDS));
-    Command::TargetMsg { id: id(bytes), sector, message: message.to_owned() }
+    Command::TargetMsg { id: id(bytes), sector, message: message.into() }
 }
 
 fn new_name(bytes: &mut Bytes<'_>) -> NewName {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use backing::{Attach, Images, Pool, block_on};
 use sdk::sim_core::control::{Answer, Command, Failure, Id, Report, Slot, WhenOpen};
 use sdk::sim_core::{
-    Access, Bio, BlkError, BlkResult, BlockDevice, Control, Held, MappedDevice, NoLog, Registry,
-    SECTOR_SIZE, Sector, Sectors, parse_table,
+    Access, Bio, BlkError, BlkResult, BlockDevice, Control, Held, KeyText, MappedDevice, NoLog,
+    Registry, SECTOR_SIZE, Sector, Sectors, parse_table,
 };
 use tempfile::TempDir;
 
@@ -114,16 +114,21 @@ impl Machine {
     /// Returns what the one target of a device writes.
     pub(crate) fn text(&self, name: &str, report: Report) -> String {
         let slot = Slot::Live;
-        let ask = Command::TableStatus { id: id(name), report, slot, device_names: false };
+        let keys = KeyText::Zeros;
+        let ask = Command::TableStatus { id: id(name), report, slot, device_names: false, keys };
         match self.execute(ask).unwrap() {
-            Answer::Table(_, targets) => targets[0].params.clone(),
+            Answer::Table(_, targets) => targets[0].params.to_string(),
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) fn message(&self, name: &str, message: &str) -> Result<Option<String>, Failure> {
         let message = message.to_owned();
-        match self.execute(Command::TargetMsg { id: id(name), sector: Sector::ZERO, message })? {
+        match self.execute(Command::TargetMsg {
+            id: id(name),
+            sector: Sector::ZERO,
+            message: message.into(),
+        })? {
             Answer::Text(text) => Ok(text),
             other => panic!("{other:?}"),
         }

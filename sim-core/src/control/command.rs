@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, DevNumber, DeviceStyle, Errno, Held, Sector, Sectors, TableError, TargetSpec};
+use crate::{
+    Access, DevNumber, DeviceStyle, Errno, Held, KeyText, Params, Sector, Sectors, TableError,
+    TargetSpec,
+};
 
 /// Which mapped device an operation is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +169,8 @@ pub enum Command {
         slot: Slot,
         /// Print devices by name instead of by number.
         device_names: bool,
+        /// Print keys, or zeros in their place.
+        keys: KeyText,
     },
     /// `DM_LIST_VERSIONS`.
     ListVersions,
@@ -176,7 +181,7 @@ pub enum Command {
         /// A sector of the target that the message is for.
         sector: Sector,
         /// The message's words, in one text.
-        message: String,
+        message: Params,
     },
     /// `DM_DEV_SET_GEOMETRY`.
     SetGeometry {

@@ -6,7 +6,7 @@ use super::{
     Answer, Cell, Changed, Control, DevStatus, Done, Failure, Id, Listed, MAX_MINORS, MAX_NAME,
     MAX_UUID, NewName, Node, Report, Slot, WhenOpen, find_cell,
 };
-use crate::{BlockDevice, Errno, Held, MappedDevice, Table};
+use crate::{BlockDevice, Errno, Held, KeyText, MappedDevice, Table};
 
 impl Control {
     pub(super) fn list_devices(&self) -> Answer {
@@ -221,7 +221,7 @@ impl Control {
         let device = self.device(id)?;
         device.events().until(|number| number != event_nr || device.is_gone()).await;
         let id = Id::Dev(device.number());
-        self.table_status(&id, Report::Status, Slot::Live, false)
+        self.table_status(&id, Report::Status, Slot::Live, false, KeyText::Zeros)
     }
 
     pub(super) fn status(&self, id: &Id, slot: Slot) -> Done {

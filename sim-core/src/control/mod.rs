@@ -21,10 +21,10 @@ use find::Finder;
 use graph::Graph;
 
 use crate::event::{Events, TargetEvents};
-use crate::table::Build;
+use crate::table::{Build, TextStyle};
 use crate::{
-    Access, BlockDevice, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice, Registry, Runtime,
-    Sectors, Table, TableError, TargetSpec,
+    Access, BlockDevice, DevNumber, DeviceStyle, Errno, KernelLog, KeyText, MappedDevice,
+    OpenDevice, Registry, Runtime, Sectors, StatusKind, Table, TableError, TargetSpec,
 };
 
 /// The version of the ioctl interface that the operations follow: Linux 6.12's.
@@ -110,12 +110,16 @@ pub struct RecordedTable {
     pub access: Access,
     /// Its lines.
     pub targets: Vec<TargetSpec>,
+    /// Keys were left out of the lines ([`KeyText::LeftOut`]), and have to be asked for again.
+    #[serde(default)]
+    pub without_keys: bool,
 }
 
 impl RecordedTable {
     fn of(table: &Table) -> RecordedTable {
-        let targets = table.status(crate::StatusKind::Table, crate::DeviceStyle::Number);
-        RecordedTable { access: table.access(), targets }
+        let text = TextStyle { devices: DeviceStyle::Number, keys: KeyText::LeftOut };
+        let (targets, without_keys) = table.status(StatusKind::Table, text);
+        RecordedTable { access: table.access(), targets, without_keys }
     }
 }
 
@@ -228,8 +232,8 @@ impl Control {
             }
             Command::TableClear { id } => self.table_clear(&id),
             Command::TableDeps { id, slot } => self.table_deps(&id, slot),
-            Command::TableStatus { id, report, slot, device_names } => {
-                self.table_status(&id, report, slot, device_names)
+            Command::TableStatus { id, report, slot, device_names, keys } => {
+                self.table_status(&id, report, slot, device_names, keys)
             }
             Command::ListVersions => Ok(Answer::Versions(self.versions())),
             Command::TargetMsg { id, sector, message } => self.target_msg(&id, sector, &message),
@@ -282,7 +286,7 @@ impl Control {
             finder: &Finder { control: self, minor: number.minor, base },
             runtime: &self.runtime,
             events: &self.events_of(device),
-            log: &*self.log,
+            log: &self.log,
             open,
         })
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::graph::Graph;
 use super::{Answer, Changed, Control, Done, Failure, Id, Report, Slot, TargetVersion, command};
-use crate::table::MAX_DEPTH;
+use crate::table::{MAX_DEPTH, TextStyle};
 use crate::{
-    Access, AnyTargetType, BlockDevice, Errno, MappedDevice, Sector, Table, TableError, TargetSpec,
-    split_words,
+    Access, AnyTargetType, BlockDevice, Errno, KeyText, MappedDevice, Sector, Table, TableError,
+    TargetSpec, split_words,
 };
 
 impl Control {
@@ -89,9 +91,11 @@ impl Control {
         report: Report,
         slot: Slot,
         device_names: bool,
+        keys: KeyText,
     ) -> Done {
         let (status, table) = self.with(id, |cell| Ok((cell.status(slot), cell.table(slot))))?;
-        let lines = table.map(|table| table.status(report.kind(), command::style(device_names)));
+        let style = TextStyle { devices: command::style(device_names), keys };
+        let lines = table.map(|table| table.status(report.kind(), style).0);
         Ok(Answer::Table(status, lines.unwrap_or_default()))
     }
 
@@ -110,7 +114,7 @@ impl Control {
 
     pub(super) fn target_msg(&self, id: &Id, sector: Sector, message: &str) -> Done {
         let device = self.device(id)?;
-        let words = split_words(message);
+        let words = Zeroizing::new(split_words(message));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Some(first) = words.first() else {
             self.log.line("device-mapper: ioctl: Empty message received.");

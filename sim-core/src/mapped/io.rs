@@ -60,6 +60,8 @@ impl BlockDevice for MappedDevice {
                     Err(bio) => Err(bio.at(sector)),
                 }
             }
+            // More than a remap happens there, which may still be over at once.
+            Some((Place::Opaque, _, room)) if room >= bio.len() => self.walk_now(bio),
             _ => self.runs_now(map, bio),
         }
     }
@@ -110,6 +112,12 @@ impl BlockDevice for MappedDevice {
             Some((Found::Error | Found::Opaque, room)) => (Allocation::Data, room),
             None => unknown,
         }
+    }
+
+    fn discard_zeroes(&self) -> bool {
+        let live = self.table();
+        let Some(table) = live.as_ref() else { return true };
+        table.is_remap_only() && table.devices().all(|below| below.device().discard_zeroes())
     }
 
     fn as_mapped(&self) -> Option<&MappedDevice> {

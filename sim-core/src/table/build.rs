@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec};
 use crate::args::Devices;
 use crate::{
-    Access, Args, DevNumber, FindDevice, KernelLog, OpenDevice, Registry, Runtime, Sector,
-    TargetEvents, split_words,
+    Access, Args, DevNumber, FindDevice, Flat, KernelLog, OpenDevice, Registry, Runtime, Sector,
+    TargetEvents, TargetLog, split_words,
 };
 
 /// What a table is built with.
@@ -19,7 +21,7 @@ pub(crate) struct Build<'a> {
     pub(crate) finder: &'a dyn FindDevice,
     pub(crate) runtime: &'a Arc<dyn Runtime>,
     pub(crate) events: &'a TargetEvents,
-    pub(crate) log: &'a dyn KernelLog,
+    pub(crate) log: &'a Arc<dyn KernelLog>,
     /// What the device's other tables have open already: one opening serves them all.
     pub(crate) open: Vec<Arc<OpenDevice>>,
 }
@@ -58,7 +60,10 @@ impl Table {
         }
         let ends = entries.iter().map(|entry| (entry.begin + entry.len).0).collect();
         let flush = FlushPlan::new(&entries, &devices.order);
-        Ok(Table { entries, ends, devices: devices.order, flush, access: with.access })
+        let is_remap = |entry: &Entry| !matches!(entry.target.flatten(Sector::ZERO), Flat::Opaque);
+        let remap_only = entries.iter().all(is_remap);
+        let (devices, access) = (devices.order, with.access);
+        Ok(Table { entries, ends, devices, flush, access, remap_only })
     }
 }
 
@@ -114,9 +119,10 @@ fn add_target(
         let detail = format!("{what}: expected start sector {expected}, found {}", spec.start);
         return refuse(kernel, TableError { detail, ..TableError::new(kernel) });
     }
-    let words = split_words(&spec.params);
+    let words = Zeroizing::new(split_words(&spec.params));
+    let log = TargetLog::new(with.log.clone(), name);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut args = Args::new(&words, spec.len, devices, with.runtime, with.events);
+    let mut args = Args::new(&words, spec.len, devices, with.runtime, with.events, log);
     match target_type.ctr(&mut args) {
         Ok(target) => {
             let profile = target.profile();

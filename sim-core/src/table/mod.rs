@@ -12,11 +12,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use build::Build;
-pub use parse::{BadLine, TargetSpec, parse_table};
+pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
 use crate::{
     Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, DeviceStyle, End, Errno, Flat,
-    Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind, StatusWriter, Target,
+    KeyText, Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind, StatusWriter, Target,
 };
 
 /// The longest device: past this the kernel's byte offsets would not fit a signed 64-bit number.
@@ -28,6 +28,9 @@ pub const MAX_TARGETS: usize = 1_048_576;
 /// The most mapped devices on top of one another: a bio recurses through them. The kernel has no
 /// such limit for bio-based tables.
 pub const MAX_DEPTH: u32 = 64;
+
+/// How long a table line with keys can become, in bytes.
+const ROOM_FOR_KEYS: usize = 16 << 10;
 
 /// One target in its place.
 pub(crate) struct Entry {
@@ -46,6 +49,17 @@ pub struct Table {
     devices: Vec<Arc<OpenDevice>>,
     flush: FlushPlan,
     access: Access,
+    /// No target does more to a read or a write than to send it on.
+    remap_only: bool,
+}
+
+/// How the text of a table is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextStyle {
+    /// How devices are named.
+    pub devices: DeviceStyle,
+    /// What stands for a key.
+    pub keys: KeyText,
 }
 
 /// Where a flush of the whole table goes.
@@ -79,21 +93,34 @@ impl Table {
         self.devices.iter().rev()
     }
 
-    /// Returns the text of each target.
-    pub fn status(&self, kind: StatusKind, style: DeviceStyle) -> Vec<TargetSpec> {
-        let text = |entry: &Entry| {
-            let mut text = String::new();
+    /// Returns the text of each target, and whether a key was left out of any of them.
+    pub fn status(&self, kind: StatusKind, style: TextStyle) -> (Vec<TargetSpec>, bool) {
+        let mut without_keys = false;
+        let mut text = |entry: &Entry| {
+            // Room for the longest key first: a text that moves in memory leaves a copy behind.
+            let mut text = String::with_capacity(match style.keys {
+                KeyText::Plain => ROOM_FOR_KEYS,
+                KeyText::Zeros | KeyText::LeftOut => 0,
+            });
+            let mut out = StatusWriter::new(&mut text, style.devices).with_keys(style.keys);
             // A string takes everything: an error is the target's own, and cuts its text short.
-            let _cut_short = entry.target.status(kind, &mut StatusWriter::new(&mut text, style));
+            let _cut_short = entry.target.status(kind, &mut out);
+            without_keys |= out.left_out_keys();
             text
         };
         let line = |entry: &Entry| TargetSpec {
             start: entry.begin,
             len: entry.len,
             target_type: entry.target_type.name().to_owned(),
-            params: text(entry),
+            params: text(entry).into(),
         };
-        self.entries.iter().map(line).collect()
+        let lines = self.entries.iter().map(line).collect();
+        (lines, without_keys)
+    }
+
+    /// Tells whether no target does more to a read or a write than to send it on.
+    pub(crate) fn is_remap_only(&self) -> bool {
+        self.remap_only
     }
 
     /// Tells whether the only target is of a type that is replaced by its own kind alone, and
@@ -236,7 +263,9 @@ impl Entry {
     /// boundary, where more than a remap happens to it, or where the device below could wait.
     pub(crate) fn run_now(&self, bio: Bio<'_>) -> Option<BlkResult> {
         let offset = (bio.sector - self.begin).to_sector();
-        if self.room(&bio) < bio.len() || matches!(self.target.flatten(offset), Flat::Opaque) {
+        let maps_again = self.profile.map_may_be_repeated
+            || !matches!(self.target.flatten(offset), Flat::Opaque);
+        if self.room(&bio) < bio.len() || !maps_again {
             return None;
         }
         let (op, flags, sector, len) = (bio.op(), bio.flags, offset, bio.len());

@@ -1,8 +1,10 @@
 //! The text of a table, read as dmsetup reads it.
 
 use std::fmt;
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::{Sector, Sectors};
 
@@ -16,7 +18,65 @@ pub struct TargetSpec {
     /// The word that names the target type.
     pub target_type: String,
     /// The words after it, as one text.
-    pub params: String,
+    pub params: Params,
+}
+
+/// A text that may hold keys, as the arguments of a target do and messages to it: wiped from
+/// memory when dropped, and not all of it printed by `Debug`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Params(Zeroizing<String>);
+
+/// As many hexadecimal digits may be a key: the shortest key of any cipher has 16 bytes.
+const KEY_DIGITS: usize = 32;
+
+impl From<String> for Params {
+    fn from(text: String) -> Params {
+        Params(Zeroizing::new(text))
+    }
+}
+
+impl From<&str> for Params {
+    fn from(text: &str) -> Params {
+        text.to_owned().into()
+    }
+}
+
+impl Deref for Params {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&hide_keys(self), f)
+    }
+}
+
+/// Returns a table's text with an `x` for each digit of what may be a key, which keeps every
+/// word in its place.
+pub fn hide_keys(text: &str) -> String {
+    let is_digit = |c: char| c.is_ascii_hexdigit();
+    let mut hidden = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_digit) {
+        let digits = rest[at..].find(|c| !is_digit(c)).unwrap_or(rest.len() - at);
+        hidden.push_str(&rest[..at]);
+        match digits {
+            KEY_DIGITS.. => hidden.extend(std::iter::repeat_n('x', digits)),
+            _ => hidden.push_str(&rest[at..at + digits]),
+        }
+        rest = &rest[at + digits..];
+    }
+    hidden + rest
 }
 
 impl fmt::Display for TargetSpec {
@@ -63,7 +123,7 @@ fn parse_line(line: &str) -> Option<TargetSpec> {
         start: Sector(start),
         len: Sectors(len),
         target_type: target_type.to_owned(),
-        params: params.to_owned(),
+        params: params.into(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Parts about words: tables and messages.
 
 use sim_core::control::{Answer, Command, Failure, Report, Slot};
-use sim_core::{BlockDevice, Held, Sector, TargetSpec, parse_table, split_words};
+use sim_core::{BlockDevice, Held, KeyText, Sector, TargetSpec, parse_table, split_words};
 
 use super::rig::Rig;
 use super::{DISK, Suite};
@@ -52,7 +52,8 @@ pub(super) fn reload(suite: &Suite, seed: u64) -> Result<(), String> {
 }
 
 fn table(rig: &Rig, slot: Slot, device_names: bool) -> Result<Vec<TargetSpec>, String> {
-    let command = Command::TableStatus { id: id(0), report: Report::Table, slot, device_names };
+    let (report, keys) = (Report::Table, KeyText::Plain);
+    let command = Command::TableStatus { id: id(0), report, slot, device_names, keys };
     match rig.world.execute(command).map_err(|failure| failure.to_string())? {
         Answer::Table(_, lines) => Ok(lines),
         other => Err(format!("the table's text is {other:?}")),
@@ -67,7 +68,7 @@ pub(super) fn garble(suite: &Suite) -> Result<(), String> {
         let words = split_words(&specs[line].params);
         let try_words = |words: &[String]| {
             let mut specs = specs.clone();
-            specs[line].params = words.join(" ");
+            specs[line].params = words.join(" ").into();
             load(suite, specs)
         };
         for at in 0..words.len() {
@@ -138,7 +139,7 @@ pub(super) fn messages(suite: &Suite, seed: u64) -> Result<(), String> {
         });
         let message: String = words.collect::<Vec<_>>().join(" ");
         let sector = Sector(rng.number() % (rig.device.size().0 + 1));
-        let command = Command::TargetMsg { id: id(0), sector, message: message.clone() };
+        let command = Command::TargetMsg { id: id(0), sector, message: message.as_str().into() };
         let answer = rig.world.sim.try_block_on(rig.world.control.execute(command));
         // Refused or answered; both are fine.
         let _ =

@@ -1,7 +1,7 @@
 //! What must hold between any two steps.
 
 use sim_core::control::{Answer, Command, Report, Slot};
-use sim_core::{BlockDevice, Sector};
+use sim_core::{BlockDevice, KeyText, Sector};
 use testkit::{Below, Kind, Line, Place, Step, id};
 
 use crate::ensure;
@@ -101,7 +101,8 @@ impl Rig {
 
     fn check_health(&self, device: u32) -> Outcome {
         let (id, report, slot) = (id(device), Report::Status, Slot::Live);
-        let command = Command::TableStatus { id, report, slot, device_names: false };
+        let command =
+            Command::TableStatus { id, report, slot, device_names: false, keys: KeyText::Zeros };
         let lines = match self.world.execute(command) {
             Ok(Answer::Table(_, lines)) => lines,
             other => return Err(format!("status: {other:?}")),

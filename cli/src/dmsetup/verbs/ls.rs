@@ -4,7 +4,7 @@ use std::process::{Command as Program, Stdio};
 
 use serde_json::json;
 use sim_core::control::{Answer, Command, DevStatus, Report};
-use sim_core::{DM_MAJOR, DevNumber};
+use sim_core::{DM_MAJOR, DevNumber, KeyText};
 
 use super::deps::{Style, block_name, dependencies, refuse};
 use super::rows::{Device, Devices, Names};
@@ -76,7 +76,8 @@ fn list_with_target(session: &mut Session<'_, '_>, device: &Device) -> Done {
 /// Asks for a device, and whether it has a target of the type that `--target` names.
 fn targets(session: &mut Session<'_, '_>, device: &Device) -> Done<(DevStatus, bool)> {
     let (id, report, slot) = (device.task.id(), Report::Status, session.slot());
-    let command = Command::TableStatus { id, report, slot, device_names: false };
+    let command =
+        Command::TableStatus { id, report, slot, device_names: false, keys: KeyText::Zeros };
     match session.call("status", &device.task, command)? {
         Answer::Table(status, lines) => {
             let wanted = session.options.target.as_ref();

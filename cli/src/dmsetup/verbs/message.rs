@@ -17,7 +17,7 @@ pub(super) fn message(session: &mut Session<'_, '_>, words: &[String]) -> Done {
         session.complain("No message supplied.");
     }
     let (sector, message) = (Sector(sector), words.join(" "));
-    let command = Command::TargetMsg { id: task.id(), sector, message };
+    let command = Command::TargetMsg { id: task.id(), sector, message: message.into() };
     match session.call("message", &task, command)? {
         Answer::Text(Some(text)) if text.ends_with('\n') => session.print(text),
         Answer::Text(Some(text)) if !text.is_empty() => session.print(format_args!("{text}\n")),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sim_core::control::{Answer, Command, Report, Slot, WhenOpen};
-use sim_core::{Access, Errno, Sector, Sectors, TargetSpec};
+use sim_core::{Access, Errno, KeyText, Params, Sector, Sectors, TargetSpec};
 
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 
@@ -78,7 +78,13 @@ fn names(session: &mut Session<'_, '_>) -> Done<Vec<String>> {
 fn replace_by_errors(session: &mut Session<'_, '_>, task: &Task) -> Done {
     let (id, held) = (task.id(), session.held());
     let (report, slot) = (Report::Table, Slot::Live);
-    let asked = Command::TableStatus { id: id.clone(), report, slot, device_names: false };
+    let asked = Command::TableStatus {
+        id: id.clone(),
+        report,
+        slot,
+        device_names: false,
+        keys: KeyText::Zeros,
+    };
     let len = match session.call("table", task, asked) {
         Ok(Answer::Table(_, lines)) => lines.iter().map(|line| line.len).sum(),
         // The size stays unknown; the load will say the rest.
@@ -88,7 +94,7 @@ fn replace_by_errors(session: &mut Session<'_, '_>, task: &Task) -> Done {
         start: Sector::ZERO,
         len,
         target_type: "error".to_owned(),
-        params: String::new(),
+        params: Params::default(),
     };
     let (access, base) = (Access::ReadWrite, session.dm.base());
     let load = Command::TableLoad { id: id.clone(), access, targets: vec![error], base };

@@ -1,8 +1,8 @@
 //! `table` and `status`.
 
 use serde_json::json;
-use sim_core::TargetSpec;
 use sim_core::control::{Answer, Command, DevStatus, Report};
+use sim_core::{KeyText, TargetSpec};
 
 use super::rows::{Device, Devices};
 use crate::dmsetup::concise;
@@ -13,10 +13,7 @@ pub(super) fn table(session: &mut Session<'_, '_>, words: &[String]) -> Done {
     let concise = session.options.concise;
     let mut printed = Printed { first: true, json: Vec::new() };
     let shown = Devices::of(session, words)?.each(session, &mut |session, device| {
-        let (status, mut lines) = lines(session, device, Report::Table)?;
-        if !session.options.showkeys {
-            lines.iter_mut().for_each(hide_keys);
-        }
+        let (status, lines) = lines(session, device, Report::Table)?;
         match concise {
             true => print_concise(session, device, &status, &lines, &mut printed),
             false => print_lines(session, device, &status, &lines, &mut printed),
@@ -61,7 +58,8 @@ fn lines(
 ) -> Done<(DevStatus, Vec<TargetSpec>)> {
     let (id, slot) = (device.task.id(), session.slot());
     let device_names = session.options.device_names;
-    let command = Command::TableStatus { id, report, slot, device_names };
+    let keys = if session.options.showkeys { KeyText::Plain } else { KeyText::Zeros };
+    let command = Command::TableStatus { id, report, slot, device_names, keys };
     let action = match report {
         Report::Status => "status",
         Report::Table => "table",
@@ -89,7 +87,7 @@ fn print_lines(
         let wanted = lines.iter().filter(|line| is_wanted(session, Some(line)));
         let target = |line: &TargetSpec| {
             json!({ "start": line.start, "len": line.len, "type": line.target_type,
-                    "params": line.params })
+                    "params": &*line.params })
         };
         let targets: Vec<_> = wanted.map(target).collect();
         if !targets.is_empty() || session.options.target.is_none() {
@@ -149,54 +147,4 @@ fn print_concise(
     let semicolon = if printed.first { "" } else { ";" };
     printed.first = false;
     session.print(format_args!("{semicolon}{text}"))
-}
-
-/// Writes zeros over the keys in a table line, as many as they have digits.
-fn hide_keys(line: &mut TargetSpec) {
-    let hidden = |key: &str| "0".repeat(key.chars().count());
-    let mut words: Vec<String> = line.params.split(' ').map(str::to_owned).collect();
-    match line.target_type.as_str() {
-        "crypt" => {
-            if let Some(key) = words.get_mut(1).filter(|key| !key.starts_with(':') && *key != "-") {
-                *key = hidden(key);
-            }
-        }
-        "integrity" => {
-            for word in &mut words {
-                let parts: Vec<&str> = word.splitn(3, ':').collect();
-                if let ["internal_hash" | "journal_crypt" | "journal_mac", algorithm, key] =
-                    parts[..]
-                {
-                    *word = format!("{}:{algorithm}:{}", parts[0], hidden(key));
-                }
-            }
-        }
-        _ => return,
-    }
-    line.params = words.join(" ");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use sim_core::{Sector, Sectors};
-
-    fn hidden(target_type: &str, params: &str) -> String {
-        let (start, len) = (Sector(0), Sectors(8));
-        let (target_type, params) = (target_type.to_owned(), params.to_owned());
-        let mut line = TargetSpec { start, len, target_type, params };
-        hide_keys(&mut line);
-        line.params
-    }
-
-    #[test]
-    fn keys_are_not_shown() {
-        assert_eq!(hidden("crypt", "aes-xts abcd12 0 7:0 0"), "aes-xts 000000 0 7:0 0");
-        assert_eq!(hidden("crypt", "aes :32:logon:k 0 7:0 0"), "aes :32:logon:k 0 7:0 0");
-        assert_eq!(
-            hidden("integrity", "7:0 0 4 J 1 internal_hash:hmac(sha256):ab12"),
-            "7:0 0 4 J 1 internal_hash:hmac(sha256):0000"
-        );
-        assert_eq!(hidden("linear", "7:0 12"), "7:0 12");
-    }
 }

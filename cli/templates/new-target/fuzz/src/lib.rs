@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use sim_core::control::{Answer, Command, Report, Slot};
-use sim_core::{Registry, Sector, Sectors, TargetSpec};
+use sim_core::{KeyText, Registry, Sector, Sectors, TargetSpec};
 use testkit::{World, id};
 
 use crate_name::TargetName;
@@ -19,7 +19,7 @@ pub fn table(data: &[u8]) {
         start: Sector(0),
         len: Sectors(1024),
         target_type: "target-word".to_owned(),
-        params: words.to_owned(),
+        params: words.into(),
     };
     if let Some(printed) = load(&world, vec![line]) {
         assert_eq!(load(&world, printed.clone()), Some(printed));
@@ -31,7 +31,7 @@ fn load(world: &World, lines: Vec<TargetSpec>) -> Option<Vec<TargetSpec>> {
     world.load(0, lines).ok()?;
     world.resume(0).ok()?;
     let (report, slot, device_names) = (Report::Table, Slot::Live, false);
-    match world.execute(Command::TableStatus { id: id(0), report, slot, device_names }) {
+    match world.execute(Command::TableStatus { id: id(0), report, slot, device_names, keys: KeyText::Zeros }) {
         Ok(Answer::Table(_, lines)) => Some(lines),
         other => panic!("a table was loaded, and is not reported: {other:?}"),
     }

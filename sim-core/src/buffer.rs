@@ -15,22 +15,23 @@ const KEPT: usize = 32;
 static FREE_SMALL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 static FREE_LARGE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// Some bytes that a request owns until its reply is sent. What they are at first is not told.
-pub(crate) struct Buffer {
+/// Some bytes for the time of one request, taken from a pool and given back when dropped. What
+/// they are at first is not told.
+pub struct Buffer {
     bytes: Vec<u8>,
     len: usize,
 }
 
 impl Buffer {
     /// Takes `len` bytes.
-    pub(crate) fn take(len: usize) -> Buffer {
+    pub fn take(len: usize) -> Buffer {
         let kept = free(len).and_then(|(free, _)| lock(free).pop());
         let size = free(len).map_or(len, |(_, size)| size);
         Buffer { bytes: kept.unwrap_or_else(|| vec![0; size]), len }
     }
 
     /// Takes as many bytes as `data` has, and copies it.
-    pub(crate) fn copy_of(data: &[u8]) -> Buffer {
+    pub fn copy_of(data: &[u8]) -> Buffer {
         let mut buffer = Buffer::take(data.len());
         buffer.copy_from_slice(data);
         buffer
