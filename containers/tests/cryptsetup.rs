@@ -1,5 +1,6 @@
 //! Containers that the real cryptsetup made open, and what it refuses is refused.
 
+#[cfg(test)]
 mod support;
 
 use containers::{Container, Data, Error, Unlock};
