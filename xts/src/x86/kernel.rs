@@ -3,10 +3,10 @@
 /// Defines `process` for a width. The module that calls this has the width's primitives:
 /// `Register` and its `LANES` (blocks), `VECTORS` (registers worked on at a time), `key` (a round
 /// key in every lane), `xor`, `encrypt`, `encrypt_last`, `decrypt`, `decrypt_last`, `first` (the
-/// tweaks of a unit's first group), `next` (those of the following group) and `lane` (the first
-/// lane of a register).
+/// tweaks of a unit's first group) and `next` (those of the following group). Units which are no
+/// whole number of groups go to the kernel named after `narrower`, as a disk never has them.
 macro_rules! kernel {
-    ($features:literal) => {
+    ($features:literal, narrower: $narrower:path) => {
         /// Bytes worked on at a time.
         const GROUP: usize = VECTORS * LANES * BLOCK;
 
@@ -21,6 +21,10 @@ macro_rules! kernel {
             span: &Span<'_>,
             unit: usize,
         ) {
+            // A call in the loop below would push the round keys out of their registers.
+            if !unit.is_multiple_of(GROUP) {
+                return $narrower(keys, ivs, span, unit);
+            }
             let units = span.len() / unit;
             for some in ivs[..units.next_multiple_of(IVS)].chunks_exact_mut(IVS) {
                 encrypt_ivs::<ROUNDS>(&keys.tweak, some.as_flattened_mut());
@@ -65,7 +69,7 @@ macro_rules! kernel {
         ) {
             let end = at + unit;
             let mut tweaks = first(block(tweak));
-            while end - at >= GROUP {
+            loop {
                 group::<ROUNDS, DECRYPT>(keys, &tweaks, span, at);
                 at += GROUP;
                 if at == end {
@@ -73,7 +77,6 @@ macro_rules! kernel {
                 }
                 tweaks = next(tweaks);
             }
-            tail::<ROUNDS, DECRYPT>(keys, lane(tweaks[0]), span, at, end);
         }
 
         /// Works on one group of blocks, which stay in registers from the first round to the last.

@@ -9,6 +9,7 @@
 mod kernel;
 mod aesni;
 mod schedule;
+mod single;
 mod span;
 mod vaes256;
 mod vaes512;

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::aesni::block;
+use super::single::block;
 use super::{BLOCK, Keys, RoundKeys, Span};
 
 /// Expands `key`, the data key followed by the tweak key.

@@ -2,14 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use super::aesni::{block, tail};
+use super::aesni;
+use super::single::block;
 use super::{BLOCK, Ivs, Keys, RoundKeys, Span};
 
 type Register = __m256i;
 const LANES: usize = 2;
 const VECTORS: usize = 8;
 
-kernel!("avx2,vaes,vpclmulqdq");
+kernel!("avx2,vaes,vpclmulqdq", narrower: aesni::process::<ROUNDS, DECRYPT>);
 
 #[target_feature(enable = "avx2,vaes,vpclmulqdq")]
 #[inline]
@@ -47,12 +48,6 @@ fn decrypt_last(blocks: Register, key: Register) -> Register {
     _mm256_aesdeclast_epi128(blocks, key)
 }
 
-#[target_feature(enable = "avx2,vaes,vpclmulqdq")]
-#[inline]
-fn lane(blocks: Register) -> __m128i {
-    _mm256_castsi256_si128(blocks)
-}
-
 /// The tweaks of the first 16 blocks: T, xT, x²T, ... x¹⁵T.
 #[target_feature(enable = "avx2,vaes,vpclmulqdq")]
 #[inline]
@@ -72,11 +67,14 @@ fn first(tweak: __m128i) -> [Register; VECTORS] {
 /// The tweaks of the 16 blocks after these: each times x¹⁶.
 #[target_feature(enable = "avx2,vaes,vpclmulqdq")]
 #[inline]
-fn next(mut tweaks: [Register; VECTORS]) -> [Register; VECTORS] {
-    for tweak in &mut tweaks {
-        *tweak = times_x::<2, 14>(*tweak);
-    }
-    tweaks
+fn next(tweaks: [Register; VECTORS]) -> [Register; VECTORS] {
+    // Not a loop, which the compiler would leave one, with the tweaks in memory.
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = tweaks;
+    let (t0, t1) = (times_x::<2, 14>(t0), times_x::<2, 14>(t1));
+    let (t2, t3) = (times_x::<2, 14>(t2), times_x::<2, 14>(t3));
+    let (t4, t5) = (times_x::<2, 14>(t4), times_x::<2, 14>(t5));
+    let (t6, t7) = (times_x::<2, 14>(t6), times_x::<2, 14>(t7));
+    [t0, t1, t2, t3, t4, t5, t6, t7]
 }
 
 /// Multiplies by x to the power of `8 * LEFT`, for up to 8 bytes; `RIGHT` is `16 - LEFT`.
