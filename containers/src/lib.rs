@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 mod luks1;
 pub mod luks2;
+mod plain;
 mod source;
 mod unlocked;
 
@@ -28,6 +29,7 @@ pub use error::Error;
 pub use limits::{Data, Limits, Place, Unlock};
 pub use luks1::{KeySlot, Luks1};
 pub use luks2::Luks2;
+pub use plain::{Plain, PlainKey};
 pub use source::Source;
 pub use unlocked::{Crypt, Line, LineTarget, Unlocked};
 

@@ -227,18 +227,23 @@ fn assert_dump_is_cryptsetups(image: &Image) {
         assert_eq!(ours, theirs);
     }
     assert_eq!(dump.len(), expected.len(), "{dump}");
-    let json = serde_json::to_value(image.probe().dump()).unwrap();
+    let json = serde_json::to_value(image.probe().dump()).expect("a dump is JSON");
     let kind = image.probe().kind();
     assert_eq!(json["type"], kind);
     if kind == "luks2" {
         let expected = image.cryptsetup(&["luksDump", "--dump-json-metadata"], "");
-        let mut expected: serde_json::Value = serde_json::from_str(&expected).unwrap();
+        let expected = serde_json::from_str(&expected);
+        let mut expected: serde_json::Value = expected.expect("cryptsetup writes JSON");
         // Of tokens the fields that are known are kept.
-        for token in expected["tokens"].as_object_mut().unwrap().values_mut() {
-            token.as_object_mut().unwrap().retain(|field, value| {
+        for token in objects(&mut expected["tokens"]).values_mut() {
+            objects(token).retain(|field, value| {
                 ["type", "keyslots"].contains(&&**field) || value.is_string()
             });
         }
         assert_eq!(json["metadata"], expected);
     }
+}
+
+fn objects(value: &mut serde_json::Value) -> &mut serde_json::Map<String, serde_json::Value> {
+    value.as_object_mut().expect("an object")
 }
