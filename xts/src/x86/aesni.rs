@@ -7,6 +7,7 @@ use super::{BLOCK, Ivs, Keys, RoundKeys, Span, single};
 
 const LANES: usize = 1;
 const VECTORS: usize = 8;
+const KEYS_FIT: bool = false;
 
 kernel!("aes,pclmulqdq,sse2", narrower: single::process::<ROUNDS, DECRYPT>);
 

@@ -1,10 +1,11 @@
 //! The algorithm, for registers of any width.
 
 /// Defines `process` for a width. The module that calls this has the width's primitives:
-/// `Register` and its `LANES` (blocks), `VECTORS` (registers worked on at a time), `key` (a round
-/// key in every lane), `xor`, `encrypt`, `encrypt_last`, `decrypt`, `decrypt_last`, `first` (the
-/// tweaks of a unit's first group) and `next` (those of the following group). Units which are no
-/// whole number of groups go to the kernel named after `narrower`, as a disk never has them.
+/// `Register` and its `LANES` (blocks), `VECTORS` (registers worked on at a time), whether the
+/// round `KEYS_FIT` into registers beside them, `key` (a round key in every lane), `xor`,
+/// `encrypt`, `encrypt_last`, `decrypt`, `decrypt_last`, `first` (the tweaks of a unit's first
+/// group) and `next` (those of the following group). Units which are no whole number of groups go
+/// to the kernel named after `narrower`; a disk never has them.
 macro_rules! kernel {
     ($features:literal, narrower: $narrower:path) => {
         /// Bytes worked on at a time.
@@ -38,6 +39,7 @@ macro_rules! kernel {
         #[target_feature(enable = $features)]
         #[inline]
         fn encrypt_ivs<const ROUNDS: usize>(keys: &RoundKeys, ivs: &mut [u8]) {
+            let keys = anew(keys);
             let span = Span::in_place(ivs);
             let mut blocks: [Register; IVS / LANES] = span.load(0);
             let first = key(&keys[0]);
@@ -55,6 +57,13 @@ macro_rules! kernel {
                 *block = encrypt_last(*block, last);
             }
             span.store(0, blocks);
+        }
+
+        /// Hides where the keys come from, in a width whose registers do not hold them all: the
+        /// compiler would load them once and put them on the stack, where nobody wipes them.
+        #[inline(always)]
+        fn anew(keys: &RoundKeys) -> &RoundKeys {
+            if KEYS_FIT { keys } else { std::hint::black_box(keys) }
         }
 
         /// Works on one unit; `tweak` is its IV, encrypted.
@@ -88,6 +97,7 @@ macro_rules! kernel {
             span: &Span<'_>,
             at: usize,
         ) {
+            let keys = anew(keys);
             let mut blocks: [Register; VECTORS] = span.load(at);
             let first = key(&keys[0]);
             for (block, tweak) in blocks.iter_mut().zip(tweaks) {

@@ -7,6 +7,7 @@ use super::{BLOCK, Ivs, Keys, RoundKeys, Span};
 pub(super) type Register = __m128i;
 const LANES: usize = 1;
 const VECTORS: usize = 1;
+const KEYS_FIT: bool = false;
 
 kernel!("aes,pclmulqdq,sse2", narrower: none);
 

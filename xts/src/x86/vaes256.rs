@@ -9,6 +9,7 @@ use super::{BLOCK, Ivs, Keys, RoundKeys, Span};
 type Register = __m256i;
 const LANES: usize = 2;
 const VECTORS: usize = 8;
+const KEYS_FIT: bool = false;
 
 kernel!("avx2,vaes,vpclmulqdq", narrower: aesni::process::<ROUNDS, DECRYPT>);
 

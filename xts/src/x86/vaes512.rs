@@ -9,6 +9,7 @@ use super::{BLOCK, Ivs, Keys, RoundKeys, Span};
 type Register = __m512i;
 const LANES: usize = 4;
 const VECTORS: usize = 8;
+const KEYS_FIT: bool = true;
 
 kernel!("avx512f,avx512bw,vaes,vpclmulqdq", narrower: vaes256::process::<ROUNDS, DECRYPT>);
 
