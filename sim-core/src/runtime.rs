@@ -59,7 +59,12 @@ impl TargetLog {
 
     /// Logs a line as the kernel's `DMWARN` and `DMERR` do: `device-mapper: <type>: <text>`.
     pub fn line(&self, text: impl fmt::Display) {
-        self.log.line(&format!("device-mapper: {}: {text}", self.name));
+        self.line_with("", text);
+    }
+
+    /// Logs a line with something before the `device-mapper:`.
+    pub fn line_with(&self, prefix: &str, text: impl fmt::Display) {
+        self.log.line(&format!("{prefix}device-mapper: {}: {text}", self.name));
     }
 }
 

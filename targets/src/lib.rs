@@ -1,14 +1,17 @@
 //! The target types of dmsim: one file each, its table syntax on top.
 //!
-//! A target owns no file, thread, clock or random source, and depends on `sim-core` alone.
+//! A target owns no file, thread, clock or random source: what it needs comes from `sim-core`, and
+//! what `crypt` computes from `crypto`.
 
 #![forbid(unsafe_code)]
 
+mod crypt;
 mod error;
 mod linear;
 mod striped;
 mod zero;
 
+pub use crypt::Crypt;
 pub use error::Error;
 pub use linear::Linear;
 pub use striped::Striped;
@@ -19,5 +22,10 @@ use sim_core::Registry;
 /// Returns a registry with every type of this crate.
 pub fn registry() -> Registry {
     // The order in which the kernel registers them: `targets` lists the last one first.
-    Registry::new().with::<Error>().with::<Linear>().with::<Striped>().with::<Zero>()
+    Registry::new()
+        .with::<Error>()
+        .with::<Linear>()
+        .with::<Striped>()
+        .with::<Zero>()
+        .with::<Crypt>()
 }

@@ -42,3 +42,17 @@ mod error_with_a_device {
         }
     );
 }
+
+mod crypt {
+    testkit::conformance!(
+        targets::Crypt,
+        "0 64 crypt aes-xts-plain64 00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100 5 a 10"
+    );
+}
+
+mod crypt_with_large_sectors {
+    testkit::conformance!(
+        targets::Crypt,
+        "0 64 crypt aes-cbc-essiv:sha256 00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100 8 a 16 3 allow_discards sector_size:4096 iv_large_sectors"
+    );
+}

@@ -42,8 +42,13 @@ pub enum Event {
 /// write issued: all but those that a durable version has replaced. While the device runs it has
 /// the last version that ended, or one that was under way at the same time. A write that failed
 /// may have happened or not.
+///
+/// All of this is about sectors. A device whose blocks are longer than the sectors of the disk
+/// below may also have anything in a block that was torn: see [`in_blocks_of`](Self::in_blocks_of).
 #[derive(Clone, Debug)]
 pub struct Legal {
+    /// Sectors in a block.
+    block: u64,
     sectors: Vec<Vec<Version>>,
     /// Counts events.
     now: u64,
@@ -95,7 +100,16 @@ impl Legal {
             durable: true,
         };
         let sectors = (0..content.len() / SECTOR).map(|at| vec![version(at)]).collect();
-        Legal { sectors, now: 0, flushes: Vec::new(), open: Vec::new() }
+        Legal { block: 1, sectors, now: 0, flushes: Vec::new(), open: Vec::new() }
+    }
+
+    /// Says how many sectors the device writes as one: a block of which more than one version may
+    /// be on the disk may have parts of both, and then reads as anything where the device makes
+    /// something of the block as a whole, as encryption does. A block with one version has that.
+    #[must_use]
+    pub fn in_blocks_of(mut self, sectors: u64) -> Legal {
+        self.block = sectors.max(1);
+        self
     }
 
     /// Returns the number of sectors.
@@ -168,20 +182,35 @@ impl Legal {
 
     /// Tells whether a sector may read as `bytes` after a power cut now.
     pub fn after_power_cut(&self, sector: u64, bytes: &[u8]) -> bool {
-        let versions = &self.sectors[sector as usize];
-        let replaced =
-            |old: &Version| versions.iter().any(|new| new.durable && old.ended < new.issued);
-        versions.iter().rev().any(|version| version.is(bytes) && !replaced(version))
+        self.allows(sector, bytes, |new, old| new.durable && old.ended < new.issued)
     }
 
     /// Tells whether a read of a sector that was submitted at `since` and ends now may give
     /// `bytes`.
     pub fn read(&self, sector: u64, since: u64, bytes: &[u8]) -> bool {
-        let versions = &self.sectors[sector as usize];
-        let replaced = |old: &Version| {
-            versions.iter().any(|new| new.ok && new.ended <= since && old.ended < new.issued)
+        self.allows(sector, bytes, |new, old| {
+            new.ok && new.ended <= since && old.ended < new.issued
+        })
+    }
+
+    /// Tells whether a sector may have `bytes`, where `replaces` says which versions are gone.
+    fn allows(
+        &self,
+        sector: u64,
+        bytes: &[u8],
+        replaces: impl Fn(&Version, &Version) -> bool,
+    ) -> bool {
+        let left = |sector: u64| {
+            let versions = &self.sectors[sector as usize];
+            let replaced = |old: &Version| versions.iter().any(|new| replaces(new, old));
+            versions.iter().rev().filter(move |version| !replaced(version))
         };
-        versions.iter().rev().any(|version| version.is(bytes) && !replaced(version))
+        if left(sector).any(|version| version.is(bytes)) {
+            return true;
+        }
+        let first = sector - sector % self.block;
+        let mut block = first..(first + self.block).min(self.size());
+        self.block > 1 && block.any(|sector| left(sector).count() > 1)
     }
 
     /// Says which versions a sector has, and which of them `bytes` is, for a message.
@@ -255,6 +284,20 @@ mod tests {
         write(&mut legal, 3, 3);
         end(&mut legal, 3, true, true);
         assert_eq!(cut(&legal), [3]);
+    }
+
+    #[test]
+    fn a_block_with_two_versions_may_be_torn_and_one_with_a_single_version_may_not() {
+        let content = [bytes(0), bytes(0), bytes(0), bytes(0)].concat();
+        let mut legal = Legal::new(&content).in_blocks_of(2);
+        write(&mut legal, 1, 1);
+        let junk = bytes(77);
+        for (sector, may) in [(0, true), (1, true), (2, false), (3, false)] {
+            assert_eq!(legal.after_power_cut(sector, &junk), may, "sector {sector}");
+            assert_eq!(legal.read(sector, legal.now(), &junk), may, "sector {sector}");
+        }
+        end(&mut legal, 1, true, true);
+        assert!((0..4).all(|sector| !legal.after_power_cut(sector, &junk)));
     }
 
     #[test]

@@ -151,6 +151,8 @@ impl Machine {
             _ => return None,
         };
         outcome.kernel = std::mem::take(&mut *self.log.0.lock().unwrap());
+        // The recording has no others.
+        outcome.kernel.retain(|line| line.starts_with("device-mapper: "));
         Some(outcome)
     }
 
@@ -289,6 +291,8 @@ impl Machine {
                 "discard_granularity" => limits.discard_granularity.into(),
                 "discard_max_bytes" => u64::from(limits.max_discard_sectors) * 512,
                 "write_zeroes_max_bytes" => u64::from(limits.max_write_zeroes_sectors) * 512,
+                "max_segment_size" => limits.max_segment_size.into(),
+                "dma_alignment" => limits.dma_alignment.into(),
                 other => panic!("unknown limit {other}"),
             }
             .to_string()

@@ -40,6 +40,7 @@ pub(super) fn split(suite: &Suite, seed: u64) -> Result<(), String> {
     let (whole, pieces) = (suite.start(seed)?, suite.start(seed)?);
     let mut rng = Rng::new(seed);
     let steps = whole.steps(&mut rng, 30);
+    let block = whole.device.limits().logical_block().0.max(1);
     for (id, step) in (1..).zip(&steps) {
         // What a discarded range reads as is the device's choice.
         if matches!(step.op, Op::Discard | Op::SecureErase) {
@@ -51,8 +52,8 @@ pub(super) fn split(suite: &Suite, seed: u64) -> Result<(), String> {
         let mut parts = Ok(());
         let mut done = 0;
         while done < step.len || step.op == Op::Flush {
-            let len =
-                if step.len == 0 { 0 } else { 1 + rng.below((step.len - done) as usize) as u64 };
+            let blocks = (step.len - done) / block;
+            let len = if blocks == 0 { 0 } else { 1 + rng.below(blocks as usize) as u64 } * block;
             let part = Step { sector: step.sector + done, len, ..step.clone() };
             let bytes = done as usize * SECTOR..(done + len) as usize * SECTOR;
             let buffer = if many.is_empty() { &mut [][..] } else { &mut many[bytes] };

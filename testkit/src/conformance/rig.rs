@@ -86,7 +86,7 @@ impl Suite {
         let sent = Sent::new(Legal::new(&[]), self.is_storage());
         let rig = Rig { world, disks, device, sent: Arc::new(sent) };
         if self.is_storage() {
-            rig.sent.state().legal = Legal::new(&rig.content()?);
+            rig.adopt()?;
         }
         Ok(rig)
     }
@@ -195,7 +195,8 @@ impl Rig {
     /// Starts over with the content as it is: all of it is durable.
     pub(super) fn adopt(&self) -> Result<(), String> {
         if self.sent.is_storage {
-            self.sent.state().legal = Legal::new(&self.content()?);
+            let block = self.device.limits().logical_block().0;
+            self.sent.state().legal = Legal::new(&self.content()?).in_blocks_of(block);
         }
         Ok(())
     }

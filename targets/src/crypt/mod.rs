@@ -1,0 +1,356 @@
+//! `crypt <cipher> <key> <iv_offset> <dev> <offset> [<#options> <options>]`: encrypts what it
+//! writes to one contiguous range of a device, and decrypts what it reads.
+
+mod key;
+mod options;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use crypto::{Fault, Secret, SectorCipher, Spec};
+use sim_core::{
+    Area, Arg, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Mapped,
+    Op, Profile, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetLog, TargetType,
+};
+
+use key::{Key, KeyFault};
+use options::Options;
+
+/// Larger bios are cut in two for two processors, as long as each half has this many bytes: the
+/// time of waking a thread up, several times over.
+const SHARE: usize = 128 << 10;
+
+/// A write is encrypted in pieces of this many sectors (1 MiB), each in a buffer of its own:
+/// memory in use does not grow with the bio.
+const PIECE: Sectors = Sectors(2048);
+
+/// What the kernel's dm-crypt puts before its lines, by way of a header that it includes.
+const LOG_PREFIX: &str = "trusted_key: ";
+
+/// Sectors encrypted onto another device.
+pub struct Crypt {
+    spec: Spec,
+    options: Options,
+    iv_offset: Sectors,
+    area: Area,
+    key: Mutex<Key>,
+    /// Nothing while the key is wiped.
+    cipher: ArcSwapOption<SectorCipher>,
+    suspended: AtomicBool,
+    runtime: Arc<dyn Runtime>,
+    log: TargetLog,
+}
+
+impl TargetType for Crypt {
+    const NAME: &'static str = "crypt";
+    const VERSION: [u32; 3] = [1, 28, 0];
+
+    /// Checks in the order of the kernel: key size, options, cipher, key, IV offset, device,
+    /// start.
+    fn ctr(args: &mut Args<'_>) -> Result<Crypt, CtrError> {
+        const TOO_FEW: &str = "Not enough arguments";
+        const IV_OFFSET: &str = "Invalid iv_offset sector";
+        args.at_least(5, TOO_FEW)?;
+        let cipher_word = args.next(TOO_FEW)?;
+        let key_word = args.next(TOO_FEW)?;
+        if Key::size_in(key_word.text()).is_none() {
+            let detail = "expected `:SIZE:TYPE:DESCRIPTION`";
+            return Err(at(key_word, "Cannot parse key size", detail));
+        }
+        let options = Options::read(args, 5)?;
+        let spec = parse_spec(cipher_word, &options)?;
+        let (key, cipher) = load_key(key_word, &spec, &options, args)?;
+        let cipher = match cipher {
+            Err(fault) if !fault.is_about_the_device() => return Err(refuse(key_word, fault)),
+            other => other,
+        };
+
+        let iv_word = args.next(TOO_FEW)?;
+        let iv_offset = iv_word.sector(IV_OFFSET)?.from_start();
+        if !iv_offset.0.is_multiple_of(options.unit().0) {
+            let expected = format_args!("a multiple of {} sectors", options.unit());
+            return Err(iv_word.error(expected, IV_OFFSET));
+        }
+        let device_word = args.next(TOO_FEW)?;
+        let device = args.device(device_word, "Device lookup failed")?;
+        let start = args.next(TOO_FEW)?.sector("Invalid device sector")?;
+        let area = Area::new(device, start, args.target_len());
+        let cipher = cipher.map_err(|fault| refuse(cipher_word, fault))?;
+        if options.integrity().is_some() {
+            // The kernel's text for a device below that keeps no tags, which none here does.
+            let detail = "tags need an integrity device below, which dmsim does not have yet";
+            return Err(at(cipher_word, "Integrity profile not supported.", detail));
+        }
+        Ok(Crypt {
+            spec,
+            options,
+            iv_offset,
+            area,
+            key: Mutex::new(key),
+            cipher: ArcSwapOption::from_pointee(cipher),
+            suspended: AtomicBool::new(false),
+            runtime: args.runtime().clone(),
+            log: args.log(),
+        })
+    }
+}
+
+impl Target for Crypt {
+    fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
+        match bio.op() {
+            Op::Flush => Mapped::Remapped(&self.area, Sector::ZERO, bio),
+            Op::Discard | Op::WriteZeroes | Op::SecureErase => {
+                Mapped::Remapped(&self.area, bio.sector, bio)
+            }
+            Op::Read | Op::Write if !self.is_aligned(&bio) => Mapped::Completed(Err(BlkError::Io)),
+            Op::Read => self.read(bio),
+            Op::Write if bio.len() <= PIECE => self.write(bio),
+            Op::Write => Mapped::InFlight(Box::pin(self.write_in_pieces(bio))),
+        }
+    }
+
+    fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
+        match kind {
+            StatusKind::Info => Ok(()),
+            StatusKind::Table => {
+                write!(out, "{} ", self.spec)?;
+                self.key().write(out)?;
+                write!(out, " {} ", self.iv_offset)?;
+                out.device(&self.area)?;
+                write!(out, " {}{}", self.area.start, self.options)
+            }
+        }
+    }
+
+    fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
+        each(&self.area);
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            num_discard_bios: u32::from(self.options.allow_discards),
+            num_secure_erase_bios: 0,
+            num_write_zeroes_bios: 0,
+            map_may_be_repeated: true,
+            ..Profile::REMAP
+        }
+    }
+
+    fn io_hints(&self, limits: &mut Limits) {
+        let unit = self.options.sector_size;
+        limits.logical_block_size = limits.logical_block_size.max(unit);
+        limits.physical_block_size = limits.physical_block_size.max(unit);
+        limits.io_min = limits.io_min.max(unit);
+        limits.dma_alignment = limits.logical_block_size - 1;
+    }
+
+    fn takes_messages(&self) -> bool {
+        true
+    }
+
+    /// `key set <key>` and `key wipe`, while suspended.
+    fn message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
+        let is = |word: &str, name: &str| word.eq_ignore_ascii_case(name);
+        let refused = |why: &str| {
+            self.log.line_with(LOG_PREFIX, why);
+            Err(Errno::INVAL)
+        };
+        match words {
+            [key, _, ..] if is(key, "key") && !self.suspended.load(SeqCst) => {
+                refused("not suspended during key manipulation.")
+            }
+            [key, set, word] if is(key, "key") && is(set, "set") => self.set_key(word),
+            [key, wipe] if is(key, "key") && is(wipe, "wipe") => {
+                self.wipe_key();
+                Ok(None)
+            }
+            _ => refused("unrecognised message received."),
+        }
+    }
+
+    fn postsuspend(&self) -> BoxFuture<'_, ()> {
+        self.suspended.store(true, SeqCst);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+        let ready = if self.cipher.load().is_some() {
+            Ok(())
+        } else {
+            self.log.line_with(LOG_PREFIX, "aborting resume - crypt key is not set.");
+            Err(Errno::AGAIN)
+        };
+        Box::pin(std::future::ready(ready))
+    }
+
+    fn resume(&self) {
+        self.suspended.store(false, SeqCst);
+    }
+}
+
+impl Crypt {
+    fn read<'a>(&'a self, mut bio: Bio<'a>) -> Mapped<'a> {
+        let Some(cipher) = self.cipher.load_full() else { return no_key() };
+        let sector = bio.sector;
+        let below = match self.area.place(sector, bio.reborrow()) {
+            Ok(below) => below,
+            Err(error) => return Mapped::Completed(Err(error)),
+        };
+        match self.area.device().try_now(below) {
+            Ok(result) => {
+                Mapped::Completed(result.map(|()| self.decrypt(&cipher, sector, bio.buffer())))
+            }
+            Err(_) => Mapped::InFlight(Box::pin(async move {
+                self.area.submit(sector, bio.reborrow()).await?;
+                self.decrypt(&cipher, sector, bio.buffer());
+                Ok(())
+            })),
+        }
+    }
+
+    /// Encrypts into a buffer of its own: the caller's is not touched.
+    fn write<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
+        let Some(cipher) = self.cipher.load_full() else { return no_key() };
+        let (sector, flags) = (bio.sector, bio.flags);
+        let mut buffer = Buffer::take(bio.data().len());
+        self.encrypt(&cipher, sector, bio.data(), &mut buffer);
+        let below = Bio::write(sector, &buffer).with_flags(flags);
+        let ended = match self.area.place(sector, below) {
+            Ok(below) => self.area.device().try_now(below).ok(),
+            Err(error) => Some(Err(error)),
+        };
+        match ended {
+            Some(result) => Mapped::Completed(result),
+            None => Mapped::InFlight(Box::pin(async move {
+                let below = Bio::write(sector, &buffer).with_flags(flags);
+                self.area.submit(sector, below).await
+            })),
+        }
+    }
+
+    async fn write_in_pieces(&self, mut bio: Bio<'_>) -> BlkResult {
+        let mut done = Sectors::ZERO;
+        while done < bio.len() {
+            let len = PIECE.min(bio.len() - done);
+            match self.write(bio.part(done, len)) {
+                Mapped::Completed(result) => result?,
+                Mapped::InFlight(end) => end.await?,
+                Mapped::Remapped(..) => unreachable!("what is encrypted has a buffer of its own"),
+            }
+            done += len;
+        }
+        Ok(())
+    }
+
+    /// Decrypts in place, on more processors where it is much.
+    fn decrypt(&self, cipher: &SectorCipher, sector: Sector, data: &mut [u8]) {
+        let Some(half) = half(data.len()) else {
+            return cipher.decrypt(self.iv_sector(sector), data);
+        };
+        let middle = sector + Sectors::in_bytes(half as u64);
+        let (head, tail) = data.split_at_mut(half);
+        self.runtime.join(&mut || self.decrypt(cipher, sector, head), &mut || {
+            self.decrypt(cipher, middle, tail)
+        });
+    }
+
+    /// Encrypts, on more processors where it is much.
+    fn encrypt(&self, cipher: &SectorCipher, sector: Sector, from: &[u8], to: &mut [u8]) {
+        let Some(half) = half(from.len()) else {
+            return cipher.encrypt_to(self.iv_sector(sector), from, to);
+        };
+        let middle = sector + Sectors::in_bytes(half as u64);
+        let (head, tail) = to.split_at_mut(half);
+        self.runtime.join(&mut || self.encrypt(cipher, sector, &from[..half], head), &mut || {
+            self.encrypt(cipher, middle, &from[half..], tail)
+        });
+    }
+
+    /// Returns the number that the IV of a sector is made from. Past the last it begins again at
+    /// zero, as the kernel's does.
+    fn iv_sector(&self, sector: Sector) -> u64 {
+        self.iv_offset.0.wrapping_add(sector.0)
+    }
+
+    /// Tells whether a bio is whole units of encryption.
+    fn is_aligned(&self, bio: &Bio<'_>) -> bool {
+        (bio.sector.0 | bio.len().0).is_multiple_of(self.options.unit().0)
+    }
+
+    fn set_key(&self, word: &str) -> Result<Option<String>, Errno> {
+        let mut current = self.key();
+        if Key::size_in(word) != Some(current.size()) && word != "-" {
+            return Err(Errno::INVAL);
+        }
+        let new = Key::read(word).map_err(|fault| fault.errno)?;
+        if new.size() != current.size() {
+            return Err(Errno::INVAL);
+        }
+        let bytes = new.load(&*self.runtime).map_err(|fault| fault.errno)?;
+        let cipher = make_cipher(&self.spec, &bytes, &self.options);
+        let cipher = cipher.map_err(|fault| Errno(fault.kind.errno()))?;
+        self.cipher.store(Some(Arc::new(cipher)));
+        *current = new;
+        Ok(None)
+    }
+
+    fn wipe_key(&self) {
+        let mut key = self.key();
+        let size = key.size();
+        *key = Key::Wiped(size);
+        self.cipher.store(None);
+    }
+
+    fn key(&self) -> MutexGuard<'_, Key> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a bio for which there is no key: the device is resumed only with one, so none comes.
+fn no_key<'a>() -> Mapped<'a> {
+    Mapped::Completed(Err(BlkError::Io))
+}
+
+/// Returns where to cut data in two for two processors; nothing where that is not worth it.
+fn half(len: usize) -> Option<usize> {
+    (len >= 2 * SHARE).then(|| (len / 2).next_multiple_of(SHARE))
+}
+
+fn parse_spec(word: Arg<'_>, options: &Options) -> Result<Spec, CtrError> {
+    let spec = Spec::parse(word.text()).map_err(|fault| refuse(word, fault))?;
+    let is_aead = options.integrity().is_some_and(|profile| profile.eq_ignore_ascii_case("aead"));
+    if is_aead && !word.text().starts_with("capi:") {
+        let detail = "an authenticated cipher needs the form `capi:...`";
+        return Err(at(word, "Bad cipher specification", detail));
+    }
+    Ok(spec)
+}
+
+fn load_key(
+    word: Arg<'_>,
+    spec: &Spec,
+    options: &Options,
+    args: &Args<'_>,
+) -> Result<(Key, Result<SectorCipher, Fault>), CtrError> {
+    const KERNEL: &str = "Error decoding and setting key";
+    let refused = |fault: KeyFault| at(word, KERNEL, &fault.detail).errno(fault.errno);
+    let key = Key::read(word.text()).map_err(refused)?;
+    let bytes = key.load(&**args.runtime()).map_err(refused)?;
+    let cipher = make_cipher(spec, &bytes, options);
+    Ok((key, cipher))
+}
+
+fn make_cipher(spec: &Spec, key: &Secret, options: &Options) -> Result<SectorCipher, Fault> {
+    SectorCipher::new(spec, key.expose(), options.sector_size, options.iv_unit)
+}
+
+/// Makes an error about a word that is not repeated in it: it may be a key.
+fn at(word: Arg<'_>, kernel: &str, detail: &str) -> CtrError {
+    CtrError::new(kernel).arg(word.index()).detail(detail)
+}
+
+fn refuse(word: Arg<'_>, fault: Fault) -> CtrError {
+    at(word, fault.kernel, &fault.detail).errno(Errno(fault.kind.errno()))
+}
