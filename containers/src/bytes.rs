@@ -17,6 +17,18 @@ pub(crate) fn be64(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(array(bytes, at))
 }
 
+pub(crate) fn le16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(array(bytes, at))
+}
+
+pub(crate) fn le32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(array(bytes, at))
+}
+
+pub(crate) fn le64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array(bytes, at))
+}
+
 /// Reads a text that ends at the first NUL, or with its field. What is not printable text is
 /// replaced: it would reach a terminal.
 pub(crate) fn text(field: &[u8]) -> String {
@@ -33,7 +45,6 @@ pub(crate) fn hex_lines(bytes: &[u8], indent: &str) -> String {
 }
 
 /// Prints bytes as lower-case hex digits.
-#[cfg(test)]
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

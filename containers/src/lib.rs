@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod af;
+pub mod bitlocker;
 mod bytes;
 mod error;
 mod kdf;
@@ -25,6 +26,7 @@ use std::fmt;
 use crypto::Secret;
 use serde::Serialize;
 
+pub use bitlocker::BitLocker;
 pub use error::Error;
 pub use limits::{Data, Limits, Place, Unlock};
 pub use luks1::{KeySlot, Luks1};
@@ -40,6 +42,8 @@ pub enum Container {
     Luks1(Box<Luks1>),
     /// LUKS2.
     Luks2(Box<Luks2>),
+    /// BitLocker.
+    BitLocker(Box<BitLocker>),
 }
 
 /// Finds out what an image holds and reads its header.
@@ -51,10 +55,12 @@ pub enum Container {
 /// [`Error::NotAContainer`] where there is no magic number, [`Error::DamagedHeader`] where there is
 /// one but no copy of the header holds together.
 pub fn probe(image: &dyn Source) -> Result<Container, Error> {
-    let mut head = [0; 8];
-    if image.len() >= head.len() as u64 {
-        image.read_at(0, &mut head).map_err(|source| Error::Io { offset: 0, len: 8, source })?;
+    let head = source::read(image, 0, image.len().min(512) as usize)?;
+    if bitlocker::is_bitlocker(&head) {
+        return Ok(Container::BitLocker(Box::new(BitLocker::read(image)?)));
     }
+    let mut head = head.to_vec();
+    head.resize(8, 0);
     let version = bytes::be16(&head, 6);
     match &head[..6] {
         magic if *magic == *luks1::MAGIC && version == 1 => {
@@ -67,7 +73,7 @@ pub fn probe(image: &dyn Source) -> Result<Container, Error> {
         _ => match Luks2::read(image) {
             Ok(header) => Ok(Container::Luks2(Box::new(header))),
             Err(io @ Error::Io { .. }) => Err(io),
-            Err(_) => Err(Error::NotAContainer("no LUKS header".into())),
+            Err(_) => Err(Error::NotAContainer("neither LUKS nor BitLocker".into())),
         },
     }
 }
@@ -78,6 +84,7 @@ impl Container {
         match self {
             Container::Luks1(_) => "luks1",
             Container::Luks2(_) => "luks2",
+            Container::BitLocker(_) => "bitlk",
         }
     }
 
@@ -86,6 +93,7 @@ impl Container {
         let uuid = match self {
             Container::Luks1(header) => &header.uuid,
             Container::Luks2(header) => &header.uuid,
+            Container::BitLocker(header) => &header.guid,
         };
         (!uuid.is_empty()).then_some(uuid)
     }
@@ -95,11 +103,13 @@ impl Container {
         match self {
             Container::Luks1(_) => &[],
             Container::Luks2(header) => &header.warnings,
+            Container::BitLocker(header) => &header.warnings,
         }
     }
 
     /// Derives the keys and returns what to load. `image` is what [`probe`] was given, `data` tells
-    /// the size of the device that holds the data.
+    /// the size of the device that holds the data. For BitLocker the passphrase may as well be a
+    /// recovery key's digits, or the content of a startup key's file.
     ///
     /// # Errors
     /// See [`Error`]. What no passphrase could mend is found before any key is derived.
@@ -113,6 +123,7 @@ impl Container {
         let mut unlocked = match self {
             Container::Luks1(header) => header.unlock(image, data, passphrase, how),
             Container::Luks2(header) => header.unlock(image, data, passphrase, how),
+            Container::BitLocker(header) => header.unlock(data, passphrase, how),
         }?;
         unlocked.warnings.extend_from_slice(self.warnings());
         Ok(unlocked)
@@ -123,6 +134,7 @@ impl Container {
         match self {
             Container::Luks1(header) => Dump::Luks1(header),
             Container::Luks2(header) => Dump::Luks2(header),
+            Container::BitLocker(header) => Dump::BitLocker(header),
         }
     }
 }
@@ -135,6 +147,9 @@ pub enum Dump<'a> {
     Luks1(&'a Luks1),
     /// LUKS2.
     Luks2(&'a Luks2),
+    /// BitLocker.
+    #[serde(rename = "bitlk")]
+    BitLocker(&'a BitLocker),
 }
 
 impl fmt::Display for Dump<'_> {
@@ -142,6 +157,7 @@ impl fmt::Display for Dump<'_> {
         match self {
             Dump::Luks1(header) => write!(f, "{header}"),
             Dump::Luks2(header) => write!(f, "{header}"),
+            Dump::BitLocker(header) => write!(f, "{header}"),
         }
     }
 }
