@@ -16,6 +16,7 @@ mod block;
 mod fault;
 pub mod hash;
 mod iv;
+mod keys;
 mod mode;
 mod secret;
 mod sector;

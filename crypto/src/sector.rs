@@ -2,8 +2,9 @@ use std::fmt;
 
 use xts::AesXts;
 
-use crate::fault::{BAD_KEY, Fault, NO_PROFILE};
-use crate::iv::{Generator, Numbered};
+use crate::fault::{Fault, NO_PROFILE};
+use crate::iv::{Elephant, Generator, Lmk, Numbered, Tcw};
+use crate::keys::Keys;
 use crate::mode::{Iv, MAX_UNITS, Mode};
 use crate::spec::{IvMode, Spec};
 
@@ -40,7 +41,8 @@ impl SectorCipher {
     ///
     /// # Errors
     /// `Error decoding and setting key` where the key's length is not one of the cipher's;
-    /// `Error creating IV` where iv mode, cipher and sector size do not go together;
+    /// `Unknown error` where elephant's is too long; `Error creating IV` where iv mode, cipher and
+    /// sector size do not go together; `Error initialising IV` for elephant's second key;
     /// `Integrity profile not supported.` for ivs that are random (the kernel says that once it
     /// has opened the device, see [`Fault::is_about_the_device`]).
     ///
@@ -56,7 +58,7 @@ impl SectorCipher {
             matches!(sector_size, 512 | 1024 | 2048 | 4096),
             "a sector size of {sector_size} has been refused before"
         );
-        let engine = Engine::new(spec, key)?;
+        let engine = Engine::new(spec, key, sector_size)?;
         Ok(SectorCipher { spec: spec.clone(), unit: sector_size as usize, iv_unit, engine })
     }
 
@@ -189,44 +191,69 @@ fn each<'a>(
 }
 
 impl Engine {
-    fn new(spec: &Spec, key: &[u8]) -> Result<Engine, Fault> {
-        let algorithm = spec.algorithm;
-        let bad_key = || {
-            let detail = format!("{}, found {} bytes", algorithm.keys_in_words(), key.len());
-            Fault::invalid(BAD_KEY, detail)
-        };
-        let iv_size = algorithm.iv_size().max(8);
-        let numbered = match spec.iv {
-            Some(mode) => Numbered::new(mode, iv_size, algorithm.block_size()),
-            // The kernel would leave whatever lay in memory: what it wrote it could not read.
-            None => Some(Numbered::Null),
-        };
-        if let (true, 1, Some(ivs)) = (algorithm.is_plain_aes_xts(), spec.key_count, numbered) {
-            let xts = AesXts::new(key).map_err(|_| bad_key())?;
+    fn new(spec: &Spec, key: &[u8], sector_size: u32) -> Result<Engine, Fault> {
+        let keys = Keys::split(spec, key)?;
+        let ivs = numbered(spec);
+        if let (true, 1, Some(ivs)) = (spec.algorithm.is_plain_aes_xts(), spec.key_count, ivs) {
+            let xts = AesXts::new(key).map_err(|_| keys.bad_length())?;
             return Ok(Engine::AesXts(xts, ivs));
         }
-        let each = key.len() >> spec.key_count.ilog2();
-        let keys = (0..spec.key_count as usize).map(|n| &key[n * each..(n + 1) * each]);
-        let modes: Option<Vec<_>> = keys.map(|key| algorithm.with_key(key)).collect();
-        let modes = modes.ok_or_else(bad_key)?;
-        let generator = match spec.iv {
-            Some(IvMode::Random) => {
-                let detail =
-                    "random ivs are stored beside the data: that takes an integrity device";
-                return Err(Fault::invalid(NO_PROFILE, detail));
-            }
-            Some(IvMode::Eboiv) if algorithm.block_size() != algorithm.iv_size() => {
-                let detail = "eboiv takes a cipher whose iv is one block";
-                return Err(Fault::invalid("Error creating IV", detail));
-            }
-            Some(IvMode::Eboiv) => Generator::Eboiv { iv_size: algorithm.iv_size() },
-            Some(IvMode::Elephant | IvMode::Lmk | IvMode::Tcw) => {
-                return Err(Fault::invalid("Error creating IV", "this iv mode is not supported"));
-            }
-            _ => Generator::Numbered(numbered.unwrap_or(Numbered::Null)),
-        };
-        Ok(Engine::Modes(modes, generator))
+        let modes = keys.modes()?;
+        Ok(Engine::Modes(modes, generator(spec, &keys, sector_size)?))
     }
+}
+
+fn numbered(spec: &Spec) -> Option<Numbered> {
+    match spec.iv {
+        Some(mode) => Numbered::new(mode, spec.iv_size(), spec.algorithm.block_size()),
+        // The kernel would leave whatever lay in memory: what it wrote it could not read.
+        None => Some(Numbered::Null),
+    }
+}
+
+/// Makes the generator, of keys that the ciphers have taken.
+fn generator(spec: &Spec, keys: &Keys<'_>, sector_size: u32) -> Result<Generator, Fault> {
+    let (algorithm, iv_size) = (spec.algorithm, spec.iv_size());
+    let small_iv = iv_size <= 16;
+    let refuse = |detail: &str| Err(Fault::invalid("Error creating IV", detail));
+    Ok(match spec.iv {
+        Some(IvMode::Eboiv | IvMode::Elephant) if algorithm.block_size() != iv_size => {
+            return refuse("eboiv and elephant take a cipher whose iv is one block");
+        }
+        Some(IvMode::Eboiv) => Generator::Eboiv { iv_size },
+        Some(IvMode::Elephant) => match Elephant::new(keys.extra) {
+            Some(elephant) => Generator::Elephant(elephant, iv_size),
+            None => {
+                let detail = format!(
+                    "elephant takes 16, 24 or 32 bytes behind the cipher's key, found {}",
+                    keys.extra.len()
+                );
+                return Err(Fault::invalid("Error initialising IV", detail));
+            }
+        },
+        Some(IvMode::Lmk | IvMode::Tcw) if sector_size != 512 => {
+            return refuse("lmk and tcw take sectors of 512 bytes only");
+        }
+        // The kernel would go on, with bytes that lie behind its buffers.
+        Some(IvMode::Lmk | IvMode::Tcw) if !small_iv => {
+            return refuse("lmk and tcw take ivs of 16 bytes at most");
+        }
+        Some(IvMode::Lmk) => {
+            Generator::Lmk(Lmk::new((!keys.extra.is_empty()).then_some(keys.extra), iv_size))
+        }
+        Some(IvMode::Tcw) if !keys.has_more_than_extra() => {
+            return refuse("tcw takes a key for the cipher before its own");
+        }
+        Some(IvMode::Tcw) => Generator::Tcw(Tcw::new(keys.extra, iv_size)),
+        Some(IvMode::Random) => {
+            let detail = "random ivs are stored beside the data: that takes an integrity device";
+            return Err(Fault::invalid(NO_PROFILE, detail));
+        }
+        Some(
+            IvMode::Plain | IvMode::Plain64 | IvMode::Plain64Be | IvMode::Benbi | IvMode::Null,
+        )
+        | None => Generator::Numbered(numbered(spec).expect("these need the number alone")),
+    })
 }
 
 impl fmt::Debug for SectorCipher {

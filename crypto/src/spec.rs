@@ -6,8 +6,8 @@ use crate::fault::FaultKind;
 
 /// An algorithm's name has fewer bytes than this (`CRYPTO_MAX_ALG_NAME`).
 const MAX_NAME: usize = 128;
-/// Keys side by side, at most; the kernel's own limit is the memory it finds.
-const MAX_KEYS: u32 = 4096;
+/// Keys side by side, at most; the kernel stops somewhat later, where it finds no memory.
+const MAX_KEYS: u32 = 8192;
 
 /// What a `crypt` line's first word says: cipher, mode, number of keys, and where ivs come from.
 ///
@@ -65,6 +65,11 @@ impl Spec {
             None => None,
         };
         Ok(Spec { text: text.to_owned(), algorithm, key_count: words.key_count, iv })
+    }
+
+    /// Bytes of dm-crypt's iv: it has room for a sector number at least.
+    pub(crate) fn iv_size(&self) -> usize {
+        self.algorithm.iv_size().max(8)
     }
 }
 

@@ -4,7 +4,7 @@ use crypto::{IvUnit, SectorCipher, Spec};
 use proptest::prelude::*;
 
 /// Specifications with a key length each.
-const SPECS: [(&str, usize); 12] = [
+const SPECS: [(&str, usize); 18] = [
     ("aes-xts-plain64", 64),
     ("aes-xts-plain64", 48),
     ("aes-xts-essiv:sha256", 64),
@@ -17,6 +17,12 @@ const SPECS: [(&str, usize); 12] = [
     ("serpent-xts-plain64", 64),
     ("blowfish-pcbc-null", 56),
     ("aes:4-cbc-plain64", 64),
+    ("aes-cbc-elephant", 32),
+    ("aes:2-cbc-lmk", 33 + 15),
+    ("serpent:4-cbc-lmk", 35),
+    ("aes-cbc-tcw", 64),
+    ("xchacha12,aes-adiantum-plain64", 32),
+    ("cipher_null-ecb", 0),
 ];
 
 fn cipher(spec: &str, key: &[u8], sector_size: u32, iv_unit: IvUnit) -> SectorCipher {
@@ -37,6 +43,7 @@ proptest! {
         changed: proptest::sample::Index,
     ) {
         let (spec, key_len) = SPECS[which];
+        let shift = if spec.ends_with("lmk") || spec.ends_with("tcw") { 0 } else { shift };
         let unit = 512_usize << shift;
         let iv_unit = if large { IvUnit::Large } else { IvUnit::Sector512 };
         let cipher = cipher(spec, &key[..key_len], unit as u32, iv_unit);

@@ -1,5 +1,6 @@
 //! Modes of operation over whole units, each unit with its own iv.
 
+mod adiantum;
 mod cbc;
 mod ctr;
 mod ecb;
@@ -8,6 +9,7 @@ mod lrw;
 mod pcbc;
 mod xts;
 
+pub(crate) use adiantum::{Adiantum, Stream};
 pub(crate) use cbc::Cbc;
 pub(crate) use ctr::Ctr;
 pub(crate) use ecb::Ecb;

@@ -1,5 +1,13 @@
 //! Where ivs come from: dm-crypt's generators, from the number of a unit to its iv.
 
+mod elephant;
+mod lmk;
+mod tcw;
+
+pub(crate) use elephant::Elephant;
+pub(crate) use lmk::Lmk;
+pub(crate) use tcw::{Tcw, WHITENING};
+
 use crate::mode::{Iv, Mode};
 use crate::spec::IvMode;
 
@@ -60,6 +68,12 @@ pub(crate) enum Generator {
     Eboiv {
         iv_size: usize,
     },
+    /// The same iv, and a diffuser on the plaintext.
+    Elephant(Elephant, usize),
+    /// A hash of the plaintext.
+    Lmk(Lmk),
+    /// A seed and the number, and a whitening on the ciphertext.
+    Tcw(Tcw),
 }
 
 impl Generator {
@@ -67,14 +81,24 @@ impl Generator {
     pub(crate) fn before_encryption(&self, number: u64, unit: &mut [u8], bulk: &dyn Mode) -> Iv {
         match self {
             Generator::Numbered(numbered) => numbered.iv(number),
-            Generator::Eboiv { iv_size } => eboiv(number, unit.len(), *iv_size, bulk),
+            Generator::Eboiv { iv_size } => eboiv(number, unit, *iv_size, bulk),
+            Generator::Elephant(elephant, iv_size) => {
+                elephant.encrypt(offset(number, unit), unit);
+                eboiv(number, unit, *iv_size, bulk)
+            }
+            Generator::Lmk(lmk) => lmk.iv(number, unit),
+            Generator::Tcw(tcw) => tcw.iv(number),
         }
     }
 
     /// Does what is done after encryption.
-    pub(crate) fn after_encryption(&self, _number: u64, _unit: &mut [u8]) {
+    pub(crate) fn after_encryption(&self, number: u64, unit: &mut [u8]) {
         match self {
-            Generator::Numbered(_) | Generator::Eboiv { .. } => {}
+            Generator::Tcw(tcw) => tcw.whiten(number, unit),
+            Generator::Numbered(_)
+            | Generator::Eboiv { .. }
+            | Generator::Elephant(..)
+            | Generator::Lmk(_) => {}
         }
     }
 
@@ -82,21 +106,35 @@ impl Generator {
     pub(crate) fn before_decryption(&self, number: u64, unit: &mut [u8], bulk: &dyn Mode) -> Iv {
         match self {
             Generator::Numbered(numbered) => numbered.iv(number),
-            Generator::Eboiv { iv_size } => eboiv(number, unit.len(), *iv_size, bulk),
+            Generator::Eboiv { iv_size } | Generator::Elephant(_, iv_size) => {
+                eboiv(number, unit, *iv_size, bulk)
+            }
+            // Unknown until the rest of the sector has been decrypted.
+            Generator::Lmk(_) => [0; 32],
+            Generator::Tcw(tcw) => {
+                tcw.whiten(number, unit);
+                tcw.iv(number)
+            }
         }
     }
 
     /// Does what is done after decryption.
-    pub(crate) fn after_decryption(&self, _number: u64, _unit: &mut [u8]) {
+    pub(crate) fn after_decryption(&self, number: u64, unit: &mut [u8]) {
         match self {
-            Generator::Numbered(_) | Generator::Eboiv { .. } => {}
+            Generator::Elephant(elephant, _) => elephant.decrypt(offset(number, unit), unit),
+            Generator::Lmk(lmk) => lmk.after_decryption(number, unit),
+            Generator::Numbered(_) | Generator::Eboiv { .. } | Generator::Tcw(_) => {}
         }
     }
 }
 
-fn eboiv(number: u64, unit_size: usize, iv_size: usize, bulk: &dyn Mode) -> Iv {
-    let offset = number.wrapping_mul(unit_size as u64);
+/// Where a unit lies, in bytes, as eboiv and elephant count: right with `iv_large_sectors` only.
+fn offset(number: u64, unit: &[u8]) -> u64 {
+    number.wrapping_mul(unit.len() as u64)
+}
+
+fn eboiv(number: u64, unit: &[u8], iv_size: usize, bulk: &dyn Mode) -> Iv {
     let mut iv = [0; 32];
-    bulk.encrypt(&[Numbered::Plain64.iv(offset)], &mut iv[..iv_size]);
+    bulk.encrypt(&[Numbered::Plain64.iv(offset(number, unit))], &mut iv[..iv_size]);
     iv
 }
