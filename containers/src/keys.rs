@@ -25,9 +25,11 @@ impl Area<'_> {
     pub(crate) fn open(&self, image: &dyn Source, area_key: &[u8]) -> Result<Secret, Error> {
         let len = usize::try_from(af::area_bytes(self.key_bytes)).expect("keys are short");
         let mut material = source::read(image, self.offset, len)?;
-        let cipher = cipher(self.place, self.cipher, area_key, 512)?;
-        // The area's first sector is number 0.
-        cipher.decrypt(0, &mut material);
+        if !is_null(self.cipher) {
+            let cipher = cipher(self.place, self.cipher, area_key, 512)?;
+            // The area's first sector is number 0.
+            cipher.decrypt(0, &mut material);
+        }
         let key_bytes = self.key_bytes as usize;
         let stripes = &material[..key_bytes * af::STRIPES as usize];
         let mut key = af::merge(self.hash, stripes, key_bytes, af::STRIPES as usize);

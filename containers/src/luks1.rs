@@ -137,10 +137,19 @@ impl Luks1 {
         how: &Unlock,
     ) -> Result<Unlocked, Error> {
         // What no passphrase could mend is said before any is tried.
-        keys::check_cipher("header", &self.cipher(), self.key_bytes, 512)?;
+        let null = keys::is_null(&self.cipher_name);
+        if !null {
+            keys::check_cipher("header", &self.cipher(), self.key_bytes, 512)?;
+        }
         hash_by_name(&self.hash, "header")?;
         let (offset, len) = self.data_area(data)?;
+        // With this cipher any passphrase would open: whoever can write the header could make a
+        // user believe that data are encrypted. cryptsetup takes the empty one alone, too.
+        if null && !passphrase.is_empty() {
+            return Err(Error::WrongPassphrase { key_slot: how.key_slot });
+        }
         let (key_slot, key) = self.volume_key(image, passphrase, how)?;
+        let key = if null { Secret::new(Vec::new()) } else { key };
         let crypt = Crypt {
             cipher: self.cipher(),
             key,

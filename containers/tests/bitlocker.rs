@@ -29,7 +29,8 @@ fn quick() -> Volume {
 }
 
 fn refused(volume: &Volume, error: &str) {
-    let found = unlock(&volume.image(), &by_hand::startup_file(VOLUME)).unwrap_err().to_string();
+    let found =
+        unlock(&volume.image(), &by_hand::startup_file(VOLUME)).expect_err(error).to_string();
     assert!(found.contains(error), "{found}");
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod container;
 mod control;
 mod disks;
 mod file;
@@ -14,6 +15,7 @@ mod frames;
 mod metadata;
 mod table;
 
+pub use container::container;
 pub use control::control_plane;
 pub use file::file;
 pub use frames::frames;

@@ -45,6 +45,11 @@ fn metadata() {
     run("metadata", fuzz::metadata_of_ours);
 }
 
+#[test]
+fn container() {
+    run("container", fuzz::container);
+}
+
 fn run(target: &str, run: fn(&[u8])) {
     let seeds = seeds(target);
     for (path, seed) in &seeds {
