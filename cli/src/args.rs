@@ -59,11 +59,32 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Bring back what state.json records from before
+    /// Open what an image holds: LUKS, BitLocker, plain dm-crypt
+    Open(Box<Open>),
+    /// Remove a device that `open` made
+    Close {
+        /// The device
+        name: String,
+    },
+    /// Print what a container holds, without any key
+    Dump {
+        /// The image, or its detached header
+        image: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring back what state.json records from before; keys are asked for again
     Restore {
         /// Drop the record instead
         #[arg(long)]
         forget: bool,
+        /// Take a device's passphrase or key from a file. May be given again
+        #[arg(long = "key-file", value_name = "NAME=FILE", value_parser = parse_named_file)]
+        key_files: Vec<(String, PathBuf)>,
+        /// Read a device's header from this file. May be given again
+        #[arg(long = "header", value_name = "NAME=FILE", value_parser = parse_named_file)]
+        headers: Vec<(String, PathBuf)>,
     },
     /// Print the stack: devices, what they map onto, images
     Tree {
@@ -136,6 +157,94 @@ pub(crate) struct Attach {
     pub(crate) sector_size: Option<u32>,
 }
 
+/// What to open, and how.
+///
+/// Exit status: 3 wrong passphrase or key slot, 4 no container, 5 damaged or too short, 6 unknown
+/// cipher or hash, 7 reencryption in progress, 8 integrity, 9 costs more than the limits, 10 not
+/// supported; 1 for anything else, 2 for a command line that makes no sense.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Open {
+    /// The image: a file, an attached image's name, or a mapped device
+    pub(crate) image: PathBuf,
+    /// What the device is to be called
+    pub(crate) name: String,
+    /// Read the passphrase from a file, all of it; `-` is standard input
+    #[arg(long, short = 'd', value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Read the passphrase from an open file descriptor
+    #[arg(long, value_name = "N", conflicts_with = "key_file")]
+    pub(crate) key_fd: Option<i32>,
+    /// Skip so many bytes of the key file
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(crate) keyfile_offset: u64,
+    /// Read so many bytes of the key file
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) keyfile_size: Option<u64>,
+    /// Try this key slot alone
+    #[arg(long, short = 'S', value_name = "N")]
+    pub(crate) key_slot: Option<u32>,
+    /// The header lies in this file, apart from the data
+    #[arg(long, value_name = "FILE")]
+    pub(crate) header: Option<PathBuf>,
+    /// Refuse writes to the device
+    #[arg(long, short = 'r')]
+    pub(crate) read_only: bool,
+    /// Pass discards on to the image
+    #[arg(long)]
+    pub(crate) allow_discards: bool,
+    /// Derive keys though it takes as much memory (default 4G)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) kdf_memory: Option<u64>,
+    /// Derive keys though it takes so many iterations of PBKDF2 (default 100 million), or passes of
+    /// Argon2 over its memory in KiB
+    #[arg(long, value_name = "N")]
+    pub(crate) kdf_iterations: Option<u64>,
+    /// Whether the image has a header
+    #[arg(long = "type", value_enum, default_value_t = Kind::Auto)]
+    pub(crate) kind: Kind,
+    #[command(flatten)]
+    pub(crate) plain: Plain,
+}
+
+/// What kind of container an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// What its header says
+    Auto,
+    /// Plain dm-crypt: there is no header
+    Plain,
+}
+
+/// What there is no header for.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "With --type plain, which has no header to say it")]
+pub(crate) struct Plain {
+    /// The cipher
+    #[arg(long, short = 'c', value_name = "SPEC", default_value = "aes-xts-plain64")]
+    pub(crate) cipher: String,
+    /// The length of the key
+    #[arg(long, short = 's', value_name = "BITS", default_value_t = 256)]
+    pub(crate) key_size: u32,
+    /// What the passphrase is hashed with; `plain` takes it as it is
+    #[arg(long, value_name = "NAME", default_value = "sha256")]
+    pub(crate) hash: String,
+    /// Where the data begin on the image
+    #[arg(long, short = 'o', value_name = "SECTORS", default_value_t = 0)]
+    pub(crate) offset: u64,
+    /// What is added to sector numbers for initialization vectors
+    #[arg(long, short = 'p', value_name = "SECTORS", default_value_t = 0)]
+    pub(crate) skip: u64,
+    /// The length of the data [default: up to the end]
+    #[arg(long, short = 'b', value_name = "SECTORS")]
+    pub(crate) size: Option<u64>,
+    /// What is encrypted as one
+    #[arg(long, value_name = "BYTES", default_value_t = 512)]
+    pub(crate) sector_size: u32,
+    /// Count initialization vectors in these instead of in 512 bytes
+    #[arg(long)]
+    pub(crate) iv_large_sectors: bool,
+}
+
 /// How the demonstration runs.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Demo {
@@ -155,6 +264,16 @@ pub(crate) struct NewTarget {
     /// Checkout of dmsim to build against [default: the one this program was built from]
     #[arg(long, value_name = "DIR")]
     pub(crate) checkout: Option<PathBuf>,
+}
+
+/// Reads `NAME=FILE`.
+fn parse_named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err(format!("expected NAME=FILE, found `{text}`")),
+    }
 }
 
 fn parse_sector_size(text: &str) -> Result<u32, String> {

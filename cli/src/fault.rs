@@ -9,12 +9,19 @@ pub(crate) struct Fault {
     pub(crate) what: String,
     /// What is wrong with it.
     pub(crate) why: String,
+    /// The exit status.
+    pub(crate) status: u8,
 }
 
 impl Fault {
     /// Makes a fault.
     pub(crate) fn new(what: impl fmt::Display, why: impl fmt::Display) -> Fault {
-        Fault { what: what.to_string(), why: why.to_string() }
+        Fault { what: what.to_string(), why: why.to_string(), status: 1 }
+    }
+
+    /// Sets the exit status, where it is not 1.
+    pub(crate) fn with_status(self, status: u8) -> Fault {
+        Fault { status, ..self }
     }
 }
 

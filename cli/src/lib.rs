@@ -17,6 +17,7 @@ mod kmsg;
 mod launch;
 mod logging;
 mod new_target;
+mod open;
 mod output;
 pub mod protocol;
 mod remote;
@@ -60,7 +61,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
     };
     result.unwrap_or_else(|fault| {
         eprintln!("dmsim: {fault}");
-        ExitCode::FAILURE
+        ExitCode::from(fault.status)
     })
 }
 

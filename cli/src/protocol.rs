@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use backing::{Attach, Attached};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sim_core::control::{Answer, Command, Failure, Id};
+use sim_core::control::{Answer, Command, Failure, Id, Slot};
+use sim_core::{DevNumber, TargetSpec};
 use zeroize::Zeroizing;
 
 use crate::describe::Description;
@@ -67,8 +68,11 @@ pub enum Request {
     Users,
     /// Describes one mapped device, or all of them by name.
     Describe(Option<Id>),
-    /// Brings back what is recorded from before.
-    Restore,
+    /// Lists what is recorded from before and lacks its keys.
+    Keyless,
+    /// Brings back what is recorded from before, with these tables in the place of those that
+    /// lack their keys.
+    Restore(Vec<Filled>),
     /// Drops the record of what was there before.
     Forget,
     /// Ends the daemon.
@@ -87,6 +91,30 @@ pub struct User {
     pub pid: u32,
     /// Its program.
     pub program: String,
+}
+
+/// A device that is recorded from before, but for its keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyless {
+    /// The name.
+    pub name: String,
+    /// The uuid, if it has one.
+    pub uuid: Option<String>,
+    /// The tables that lack keys: each key is a word that has `?` and its length in bytes.
+    pub tables: Vec<(Slot, Vec<TargetSpec>)>,
+    /// The recorded images.
+    pub images: Vec<(DevNumber, PathBuf)>,
+}
+
+/// A table that has its keys again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// The device's name.
+    pub name: String,
+    /// Which of its tables.
+    pub slot: Slot,
+    /// The lines.
+    pub targets: Vec<TargetSpec>,
 }
 
 /// What became of a restore.
@@ -122,6 +150,8 @@ pub enum Outcome {
     Users(Vec<User>),
     /// Devices.
     Described(Vec<Description>),
+    /// Devices without keys.
+    Keyless(Vec<Keyless>),
     /// What became of a restore.
     Restored(Restored),
     /// Why it failed.

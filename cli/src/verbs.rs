@@ -16,7 +16,7 @@ use crate::launch::{self, Failed};
 use crate::output::print;
 use crate::protocol::{Outcome, Request};
 use crate::size::print_size;
-use crate::{daemon, demo, logging, new_target, tree};
+use crate::{daemon, demo, logging, new_target, open, tree};
 
 /// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for
 /// its own.
@@ -32,8 +32,13 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             done(&instance()?, &Request::Detach { word: name, base })
         }
         Verb::Images { json } => images(&instance()?, json),
-        Verb::Restore { forget: true } => done(&instance()?, &Request::Forget),
-        Verb::Restore { forget: false } => restore(&instance()?),
+        Verb::Open(options) => open::open(&instance()?, &options),
+        Verb::Close { name } => open::close(&instance()?, &name),
+        Verb::Dump { image, json } => open::dump(&image, json),
+        Verb::Restore { forget: true, .. } => done(&instance()?, &Request::Forget),
+        Verb::Restore { forget: false, key_files, headers } => {
+            restore(&instance()?, &open::Keys::new(key_files, headers))
+        }
         Verb::Tree { json } => {
             let stack = tree::stack(&mut Client::connect(&instance()?)?)?;
             match json {
@@ -130,8 +135,14 @@ fn done(instance: &Instance, request: &Request) -> Result<ExitCode, Fault> {
     }
 }
 
-fn restore(instance: &Instance) -> Result<ExitCode, Fault> {
-    let restored = match Client::connect_or_start(instance)?.ask(&Request::Restore)? {
+fn restore(instance: &Instance, keys: &open::Keys) -> Result<ExitCode, Fault> {
+    let mut client = Client::connect_or_start(instance)?;
+    let keyless = match client.ask(&Request::Keyless)? {
+        Outcome::Keyless(keyless) => keyless,
+        other => return Err(unexpected(other)),
+    };
+    let filled = keys.fill(&keyless);
+    let restored = match client.ask(&Request::Restore(filled))? {
         Outcome::Restored(restored) => restored,
         other => return Err(unexpected(other)),
     };

@@ -67,6 +67,7 @@ pub(crate) fn run(
             tracing::warn!(mount = %dead.display(), error = causes(&error), "a dead mount stays");
         }
     }
+    crate::open::keep_out_of_core_dumps();
     let past = state::read(&instance.state())?;
     make_private_dir(&mount)?;
     let listener = instance.listen().about(instance.socket().display())?;

@@ -38,7 +38,10 @@ impl Daemon {
                     Err(failure) => failed("info", failure),
                 })
             }
-            Request::Restore => self.change(|| Outcome::Restored(self.restore(hung_up))),
+            Request::Keyless => reply(Outcome::Keyless(self.keyless())),
+            Request::Restore(filled) => {
+                self.change(|| Outcome::Restored(self.restore(&filled, hung_up)))
+            }
             Request::Forget => self.change(|| {
                 self.keeper.with_past(|past| *past = Default::default());
                 Outcome::Done

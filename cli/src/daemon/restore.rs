@@ -9,11 +9,32 @@ use sim_core::control::{Answer, Command, Failure, Id, Record, RecordedTable, Slo
 use sim_core::{Control, DevNumber, Errno, Held};
 
 use super::Daemon;
-use crate::protocol::Restored;
+use crate::protocol::{Filled, Keyless, Restored};
 use crate::state::ImageRecord;
 
 impl Daemon {
-    pub(super) fn restore(&self, hung_up: &Cancel) -> Restored {
+    /// Lists the devices on record that lack their keys.
+    pub(super) fn keyless(&self) -> Vec<Keyless> {
+        let past = self.keeper.past();
+        // Those that an earlier restore brought back are not in the past any more.
+        let there = self.images.list().into_iter().map(ImageRecord::from);
+        let images = past.images.iter().cloned().chain(there);
+        let images: Vec<_> = images.map(|image| (image.dev, image.path)).collect();
+        let keyless = past.devices.into_iter().filter_map(|device| {
+            let tables = [(Slot::Live, device.live), (Slot::Inactive, device.inactive)];
+            let tables = tables.into_iter().filter_map(|(slot, table)| {
+                let table = table.filter(|table| table.without_keys)?;
+                Some((slot, table.targets))
+            });
+            let tables: Vec<_> = tables.collect();
+            let (name, uuid, images) = (device.name, device.uuid, images.clone());
+            (!tables.is_empty()).then_some(Keyless { name, uuid, tables, images })
+        });
+        keyless.collect()
+    }
+
+    /// Builds what is on record, with the tables in `filled` in the place of those without keys.
+    pub(super) fn restore(&self, filled: &[Filled], hung_up: &Cancel) -> Restored {
         let past = self.keeper.past();
         let mut restored = Restored::default();
         for image in &past.images {
@@ -27,7 +48,7 @@ impl Daemon {
             }
         }
         for device in &past.devices {
-            let left = match self.rebuild(device, hung_up) {
+            let left = match self.rebuild(device, &complete(device, filled), hung_up) {
                 Ok(()) => {
                     restored.done.push(device.name.clone());
                     None
@@ -55,20 +76,26 @@ impl Daemon {
         self.images.attach(&image.attach()).map(drop).map_err(|error| error.to_string())
     }
 
-    /// Builds a device, as far as it can be built.
-    fn rebuild(&self, record: &Record, hung_up: &Cancel) -> Result<(), Box<Left>> {
+    /// Builds a device, as far as it can be built. `complete` is the record with its keys; what is
+    /// left goes by the record without.
+    fn rebuild(
+        &self,
+        record: &Record,
+        complete: &Record,
+        hung_up: &Cancel,
+    ) -> Result<(), Box<Left>> {
         let control = &*self.control;
         if control.records().contains(record) {
             return Ok(());
         }
         let given_up = || Err(Errno::INTR.into());
         if !waits_for_its_inactive_table(control, record) {
-            let built = block_on_or(build(control, record), hung_up);
+            let built = block_on_or(build(control, complete), hung_up);
             let all = |why| Box::new(Left { why, record: record.clone() });
             built.unwrap_or_else(given_up).map_err(all)?;
         }
-        let Some(table) = &record.inactive else { return Ok(()) };
-        let load = async { control.execute(load(record, table)).await.map(drop) };
+        let Some(table) = &complete.inactive else { return Ok(()) };
+        let load = async { control.execute(load(record, table)?).await.map(drop) };
         let loaded = block_on_or(load, hung_up).unwrap_or_else(given_up);
         let rest = |why| Box::new(Left { why, record: Record { live: None, ..record.clone() } });
         loaded.map_err(rest)
@@ -106,7 +133,7 @@ async fn build(control: &Control, record: &Record) -> Result<(), Failure> {
     let undo = Undo { control, minor: record.minor, done: false };
     let id = || id(record);
     if let Some(table) = &record.live {
-        control.execute(load(record, table)).await?;
+        control.execute(load(record, table)?).await?;
         control.execute(Command::DevResume { id: id(), held: Held::Flush }).await?;
     }
     if record.suspended {
@@ -124,13 +151,37 @@ fn id(record: &Record) -> Id {
     Id::Dev(DevNumber::mapped(record.minor))
 }
 
-fn load(record: &Record, table: &RecordedTable) -> Command {
-    Command::TableLoad {
+fn load(record: &Record, table: &RecordedTable) -> Result<Command, Failure> {
+    if table.without_keys {
+        let why =
+            "its key is not on record: `restore` asks for it on a terminal, or reads it from \
+                   --key-file NAME=FILE"
+                .to_owned();
+        return Err(Failure { errno: Errno::NOKEY, table: None, why: Some(why) });
+    }
+    Ok(Command::TableLoad {
         id: id(record),
         access: table.access,
         targets: table.targets.clone(),
         // A recorded table names its devices by number.
         base: "/".to_owned(),
+    })
+}
+
+/// Puts the tables that have their keys again in the place of those that lack them.
+fn complete(record: &Record, filled: &[Filled]) -> Record {
+    let with_keys = |slot: Slot, table: &Option<RecordedTable>| {
+        let mut table = table.clone()?;
+        let own = filled.iter().find(|filled| filled.name == record.name && filled.slot == slot);
+        if let Some(own) = own.filter(|_| table.without_keys) {
+            table = RecordedTable { targets: own.targets.clone(), without_keys: false, ..table };
+        }
+        Some(table)
+    };
+    Record {
+        live: with_keys(Slot::Live, &record.live),
+        inactive: with_keys(Slot::Inactive, &record.inactive),
+        ..record.clone()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Faults in tables as dmsim tells them: the line, and a caret under the word at fault.
 
-use sim_core::{BadLine, TableError, TargetSpec, parse_table};
+use sim_core::{BadLine, TableError, TargetSpec, hide_keys, parse_table};
 
 /// A table's text and its lines.
 pub(super) struct Source {
@@ -73,8 +73,9 @@ fn word_at_fault(fault: &TableError) -> usize {
     }
 }
 
-/// Prints a line, and a caret under its word `word`; past the line's end where it has no such.
+/// Prints a line without its keys, and a caret under its word `word`; past the line's end where it has no such.
 fn point_at(line: &str, word: usize) -> String {
+    let line = hide_keys(line);
     let chars: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let ends = chars.iter().rposition(|char| !char.is_whitespace()).map_or(0, |last| last + 1);
     let column = word_starts(&chars).nth(word).unwrap_or(ends + 1);

@@ -104,7 +104,7 @@ fn run(program: &[&str], device: &Path) {
 }
 
 /// Writes files of many sizes, some in folders, until they come to `total` bytes.
-fn fill(dir: &Path, total: u64) {
+pub(crate) fn fill(dir: &Path, total: u64) {
     let (mut done, mut seed) = (0, 0u64);
     while done < total {
         seed += 1;
@@ -118,7 +118,7 @@ fn fill(dir: &Path, total: u64) {
 }
 
 /// The digest of every file of a tree, by its path in it.
-fn digests(dir: &Path) -> BTreeMap<String, String> {
+pub(crate) fn digests(dir: &Path) -> BTreeMap<String, String> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![dir.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder") {

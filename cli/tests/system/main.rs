@@ -4,10 +4,12 @@
 //! is set it fails instead.
 
 mod article;
+mod containers;
 mod crash;
 mod filesystems;
 mod fio;
 mod harness;
 mod hostile;
+mod keys;
 mod stacks;
 mod users;

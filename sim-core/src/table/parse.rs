@@ -91,7 +91,7 @@ impl fmt::Display for TargetSpec {
 pub struct BadLine {
     /// The line's number in the text, from 1.
     pub line: usize,
-    /// The line.
+    /// The line, without its keys.
     pub text: String,
 }
 
@@ -104,7 +104,7 @@ pub fn parse_table(text: &str) -> Result<Vec<(usize, TargetSpec)>, BadLine> {
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
         .map(|(number, line)| match parse_line(line) {
             Some(spec) => Ok((number, spec)),
-            None => Err(BadLine { line: number, text: line.to_owned() }),
+            None => Err(BadLine { line: number, text: hide_keys(line) }),
         })
         .collect()
 }

@@ -343,7 +343,17 @@ fn load_key(
 }
 
 fn make_cipher(spec: &Spec, key: &Secret, options: &Options) -> Result<SectorCipher, Fault> {
-    SectorCipher::new(spec, key.expose(), options.sector_size, options.iv_unit)
+    let cipher = SectorCipher::new(spec, key.expose(), options.sector_size, options.iv_unit);
+    wipe_stack();
+    cipher
+}
+
+/// Overwrites what the functions that returned just now have left on the stack: a compiler puts
+/// parts of a key there without being asked.
+#[inline(never)]
+fn wipe_stack() {
+    const ROOM: usize = 32 << 10;
+    std::hint::black_box(&mut [0u8; ROOM]);
 }
 
 /// Makes an error about a word that is not repeated in it: it may be a key.
