@@ -1,5 +1,7 @@
 //! Block ciphers by the kernel's names, behind one trait that takes many blocks a call.
 
+mod twofish;
+
 use cipher::array::Array;
 use cipher::{
     Block as CipherBlock, BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser, KeyInit,
@@ -116,7 +118,7 @@ impl Cipher {
             (Null, 0) => Some(Box::new(Nothing)),
             (Serpent, 0..=32) => ready::<serpent::Serpent>(&*whole_serpent_key(key)),
             (Sm4, 16) => ready::<sm4::Sm4>(key),
-            (Twofish, 16 | 24 | 32) => ready::<twofish::Twofish>(key),
+            (Twofish, _) => Some(Box::new(twofish::Twofish::new(key)?)),
             _ => None,
         }
     }
@@ -147,7 +149,10 @@ where
     C: BlockCipherEncrypt + BlockCipherDecrypt + Send + Sync,
 {
     fn encrypt(&self, data: &mut [u8]) {
-        self.0.encrypt_blocks(blocks::<C>(data));
+        match blocks::<C>(data) {
+            [one] => self.0.encrypt_block(one),
+            many => self.0.encrypt_blocks(many),
+        }
     }
 
     fn decrypt(&self, data: &mut [u8]) {
