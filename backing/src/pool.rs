@@ -55,8 +55,13 @@ impl Runtime for Pool {
         Arc::new(task).wake();
     }
 
-    /// Runs one half here and lets a thread of the pool take the other.
+    /// Runs one half here and lets a thread of the pool take the other; where that is the one
+    /// thread of a machine with one processor, it would only be in the way.
     fn join(&self, one: Half<'_>, other: Half<'_>) {
+        if self.threads.current_num_threads() == 1 {
+            one();
+            return other();
+        }
         self.threads.in_place_scope(|scope| {
             scope.spawn(|_| other());
             one();

@@ -23,8 +23,13 @@ pub struct Instance {
 impl Instance {
     /// Makes one without devices.
     pub fn new() -> Instance {
+        Instance::with_threads(1)
+    }
+
+    /// As [`new`](Self::new), with so many threads for what may be shared.
+    pub fn with_threads(threads: usize) -> Instance {
         let images = Images::new();
-        let pool = Pool::new(1);
+        let pool = Pool::new(threads);
         let control = Control::new(targets::registry(), images.clone(), pool, Arc::new(NoLog));
         Instance { control, images }
     }

@@ -1,6 +1,7 @@
 //! Runs dmsim's FUSE mount side by side with its peers, on the same image, in one run.
 //!
 //! `cargo run --release -p dmsim-benches --bin side-by-side` needs fio, and measures against those
+//! (`--luks1`: with a LUKS1 container that cryptsetup makes, decrypted by each program)
 //! of `qemu-storage-daemon` and `nbdfuse` with `nbdkit` that are installed. Each row is a
 //! workload; each round runs every program in turn, so that a machine whose speed drifts is fair
 //! to all. Printed are medians, and dmsim's ratio to each peer.
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use peers::{Peer, Served};
+use peers::{Content, Peer, Served};
 
 /// Measures dmsim's FUSE mount against its peers.
 #[derive(Parser)]
@@ -30,6 +31,9 @@ struct Options {
     /// Size of the image, in MiB.
     #[arg(long, default_value_t = 512)]
     size: u64,
+    /// Make the image a LUKS1 container, and have each program decrypt it.
+    #[arg(long)]
+    luks1: bool,
     /// The folder for the image; memory, where nothing is said.
     #[arg(long, default_value = "/dev/shm")]
     dir: PathBuf,
@@ -67,12 +71,16 @@ fn run(options: &Options) -> Result<(), String> {
     let dir = tempfile::tempdir_in(&options.dir).map_err(|error| error.to_string())?;
     let image = dir.path().join("image");
     fill(&image, options.size)?;
+    let content = match options.luks1 {
+        true => peers::luks1(dir.path(), &image)?,
+        false => Content::Raw,
+    };
     // One list of figures for each row and peer, in MiB/s.
     let mut figures = vec![vec![Vec::new(); peers.len()]; ROWS.len()];
     for round in 1..=options.rounds {
         for (peer, at) in peers.iter().zip(0..) {
             eprintln!("round {round} of {}: {}", options.rounds, peer.name());
-            let served = peer.serve(dir.path(), &image)?;
+            let served = peer.serve(dir.path(), &image, &content)?;
             for (row, figures) in ROWS.iter().zip(&mut figures) {
                 figures[at].push(measure(row, &served, options.seconds)?);
             }

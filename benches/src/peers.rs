@@ -14,6 +14,34 @@ pub(crate) enum Peer {
     Nbdfuse,
 }
 
+/// What the image holds.
+pub(crate) enum Content {
+    /// The bytes that are shown.
+    Raw,
+    /// A LUKS1 container; its passphrase is in this file.
+    Luks1(PathBuf),
+}
+
+/// Where the data of a LUKS1 container begin, in bytes, with a key of 512 bits.
+const LUKS1_DATA: u64 = 4096 * 512;
+
+/// Makes a LUKS1 container of an image, with cryptsetup's usual cipher.
+pub(crate) fn luks1(dir: &Path, image: &Path) -> Result<Content, String> {
+    let key = dir.join("passphrase");
+    std::fs::write(&key, "side by side").map_err(|error| error.to_string())?;
+    let output = Command::new("cryptsetup")
+        .args(["luksFormat", "--batch-mode", "--type", "luks1", "--cipher", "aes-xts-plain64"])
+        .args(["--key-size", "512", "--pbkdf-force-iterations", "1000", "--key-file"])
+        .arg(&key)
+        .arg(image)
+        .output()
+        .map_err(|error| format!("cryptsetup: {error}"))?;
+    match output.status.success() {
+        true => Ok(Content::Luks1(key)),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
 /// A file that a program shows, until it is dropped.
 pub(crate) struct Served {
     file: PathBuf,
@@ -51,12 +79,21 @@ impl Peer {
     }
 
     /// Shows `image`; what the program needs besides goes to `dir`.
-    pub(crate) fn serve(&self, dir: &Path, image: &Path) -> Result<Served, String> {
+    pub(crate) fn serve(
+        &self,
+        dir: &Path,
+        image: &Path,
+        content: &Content,
+    ) -> Result<Served, String> {
         let size = image.metadata().map_err(|error| error.to_string())?.len();
+        let size = match content {
+            Content::Raw => size,
+            Content::Luks1(_) => size - LUKS1_DATA,
+        };
         match self {
-            Peer::Dmsim(binary) => Served::by_dmsim(binary, dir, image, size / 512),
-            Peer::QemuStorageDaemon => Served::by_qemu(dir, image, size),
-            Peer::Nbdfuse => Served::by_nbdfuse(dir, image, size),
+            Peer::Dmsim(binary) => Served::by_dmsim(binary, dir, image, content),
+            Peer::QemuStorageDaemon => Served::by_qemu(dir, image, content, size),
+            Peer::Nbdfuse => Served::by_nbdfuse(dir, image, content, size),
         }
     }
 }
@@ -67,7 +104,12 @@ impl Served {
         &self.file
     }
 
-    fn by_dmsim(binary: &Path, dir: &Path, image: &Path, sectors: u64) -> Result<Served, String> {
+    fn by_dmsim(
+        binary: &Path,
+        dir: &Path,
+        image: &Path,
+        content: &Content,
+    ) -> Result<Served, String> {
         let instance = dir.join("dmsim");
         let dmsim = |words: &[&str]| {
             let mut command = Command::new(binary);
@@ -86,8 +128,18 @@ impl Served {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let table = format!("0 {sectors} linear {} 0", image.display());
-        let created = dmsim(&["create", "disk", "--table", &table]).output();
+        let path = image.display().to_string();
+        let created = match content {
+            Content::Raw => {
+                let sectors = image.metadata().map_err(|error| error.to_string())?.len() / 512;
+                let table = format!("0 {sectors} linear {path} 0");
+                dmsim(&["create", "disk", "--table", &table]).output()
+            }
+            Content::Luks1(key) => {
+                let key = key.display().to_string();
+                dmsim(&["open", &path, "disk", "--key-file", &key]).output()
+            }
+        };
         let created = created.map_err(|error| error.to_string())?;
         match created.status.success() {
             true => Ok(served),
@@ -95,24 +147,38 @@ impl Served {
         }
     }
 
-    fn by_qemu(dir: &Path, image: &Path, size: u64) -> Result<Served, String> {
+    fn by_qemu(dir: &Path, image: &Path, content: &Content, size: u64) -> Result<Served, String> {
         let file = dir.join("qemu");
         std::fs::write(&file, []).map_err(|error| error.to_string())?;
         let mut command = Command::new("qemu-storage-daemon");
         command.arg("--blockdev");
         command.arg(format!("driver=file,node-name=file,filename={}", image.display()));
-        command.args(["--blockdev", "driver=raw,node-name=raw,file=file", "--export"]);
+        match content {
+            Content::Raw => command.args(["--blockdev", "driver=raw,node-name=raw,file=file"]),
+            Content::Luks1(key) => command
+                .args(["--object", &format!("secret,id=key,file={}", key.display())])
+                .args(["--blockdev", "driver=luks,node-name=raw,file=file,key-secret=key"]),
+        };
+        command.arg("--export");
         let mount = file.display();
         command.arg(format!("type=fuse,id=fuse,node-name=raw,mountpoint={mount},writable=on"));
         Served { file, program: start(&mut command)?, stop: None }.once_it_shows(size)
     }
 
-    fn by_nbdfuse(dir: &Path, image: &Path, size: u64) -> Result<Served, String> {
+    fn by_nbdfuse(
+        dir: &Path,
+        image: &Path,
+        content: &Content,
+        size: u64,
+    ) -> Result<Served, String> {
         let mount = dir.join("nbd");
         std::fs::create_dir_all(&mount).map_err(|error| error.to_string())?;
         let file = mount.join("disk");
         let mut command = Command::new("nbdfuse");
         command.arg(&file).args(["--command", "nbdkit", "-s", "file"]).arg(image);
+        if let Content::Luks1(key) = content {
+            command.args(["--filter=luks", &format!("passphrase=+{}", key.display())]);
+        }
         let mut stop = Command::new("fusermount3");
         stop.arg("-u").arg(&mount);
         Served { file, program: start(&mut command)?, stop: Some(stop) }.once_it_shows(size)
