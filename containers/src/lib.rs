@@ -20,6 +20,7 @@ pub mod luks2;
 mod plain;
 mod source;
 mod unlocked;
+pub mod veracrypt;
 
 use std::fmt;
 
@@ -34,6 +35,7 @@ pub use luks2::Luks2;
 pub use plain::{Plain, PlainKey};
 pub use source::Source;
 pub use unlocked::{Crypt, Line, LineTarget, Unlocked};
+pub use veracrypt::VeraCrypt;
 
 /// A container whose header says what it is.
 #[derive(Clone, Debug)]

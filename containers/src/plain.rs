@@ -216,12 +216,62 @@ mod tests {
         };
         let text = line(&plain).unwrap();
         assert!(text.starts_with("0 24 crypt "), "{text}");
-        assert!(text.ends_with(" 16 7:0 8 2 iv_large_sectors sector_size:4096"), "{text}");
+        assert!(text.ends_with(" 16 7:0 8 2 sector_size:4096 iv_large_sectors"), "{text}");
         for (size, offset) in [(Some(2041), 8), (Some(0), 0), (None, 2048), (None, u64::MAX)] {
             let error = line(&Plain { size, offset, ..plain.clone() });
             assert!(matches!(error, Err(Error::TooSmall { .. })), "{size:?}: {error:?}");
         }
         let odd = line(&Plain { size: Some(25), ..plain });
         assert!(matches!(odd, Err(Error::BadArgument(_))), "{odd:?}");
+    }
+
+    /// Recorded from Linux 6.12 with cryptsetup: `printf secretpass | cryptsetup open --type plain`.
+    #[test]
+    fn tables_are_those_of_cryptsetup() {
+        let plain = |cipher: &str, key_bytes, hash: &str| Plain {
+            cipher: cipher.into(),
+            key_bytes,
+            hash: hash.into(),
+            ..Plain::default()
+        };
+        let part = Plain {
+            offset: 8,
+            skip: 16,
+            size: Some(24),
+            ..plain("aes-xts-plain64", 32, "sha512:20")
+        };
+        let large = Plain {
+            sector_size: 4096,
+            iv_large_sectors: true,
+            ..plain("aes-xts-plain64", 32, "plain:2")
+        };
+        for (plain, table) in [
+            (
+                plain("aes-xts-plain64", 64, "sha256"),
+                "0 40960 crypt aes-xts-plain64 e05f79651d465214e7558a382ed0f0e5a77380a649f4573f3a\
+                 1036dc4ee10c0be126c18f09c9e939bc87e04a8e0c26920a1e2b7de57e56cb06fc4465b5e12e4b \
+                 0 dev 0",
+            ),
+            (
+                plain("aes-cbc-essiv:sha256", 32, "ripemd160"),
+                "0 40960 crypt aes-cbc-essiv:sha256 \
+                 b8d47f109a9851e4c17f85527390f19d151939c62ff30975b3125eeac3b266c3 0 dev 0",
+            ),
+            (
+                part,
+                "0 24 crypt aes-xts-plain64 \
+                 4aa7d0542fa97281ca6c24eb9d0df4b99e31fd23000000000000000000000000 16 dev 8",
+            ),
+            (
+                large,
+                "0 40960 crypt aes-xts-plain64 \
+                 7365000000000000000000000000000000000000000000000000000000000000 0 dev 0 \
+                 2 sector_size:4096 iv_large_sectors",
+            ),
+        ] {
+            let passphrase = Secret::new(b"secretpass".to_vec());
+            let unlocked = plain.unlock(20 << 20, PlainKey::Passphrase(&passphrase)).unwrap();
+            assert_eq!(*unlocked.lines()[0].table_line("dev"), table);
+        }
     }
 }

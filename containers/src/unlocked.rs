@@ -107,11 +107,17 @@ impl Crypt {
         if count > 0 {
             write!(line, " {count}").expect("a string");
         }
-        for option in &self.options {
+        // In the order in which the kernel prints them.
+        let (last, first): (Vec<&str>, Vec<&str>) =
+            self.options.iter().partition(|option| **option == "iv_large_sectors");
+        for option in first {
             write!(line, " {option}").expect("a string");
         }
         if sized {
             write!(line, " sector_size:{}", self.sector_size).expect("a string");
+        }
+        for option in last {
+            write!(line, " {option}").expect("a string");
         }
     }
 }

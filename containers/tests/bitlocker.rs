@@ -84,7 +84,7 @@ fn the_first_sectors_come_from_elsewhere_and_metadata_read_as_zeros() {
     ];
     assert_eq!(lines(&quick()), expected);
     let large = lines(&Volume { sector_size: 4096, to_go: true, ..quick() });
-    let options = "2 iv_large_sectors sector_size:4096";
+    let options = "2 sector_size:4096 iv_large_sectors";
     assert_eq!(large[0], format!("0 16 {crypt} {header} dev {header} {options}"));
     assert_eq!(large.len(), expected.len());
 }
