@@ -1,5 +1,6 @@
 //! `crypt-device [ROUNDS]`: a `crypt` device in process, beside the bare image below it and beside
-//! libcrypto over memory alone (with `--features openssl`), in turn, as GB/s and as ratios.
+//! libcrypto doing the same with that image (with `--features openssl`), in turn, as GB/s and as
+//! ratios.
 //!
 //! One core: the process is kept on one processor. Two cores: two threads at once; and one thread
 //! with bios so large that the device shares each between processors. Each figure is the best of
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use benches::Instance;
 use benches::ciphers::{Cipher, Way};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use sim_core::{Bio, BlockDevice, Sector, Sectors};
+use sim_core::{Bio, BlockDevice, Sector};
 
 /// Time spent on one program in one round.
 const SLICE: Duration = Duration::from_millis(30);
@@ -76,7 +77,7 @@ fn row(row: Row, rounds: u32) {
             *best = best.max(rate(row, || through(device.clone(), row)));
         }
         if cfg!(feature = "openssl") {
-            best[2] = best[2].max(rate(row, || alone(row)));
+            best[2] = best[2].max(rate(row, || by_libcrypto(devices[1].clone(), row)));
         }
     }
     let Row { way, unit, bio, threads, cores } = row;
@@ -125,30 +126,49 @@ fn rate(row: Row, prepare: impl Fn() -> Box<dyn FnMut()> + Sync) -> f64 {
 
 /// Reads or writes a device, one bio after another.
 fn through(device: Arc<dyn BlockDevice>, row: Row) -> Box<dyn FnMut()> {
-    let (mut buffer, len) = (vec![0x5a; row.bio], Sectors::in_bytes(row.bio as u64));
-    let mut at = Sector::ZERO;
-    Box::new(move || {
-        let bio = match row.way {
-            Way::Decrypt => Bio::read(at, &mut buffer),
-            Way::Encrypt => Bio::write(at, &buffer),
-        };
-        // Nothing waits here, and what is split ends in the future's first poll.
-        let result = match device.try_now(bio) {
-            Ok(result) => result,
-            Err(bio) => backing::block_on(device.submit(bio)),
-        };
-        result.expect("an image in memory has no faults");
-        at += len;
-        if at.0 * 512 >= SIZE {
-            at = Sector::ZERO;
+    let (mut buffer, mut at) = (vec![0x5a; row.bio], Places::default());
+    Box::new(move || match row.way {
+        Way::Decrypt => submit(&*device, Bio::read(at.next(row.bio), &mut buffer)),
+        Way::Encrypt => submit(&*device, Bio::write(at.next(row.bio), &buffer)),
+    })
+}
+
+/// Reads the image and has libcrypto decrypt it, or has libcrypto encrypt what is then written:
+/// what a crypt device made of it would do at least.
+fn by_libcrypto(image: Arc<dyn BlockDevice>, row: Row) -> Box<dyn FnMut()> {
+    let mut ciphers = Cipher::all(row.way).into_iter();
+    let mut cipher = ciphers.find(|cipher| cipher.name == "openssl").expect("the feature is on");
+    let (mut from, mut to) = (vec![0x5a; row.bio], vec![0; row.bio]);
+    let mut at = Places::default();
+    Box::new(move || match row.way {
+        Way::Decrypt => {
+            submit(&*image, Bio::read(at.next(row.bio), &mut from));
+            (cipher.work)(&from, &mut to, row.unit);
+        }
+        Way::Encrypt => {
+            (cipher.work)(&from, &mut to, row.unit);
+            submit(&*image, Bio::write(at.next(row.bio), &to));
         }
     })
 }
 
-/// Libcrypto over a buffer, without any device.
-fn alone(row: Row) -> Box<dyn FnMut()> {
-    let mut ciphers = Cipher::all(row.way).into_iter();
-    let mut cipher = ciphers.find(|cipher| cipher.name == "openssl").expect("the feature is on");
-    let (from, mut to) = (vec![0x5a; row.bio], vec![0; row.bio]);
-    Box::new(move || (cipher.work)(&from, &mut to, row.unit))
+/// The places of bios, one after another and around again.
+#[derive(Default)]
+struct Places(u64);
+
+impl Places {
+    fn next(&mut self, bytes: usize) -> Sector {
+        let at = self.0;
+        self.0 = (at + bytes as u64) % SIZE;
+        Sector(at / 512)
+    }
+}
+
+fn submit(device: &dyn BlockDevice, bio: Bio<'_>) {
+    // Nothing waits here, and what is split ends in the future's first poll.
+    let result = match device.try_now(bio) {
+        Ok(result) => result,
+        Err(bio) => backing::block_on(device.submit(bio)),
+    };
+    result.expect("an image in memory has no faults");
 }
