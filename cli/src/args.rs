@@ -59,7 +59,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Open what an image holds: LUKS, BitLocker, plain dm-crypt
+    /// Open what an image holds: LUKS, BitLocker, VeraCrypt, plain dm-crypt
     Open(Box<Open>),
     /// Remove a device that `open` made
     Close {
@@ -199,35 +199,73 @@ pub(crate) struct Open {
     /// Argon2 over its memory in KiB
     #[arg(long, value_name = "N")]
     pub(crate) kdf_iterations: Option<u64>,
-    /// Whether the image has a header
+    /// What the image is
     #[arg(long = "type", value_enum, default_value_t = Kind::Auto)]
     pub(crate) kind: Kind,
     #[command(flatten)]
+    pub(crate) headerless: Headerless,
+    #[command(flatten)]
     pub(crate) plain: Plain,
+    #[command(flatten)]
+    pub(crate) tcrypt: Tcrypt,
 }
 
 /// What kind of container an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
-    /// What its header says
+    /// What its header says: LUKS1, LUKS2, BitLocker
     Auto,
     /// Plain dm-crypt: there is no header
     Plain,
+    /// VeraCrypt, or TrueCrypt: the header says nothing before it is opened
+    Veracrypt,
+    /// TrueCrypt alone, which is much faster to try
+    Truecrypt,
+}
+
+/// What no header says.
+#[derive(Args, Clone, Debug)]
+#[command(
+    next_help_heading = "With --type plain, veracrypt and truecrypt, whose headers do not say it"
+)]
+pub(crate) struct Headerless {
+    /// The cipher [plain: aes-xts-plain64; else all are tried]
+    #[arg(long, short = 'c', value_name = "SPEC")]
+    pub(crate) cipher: Option<String>,
+    /// What the passphrase is hashed with; `plain` takes it as it is [plain: sha256; else all are
+    /// tried]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hash: Option<String>,
+}
+
+/// How a TrueCrypt or VeraCrypt volume is found.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "With --type veracrypt and truecrypt")]
+pub(crate) struct Tcrypt {
+    /// Open the hidden volume
+    #[arg(long)]
+    pub(crate) hidden: bool,
+    /// Open an encrypted system disk
+    #[arg(long, conflicts_with = "hidden")]
+    pub(crate) system: bool,
+    /// Use the header at the end of the image
+    #[arg(long)]
+    pub(crate) backup: bool,
+    /// The personal iterations multiplier
+    #[arg(long, value_name = "N")]
+    pub(crate) pim: Option<u32>,
+    /// A key file that goes with the passphrase. May be given again
+    #[arg(long = "with-key-file", value_name = "FILE")]
+    pub(crate) key_files: Vec<PathBuf>,
 }
 
 /// What there is no header for.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "With --type plain, which has no header to say it")]
+#[command(next_help_heading = "With --type plain")]
 pub(crate) struct Plain {
-    /// The cipher
-    #[arg(long, short = 'c', value_name = "SPEC", default_value = "aes-xts-plain64")]
-    pub(crate) cipher: String,
     /// The length of the key
     #[arg(long, short = 's', value_name = "BITS", default_value_t = 256)]
     pub(crate) key_size: u32,
-    /// What the passphrase is hashed with; `plain` takes it as it is
-    #[arg(long, value_name = "NAME", default_value = "sha256")]
-    pub(crate) hash: String,
     /// Where the data begin on the image
     #[arg(long, short = 'o', value_name = "SECTORS", default_value_t = 0)]
     pub(crate) offset: u64,

@@ -47,6 +47,11 @@ impl Keys {
     }
 
     fn fill_device(&self, device: &Keyless, file: Option<&Path>) -> Result<Vec<Filled>, Fault> {
+        let kind = device.uuid.as_ref().and_then(|uuid| uuid.strip_prefix(UUID));
+        if kind.is_some_and(|kind| kind.starts_with("TCRYPT-")) {
+            let why = "a cascade of ciphers has several keys: `dmsim open` it again";
+            return Err(Fault::new("key", why));
+        }
         let key = match self.container(device) {
             Some((header, data)) => unlock(device, file, &header, data.as_deref())?,
             None => plain_key(device, file)?,

@@ -11,8 +11,10 @@ mod passphrase;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use containers::veracrypt::Volume;
 use containers::{
-    Container, Data, Error, Limits, Line, LineTarget, Plain, PlainKey, Unlock, Unlocked, probe,
+    Container, Data, Error, Limits, Line, LineTarget, Plain, PlainKey, Unlock, Unlocked, VeraCrypt,
+    probe,
 };
 use crypto::Secret;
 use sim_core::control::{Answer, Command, Failure, Id, Slot, WhenOpen};
@@ -45,6 +47,7 @@ pub(crate) fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Faul
     let opened = match options.kind {
         Kind::Auto => open_container(&image, options)?,
         Kind::Plain => open_plain(&image, options)?,
+        Kind::Veracrypt | Kind::Truecrypt => open_veracrypt(&image, options)?,
     };
     opened.unlocked.warnings.iter().for_each(|warning| eprintln!("dmsim: warning: {warning}"));
     activate(&mut client, options, &image, opened)?;
@@ -152,10 +155,11 @@ fn open_plain(image: &Image, options: &Open) -> Result<Opened, Fault> {
         let why = format!("expected a multiple of 8 bits, found {}", given.key_size);
         return Err(Fault::new("--key-size", why).with_status(crate::USAGE));
     }
+    let (usual, named) = (Plain::default(), &options.headerless);
     let plain = Plain {
-        cipher: given.cipher.clone(),
+        cipher: named.cipher.clone().unwrap_or(usual.cipher),
         key_bytes: given.key_size / 8,
-        hash: given.hash.clone(),
+        hash: named.hash.clone().unwrap_or(usual.hash),
         offset: given.offset,
         skip: given.skip,
         size: given.size,
@@ -171,6 +175,31 @@ fn open_plain(image: &Image, options: &Open) -> Result<Opened, Fault> {
     };
     let unlocked = with_passphrase(options, &image.path, unlock)?;
     Ok(Opened { kind: "PLAIN".to_owned(), unlocked })
+}
+
+fn open_veracrypt(image: &Image, options: &Open) -> Result<Opened, Fault> {
+    let given = &options.tcrypt;
+    let volume = match (given.hidden, given.system) {
+        (true, _) => Volume::Hidden,
+        (false, true) => Volume::System,
+        (false, false) => Volume::Outer,
+    };
+    let veracrypt = VeraCrypt {
+        volume,
+        backup: given.backup,
+        pim: given.pim,
+        hash: options.headerless.hash.clone(),
+        cipher: options.headerless.cipher.clone(),
+        truecrypt_only: options.kind == Kind::Truecrypt,
+    };
+    let data = ImageFile::open(&image.path)?;
+    let key_files =
+        given.key_files.iter().map(|path| passphrase::from_file(path, Range::default()));
+    let key_files: Vec<Secret> = key_files.collect::<Result<_, _>>()?;
+    let limits = limits(options);
+    let unlock = |secret: &Secret| veracrypt.unlock(&data, secret, &key_files, &limits);
+    let unlocked = with_passphrase(options, &image.path, unlock)?;
+    Ok(Opened { kind: "TCRYPT".to_owned(), unlocked })
 }
 
 /// Raises the limits of key derivation as far as was asked for.

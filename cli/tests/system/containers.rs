@@ -324,3 +324,26 @@ fn what_was_open_is_restored_when_its_passphrase_is_given_again() {
     let table = instance.dmsim(&["table", "--showkeys", "raw"]);
     assert!(table.contains(&"5a".repeat(32)), "{table}");
 }
+
+#[test]
+fn a_cascade_of_ciphers_is_a_stack_of_devices_that_goes_as_it_came() {
+    // Made by hand, as the volume format has it, and opened by cryptsetup too.
+    const HEADER: &[u8] = include_bytes!("data/cascade.header");
+    let instance = Instance::start();
+    let image = empty(&instance, "image", MIB);
+    let file = std::fs::File::options().write(true).open(&image).expect("an image");
+    file.write_all_at(HEADER, 0).expect("room for it");
+    let key = instance.path("key");
+    std::fs::write(&key, "by hand").expect("room for it");
+    let open = ["open", "--type", "truecrypt", "--hash", "sha512", text(&image), "v"];
+    instance.dmsim(&[&open[..], &["--key-file", text(&key)]].concat());
+    let deps = |name| instance.dmsim(&["deps", "-o", "devname", name]);
+    assert!(deps("v").contains("v_1") && deps("v_1").contains("v_2"), "{}", deps("v"));
+    let device = instance.device("v");
+    let data = crate::harness::bytes(1, 65536);
+    crate::harness::write_at(&device, 4096, &data).expect("room for it");
+    instance.dmsim(&["close", "v"]);
+    assert_eq!(instance.dmsim(&["ls"]).trim_end(), "No devices found");
+    instance.dmsim(&[&open[..], &["--key-file", text(&key)]].concat());
+    assert!(crate::harness::read_at(&device, 4096, 65536).expect("a read") == data);
+}

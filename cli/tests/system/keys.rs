@@ -115,7 +115,7 @@ fn the_daemon_leaves_no_core_dump() {
             .expect("a shell");
         let serves = || program.starts_with("sleep") || dir.join("run/control.sock").exists();
         wait_until("it runs", serves);
-        sh("kill", &["-SEGV", &child.id().to_string()]);
+        sh("kill", &["-ABRT", &child.id().to_string()]);
         child.wait().expect("it was ours to wait for");
         let _mount = Command::new("umount").arg("-l").arg(dir.join("run/mapper")).output();
         let files = std::fs::read_dir(dir).expect("a folder").flatten();
