@@ -327,7 +327,7 @@ fn what_was_open_is_restored_when_its_passphrase_is_given_again() {
 
 #[test]
 fn a_cascade_of_ciphers_is_a_stack_of_devices_that_goes_as_it_came() {
-    // Made by hand, as the volume format has it, and opened by cryptsetup too.
+    // Made by hand, as the volume format has it.
     const HEADER: &[u8] = include_bytes!("data/cascade.header");
     let instance = Instance::start();
     let image = empty(&instance, "image", MIB);
