@@ -2,8 +2,9 @@
 //! lies on the disk below.
 
 use crypto::{IvUnit, SectorCipher, Spec};
-use sim_core::{Bio, BlkError, BlockDevice, Sector, Sectors};
-use testkit::{Fault, World, send};
+use sim_core::control::Command;
+use sim_core::{Bio, BlkError, BlockDevice, Held, Sector, Sectors, StatusKind};
+use testkit::{Fault, World, id, send};
 
 const KEY: &str = "00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100";
 const OFFSET: u64 = 16;
@@ -118,4 +119,45 @@ fn no_key_shows_in_errors_or_in_debug_output() {
     let parsed = sim_core::parse_table(&bad[2]).expect("lines");
     let shown = format!("{parsed:?}");
     assert!(shown.contains("crypt") && !shown.contains(&KEY[..16]), "{shown}");
+}
+
+#[test]
+fn a_key_in_the_key_ring_is_taken_at_load_and_by_a_message_and_shown_by_its_name() {
+    let world = World::new(1, targets::registry());
+    world.add_disk(Sectors(64));
+    let bytes: Vec<u8> = (0..32).collect();
+    let by_name = "aes-xts-plain64 :32:user:a:b 0 a 0";
+    let missing = world.try_set_up(0, &format!("0 64 crypt {by_name}")).map(|_| ()).unwrap_err();
+    assert!(missing.contains("Error decoding and setting key"), "{missing}");
+    world.handle().add_key("user", "a:b", &bytes);
+    world.handle().add_key("user", "short", &bytes[..31]);
+    world.handle().add_key("logon", "a:b", &bytes);
+    for (minor, word) in [(1, ":32:user:short"), (2, ":31:user:short"), (3, ":32:logon:a:b")] {
+        let line = format!("0 64 crypt aes-xts-plain64 {word} 0 a 0");
+        assert!(world.try_set_up(minor, &line).is_err(), "{word}");
+    }
+
+    let device = world.set_up(4, &format!("0 64 crypt {by_name}"));
+    let plain = content(64);
+    let write = |device| world.sim.block_on(send(device, Bio::write(Sector(0), &plain)));
+    assert_eq!(write(device.clone()), Ok(()));
+    let encrypted = world.disk(0).content();
+    let text = device.live().expect("a table").status(StatusKind::Table, Default::default()).0;
+    assert_eq!(&*text[0].params, "aes-xts-plain64 :32:user:a:b 0 7:0 0");
+
+    let message = |text: &str| {
+        let (sector, message) = (Sector(0), text.into());
+        world.execute(Command::TargetMsg { id: id(4), sector, message }).map(|_| ())
+    };
+    world.suspend(4, Held::Flush).expect("it suspends");
+    message("key wipe").expect("wiped");
+    assert!(world.resume(4).is_err(), "resumed without a key");
+    assert!(message("key set :31:user:short").is_err(), "a key of another size was taken");
+    message("key set :32:user:a:b").expect("set");
+    world.resume(4).expect("it resumes");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let other = world.set_up(5, &format!("0 64 crypt aes-xts-plain64 {hex} 0 a 0"));
+    world.disk(0).fill(Sector(0), &vec![0; 64 * 512]);
+    assert_eq!(write(other), Ok(()));
+    assert!(world.disk(0).content() == encrypted, "one key, two ciphertexts");
 }

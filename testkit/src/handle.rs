@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sim_core::{Half, Runtime};
+use sim_core::{Errno, Half, Runtime};
+use zeroize::Zeroizing;
 
 use crate::sim::Core;
 
@@ -36,6 +37,14 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// Puts a key into the key ring of the simulation.
+    pub fn add_key(&self, kind: &str, description: &str, payload: &[u8]) {
+        let name = (kind.to_owned(), description.to_owned());
+        self.core.state().keys.insert(name, payload.to_vec());
+    }
+}
+
 impl Runtime for Handle {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         Core::spawn(&self.core, "background".to_owned(), task);
@@ -51,6 +60,12 @@ impl Runtime for Handle {
             other();
             one();
         }
+    }
+
+    fn key(&self, kind: &str, description: &str) -> Result<Zeroizing<Vec<u8>>, Errno> {
+        let name = (kind.to_owned(), description.to_owned());
+        let payload = self.core.state().keys.get(&name).cloned();
+        payload.map(Zeroizing::new).ok_or(Errno::NOKEY)
     }
 
     fn now(&self) -> Duration {

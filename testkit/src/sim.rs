@@ -44,6 +44,8 @@ pub(crate) struct State {
     /// make in another way.
     pub(crate) rng: Rng,
     pub(crate) now: Duration,
+    /// A key ring: payloads by type and description.
+    pub(crate) keys: BTreeMap<(String, String), Vec<u8>>,
     next_id: u64,
     tasks: BTreeMap<u64, Task>,
     /// Tasks that were woken, each once.
@@ -110,6 +112,7 @@ impl Sim {
             chooser: Chooser::new(schedule),
             rng: Rng::new(!seed),
             now: Duration::ZERO,
+            keys: BTreeMap::new(),
             next_id: MAIN + 1,
             tasks: BTreeMap::new(),
             ready: Vec::new(),
