@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(read(3, Some(4)), Ok(b"3456".to_vec()));
         assert_eq!(read(11, None), Ok(Vec::new()));
         assert_eq!(read(8, Some(4)), Err("expected at least 12 bytes, found 11".to_owned()));
-        assert_eq!(read(12, Some(1)).unwrap_err(), "expected at least 13 bytes, found 12");
+        assert_eq!(read(12, Some(1)).unwrap_err(), "expected at least 13 bytes, found 11");
         std::fs::write(&path, vec![7; MAX_KEY_FILE as usize]).unwrap();
         assert_eq!(read(0, None).map(|key| key.len()), Ok(MAX_KEY_FILE as usize));
         std::fs::write(&path, vec![7; MAX_KEY_FILE as usize + 1]).unwrap();
