@@ -74,18 +74,33 @@ fn a_suspended_device_holds_its_bios_while_another_goes_on() {
             let before = writes.load(SeqCst);
             wait_until(what, || writes.load(SeqCst) > before + 100);
         };
+        // However this ends, the writers do too: the scope waits for them.
+        let _end = OnDrop(|| {
+            stop.store(true, SeqCst);
+            instance.run(&["resume", "held"]);
+        });
         for _ in 0..5 {
             moved(&held_writes, "the held device is written to");
             instance.dmsim(&["suspend", "held"]);
             let at = held_writes.load(SeqCst);
             moved(&free_writes, "the free device goes on");
             std::thread::sleep(Duration::from_millis(50));
-            assert_eq!(held_writes.load(SeqCst), at, "nothing passes a suspended device");
+            // A writer whose I/O had ended before may count it only now; each does so once.
+            let passed = held_writes.load(SeqCst) - at;
+            assert!(passed <= 16, "{passed} rounds passed a suspended device");
             instance.dmsim(&["resume", "held"]);
         }
         moved(&held_writes, "the held device goes on");
-        stop.store(true, SeqCst);
     });
+}
+
+/// Does something when it goes, also when a test fails.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 #[test]
