@@ -298,7 +298,7 @@ fn activate(
             }
             return Err(fault);
         }
-        below = format!("/dev/mapper/{name}");
+        below = format!("{MAPPER}{name}");
     }
     Ok(())
 }
@@ -360,16 +360,19 @@ fn check_name(name: &str) -> Result<(), Fault> {
     Err(Fault::new("open", why).with_status(crate::USAGE))
 }
 
-/// Where the devices of an instance are seen as files, and what a table line calls one.
+/// What the name of a mapped device follows in a table line.
+const MAPPER: &str = "/dev/mapper/";
+
+/// Returns what a table line calls the mapped device that a path shows, if it shows one.
 fn mapped_word(mount: &Path, path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
     let parent = path.parent()?;
     let name = path.file_name()?.to_str()?;
     let same = |one: &Path| one == mount || one.canonicalize().ok() == mount.canonicalize().ok();
-    (parent == Path::new("/dev/mapper") || same(parent)).then(|| format!("/dev/mapper/{name}"))
+    (parent == Path::new(MAPPER) || same(parent)).then(|| format!("{MAPPER}{name}"))
 }
 
 /// The path behind a mapped device's word.
 fn mapped_path(mount: &Path, word: &str) -> PathBuf {
-    mount.join(word.trim_start_matches("/dev/mapper/"))
+    mount.join(word.strip_prefix(MAPPER).unwrap_or(word))
 }

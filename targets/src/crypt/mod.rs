@@ -281,9 +281,6 @@ impl Crypt {
 
     fn set_key(&self, word: &str) -> Result<Option<String>, Errno> {
         let mut current = self.key();
-        if Key::size_in(word) != Some(current.size()) && word != "-" {
-            return Err(Errno::INVAL);
-        }
         let new = Key::read(word).map_err(|fault| fault.errno)?;
         if new.size() != current.size() {
             return Err(Errno::INVAL);
