@@ -43,16 +43,24 @@ impl Pool {
             random: AtomicU64::new(RandomState::new().hash_one(())),
         })
     }
+
+    /// Makes a task that is about to run.
+    fn task(&self, future: BoxFuture<'static, ()>) -> Arc<Task> {
+        Arc::new(Task {
+            future: Mutex::new(Some(future)),
+            state: AtomicU8::new(QUEUED),
+            threads: Arc::downgrade(&self.threads),
+        })
+    }
 }
 
 impl Runtime for Pool {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        let task = Task {
-            future: Mutex::new(Some(task)),
-            state: AtomicU8::new(IDLE),
-            threads: Arc::downgrade(&self.threads),
-        };
-        Arc::new(task).wake();
+        self.task(task).queue();
+    }
+
+    fn spawn_here(&self, task: BoxFuture<'static, ()>) {
+        self.task(task).run();
     }
 
     /// Runs one half here and lets a thread of the pool take the other; where that is the one
@@ -184,6 +192,20 @@ mod tests {
         }
         drop(done);
         assert_eq!(ended.iter().count(), 100);
+    }
+
+    #[test]
+    fn a_task_may_begin_where_it_is_started() {
+        let pool = Pool::new(1);
+        let (done, ended) = mpsc::channel();
+        let here = thread::current().id();
+        pool.spawn_here(Box::pin(async move {
+            done.send(thread::current().id()).unwrap();
+            yield_once().await;
+            done.send(thread::current().id()).unwrap();
+        }));
+        assert_eq!(ended.try_recv(), Ok(here));
+        assert_ne!(ended.recv(), Ok(here));
     }
 
     #[test]

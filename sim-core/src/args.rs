@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::shared::Shared;
 use crate::{
     Access, Area, BlockDevice, DevNumber, Errno, OpenDevice, Runtime, Sector, Sectors,
     TargetEvents, TargetLog,
 };
 
 /// Finds the device that a word of a table line names.
-pub trait FindDevice {
+pub trait FindDevice: Sync {
     /// Returns the device: [`Errno::NOENT`] for an unknown name, [`Errno::NXIO`] for an unknown
     /// number, [`Errno::NOTBLK`] for what is no block device.
     fn find_device(&self, word: &str) -> Result<Arc<dyn BlockDevice>, Errno>;
@@ -126,9 +127,16 @@ pub struct Args<'a> {
     next: usize,
     len: Sectors,
     devices: &'a mut dyn OpenByWord,
-    runtime: &'a Arc<dyn Runtime>,
-    events: &'a TargetEvents,
+    world: World<'a>,
     log: TargetLog,
+}
+
+/// What targets are made with that does not come from their lines.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub(crate) runtime: &'a Arc<dyn Runtime>,
+    pub(crate) events: &'a TargetEvents,
+    pub(crate) shared: &'a Shared,
 }
 
 /// Hides the lifetimes of [`Devices`].
@@ -151,11 +159,10 @@ impl<'a> Args<'a> {
         words: &'a [&'a str],
         len: Sectors,
         devices: &'a mut dyn OpenByWord,
-        runtime: &'a Arc<dyn Runtime>,
-        events: &'a TargetEvents,
+        world: World<'a>,
         log: TargetLog,
     ) -> Args<'a> {
-        Args { words, next: 0, len, devices, runtime, events, log }
+        Args { words, next: 0, len, devices, world, log }
     }
 
     /// Returns the target's length.
@@ -170,12 +177,18 @@ impl<'a> Args<'a> {
 
     /// Returns what the target asks for time, randomness and tasks.
     pub fn runtime(&self) -> &Arc<dyn Runtime> {
-        self.runtime
+        self.world.runtime
+    }
+
+    /// Returns what the targets of this instance share of type `T`, made when it is first asked
+    /// for: what a kernel module would keep in a static variable.
+    pub fn shared<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        self.world.shared.of()
     }
 
     /// Returns where the target counts the events of its device.
     pub fn events(&self) -> TargetEvents {
-        self.events.clone()
+        self.world.events.clone()
     }
 
     /// Returns where the target's own lines go in the kernel's log.
@@ -230,6 +243,19 @@ impl<'a> Args<'a> {
             Some(text) => Ok(Arg { index, text }),
             None => Err(CtrError::new(kernel).arg(index).detail("argument missing")),
         }
+    }
+
+    /// Returns the words of a group of optional arguments: that at `first` says how many follow,
+    /// `max` at most. None where there is no such word. What follows the group is left unread, as
+    /// the kernel does (`dm_read_arg_group`).
+    pub fn group(&self, first: usize, max: u32, kernel: &str) -> Result<Vec<Arg<'a>>, CtrError> {
+        let Ok(word) = self.at(first, kernel) else { return Ok(Vec::new()) };
+        let left = u32::try_from(self.count() - first - 1).unwrap_or(u32::MAX);
+        let most = max.min(left);
+        let count = scan_u64(word.text).map(|count| count as u32).filter(|count| *count <= most);
+        let count =
+            count.ok_or_else(|| word.error(format_args!("a number from 0 to {most}"), kernel))?;
+        (first + 1..first + 1 + count as usize).map(|index| self.at(index, kernel)).collect()
     }
 
     /// Opens the device that a word names.
@@ -289,12 +315,18 @@ impl<'a> Arg<'a> {
     /// Reads a 32-bit number greater than zero, as the kernel's `kstrtouint` does: decimal, a
     /// plus sign allowed.
     pub fn positive_u32(&self, kernel: &str) -> Result<u32, CtrError> {
+        let number = self.to_u32().filter(|number| *number > 0);
+        number.ok_or_else(|| self.error("a number from 1 to 4294967295", kernel))
+    }
+
+    /// As [`positive_u32`](Self::positive_u32), with zero among the numbers.
+    pub fn u32(&self, kernel: &str) -> Result<u32, CtrError> {
+        self.to_u32().ok_or_else(|| self.error("a number from 0 to 4294967295", kernel))
+    }
+
+    fn to_u32(&self) -> Option<u32> {
         let digits = self.text.strip_prefix('+').unwrap_or(self.text);
-        let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u32>());
-        match number {
-            Some(Ok(number)) if number > 0 => Ok(number),
-            _ => Err(self.error("a number from 1 to 4294967295", kernel)),
-        }
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
     }
 }
 

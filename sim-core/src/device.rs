@@ -199,6 +199,26 @@ impl Area {
         self.device.device()
     }
 
+    /// Makes an area of the whole of a device.
+    pub fn whole(device: Arc<OpenDevice>) -> Area {
+        let len = device.device().size();
+        Area { device, start: Sector::ZERO, len }
+    }
+
+    /// Returns the whole of the area's device.
+    pub fn whole_device(&self) -> Area {
+        Area::whole(self.device.clone())
+    }
+
+    /// Submits a bio at `sector` of the area if it ends at once; nothing where the device could
+    /// wait.
+    pub fn submit_now(&self, sector: Sector, bio: Bio<'_>) -> Option<BlkResult> {
+        match self.place(sector, bio) {
+            Ok(bio) => self.device().try_now(bio).ok(),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     /// Submits a bio at `sector` of the area, which waits as long as the device does.
     pub async fn submit(&self, sector: Sector, bio: Bio<'_>) -> BlkResult {
         let bio = self.place(sector, bio)?;

@@ -1,14 +1,15 @@
 //! A counter that can be waited for: a device's event number.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+
+use crate::Signal;
 
 /// Counts events, and wakes whoever waits for the next.
 #[derive(Debug, Default)]
 pub struct Events {
     number: AtomicU32,
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Signal,
 }
 
 impl Events {
@@ -25,27 +26,12 @@ impl Events {
 
     /// Makes whoever waits look again.
     pub(crate) fn wake(&self) {
-        let waiting = std::mem::take(&mut *self.lock());
-        for waker in waiting {
-            waker.wake();
-        }
+        self.waiting.notify();
     }
 
     /// Waits until `done` says so; asked again at each event.
     pub(crate) async fn until(&self, mut done: impl FnMut(u32) -> bool) {
-        std::future::poll_fn(|cx| {
-            if done(self.number()) {
-                return Poll::Ready(());
-            }
-            // Waker first, second look after it, so that no event falls in between.
-            self.lock().push(cx.waker().clone());
-            if done(self.number()) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.until(|| done(self.number()).then_some(())).await;
     }
 }
 

@@ -1,10 +1,8 @@
 //! A gate that bios pass: counts those inside, can be closed, and tells when it is empty.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+
+use crate::Signal;
 
 /// Set while nobody may enter.
 const CLOSED: u64 = 1 << 63;
@@ -19,7 +17,7 @@ const COUNT: u64 = GONE - 1;
 #[derive(Debug, Default)]
 pub struct Gate {
     word: AtomicU64,
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Signal,
 }
 
 /// The right to be inside a [`Gate`]; leaves it when dropped.
@@ -84,8 +82,8 @@ impl Gate {
         self.until(|word| (word & COUNT == 0).then_some(())).await;
     }
 
-    async fn until<T>(&self, ready: impl FnMut(u64) -> Option<T> + Unpin) -> T {
-        Until { gate: self, ready }.await
+    async fn until<T>(&self, mut ready: impl FnMut(u64) -> Option<T>) -> T {
+        self.waiting.until(|| ready(self.word.load(SeqCst))).await
     }
 
     fn leave(&self) {
@@ -97,14 +95,7 @@ impl Gate {
     }
 
     fn wake(&self) {
-        let waiting = std::mem::take(&mut *self.lock());
-        for waker in waiting {
-            waker.wake();
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.notify();
     }
 }
 
@@ -114,32 +105,11 @@ impl Drop for Pass<'_> {
     }
 }
 
-struct Until<'a, F> {
-    gate: &'a Gate,
-    ready: F,
-}
-
-impl<T, F: FnMut(u64) -> Option<T> + Unpin> Future for Until<'_, F> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let gate = self.gate;
-        if let Some(value) = (self.ready)(gate.word.load(SeqCst)) {
-            return Poll::Ready(value);
-        }
-        // Waker first, second look after it: whoever changes the word in between finds the waker.
-        gate.lock().push(cx.waker().clone());
-        match (self.ready)(gate.word.load(SeqCst)) {
-            Some(value) => Poll::Ready(value),
-            None => Poll::Pending,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use std::task::{Context, Poll, Waker};
 
     #[test]
     fn a_closed_gate_lets_nobody_in_and_those_inside_out() {

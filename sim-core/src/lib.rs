@@ -23,6 +23,8 @@ mod limits;
 mod mapped;
 mod runtime;
 mod sector;
+mod shared;
+mod signal;
 mod table;
 mod target;
 
@@ -39,6 +41,7 @@ pub use limits::{Limits, Misaligned};
 pub use mapped::{Held, MappedDevice};
 pub use runtime::{Half, KernelLog, NoLog, Runtime, TargetLog};
 pub use sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
+pub use signal::{Outcome, Signal};
 pub use table::{
     BadLine, MAX_DEPTH, MAX_TABLE_LEN, MAX_TARGETS, Params, Table, TableError, TargetSpec,
     TextStyle, hide_keys, parse_table,

@@ -17,6 +17,12 @@ pub trait Runtime: Send + Sync {
     /// Runs a task to its end, or until the runtime goes.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
+    /// As [`spawn`](Self::spawn), for a task whose end the caller is about to wait for: it may
+    /// run right here, up to where it waits for the first time.
+    fn spawn_here(&self, task: BoxFuture<'static, ()>) {
+        self.spawn(task);
+    }
+
     /// Runs two halves of a computation, side by side where there are processors for it, and
     /// returns when both have ended. Neither may wait for anything.
     fn join(&self, one: Half<'_>, other: Half<'_>);
@@ -55,6 +61,13 @@ pub struct TargetLog {
 impl TargetLog {
     pub(crate) fn new(log: Arc<dyn KernelLog>, name: &str) -> TargetLog {
         TargetLog { log, name: name.to_owned() }
+    }
+
+    /// Returns the log of another module: in the kernel a line bears the name of the module that
+    /// wrote it, which need not be the target type's.
+    #[must_use]
+    pub fn of_module(&self, name: &str) -> TargetLog {
+        TargetLog::new(self.log.clone(), name)
     }
 
     /// Logs a line as the kernel's `DMWARN` and `DMERR` do: `device-mapper: <type>: <text>`.

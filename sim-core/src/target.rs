@@ -14,6 +14,12 @@ use crate::{Area, Args, Bio, BlkResult, CtrError, Errno, Flags, Limits, Op, Sect
 
 /// One line of a table at work.
 pub trait Target: Send + Sync {
+    /// Reads what the target needs of its devices before the table is complete: the part of the
+    /// kernel's `ctr` that waits for I/O. Called once, before anything else.
+    fn read_metadata(&mut self) -> BoxFuture<'_, Result<(), CtrError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Routes one bio, whose sectors are relative to this target (`map`). Returns at once.
     fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a>;
 

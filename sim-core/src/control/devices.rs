@@ -205,8 +205,8 @@ impl Control {
         let result = device
             .resume(pending.table.clone(), held, |table| {
                 pending.table = None;
-                let limits = self.build(&device, table.access(), "", |build| table.limits(build));
-                limits.map_err(|error| error.errno)
+                let site = self.site(&device, table.access(), "");
+                table.limits(&site.build()).map_err(|error| error.errno)
             })
             .await;
         drop(pending);

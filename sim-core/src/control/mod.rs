@@ -20,11 +20,13 @@ pub use command::{
 use find::Finder;
 use graph::Graph;
 
+use crate::args::World;
 use crate::event::{Events, TargetEvents};
+use crate::shared::Shared;
 use crate::table::{Build, TextStyle};
 use crate::{
     Access, BlockDevice, DevNumber, DeviceStyle, Errno, KernelLog, KeyText, MappedDevice,
-    OpenDevice, Registry, Runtime, Sectors, StatusKind, Table, TableError, TargetSpec,
+    OpenDevice, Registry, Runtime, Sectors, StatusKind, Table, TargetSpec,
 };
 
 /// The version of the ioctl interface that the operations follow: Linux 6.12's.
@@ -133,6 +135,7 @@ pub struct Control {
     log: Arc<dyn KernelLog>,
     cells: Mutex<BTreeMap<u32, Cell>>,
     events: Arc<Events>,
+    shared: Shared,
     watcher: Mutex<Option<Watcher>>,
 }
 
@@ -153,6 +156,7 @@ impl Control {
             log,
             cells: Mutex::new(BTreeMap::new()),
             events: Arc::default(),
+            shared: Shared::default(),
             watcher: Mutex::new(None),
         })
     }
@@ -228,7 +232,7 @@ impl Control {
             Command::DevStatus { id, slot } => self.status(&id, slot),
             Command::DevWait { id, event_nr } => self.dev_wait(&id, event_nr).await,
             Command::TableLoad { id, access, targets, base } => {
-                self.table_load(&id, access, &targets, &base)
+                self.table_load(&id, access, &targets, &base).await
             }
             Command::TableClear { id } => self.table_clear(&id),
             Command::TableDeps { id, slot } => self.table_deps(&id, slot),
@@ -266,29 +270,16 @@ impl Control {
         self.with(id, |cell| Ok(cell.device.clone()))
     }
 
-    fn build<T>(
-        &self,
-        device: &MappedDevice,
-        access: Access,
-        base: &str,
-        build: impl FnOnce(&Build<'_>) -> Result<T, TableError>,
-    ) -> Result<T, TableError> {
+    /// Gathers what a table of this device is built with.
+    fn site<'a>(&'a self, device: &MappedDevice, access: Access, base: &'a str) -> Site<'a> {
         let number = device.number();
         let open: Vec<Arc<OpenDevice>> = {
             let cells = self.cells();
             let tables = cells.get(&number.minor).into_iter().flat_map(Cell::tables);
             tables.flat_map(|table| table.devices().cloned().collect::<Vec<_>>()).collect()
         };
-        build(&Build {
-            number,
-            access,
-            registry: &self.registry,
-            finder: &Finder { control: self, minor: number.minor, base },
-            runtime: &self.runtime,
-            events: &self.events_of(device),
-            log: &self.log,
-            open,
-        })
+        let finder = Finder { control: self, minor: number.minor, base };
+        Site { control: self, number, access, finder, events: self.events_of(device), open }
     }
 
     fn with<T>(
@@ -313,6 +304,25 @@ impl Control {
 
     fn cells(&self) -> MutexGuard<'_, BTreeMap<u32, Cell>> {
         lock(&self.cells)
+    }
+}
+
+/// Where a table is built.
+struct Site<'a> {
+    control: &'a Control,
+    number: DevNumber,
+    access: Access,
+    finder: Finder<'a>,
+    events: TargetEvents,
+    open: Vec<Arc<OpenDevice>>,
+}
+
+impl Site<'_> {
+    fn build(&self) -> Build<'_> {
+        let Control { registry, runtime, shared, log, .. } = self.control;
+        let world = World { runtime, events: &self.events, shared };
+        let (number, access, finder, open) = (self.number, self.access, &self.finder, &self.open);
+        Build { number, access, registry, finder, world, log, open }
     }
 }
 

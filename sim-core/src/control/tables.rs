@@ -13,32 +13,23 @@ use crate::{
 };
 
 impl Control {
-    pub(super) fn table_load(
+    pub(super) async fn table_load(
         &self,
         id: &Id,
         access: Access,
         targets: &[TargetSpec],
         base: &str,
     ) -> Done {
-        let (device, first) = self.with(id, |cell| Ok((cell.device.clone(), !cell.has_disk)))?;
+        let device = self.device(id)?;
         let number = device.number();
-        let table = Arc::new(self.build(&device, access, base, |build| {
-            let table = Table::build(targets, build)?;
-            if let Some(old) = device.live()
-                && let Some(immutable) = old.immutable_type()
-                && table.immutable_type() != Some(immutable)
-                && !table.is_wildcard()
-            {
-                let why = format!("can't replace immutable target type {immutable}");
-                self.log.line(&format!("device-mapper: ioctl: {why}"));
-                return Err(TableError::new(why));
-            }
-            Ok(table)
-        })?);
+        let site = self.site(&device, access, base);
+        let table = Table::build(targets, &site.build()).await?;
+        self.check_immutable(&device, &table)?;
+        let table = Arc::new(table);
         self.check_depth(&device, &table)?;
+        let first = self.with(&Id::Dev(number), |cell| Ok(!cell.has_disk))?;
         if first {
-            let limits = self.build(&device, access, base, |build| table.limits(build));
-            let limits = limits.inspect_err(|_| {
+            let limits = table.limits(&site.build()).inspect_err(|_| {
                 self.log.line("device-mapper: core: Cannot calculate initial queue limits");
                 self.log.line("device-mapper: ioctl: unable to set up device queue for new table.");
             })?;
@@ -55,6 +46,20 @@ impl Control {
             self.changed(&Changed::Name(name));
         }
         Ok(Answer::Status(status))
+    }
+
+    /// Refuses a table in the place of one whose type is replaced by its own kind alone.
+    fn check_immutable(&self, device: &MappedDevice, table: &Table) -> Result<(), TableError> {
+        if let Some(old) = device.live()
+            && let Some(immutable) = old.immutable_type()
+            && table.immutable_type() != Some(immutable)
+            && !table.is_wildcard()
+        {
+            let why = format!("can't replace immutable target type {immutable}");
+            self.log.line(&format!("device-mapper: ioctl: {why}"));
+            return Err(TableError::new(why));
+        }
+        Ok(())
     }
 
     /// Refuses a table that would pile more devices up than a bio can pass through, or map a

@@ -235,13 +235,16 @@ impl MappedDevice {
         limits: impl FnOnce(&Table) -> Result<Limits, Errno>,
     ) -> Result<(), Errno> {
         let _one = self.changing.lock().await;
-        if let Some(table) = table {
+        // Kept up to the end: the new table may take over what the old one holds.
+        let _old = if let Some(table) = table {
             self.suspend_locked(held).await?;
             let limits = limits(&table)?;
-            self.bind(table, limits);
+            self.bind(table, limits)
         } else if self.state().phase == Phase::Running {
             return Ok(());
-        }
+        } else {
+            None
+        };
         let table = self.live().ok_or(Errno::INVAL)?;
         for entry in table.entries() {
             if let Err(errno) = entry.target.preresume().await {
@@ -269,8 +272,8 @@ impl MappedDevice {
         Ok(())
     }
 
-    /// Makes `table` the live one; nothing is in flight.
-    fn bind(&self, table: Arc<Table>, limits: Limits) {
+    /// Makes `table` the live one, and returns the one before; nothing is in flight.
+    fn bind(&self, table: Arc<Table>, limits: Limits) -> Option<Arc<Table>> {
         let old = self.replace_table(Some(table.clone()));
         for below in old.iter().flat_map(|table| table.devices()) {
             if let Some(below) = below.device().as_mapped() {
@@ -285,6 +288,7 @@ impl MappedDevice {
         self.size.store(table.size().0, SeqCst);
         self.set_access(table.access());
         self.set_limits(limits);
+        old
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {

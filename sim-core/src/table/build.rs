@@ -6,10 +6,10 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec};
-use crate::args::Devices;
+use crate::args::{Devices, World};
 use crate::{
-    Access, Args, DevNumber, FindDevice, Flat, KernelLog, OpenDevice, Registry, Runtime, Sector,
-    TargetEvents, TargetLog, split_words,
+    Access, Args, CtrError, DevNumber, FindDevice, Flat, KernelLog, OpenDevice, Registry, Sector,
+    Target, TargetLog, split_words,
 };
 
 /// What a table is built with.
@@ -19,11 +19,10 @@ pub(crate) struct Build<'a> {
     pub(crate) access: Access,
     pub(crate) registry: &'a Registry,
     pub(crate) finder: &'a dyn FindDevice,
-    pub(crate) runtime: &'a Arc<dyn Runtime>,
-    pub(crate) events: &'a TargetEvents,
+    pub(crate) world: World<'a>,
     pub(crate) log: &'a Arc<dyn KernelLog>,
     /// What the device's other tables have open already: one opening serves them all.
-    pub(crate) open: Vec<Arc<OpenDevice>>,
+    pub(crate) open: &'a [Arc<OpenDevice>],
 }
 
 impl Build<'_> {
@@ -35,7 +34,7 @@ impl Build<'_> {
 impl Table {
     /// Builds a table, with every check that the kernel makes when one is loaded but those of
     /// [`limits`](Self::limits), and logs what the kernel logs.
-    pub(crate) fn build(specs: &[TargetSpec], with: &Build<'_>) -> Result<Table, TableError> {
+    pub(crate) async fn build(specs: &[TargetSpec], with: &Build<'_>) -> Result<Table, TableError> {
         if specs.is_empty() {
             with.log.line("device-mapper: ioctl: populate_table: no targets specified");
             return Err(TableError::new("no targets specified"));
@@ -47,10 +46,10 @@ impl Table {
                 ..TableError::new("too many targets")
             });
         }
-        let mut devices = Devices::new(with.finder, with.access, &with.open);
+        let mut devices = Devices::new(with.finder, with.access, with.open);
         let mut entries: Vec<Entry> = Vec::with_capacity(specs.len());
         for (index, spec) in specs.iter().enumerate() {
-            match add_target(&entries, spec, &mut devices, with) {
+            match add_target(&entries, spec, &mut devices, with).await {
                 Ok(entry) => entries.push(entry),
                 Err(error) => {
                     with.log.line("device-mapper: ioctl: error adding target to table");
@@ -68,7 +67,7 @@ impl Table {
 }
 
 /// Makes one target, with the checks of `dm_table_add_target` in its order.
-fn add_target(
+async fn add_target(
     before: &[Entry],
     spec: &TargetSpec,
     devices: &mut Devices<'_>,
@@ -120,10 +119,12 @@ fn add_target(
         return refuse(kernel, TableError { detail, ..TableError::new(kernel) });
     }
     let words = Zeroizing::new(split_words(&spec.params));
-    let log = TargetLog::new(with.log.clone(), name);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut args = Args::new(&words, spec.len, devices, with.runtime, with.events, log);
-    match target_type.ctr(&mut args) {
+    let made = {
+        let log = TargetLog::new(with.log.clone(), name);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        target_type.ctr(&mut Args::new(&words, spec.len, devices, with.world, log))
+    };
+    match read_metadata(made).await {
         Ok(target) => {
             let profile = target.profile();
             let target_type = target_type.clone();
@@ -135,4 +136,13 @@ fn add_target(
             refuse(&error.kernel, TableError { errno, kernel, target: None, arg, detail })
         }
     }
+}
+
+/// Carries out the second half of making a target.
+async fn read_metadata(
+    made: Result<Box<dyn Target>, CtrError>,
+) -> Result<Box<dyn Target>, CtrError> {
+    let mut target = made?;
+    target.read_metadata().await?;
+    Ok(target)
 }

@@ -48,18 +48,7 @@ impl Options {
             sector_size: 512,
             iv_unit: IvUnit::Sector512,
         };
-        if args.count() <= first {
-            return Ok(options);
-        }
-        let count_word = args.at(first, WRONG_COUNT)?;
-        let left = u32::try_from(args.count() - first - 1).unwrap_or(u32::MAX);
-        let count = decimal(count_word.text()).filter(|count| *count <= MAX_OPTIONS.min(left));
-        let count = count.ok_or_else(|| {
-            let expected = format_args!("a number from 0 to {}", MAX_OPTIONS.min(left));
-            count_word.error(expected, WRONG_COUNT)
-        })?;
-        for index in 0..count as usize {
-            let word = args.at(first + 1 + index, UNKNOWN)?;
+        for word in args.group(first, MAX_OPTIONS, WRONG_COUNT)? {
             options.take(word, args.target_len())?;
         }
         Ok(options)
