@@ -125,6 +125,7 @@ impl<'a> Devices<'a> {
 pub struct Args<'a> {
     words: &'a [&'a str],
     next: usize,
+    start: Sector,
     len: Sectors,
     devices: &'a mut dyn OpenByWord,
     world: World<'a>,
@@ -157,12 +158,17 @@ impl OpenByWord for Devices<'_> {
 impl<'a> Args<'a> {
     pub(crate) fn new(
         words: &'a [&'a str],
-        len: Sectors,
+        (start, len): (Sector, Sectors),
         devices: &'a mut dyn OpenByWord,
         world: World<'a>,
         log: TargetLog,
     ) -> Args<'a> {
-        Args { words, next: 0, len, devices, world, log }
+        Args { words, next: 0, start, len, devices, world, log }
+    }
+
+    /// Returns where the target begins on its device.
+    pub fn target_start(&self) -> Sector {
+        self.start
     }
 
     /// Returns the target's length.

@@ -56,3 +56,42 @@ mod crypt_with_large_sectors {
         "0 64 crypt aes-cbc-essiv:sha256 00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100 8 a 16 3 allow_discards sector_size:4096 iv_large_sectors"
     );
 }
+
+mod snapshot_origin {
+    testkit::conformance!(targets::SnapshotOrigin, "0 64 snapshot-origin a");
+}
+
+mod snapshot {
+    testkit::conformance!(
+        targets::Snapshot,
+        "0 61 snapshot a b P 4",
+        except {
+            faults: "an I/O error of the store invalidates the snapshot, as the kernel has it",
+            reload: "a table that waits for its store has the chunk size 0, as the kernel has it",
+        }
+    );
+}
+
+mod snapshot_in_large_chunks {
+    testkit::conformance!(
+        targets::Snapshot,
+        "0 64 snapshot a b PO 32 2 discard_zeroes_cow discard_passdown_origin",
+        except {
+            faults: "an I/O error of the store invalidates the snapshot, as the kernel has it",
+            reload: "a table that waits for its store has the chunk size 0, as the kernel has it",
+        }
+    );
+}
+
+mod snapshot_transient {
+    testkit::conformance!(
+        targets::Snapshot,
+        "0 64 snapshot a b N 2",
+        except {
+            faults: "an I/O error of the store invalidates the snapshot, as the kernel has it",
+            reload: "a table that waits for its store has the chunk size 0, as the kernel has it",
+            crash: "the store does not outlive the device",
+            operations: "the store does not outlive the device",
+        }
+    );
+}

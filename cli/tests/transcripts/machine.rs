@@ -14,7 +14,7 @@ use sim_core::{
     Sector, Sectors,
 };
 
-use crate::script::{Outcome, words};
+use crate::script::{Image, Outcome, words};
 
 /// The major number of loop devices.
 const LOOP_MAJOR: u32 = 7;
@@ -78,24 +78,28 @@ pub(crate) struct Machine {
     log: Arc<Log>,
     held: Vec<OpenDevice>,
     names: BTreeMap<String, u32>,
+    /// What images were when they were kept.
+    kept: BTreeMap<String, (u64, String)>,
 }
 
 impl Machine {
     pub(crate) fn new() -> Machine {
         let (loops, log) = (Arc::<Loops>::default(), Arc::<Log>::default());
         let control = Control::new(targets::registry(), loops.clone(), Pool::new(1), log.clone());
-        Machine { control, loops, log, held: Vec::new(), names: BTreeMap::new() }
+        let (held, names, kept) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Machine { control, loops, log, held, names, kept }
     }
 
-    pub(crate) fn attach(&mut self, name: &str, minor: u32, sectors: u64, fill: Option<u64>) {
+    pub(crate) fn attach(&mut self, image: &Image) {
+        let Image { ref name, minor, sectors, fill, block } = *image;
         let number = DevNumber { major: LOOP_MAJOR, minor };
-        let memory = Memory::new(number, &format!("loop{minor}"), Sectors(sectors), 512);
+        let memory = Memory::new(number, &format!("loop{minor}"), Sectors(sectors), block);
         if let Some(first) = fill {
             let data = pattern(first, sectors);
             block_on(memory.submit(Bio::write(Sector::ZERO, &data))).unwrap();
         }
         self.loops.0.lock().unwrap().insert(minor, memory);
-        self.names.insert(name.to_owned(), minor);
+        self.names.insert(name.clone(), minor);
     }
 
     /// Runs a command; `None` for one that is about the machine, not about device-mapper.
@@ -139,8 +143,13 @@ impl Machine {
                 said(names)
             }
             ("hold", [device]) => {
-                let device = self.find(device).expect("a device to hold").device;
+                let device = self.device(device).expect("a device to hold");
                 self.held.push(OpenDevice::new(device, Access::ReadOnly).unwrap());
+                Outcome::default()
+            }
+            ("keep", [name, device]) => {
+                let device = self.device(device).expect("a device to keep");
+                self.kept.insert((*name).to_owned(), digest(&*device));
                 Outcome::default()
             }
             ("release", _) => {
@@ -150,10 +159,16 @@ impl Machine {
             }
             _ => return None,
         };
-        outcome.kernel = std::mem::take(&mut *self.log.0.lock().unwrap());
-        // The recording has no others.
-        outcome.kernel.retain(|line| line.starts_with("device-mapper: "));
+        outcome.kernel = self.log();
         Some(outcome)
+    }
+
+    /// Takes what was logged since the last command.
+    pub(crate) fn log(&self) -> Vec<String> {
+        let mut lines = std::mem::take(&mut *self.log.0.lock().unwrap());
+        // The recording has no others.
+        lines.retain(|line| line.starts_with("device-mapper: "));
+        lines
     }
 
     /// Runs a command line of dmsetup's verbs.
@@ -179,19 +194,26 @@ impl Machine {
         self.control.find_shown(path.strip_prefix("/dev/mapper/")?)
     }
 
+    fn device(&self, path: &str) -> Option<Arc<dyn BlockDevice>> {
+        match self.find(path) {
+            Some(shown) => Some(shown.device),
+            None => self.loops.by_word(path, "/").ok(),
+        }
+    }
+
     fn put(&self, path: &str, sector: u64, count: u64, first: Option<u64>) -> Outcome {
-        let Some(shown) = self.find(path) else { return no_file("dd", path) };
+        let Some(device) = self.device(path) else { return no_file("dd", path) };
         let data = match first {
             Some(first) => pattern(first, count),
             None => vec![0; usize::try_from(count).unwrap() * 512],
         };
         let piece = piece(&[sector, count, first.unwrap_or(0)]);
         let write = |(at, data): (usize, &[u8])| {
-            if shown.device.access().is_read_only() {
+            if device.access().is_read_only() {
                 return Err(Errno::PERM);
             }
             let bio = Bio::write(Sector(sector + at as u64 * piece), data);
-            Ok(block_on(shown.device.submit(bio))?)
+            Ok(block_on(device.submit(bio))?)
         };
         let bytes = usize::try_from(piece).unwrap() * 512;
         match data.chunks(bytes).enumerate().try_for_each(write) {
@@ -201,13 +223,13 @@ impl Machine {
     }
 
     fn get(&self, path: &str, sector: u64, count: u64) -> Outcome {
-        let Some(shown) = self.find(path) else { return no_file("dd", path) };
+        let Some(device) = self.device(path) else { return no_file("dd", path) };
         let (piece, mut hash, mut done) = (piece(&[sector, count]), Sha256::new(), 0);
         let mut outcome = Outcome::default();
         while done < count {
             let mut data = vec![0; usize::try_from(piece.min(count - done)).unwrap() * 512];
             let bio = Bio::read(Sector(sector + done), &mut data);
-            if let Err(error) = block_on(shown.device.submit(bio)) {
+            if let Err(error) = block_on(device.submit(bio)) {
                 outcome = failed(format!("dd: error reading '{path}': {}", error.errno()));
                 break;
             }
@@ -252,12 +274,19 @@ impl Machine {
     fn blockdev(&self, words: &[&str]) -> Outcome {
         let (options, paths): (Vec<&str>, Vec<&str>) =
             words.iter().partition(|word| word.starts_with('-'));
-        let Some(shown) = self.find(paths[0]) else {
-            let path = paths[0];
-            return failed(format!("blockdev: cannot open {path}: No such file or directory"));
-        };
+        let mut answers = Vec::new();
+        for path in paths {
+            let Some(shown) = self.find(path) else {
+                return failed(format!("blockdev: cannot open {path}: No such file or directory"));
+            };
+            answers.extend(options.iter().map(|option| self.ask(&shown, option)));
+        }
+        said(answers)
+    }
+
+    fn ask(&self, shown: &Shown, option: &str) -> String {
         let limits = shown.device.limits();
-        let answer = |option: &str| match option {
+        match option {
             "--getsz" => shown.device.size().0.to_string(),
             "--getss" => limits.logical_block_size.to_string(),
             "--getpbsz" => limits.physical_block_size.to_string(),
@@ -265,10 +294,9 @@ impl Machine {
             "--getioopt" => limits.io_opt.to_string(),
             "--getalignoff" => limits.alignment_offset.to_string(),
             "--getro" => u8::from(shown.device.access().is_read_only()).to_string(),
-            "--getra" => self.read_ahead(&shown).to_string(),
+            "--getra" => self.read_ahead(shown).to_string(),
             other => panic!("unknown option {other}"),
-        };
-        said(options.into_iter().map(answer))
+        }
     }
 
     fn read_ahead(&self, shown: &Shown) -> Sectors {
@@ -300,13 +328,19 @@ impl Machine {
         said(paths.iter().map(answer))
     }
 
-    /// The size in bytes and the sha256 of an image.
+    /// The size in bytes and the sha256 of an image, as it was kept or as it is.
     pub(crate) fn digest(&self, name: &str) -> (u64, String) {
-        let memory = self.loops.get(self.names[name]).expect("an attached image");
-        let mut data = vec![0; usize::try_from(memory.size().bytes()).unwrap()];
-        block_on(memory.submit(Bio::read(Sector::ZERO, &mut data))).unwrap();
-        (data.len() as u64, hex(&Sha256::digest(&data)))
+        if let Some(kept) = self.kept.get(name) {
+            return kept.clone();
+        }
+        digest(&*self.loops.get(self.names[name]).expect("an attached image"))
     }
+}
+
+fn digest(device: &dyn BlockDevice) -> (u64, String) {
+    let mut data = vec![0; usize::try_from(device.size().bytes()).unwrap()];
+    block_on(device.submit(Bio::read(Sector::ZERO, &mut data))).unwrap();
+    (data.len() as u64, hex(&Sha256::digest(&data)))
 }
 
 fn said(lines: impl IntoIterator<Item = String>) -> Outcome {

@@ -2,12 +2,22 @@
 
 /// One step of a transcript.
 pub(crate) enum Step {
-    /// An image is attached: its name, its minor, its size in sectors, and the first sector of
-    /// the pattern that it holds.
-    Image { name: String, minor: u32, sectors: u64, fill: Option<u64> },
+    /// An image is attached.
+    Image(Image),
     /// A command, and what came back. A device made by a `probe` is shown and removed at once,
     /// should its table be accepted.
     Run { line: String, outcome: Outcome, probe: bool },
+}
+
+/// An image with the loop device that shows it.
+pub(crate) struct Image {
+    pub(crate) name: String,
+    pub(crate) minor: u32,
+    pub(crate) sectors: u64,
+    /// The first sector of the pattern that it holds; zeros without.
+    pub(crate) fill: Option<u64>,
+    /// Bytes of a logical block.
+    pub(crate) block: u32,
 }
 
 /// What came back.
@@ -38,7 +48,10 @@ pub(crate) fn parse(text: &str) -> Vec<Step> {
             let minor = rest.split(' ').next().unwrap().parse().unwrap();
             let image = images.iter().find(|image| image[0] == name).expect("a known image");
             let (sectors, fill) = (image[1].parse().unwrap(), image[2].parse().ok());
-            steps.push(Step::Image { name: name.to_owned(), minor, sectors, fill });
+            let block = image.iter().position(|word| word == "-b").map(|at| &image[at + 1]);
+            let block = block.map_or(512, |block| block.parse().unwrap());
+            let name = name.to_owned();
+            steps.push(Step::Image(Image { name, minor, sectors, fill, block }));
         } else if let Some(command) = line.strip_prefix("$ ") {
             steps.push(Step::Run {
                 line: command.to_owned(),

@@ -122,7 +122,8 @@ async fn add_target(
     let made = {
         let log = TargetLog::new(with.log.clone(), name);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        target_type.ctr(&mut Args::new(&words, spec.len, devices, with.world, log))
+        let place = (spec.start, spec.len);
+        target_type.ctr(&mut Args::new(&words, place, devices, with.world, log))
     };
     match read_metadata(made).await {
         Ok(target) => {

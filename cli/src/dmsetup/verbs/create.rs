@@ -113,8 +113,10 @@ fn create_one(session: &mut Session<'_, '_>, wanted: Wanted) -> Done {
 
 fn start(session: &mut Session<'_, '_>, task: &Task, access: Access, table: &Source) -> Done {
     load_table(session, task, access, table)?;
+    // Named alone, as dmsetup asks for it.
+    let task = Task { dev: None, ..task.clone() };
     let command = Command::DevResume { id: task.id(), held: Held::Flush };
-    session.call("resume", task, command).map(drop)
+    session.call("resume", &task, command).map(drop)
 }
 
 fn set_node(session: &mut Session<'_, '_>, task: &Task) -> Done {

@@ -1,0 +1,105 @@
+//! Copies chunks of the origin into the store, once, with what a write puts into them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sim_core::{Bio, BlkResult, Buffer, Outcome, Sector, Sectors};
+
+use super::snap::Snap;
+use super::store::Run;
+use super::store::format::Entry;
+
+/// How much is copied at a time, in sectors: 1 MiB.
+const PIECE: Sectors = Sectors(2048);
+
+/// Data that takes the place of the origin's.
+pub(super) struct Overlay {
+    sector: Sector,
+    data: Buffer,
+}
+
+impl Overlay {
+    /// Copies what a bio carries: the bio may be given up before the copy is done.
+    pub(super) fn of(sector: Sector, data: &[u8]) -> Overlay {
+        Overlay { sector, data: Buffer::copy_of(data) }
+    }
+
+    fn end(&self) -> Sector {
+        self.sector + Sectors::in_bytes(self.data.len() as u64)
+    }
+
+    /// Returns the data of a range within.
+    fn part(&self, range: &Range<Sector>) -> &[u8] {
+        let at = |sector: Sector| (sector - self.sector).bytes() as usize;
+        &self.data[at(range.start)..at(range.end)]
+    }
+}
+
+/// The copy of a run of chunks to a run of the store.
+pub(super) struct Copy {
+    pub(super) snap: Arc<Snap>,
+    pub(super) chunks: Range<u64>,
+    pub(super) to: Run,
+    pub(super) overlay: Option<Overlay>,
+    /// Ends when the chunks have exceptions, and the origin may be written.
+    pub(super) copied: Arc<Outcome<BlkResult>>,
+}
+
+impl Copy {
+    pub(super) async fn run(self) {
+        let result = self.carry_out().await;
+        let result = self.snap.copied(&self.chunks, self.to, result).await;
+        self.copied.set(result);
+    }
+
+    async fn carry_out(&self) -> BlkResult {
+        if let Err(error) = self.copy_data().await {
+            self.snap.store.abandon(self.to.len);
+            return Err(error);
+        }
+        let entries = self.chunks.clone().zip(self.to.new..);
+        self.snap.store.commit(entries.map(|(old, new)| Entry { old, new })).await
+    }
+
+    async fn copy_data(&self) -> BlkResult {
+        let chunk = self.snap.chunk;
+        let begin = chunk.start(self.chunks.start);
+        // The last chunk of the origin may be a short one.
+        let end = chunk.start(self.chunks.end).min(self.snap.origin.len.to_sector());
+        let mut at = begin;
+        while at < end {
+            let piece = at..at + PIECE.min(end - at);
+            let to = chunk.start(self.to.new) + (at - begin);
+            self.copy_piece(piece.clone(), to).await?;
+            at = piece.end;
+        }
+        Ok(())
+    }
+
+    async fn copy_piece(&self, piece: Range<Sector>, to: Sector) -> BlkResult {
+        let cow = &self.snap.cow;
+        let overlay = self.overlay.as_ref();
+        let covered = overlay.map_or(piece.end..piece.end, |overlay| {
+            overlay.sector.clamp(piece.start, piece.end)
+                ..overlay.end().clamp(piece.start, piece.end)
+        });
+        if let Some(overlay) = overlay
+            && covered == piece
+        {
+            return cow.submit(to, Bio::write(to, overlay.part(&piece))).await;
+        }
+        let len = |range: &Range<Sector>| (range.end - range.start).bytes() as usize;
+        let mut buffer = Buffer::take(len(&piece));
+        let (head, rest) = buffer.split_at_mut((covered.start - piece.start).bytes() as usize);
+        let (middle, tail) = rest.split_at_mut(len(&covered));
+        for (sector, part) in [(piece.start, head), (covered.end, tail)] {
+            if !part.is_empty() {
+                self.snap.origin.submit(sector, Bio::read(sector, part)).await?;
+            }
+        }
+        if let Some(overlay) = overlay.filter(|_| !middle.is_empty()) {
+            middle.copy_from_slice(overlay.part(&covered));
+        }
+        cow.submit(to, Bio::write(to, &buffer)).await
+    }
+}

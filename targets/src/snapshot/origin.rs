@@ -1,0 +1,258 @@
+//! `snapshot-origin <dev>`: a device whose old content its snapshots keep.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+
+use futures_util::lock::Mutex as AsyncMutex;
+use sim_core::{
+    Area, Args, Bio, BlkResult, CtrError, DevNumber, Gate, Mapped, Op, Pass, Profile, Sector,
+    Sectors, StatusKind, StatusWriter, Target, TargetType,
+};
+
+use super::io::Wait;
+use super::snap::Snap;
+use super::store::Store;
+use crate::lock;
+
+/// The origins of an instance, by the device below them.
+#[derive(Default)]
+pub(super) struct Origins(Mutex<HashMap<DevNumber, Weak<Origin>>>);
+
+impl Origins {
+    /// Returns the origin on a device: the same for all who ask, as long as one of them is there.
+    pub(super) fn of(&self, number: DevNumber) -> Arc<Origin> {
+        let mut origins = lock(&self.0);
+        origins.retain(|_, origin| origin.strong_count() > 0);
+        if let Some(origin) = origins.get(&number).and_then(Weak::upgrade) {
+            return origin;
+        }
+        let origin = Arc::new(Origin::default());
+        origins.insert(number, Arc::downgrade(&origin));
+        origin
+    }
+}
+
+/// A device with snapshots.
+#[derive(Default)]
+pub(super) struct Origin {
+    /// Writes of the origin pass here. Closed while a snapshot comes into use: a write that has
+    /// not heard of it ends first.
+    gate: Gate,
+    members: RwLock<Vec<Arc<Member>>>,
+    /// One snapshot at a time comes into use.
+    changing: AsyncMutex<()>,
+}
+
+/// What a member's device does with its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Snapshot,
+    Merge,
+}
+
+/// A snapshot target, as its origin knows it.
+pub(super) struct Member {
+    pub(super) role: Role,
+    /// The device of the store.
+    pub(super) cow: DevNumber,
+    /// Resumed once: the origin's writes wait for its copies.
+    pub(super) active: AtomicBool,
+    pub(super) suspended: AtomicBool,
+    /// Nothing before the store is loaded, or handed over.
+    pub(super) snap: OnceLock<Arc<Snap>>,
+    pub(super) claim: Mutex<Claim>,
+}
+
+/// What a member has to do with its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The store is the member's.
+    Has,
+    /// It is handed over at the resume.
+    Waits,
+    /// Whoever was to hand it over is gone.
+    Cancelled,
+    /// It was handed over to another.
+    Gave,
+}
+
+/// The members that share a store.
+#[derive(Default)]
+pub(super) struct Pairing {
+    /// The one in use.
+    pub(super) source: Option<Arc<Member>>,
+    /// The one that is to take it over.
+    pub(super) destination: Option<Arc<Member>>,
+    /// How many there are.
+    pub(super) count: usize,
+    /// A merge of the same origin, whatever its store.
+    pub(super) merge: Option<Arc<Member>>,
+}
+
+impl Origin {
+    fn members(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Member>>> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, member: Arc<Member>) {
+        self.members.write().unwrap_or_else(PoisonError::into_inner).push(member);
+    }
+
+    pub(super) fn remove(&self, member: &Arc<Member>) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|other| !Arc::ptr_eq(other, member));
+    }
+
+    /// Finds the members whose store is on this device (`__find_snapshots_sharing_cow`).
+    pub(super) fn sharing(&self, cow: DevNumber) -> Pairing {
+        let mut pairing = Pairing::default();
+        for member in self.members().iter() {
+            if member.role == Role::Merge {
+                pairing.merge = Some(member.clone());
+            }
+            if member.cow != cow {
+                continue;
+            }
+            pairing.count += 1;
+            match member.active.load(SeqCst) {
+                true => pairing.source = Some(member.clone()),
+                false => pairing.destination = Some(member.clone()),
+            }
+        }
+        pairing
+    }
+
+    /// Runs `change` while no write of the origin is under way.
+    pub(super) async fn change(&self, change: impl FnOnce()) {
+        let _one = self.changing.lock().await;
+        self.gate.close();
+        let _opens = Opens(&self.gate);
+        self.gate.drained().await;
+        change();
+    }
+
+    /// Lets a merge write to the origin for as long as the pass is held.
+    pub(super) async fn enter(&self) -> Pass<'_> {
+        self.gate.enter().await.expect("the gate of an origin is never taken down")
+    }
+
+    /// Carries out a write of the origin at once, or hands it back where it has to wait.
+    pub(super) fn write_now<'b>(&self, area: &Area, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+        let Some(_pass) = self.gate.try_enter() else { return Err(bio) };
+        let (sector, len) = (bio.sector, bio.len());
+        let protected = |member: &Arc<Member>| match member.guarded() {
+            Some(snap) => snap.is_protected(sector, len),
+            None => true,
+        };
+        if !self.members().iter().all(protected) {
+            return Err(bio);
+        }
+        match area.place(sector, bio) {
+            Ok(bio) => area.device().try_now(bio).map_err(|bio| bio.at(sector)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Carries out a write of the origin when every snapshot has what it needs.
+    pub(super) async fn write(&self, area: &Area, bio: Bio<'_>) -> BlkResult {
+        let _pass = self.enter().await;
+        self.protect(bio.sector, bio.len()).await;
+        area.submit(bio.sector, bio).await
+    }
+
+    /// Copies what a write of the origin to this range is about to change, into every snapshot.
+    pub(super) async fn protect(&self, sector: Sector, len: Sectors) {
+        loop {
+            let snaps: Vec<Arc<Snap>> =
+                self.members().iter().filter_map(|member| member.guarded().cloned()).collect();
+            let waits: Vec<Wait> =
+                snaps.iter().flat_map(|snap| snap.protect(sector, len)).collect();
+            if waits.is_empty() {
+                return;
+            }
+            for wait in waits {
+                wait.end().await;
+            }
+        }
+    }
+}
+
+/// Opens a gate when dropped.
+struct Opens<'a>(&'a Gate);
+
+impl Drop for Opens<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+impl Member {
+    /// Returns the snapshot if the origin's writes must not change what it shows.
+    fn guarded(&self) -> Option<&Arc<Snap>> {
+        let active = self.role == Role::Snapshot && self.active.load(SeqCst);
+        self.snap.get().filter(|_| active)
+    }
+
+    pub(super) fn is_transient(&self) -> bool {
+        self.snap.get().is_some_and(|snap| matches!(snap.store, Store::Transient(_)))
+    }
+}
+
+/// The origin of snapshots.
+pub struct SnapshotOrigin {
+    /// The range that the device shows, by the kernel's account.
+    shown: Area,
+    device: Area,
+    /// Where the target begins on its device: the sectors below are counted from the device's
+    /// first, as the kernel's target does.
+    start: Sector,
+    origin: Arc<Origin>,
+}
+
+impl TargetType for SnapshotOrigin {
+    const NAME: &'static str = "snapshot-origin";
+    const VERSION: [u32; 3] = [1, 9, 0];
+
+    fn ctr(args: &mut Args<'_>) -> Result<SnapshotOrigin, CtrError> {
+        const COUNT: &str = "origin: incorrect number of arguments";
+        args.exactly(1, COUNT)?;
+        let (word, len) = (args.next(COUNT)?, args.target_len());
+        let shown = args.area(word, Sector::ZERO, len, "Cannot get target device")?;
+        let origin = args.shared::<Origins>().of(shown.device().number());
+        let (device, start) = (shown.whole_device(), args.target_start());
+        Ok(SnapshotOrigin { shown, device, start, origin })
+    }
+}
+
+impl Target for SnapshotOrigin {
+    fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
+        let sector = self.start + bio.sector.from_start();
+        match bio.op() {
+            Op::Flush => Mapped::Remapped(&self.device, Sector::ZERO, bio),
+            Op::Read => Mapped::Remapped(&self.device, sector, bio),
+            Op::Write | Op::Discard | Op::WriteZeroes | Op::SecureErase => {
+                match self.origin.write_now(&self.device, bio.at(sector)) {
+                    Ok(result) => Mapped::Completed(result),
+                    Err(bio) => Mapped::InFlight(Box::pin(self.origin.write(&self.device, bio))),
+                }
+            }
+        }
+    }
+
+    fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
+        match kind {
+            StatusKind::Info => Ok(()),
+            StatusKind::Table => out.device(&self.shown),
+        }
+    }
+
+    fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
+        each(&self.shown);
+    }
+
+    fn profile(&self) -> Profile {
+        Profile { num_flush_bios: 1, map_may_be_repeated: true, ..Profile::default() }
+    }
+}
