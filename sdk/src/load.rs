@@ -174,7 +174,7 @@ fn features(bits: u32) -> Result<Features, String> {
         singleton: bits & abi::SINGLETON != 0,
         always_writeable: bits & abi::ALWAYS_WRITEABLE != 0,
         immutable: bits & abi::IMMUTABLE != 0,
-        wildcard: false,
+        ..Features::NONE
     })
 }
 

@@ -292,6 +292,20 @@ pub struct Features {
     pub immutable: bool,
     /// Replaces any other type, immutable ones too.
     pub wildcard: bool,
+    /// Changes the devices below by itself once it is resumed. Where devices are built again from
+    /// a record, it comes after all that map onto the same ones. Not one of the kernel's bits.
+    pub changes_below: bool,
+}
+
+impl Features {
+    /// What most types have.
+    pub const NONE: Features = Features {
+        singleton: false,
+        always_writeable: false,
+        immutable: false,
+        wildcard: false,
+        changes_below: false,
+    };
 }
 
 /// A kind of target: its name, and how one is made from the words of a table line.
@@ -301,8 +315,7 @@ pub trait TargetType: Target + Sized + 'static {
     /// The version, as `dmsetup targets` prints it.
     const VERSION: [u32; 3];
     /// What all targets of the type have in common.
-    const FEATURES: Features =
-        Features { singleton: false, always_writeable: false, immutable: false, wildcard: false };
+    const FEATURES: Features = Features::NONE;
 
     /// Makes a target from the words after the type in a table line (`ctr`).
     fn ctr(args: &mut Args<'_>) -> Result<Self, CtrError>;

@@ -61,7 +61,7 @@ fn plain(registry: &Registry, seed: u64) -> u64 {
     let journal = Arc::new(Journal::default());
     let begin = disks[0].checkpoint();
     disks[0].record(journal.clone());
-    let event = |event| journal.push(Entry::Event(event));
+    let event = |event| journal.push(Entry::Event { device: 0, event });
     for id in 1..40u64 {
         let (sector, len) = (id * 7 % (SIZE - 2), 1 + id % 3);
         let data: Arc<[u8]> = vec![id as u8; len as usize * 512].into();

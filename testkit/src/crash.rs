@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sim_core::SECTOR_SIZE;
 
 use crate::journal::{Entry, Write};
-use crate::{Legal, Rng, SimDisk};
+use crate::{Event, Legal, Rng, SimDisk};
 use sim_core::Sector;
 
 const SECTOR: usize = SECTOR_SIZE as usize;
@@ -55,6 +55,26 @@ impl fmt::Display for Crash {
             Cut::Subset(seed) => write!(f, "with random sectors {seed}"),
             Cut::Reorder(seed) => write!(f, "with reordered sectors {seed}"),
         }
+    }
+}
+
+/// Takes notice of what happens to the bios of the devices under test.
+pub trait Witness {
+    /// Takes notice of an event.
+    fn happened(&mut self, device: u32, event: &Event);
+}
+
+/// What one device may hold, whatever its number.
+impl Witness for Legal {
+    fn happened(&mut self, _device: u32, event: &Event) {
+        self.apply(event);
+    }
+}
+
+/// What several devices may hold, by their numbers.
+impl Witness for Vec<Legal> {
+    fn happened(&mut self, device: u32, event: &Event) {
+        self[device as usize].apply(event);
     }
 }
 
@@ -105,11 +125,11 @@ impl<'a> Explorer<'a> {
     ///
     /// # Errors
     /// The first that `check` gives, with the power cut.
-    pub fn run(
+    pub fn run<L: Witness>(
         mut self,
         plan: Plan,
-        legal: &mut Legal,
-        mut check: impl FnMut(Crash, &Legal) -> Result<(), String>,
+        legal: &mut L,
+        mut check: impl FnMut(Crash, &L) -> Result<(), String>,
     ) -> Result<u64, String> {
         let begin: Vec<usize> = self.disks.iter().map(|disk| disk.checkpoint()).collect();
         let mut states = 0;
@@ -117,7 +137,7 @@ impl<'a> Explorer<'a> {
         let mut result = Ok(());
         for at in 0..=self.record.len() {
             match at.checked_sub(1).map(|line| (line, &self.record[line])) {
-                Some((_, Entry::Event(event))) => legal.apply(event),
+                Some((_, Entry::Event { device, event })) => legal.happened(*device, event),
                 Some((line, Entry::Write(write))) if write.fua => self.make_durable(line, write),
                 Some((_, Entry::Flush { disk, covers })) => self.flush(*disk, *covers),
                 Some((_, Entry::Write(_))) | None => {}
@@ -213,11 +233,11 @@ impl<'a> Explorer<'a> {
         cuts
     }
 
-    fn state(
+    fn state<L>(
         &self,
         crash: Crash,
-        legal: &Legal,
-        check: &mut impl FnMut(Crash, &Legal) -> Result<(), String>,
+        legal: &L,
+        check: &mut impl FnMut(Crash, &L) -> Result<(), String>,
     ) -> Result<(), String> {
         let before: Vec<usize> = self.disks.iter().map(|disk| disk.checkpoint()).collect();
         self.chosen(crash).into_iter().for_each(|slot| self.put(slot));
@@ -267,6 +287,6 @@ impl<'a> Explorer<'a> {
 fn write(record: &[Entry], line: usize) -> &Write {
     match &record[line] {
         Entry::Write(write) => write,
-        Entry::Flush { .. } | Entry::Event(_) => unreachable!("lines of writes alone are kept"),
+        Entry::Flush { .. } | Entry::Event { .. } => unreachable!("lines of writes alone are kept"),
     }
 }

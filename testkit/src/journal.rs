@@ -16,8 +16,13 @@ pub enum Entry {
         /// The length of the record when the flush was submitted.
         covers: usize,
     },
-    /// Something happened to a bio of the device under test.
-    Event(Event),
+    /// Something happened to a bio of a device under test.
+    Event {
+        /// Which device, where there are several.
+        device: u32,
+        /// What happened.
+        event: Event,
+    },
 }
 
 /// Data that a disk has stored.

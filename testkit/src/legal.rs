@@ -185,6 +185,16 @@ impl Legal {
         self.allows(sector, bytes, |new, old| new.durable && old.ended < new.issued)
     }
 
+    /// Holds the content of the whole device after a power cut now against what may be there.
+    ///
+    /// # Errors
+    /// The first sector that is wrong, with what it has and what it may have.
+    pub fn check_power_cut(&self, content: &[u8]) -> Result<(), String> {
+        let mut sectors = (0..).zip(content.chunks_exact(SECTOR));
+        let wrong = sectors.find(|(sector, bytes)| !self.after_power_cut(*sector, bytes));
+        wrong.map_or(Ok(()), |(sector, bytes)| Err(self.explain(sector, bytes)))
+    }
+
     /// Tells whether a read of a sector that was submitted at `since` and ends now may give
     /// `bytes`.
     pub fn read(&self, sector: u64, since: u64, bytes: &[u8]) -> bool {

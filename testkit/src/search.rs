@@ -34,11 +34,19 @@ pub fn search<S: Strategy>(
 ) where
     S::Value: Clone,
 {
+    each_seed(test, cases, |seed| check(seed, strategy, &property));
+}
+
+/// As [`search`], for a property that makes its case of the seed itself.
+///
+/// # Panics
+/// At the first seed that fails, with the line which repeats it.
+pub fn each_seed(test: &str, cases: u64, mut property: impl FnMut(u64) -> Result<(), String>) {
     let started = Instant::now();
     let mut count = 0;
     for seed in seeds(cases) {
         count += 1;
-        if let Err(error) = check(seed, strategy, &property) {
+        if let Err(error) = property(seed) {
             panic!(
                 "{error}\nafter {count} cases in {:.1?}; to repeat:\n{SEED}={seed} cargo test {test}",
                 started.elapsed()

@@ -89,7 +89,7 @@ fn a_write_under_way_may_be_torn_though_it_is_durable_when_it_ends() {
 fn a_lost_flush_leaves_a_state_that_is_not_legal() {
     for flushes in [true, false] {
         let rig = rig();
-        let event = |event| rig.journal.push(testkit::Entry::Event(event));
+        let event = |event| rig.journal.push(testkit::Entry::Event { device: 0, event });
         let data = Some([1; 512][..].into());
         event(Event::Write { id: 1, sector: 0, len: 1, data });
         rig.write(0, &[1]);

@@ -39,11 +39,15 @@ impl Graph {
         below.unwrap_or(0) + 1 + above.unwrap_or(0)
     }
 
-    /// Lists the minors so that each comes after those below it.
-    pub(super) fn bottom_up(&self) -> Vec<u32> {
+    /// Lists the minors so that each comes after those below it, and `last`, with what is above
+    /// them, at the end.
+    pub(super) fn bottom_up(&self, last: &[u32]) -> Vec<u32> {
         let mut heights = BTreeMap::new();
         let mut minors: Vec<u32> = self.0.keys().copied().collect();
-        minors.sort_by_key(|minor| self.height(*minor, &mut heights));
+        minors.sort_by_key(|minor| {
+            let is_last = last.iter().any(|last| self.reaches(*minor, *last));
+            (is_last, self.height(*minor, &mut heights))
+        });
         minors
     }
 

@@ -189,10 +189,13 @@ impl Control {
     }
 
     /// Writes down every device, in an order in which they can be built again: each after those
-    /// that it maps onto.
+    /// that it maps onto, and those that change what is below by themselves after all others.
     pub fn records(&self) -> Vec<Record> {
         let cells = self.cells();
-        let minors = Graph::of(&cells).bottom_up();
+        let changes = |cell: &&Cell| cell.device.live().is_some_and(|table| table.changes_below());
+        let last: Vec<u32> =
+            cells.values().filter(changes).map(|cell| cell.device.minor()).collect();
+        let minors = Graph::of(&cells).bottom_up(&last);
         minors.iter().map(|minor| cells[minor].record()).collect()
     }
 

@@ -132,6 +132,11 @@ impl Table {
             .map(|entry| entry.target_type.name())
     }
 
+    /// Tells whether a target changes the devices below by itself.
+    pub(crate) fn changes_below(&self) -> bool {
+        self.entries.iter().any(|entry| entry.target_type.features().changes_below)
+    }
+
     /// Tells whether the table is one target that may replace any other.
     pub(crate) fn is_wildcard(&self) -> bool {
         self.entries.iter().all(|entry| entry.target_type.features().wildcard)

@@ -2,8 +2,9 @@
 
 use sim_core::{Bio, BlkResult, BlockDevice, Op, Sector, Sectors};
 
-use super::rig::{Rig, SECTOR, Step, pattern};
+use super::rig::{Rig, SECTOR};
 use super::{SCHEDULE, Suite};
+use crate::traffic::{Step, pattern};
 use crate::{Rng, Run, Schedule, exhaustive, send, shrink};
 
 /// The most schedules of a small case that are tried, depth first.

@@ -7,7 +7,8 @@ use sim_core::control::{Command, Failure, WhenOpen};
 use sim_core::{Access, BlockDevice, Held, parse_table};
 
 use super::Suite;
-use super::rig::{Latch, Rig, Step};
+use super::rig::{Latch, Rig};
+use crate::traffic::Step;
 use crate::{Rng, SimDisk, id};
 
 /// Bios from some tasks, while another suspends, reloads and resumes.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Suite;
-use super::rig::{Rig, Step};
+use super::rig::Rig;
+use crate::traffic::Step;
 use crate::{
     Crash, Damage, Entry, Explorer, Fault, Journal, Lasts, Legal, Plan, Rng, Schedule, SimDisk,
     World,
@@ -59,7 +60,7 @@ fn fail(suite: &Suite, seed: u64, steps: &[Step], disk: usize, fault: Fault) -> 
     if rig.content().is_ok() {
         rig.read_back().map_err(|why| format!("with the disk healed: {why}"))?;
     }
-    let (legal, disks) = (rig.sent.legal(), rig.disks.clone());
+    let (legal, disks) = (rig.sent.legal().unwrap_or_else(|| Legal::new(&[])), rig.disks.clone());
     drop(rig);
     disks.iter().for_each(|disk| disk.lose_cache());
     let rig = suite.restart(seed, &disks)?;
@@ -71,11 +72,11 @@ pub(super) fn crash(suite: &Suite, seed: u64) -> Result<u64, String> {
     let rig = suite.start(seed)?;
     let mut rng = Rng::new(seed);
     let steps = rig.steps(&mut rng, 12);
-    let mut legal = rig.sent.legal();
+    let mut legal = rig.sent.legal().unwrap_or_else(|| Legal::new(&[]));
     let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
-    rig.disks.iter().for_each(|disk| disk.record(rig.sent.journal.clone()));
+    rig.disks.iter().for_each(|disk| disk.record(rig.sent.journal().clone()));
     rig.run_well(&steps, 1 + seed as usize % 3)?;
-    let (disks, record) = (rig.disks.clone(), rig.sent.journal.take());
+    let (disks, record) = (rig.disks.clone(), rig.sent.journal().take());
     drop(rig);
     disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
     explore(suite, &disks, &record, Plan { seed, ..PLAN }, &mut legal)
@@ -154,7 +155,8 @@ pub(super) fn operations(suite: &Suite, seed: u64) -> Result<(), String> {
             rig.run_well(std::slice::from_ref(&step), 1).map_err(|why| format!("{step}: {why}"))?;
         }
         rig.read_back()?;
-        let (legal, disks) = (rig.sent.legal(), rig.disks.clone());
+        let (legal, disks) =
+            (rig.sent.legal().unwrap_or_else(|| Legal::new(&[])), rig.disks.clone());
         drop(rig);
         disks.iter().for_each(|disk| disk.lose_cache());
         rig = suite.restart(seed, &disks)?;
