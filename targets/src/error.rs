@@ -18,8 +18,7 @@ impl TargetType for Error {
     const NAME: &'static str = "error";
     const VERSION: [u32; 3] = [1, 7, 0];
     /// Replaces any other target: `remove --force` and `wipe_table` load it.
-    const FEATURES: Features =
-        Features { wildcard: true, singleton: false, always_writeable: false, immutable: false };
+    const FEATURES: Features = Features { wildcard: true, ..Features::NONE };
 
     fn ctr(args: &mut Args<'_>) -> Result<Error, CtrError> {
         let len = args.target_len();

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Mapped, Op,
-    Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Features, Limits,
+    Mapped, Op, Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use super::io::{Place, Tracked, overlaps};
@@ -36,6 +36,7 @@ pub struct SnapshotMerge {
 impl TargetType for SnapshotMerge {
     const NAME: &'static str = "snapshot-merge";
     const VERSION: [u32; 3] = [1, 5, 0];
+    const FEATURES: Features = Features { changes_below: true, ..Features::NONE };
 
     fn ctr(args: &mut Args<'_>) -> Result<SnapshotMerge, CtrError> {
         Ok(SnapshotMerge { line: Line::read(args, Role::Merge)?, merger: Arc::default() })
@@ -287,7 +288,10 @@ impl Snap {
         }
         state.merging = None;
         drop(state);
-        merged.set(result.as_ref().map(|()| ()).map_err(|_| BlkError::Io));
+        merged.set(match result {
+            Ok(()) => Ok(()),
+            Err(_) => Err(BlkError::Io),
+        });
         result.map(|()| Merged::Some)
     }
 

@@ -193,7 +193,11 @@ impl Persistent {
             let (first, batch) = {
                 let mut state = self.state();
                 let first = state.entries.len();
-                let room = self.layout.entries() as usize - first;
+                // A store that has failed takes no more, and tells everybody at once.
+                let room = match state.failed {
+                    true => usize::MAX,
+                    false => self.layout.entries() as usize - first,
+                };
                 let len = state.queue.len().min(room);
                 let batch: Vec<_> = state.queue.drain(..len).collect();
                 state.entries.extend(batch.iter().map(|(entry, _)| *entry));

@@ -1,0 +1,9 @@
+//! Snapshots, their origin, and merges, over simulated disks.
+
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without")]
+
+mod crash;
+mod damage;
+mod kernel;
+mod stack;
+mod work;
