@@ -75,7 +75,7 @@ fn every_sector_zeroed_flipped_or_from_before() {
         }
     }
     println!("{refused} refused, {taken} taken");
-    assert!(refused > 6, "most damage of the header and the areas shows");
+    assert!(refused >= 4, "a header or an area that is upside down is refused");
 }
 
 #[test]
