@@ -315,13 +315,13 @@ impl<'a> Arg<'a> {
     /// Reads a 32-bit number greater than zero, as the kernel's `kstrtouint` does: decimal, a
     /// plus sign allowed.
     pub fn positive_u32(&self, kernel: &str) -> Result<u32, CtrError> {
-        let number = self.to_u32().filter(|number| *number > 0);
+        let number = self.read_u32().filter(|number| *number > 0);
         number.ok_or_else(|| self.error("a number from 1 to 4294967295", kernel))
     }
 
     /// As [`positive_u32`](Self::positive_u32), with zero among the numbers.
     pub fn u32(&self, kernel: &str) -> Result<u32, CtrError> {
-        self.to_u32().ok_or_else(|| self.error("a number from 0 to 4294967295", kernel))
+        self.read_u32().ok_or_else(|| self.error("a number from 0 to 4294967295", kernel))
     }
 
     /// Reads a 32-bit number, as the kernel's `sscanf("%u")` does: decimal digits and nothing
@@ -331,7 +331,7 @@ impl<'a> Arg<'a> {
         number.ok_or_else(|| self.error("a number", kernel))
     }
 
-    fn to_u32(&self) -> Option<u32> {
+    fn read_u32(&self) -> Option<u32> {
         let digits = self.text.strip_prefix('+').unwrap_or(self.text);
         digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
     }

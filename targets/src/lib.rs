@@ -8,14 +8,18 @@
 mod crypt;
 mod error;
 mod linear;
+mod mirror;
 mod striped;
 mod zero;
 
 pub use crypt::Crypt;
 pub use error::Error;
 pub use linear::Linear;
+pub use mirror::Mirror;
 pub use striped::Striped;
 pub use zero::Zero;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sim_core::Registry;
 
@@ -28,4 +32,10 @@ pub fn registry() -> Registry {
         .with::<Striped>()
         .with::<Zero>()
         .with::<Crypt>()
+        .with::<Mirror>()
+}
+
+/// Locks a mutex; what a panic left behind it is used all the same.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
