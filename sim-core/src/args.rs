@@ -321,16 +321,23 @@ impl<'a> Arg<'a> {
     /// Reads a 32-bit number greater than zero, as the kernel's `kstrtouint` does: decimal, a
     /// plus sign allowed.
     pub fn positive_u32(&self, kernel: &str) -> Result<u32, CtrError> {
-        let number = self.scan_u32().filter(|number| *number > 0);
+        let number = self.read_u32().filter(|number| *number > 0);
         number.ok_or_else(|| self.error("a number from 1 to 4294967295", kernel))
     }
 
     /// As [`positive_u32`](Self::positive_u32), with zero among the numbers.
     pub fn u32(&self, kernel: &str) -> Result<u32, CtrError> {
-        self.scan_u32().ok_or_else(|| self.error("a number from 0 to 4294967295", kernel))
+        self.read_u32().ok_or_else(|| self.error("a number from 0 to 4294967295", kernel))
     }
 
-    fn scan_u32(&self) -> Option<u32> {
+    /// Reads a 32-bit number, as the kernel's `sscanf("%u")` does: decimal digits and nothing
+    /// else, modulo 2^32.
+    pub fn wrapping_u32(&self, kernel: &str) -> Result<u32, CtrError> {
+        let number = scan_u64(self.text).map(|number| number as u32);
+        number.ok_or_else(|| self.error("a number", kernel))
+    }
+
+    fn read_u32(&self) -> Option<u32> {
         let digits = self.text.strip_prefix('+').unwrap_or(self.text);
         digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
     }
@@ -412,6 +419,16 @@ mod tests {
         assert_eq!(arg("18446744073709551616").sector("").unwrap(), Sector(0));
         for bad in ["-1", "+16", "0x10", "1.5", "''", "x", "1 "] {
             assert!(arg(bad).sector("").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_scanned_wraps_around() {
+        let arg = |text| Arg { index: 0, text };
+        assert_eq!(arg("0512").wrapping_u32("").unwrap(), 512);
+        assert_eq!(arg("4294967297").wrapping_u32("").unwrap(), 1);
+        for bad in ["-1", "+1", "1x", "x", ""] {
+            assert!(arg(bad).wrapping_u32("").is_err(), "{bad}");
         }
     }
 

@@ -8,6 +8,7 @@
 mod crypt;
 mod error;
 mod linear;
+mod mirror;
 pub mod snapshot;
 mod striped;
 mod zero;
@@ -15,6 +16,7 @@ mod zero;
 pub use crypt::Crypt;
 pub use error::Error;
 pub use linear::Linear;
+pub use mirror::Mirror;
 pub use snapshot::{Snapshot, SnapshotMerge, SnapshotOrigin};
 pub use striped::Striped;
 pub use zero::Zero;
@@ -32,6 +34,7 @@ pub fn registry() -> Registry {
         .with::<Striped>()
         .with::<Zero>()
         .with::<Crypt>()
+        .with::<Mirror>()
         .with::<SnapshotOrigin>()
         .with::<Snapshot>()
         .with::<SnapshotMerge>()

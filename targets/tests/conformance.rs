@@ -95,3 +95,63 @@ mod snapshot_transient {
         }
     );
 }
+
+mod mirror {
+    testkit::conformance!(
+        targets::Mirror,
+        "0 64 mirror core 1 16 2 a 10 b 20",
+        except {
+            faults: "a leg that failed and comes back is taken for good after a restart, as in the kernel"
+        }
+    );
+}
+
+mod mirror_in_sync {
+    testkit::conformance!(
+        targets::Mirror,
+        "0 60 mirror core 2 8 nosync 2 a 10 b 20",
+        except {
+            faults: "a leg that failed and comes back is taken for good after a restart, as in the kernel"
+        }
+    );
+}
+
+mod mirror_of_three {
+    testkit::conformance!(
+        targets::Mirror,
+        "0 64 mirror core 1 16 3 a 10 b 20 c 30",
+        except {
+            faults: "a leg that failed and comes back is taken for good after a restart, as in the kernel"
+        }
+    );
+}
+
+mod mirror_with_a_log {
+    testkit::conformance!(
+        targets::Mirror,
+        "0 64 mirror disk 2 c 16 2 a 10 b 20",
+        except {
+            faults: "a leg that failed and comes back is taken for good after a restart, as in the kernel"
+        }
+    );
+}
+
+mod mirror_in_sync_with_a_log {
+    testkit::conformance!(
+        targets::Mirror,
+        "0 60 mirror disk 3 c 4 nosync 2 a 10 b 20",
+        except {
+            faults: "a leg that failed and comes back is taken for good after a restart, as in the kernel"
+        }
+    );
+}
+
+mod mirror_that_keeps_its_log {
+    testkit::conformance!(
+        targets::Mirror,
+        "0 64 mirror disk 3 c 8 sync 2 a 10 b 20 2 handle_errors keep_log",
+        except {
+            faults: "a leg that failed and comes back is taken for good after a restart, as in the kernel"
+        }
+    );
+}

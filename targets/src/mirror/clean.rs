@@ -1,0 +1,169 @@
+//! Makes regions clean in which nobody writes any more: their legs are flushed, then their bits
+//! set, many at a time.
+//!
+//! It also mends what a write that was given up has left behind, where another write of the same
+//! sectors has not done so.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sim_core::{Outcome, Sector};
+
+use super::resync::Task;
+use super::set::Set;
+use super::state::{Fault, Is, Region};
+
+/// How long a region keeps its mark after a write, at least: the next one then costs nothing.
+const REST: Duration = Duration::from_millis(200);
+
+impl Set {
+    pub(super) fn start_cleaning(self: &Arc<Self>) {
+        let (task, generation) = (Task(self.clone()), self.state().generation);
+        self.runtime.spawn(Box::pin(async move { task.0.clean_up(generation).await }));
+    }
+
+    /// Makes regions clean as long as there are any that are not.
+    async fn clean_up(self: &Arc<Self>, generation: u64) {
+        while self.goes_on(generation) {
+            let since = self.state().tick();
+            self.sleep(generation, REST).await;
+            self.clean_round(since).await;
+            let mut state = self.state();
+            if !state.regions.values().any(|region| matches!(region.is, Is::Dirty(_))) {
+                state.cleaning = false;
+                return;
+            }
+        }
+        self.state().cleaning = false;
+    }
+
+    /// Makes regions clean that nobody has written since.
+    async fn clean_round(self: &Arc<Self>, since: u64) {
+        self.mend(since).await;
+        let idle = self.idle(since);
+        if idle.is_empty() {
+            return;
+        }
+        // A core log knows no clean regions: they are only let go of.
+        if self.log_device.is_some() {
+            let failed = self.flush_legs().await;
+            if failed != 0 {
+                let event = {
+                    let mut state = self.state();
+                    state.flush_has_failed(failed);
+                    state.log.distrust_legs();
+                    self.fail(&mut state, failed, Fault::Flush)
+                };
+                self.raise_if(event);
+            }
+        }
+        {
+            let mut state = self.state();
+            for region in idle {
+                let good = state.good(region) == state.all_legs();
+                let Some(entry) = state.regions.get(&region) else { continue };
+                let still = entry.writes.is_empty() && entry.idle_since <= since;
+                match entry.is {
+                    Is::Dirty(mark) if still && entry.torn.is_none() => {
+                        state.regions.remove(&region);
+                        if good && state.log.is_durable(mark) {
+                            state.log.clean(region);
+                        } else {
+                            state.log.leave(mark);
+                        }
+                    }
+                    Is::Dirty(_) | Is::Clean | Is::OutOfSync | Is::Recovering => {}
+                }
+            }
+        }
+        // A hint: where it cannot be written, it is later.
+        let _ = self.commit_changes().await;
+    }
+
+    /// Lists regions that are marked, and that nobody has written since.
+    fn idle(&self, since: u64) -> Vec<u64> {
+        let state = self.state();
+        let idle = state.regions.iter().filter(|(_, region)| {
+            matches!(region.is, Is::Dirty(_))
+                && region.writes.is_empty()
+                && region.torn.is_none()
+                && region.idle_since <= since
+        });
+        idle.map(|(at, _)| *at).collect()
+    }
+
+    /// Makes legs equal again where a write was given up.
+    async fn mend(&self, since: u64) {
+        while let Some((region, mark, range)) = self.begin_mending(since) {
+            let copied = self.copy(region, range).await;
+            let well = !copied.read_failed && copied.failed == 0;
+            let event = {
+                let mut state = self.state();
+                let event = self.copy_failed(&mut state, copied);
+                let now = state.tick();
+                if let Some(entry) = state.regions.get_mut(&region) {
+                    (entry.is, entry.torn, entry.idle_since) = (Is::Dirty(mark), None, now);
+                }
+                if !well {
+                    let others = state.all_legs() & !(1 << copied.from);
+                    let failed = if copied.read_failed { others } else { copied.failed };
+                    state.fall_behind(region, failed);
+                    state.lose_sync(region);
+                    state.regions.remove(&region);
+                }
+                event
+            };
+            self.raise_if(event);
+            self.signal.notify();
+        }
+    }
+
+    fn begin_mending(&self, since: u64) -> Option<(u64, u64, Range<Sector>)> {
+        let mut state = self.state();
+        let mut regions = state.regions.iter_mut();
+        regions.find_map(|(at, region)| match (region.is, &region.torn) {
+            (Is::Dirty(mark), Some(torn))
+                if region.writes.is_empty() && region.idle_since <= since =>
+            {
+                let range = torn.range.clone();
+                region.is = Is::Recovering;
+                Some((*at, mark, range))
+            }
+            _ => None,
+        })
+    }
+
+    /// Ends what goes on in the background, and leaves every region clean that can be; nobody
+    /// writes any more. Ends well where the log has all of that.
+    pub(super) async fn settle(self: &Arc<Self>) {
+        let settled = Arc::new(Outcome::new());
+        // A task of its own: who waits for it may give up, and nothing is to be left half done.
+        let (set, ended) = (self.clone(), settled.clone());
+        self.runtime.spawn_here(Box::pin(async move {
+            set.settle_all().await;
+            ended.set(());
+        }));
+        settled.wait().await;
+    }
+
+    async fn settle_all(self: &Arc<Self>) {
+        self.stop_tasks();
+        self.signal.until(|| (self.state().tasks == 0).then_some(())).await;
+        loop {
+            let since = self.state().tick();
+            self.clean_round(since).await;
+            let state = self.state();
+            let mut left = state.regions.values();
+            let is_left =
+                |region: &Region| matches!(region.is, Is::Dirty(_)) && region.writes.is_empty();
+            // Where the suspend was given up there are writes again, and somebody cleans up.
+            if !state.suspending || !left.any(is_left) {
+                break;
+            }
+        }
+        if self.commit_changes().await.is_err() {
+            self.log.line("log postsuspend failed");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `mirror <log> <#log args> <log args> <#legs> [<dev> <start>]+ [<#features> <features>]`: keeps
+//! the same data on several legs.
+//!
+//! The log says which *regions* may differ between legs: `core <region size> [sync|nosync]` keeps
+//! that in memory, `disk <dev> <region size> [sync|nosync]` on a device. Regions that are not in
+//! sync are copied in the background. Features: `handle_errors` holds writes that failed on a leg
+//! until the device is suspended, and lets another leg take the place of the first; `keep_log`,
+//! beside it, lets such writes end well.
+//!
+//! The kernel's mirror takes no messages; ours takes `resync_rate <sectors a second>`, zero for no
+//! limit, and tells it when asked without a number.
+
+mod bits;
+mod clean;
+mod disk;
+mod line;
+mod log;
+mod pace;
+mod read;
+mod resync;
+mod set;
+mod state;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+
+use sim_core::{
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, Profile, StatusKind,
+    StatusWriter, Target, TargetLog, TargetType,
+};
+
+use self::line::Line;
+use self::set::Set;
+
+/// The same data on several legs.
+pub struct Mirror {
+    line: Line,
+    set: Arc<Set>,
+    ioctl_log: TargetLog,
+}
+
+impl TargetType for Mirror {
+    const NAME: &'static str = "mirror";
+    const VERSION: [u32; 3] = [1, 14, 0];
+
+    fn ctr(args: &mut Args<'_>) -> Result<Mirror, CtrError> {
+        let line = Line::read(args)?;
+        let set = Arc::new(Set::new(&line, args));
+        Ok(Mirror { line, set, ioctl_log: args.log().of_module("ioctl") })
+    }
+}
+
+impl Target for Mirror {
+    fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
+        self.set.pace.count();
+        match bio.op() {
+            Op::Read => self.set.read(bio),
+            Op::Write => self.set.write(bio),
+            Op::Flush => Mapped::InFlight(Box::pin(self.set.flush())),
+            Op::Discard => Mapped::InFlight(Box::pin(self.set.discard(bio))),
+            Op::WriteZeroes | Op::SecureErase => Mapped::Completed(Err(BlkError::NotSupported)),
+        }
+    }
+
+    fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
+        match kind {
+            StatusKind::Info => self.info(out),
+            StatusKind::Table => self.line.write(out),
+        }
+    }
+
+    /// The legs alone, as in the kernel: the log's device takes no part in flushes and limits.
+    fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
+        self.line.legs.iter().for_each(each);
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            max_io_len: Some(self.line.log.region),
+            num_secure_erase_bios: 0,
+            num_write_zeroes_bios: 0,
+            flush_bypasses_map: false,
+            map_may_be_repeated: true,
+            ..Profile::REMAP
+        }
+    }
+
+    fn takes_messages(&self) -> bool {
+        true
+    }
+
+    fn message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
+        let pace = &self.set.pace;
+        match words {
+            ["resync_rate"] => Ok(Some(pace.rate().to_string())),
+            ["resync_rate", rate] if rate.bytes().all(|byte| byte.is_ascii_digit()) => {
+                pace.set_rate(rate.parse().map_err(|_| Errno::INVAL)?);
+                Ok(None)
+            }
+            _ => {
+                // As where a type takes none, which is what the kernel has here.
+                self.ioctl_log.line("Target type does not support messages");
+                Err(Errno::INVAL)
+            }
+        }
+    }
+
+    fn presuspend(&self) {
+        self.set.state().suspending = true;
+        self.set.stop_tasks();
+    }
+
+    fn presuspend_undo(&self) {
+        self.set.state().suspending = false;
+        self.set.start_resync();
+    }
+
+    fn postsuspend(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.set.settle())
+    }
+
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+        Box::pin(async {
+            self.set.load().await;
+            Ok(())
+        })
+    }
+
+    fn resume(&self) {
+        self.set.start_resync();
+    }
+}
+
+impl Mirror {
+    fn info(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        write!(out, "{}", self.line.legs.len())?;
+        for leg in &self.line.legs {
+            write!(out, " ")?;
+            out.device(leg)?;
+        }
+        let state = self.set.state();
+        write!(out, " {}/{} 1 ", state.sync.ones(), self.set.regions)?;
+        state.health.iter().try_for_each(|health| write!(out, "{}", health.letter()))?;
+        match &self.line.log.disk {
+            None => write!(out, " 1 core"),
+            Some(area) => {
+                write!(out, " 3 disk ")?;
+                out.device(area)?;
+                let letter = match (state.log.flush_failed, state.log.failed) {
+                    (true, _) => 'F',
+                    (false, true) => 'D',
+                    (false, false) => 'A',
+                };
+                write!(out, " {letter}")
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Reads, each from one leg, and discards, each to all.
+//!
+//! A region that is in sync is read from the default leg, or from the next one below it that had no
+//! error; one that is not, from the leg that has its data. A read that fails is tried again on
+//! another leg.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{Bio, BlkError, BlkResult, Mapped, Sector};
+
+use super::set::Set;
+use super::state::{Fault, Legs, State, Write};
+
+/// Where a read goes.
+#[derive(Clone, Copy)]
+struct From {
+    leg: usize,
+    /// The region is in sync, as the log counts.
+    in_sync: bool,
+}
+
+impl Set {
+    /// Carries out a read, on the spot where nothing waits.
+    pub(super) fn read<'a>(self: &'a Arc<Self>, mut bio: Bio<'a>) -> Mapped<'a> {
+        let region = self.region_of(bio.sector);
+        let (from, in_sync) = {
+            let state = self.state();
+            (self.source(&state, region), state.sync.get(region))
+        };
+        let Some(from) = from else {
+            // The kernel has asked its worker, unless the region is in sync.
+            if !in_sync && !bio.flags.readahead {
+                self.log.line("Mirror read failed.");
+            }
+            return Mapped::Completed(Err(BlkError::Io));
+        };
+        match self.legs[from.leg].submit_now(bio.sector, bio.reborrow()) {
+            None => Mapped::InFlight(Box::pin(self.read_later(bio, from, None))),
+            Some(Ok(())) => Mapped::Completed(Ok(())),
+            Some(Err(error)) => Mapped::InFlight(Box::pin(self.read_later(bio, from, Some(error)))),
+        }
+    }
+
+    /// Chooses a leg for a read of a region.
+    fn source(&self, state: &State, region: u64) -> Option<From> {
+        if state.sync.get(region) {
+            return state.choose(region).map(|leg| From { leg, in_sync: true });
+        }
+        let leg = state.authority(region);
+        // The kernel knows no other leg that may have the data: this one has failed there.
+        let failed = leg == state.default && !state.health[leg].is_good();
+        (!failed).then_some(From { leg, in_sync: false })
+    }
+
+    /// Goes on with a read that waits, or that has failed on a leg.
+    async fn read_later(
+        self: &Arc<Self>,
+        mut bio: Bio<'_>,
+        mut from: From,
+        mut failed: Option<BlkError>,
+    ) -> BlkResult {
+        let (region, mut tried): (_, Legs) = (self.region_of(bio.sector), 0);
+        loop {
+            let result = match failed.take() {
+                Some(error) => Err(error),
+                None => self.legs[from.leg].submit(bio.sector, bio.reborrow()).await,
+            };
+            let Err(error) = result else { return Ok(()) };
+            // The kernel's worker takes what is out of sync, and what is tried again.
+            let direct = from.in_sync && tried == 0;
+            if direct && (error == BlkError::NotSupported || bio.flags.readahead) {
+                return Err(error);
+            }
+            tried |= 1 << from.leg;
+            from = match self.another(region, from.leg, direct) {
+                Some(from) if tried >> from.leg & 1 == 0 => from,
+                Some(_) | None => return Err(BlkError::Io),
+            };
+        }
+    }
+
+    /// Takes in that a read has failed on a leg, and chooses another, in the kernel's words.
+    fn another(&self, region: u64, leg: usize, direct: bool) -> Option<From> {
+        let name = self.name(leg);
+        let trying = match direct {
+            true => format!("Mirror read failed from {name}. Trying alternative device."),
+            false => format!("Read failure on mirror device {name}.  Trying alternative device."),
+        };
+        if direct {
+            self.log.line(&trying);
+        }
+        let (event, next) = {
+            let mut state = self.state();
+            let event = self.fail(&mut state, 1 << leg, Fault::Read);
+            let default_is_good = state.health[state.default].is_good();
+            let tries =
+                default_is_good || (state.sync.get(region) && state.choose(region).is_some());
+            let next = tries.then(|| self.source(&state, region));
+            (event, next)
+        };
+        self.raise_if(event);
+        match (next, direct) {
+            (Some(next), true) => {
+                if next.is_none() {
+                    self.log.line("Mirror read failed.");
+                }
+                next
+            }
+            (Some(next), false) => {
+                self.log.line(&trying);
+                if next.is_none() {
+                    self.log.line("Mirror read failed.");
+                }
+                next
+            }
+            (None, true) => {
+                self.log.line("All replicated volumes dead, failing I/O");
+                None
+            }
+            (None, false) => {
+                self.log.line(format_args!("Read failure on mirror device {name}.  Failing I/O."));
+                self.log.line("Mirror read failed.");
+                None
+            }
+        }
+    }
+
+    /// Discards on all legs. Regions and log know nothing of it, as in the kernel; but none of the
+    /// range is copied meanwhile, which would bring back on one leg what is gone on another.
+    pub(super) async fn discard(self: &Arc<Self>, bio: Bio<'_>) -> BlkResult {
+        let (sector, len) = (bio.sector, bio.len());
+        let range = sector..sector + len;
+        let _discard = self.begin_discard(range.clone());
+        let regions = self.regions_of(&range);
+        let quiet = || (!self.state().recovers_in(regions.clone())).then_some(());
+        self.signal.until(quiet).await;
+        let discards = self.legs.iter().map(|leg| leg.submit(sector, Bio::discard(sector, len)));
+        let mut discards: FuturesUnordered<_> = discards.collect();
+        let mut result = Ok(());
+        while let Some(end) = discards.next().await {
+            // No leg is worse for it.
+            result = result.and(end.map_err(|_| BlkError::NotSupported));
+        }
+        result
+    }
+
+    fn begin_discard(&self, range: Range<Sector>) -> Discard<'_> {
+        let mut state = self.state();
+        let id = state.tick();
+        state.discards.push(Write { id, range });
+        Discard { set: self, id }
+    }
+}
+
+/// A discard under way; over when dropped.
+struct Discard<'a> {
+    set: &'a Set,
+    id: u64,
+}
+
+impl Drop for Discard<'_> {
+    fn drop(&mut self) {
+        self.set.state().discards.retain(|discard| discard.id != self.id);
+        self.set.signal.notify();
+    }
+}

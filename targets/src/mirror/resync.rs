@@ -1,0 +1,252 @@
+//! The resync: regions that are not in sync are copied from the leg that has their data to all
+//! others, several at a time.
+//!
+//! As in the kernel, the search for such regions goes over the target once for each resume: one
+//! that could not be copied, or that fell out of sync since, waits for the next.
+
+use std::future::poll_fn;
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{Bio, BlkResult, Buffer, Sector, Sectors};
+
+use super::pace::Pace;
+use super::set::Set;
+use super::state::{Fault, Is, Legs, Region, State, Write, overlap};
+
+/// How many regions are copied at a time. The kernel copies one.
+const AT_A_TIME: usize = 4;
+
+/// How much is copied at a time, in sectors: 1 MiB.
+const PIECE: Sectors = Sectors(2048);
+
+/// How a copy ended.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Copied {
+    /// The leg that it was read from.
+    pub(super) from: usize,
+    pub(super) read_failed: bool,
+    /// Legs that could not be written.
+    pub(super) failed: Legs,
+}
+
+/// A task in the background; counted until it is dropped.
+pub(super) struct Task(pub(super) Arc<Set>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.state().tasks -= 1;
+        self.0.signal.notify();
+    }
+}
+
+impl Set {
+    /// Starts the resync, where there is something to do.
+    pub(super) fn start_resync(self: &Arc<Self>) {
+        self.look_whether_in_sync();
+        let (generation, tasks) = {
+            let mut state = self.state();
+            let unsynced = state.sync.len() - state.sync.ones();
+            let tasks = (unsynced as usize).min(AT_A_TIME);
+            (0..tasks).for_each(|_| state.begin_task());
+            (state.generation, tasks)
+        };
+        for _ in 0..tasks {
+            let task = Task(self.clone());
+            self.runtime.spawn(Box::pin(async move { task.0.resync(generation).await }));
+        }
+    }
+
+    /// Makes the tasks of the background end as soon as they can.
+    pub(super) fn stop_tasks(&self) {
+        self.state().generation += 1;
+        self.signal.notify();
+    }
+
+    /// Tells whether the tasks of this resume are to go on.
+    pub(super) fn goes_on(&self, generation: u64) -> bool {
+        self.state().generation == generation
+    }
+
+    /// Waits for some time, or until the tasks of this resume are to end.
+    pub(super) async fn sleep(&self, generation: u64, time: Duration) {
+        let stopped = self.signal.until(|| (!self.goes_on(generation)).then_some(()));
+        match select(self.runtime.sleep(time), Box::pin(stopped)).await {
+            Either::Left(((), _)) | Either::Right(((), _)) => {}
+        }
+    }
+
+    /// Recovers one region after another.
+    async fn resync(self: &Arc<Self>, generation: u64) {
+        let (mut used, mut took) = (self.pace.used(), Duration::ZERO);
+        while self.goes_on(generation) {
+            let now_used = self.pace.used();
+            let stand_back = if now_used == used { Duration::ZERO } else { Pace::stand_back(took) };
+            used = now_used;
+            let wait = stand_back.max(self.pace.reserve(self.runtime.now(), self.region));
+            match wait.is_zero() {
+                // Others may come in between all the same.
+                true => yield_now().await,
+                false => self.sleep(generation, wait).await,
+            }
+            let Some(region) = self.begin_recovery(generation).await else { return };
+            let started = self.runtime.now();
+            self.recover(region).await;
+            took = self.runtime.now().saturating_sub(started);
+        }
+    }
+
+    /// Finds the next region that is not in sync, and keeps writes away from it.
+    async fn begin_recovery(&self, generation: u64) -> Option<u64> {
+        let next = || {
+            let mut state = self.state();
+            if state.generation != generation {
+                return Some(None);
+            }
+            let mut from = state.search;
+            loop {
+                let Some(region) = state.sync.next_zero(from) else {
+                    state.search = self.regions;
+                    return Some(None);
+                };
+                from = region + 1;
+                let entry = state.regions.get(&region);
+                if entry.is_some_and(|entry| entry.is == Is::Recovering) {
+                    continue;
+                }
+                let range = self.range_of(region);
+                let overlaps = |discard: &Write| overlap(&discard.range, &range);
+                if state.discards.iter().any(overlaps) {
+                    return None;
+                }
+                state.search = from;
+                let entry = state.regions.entry(region);
+                entry.or_insert_with(|| Region::new(Is::Recovering)).is = Is::Recovering;
+                return Some(Some(region));
+            }
+        };
+        self.signal.until(next).await
+    }
+
+    /// Copies a region as soon as no write is under way in it.
+    async fn recover(self: &Arc<Self>, region: u64) {
+        let quiet = || match self.state().regions.get(&region) {
+            Some(entry) if entry.is == Is::Recovering => entry.writes.is_empty().then_some(true),
+            // A write of it has failed: it stays as it is.
+            Some(_) | None => Some(false),
+        };
+        if self.signal.until(quiet).await {
+            let since = self.state().tick();
+            let copied = self.copy(region, self.range_of(region)).await;
+            self.recovered(region, copied, since);
+        }
+    }
+
+    /// Takes in how the recovery of a region has ended.
+    fn recovered(self: &Arc<Self>, region: u64, copied: Copied, since: u64) {
+        let well = !copied.read_failed && copied.failed == 0;
+        let (event, begins) = {
+            let mut state = self.state();
+            let event = self.copy_failed(&mut state, copied);
+            if copied.read_failed {
+                state.regions.remove(&region);
+            } else {
+                let lost = state.lost_since(since) & !(1 << copied.from);
+                state.set_behind(region, copied.failed | lost);
+            }
+            if let Some(suspect) = &mut state.suspect {
+                suspect.set(region, false);
+            }
+            let mut begins = false;
+            match (well, self.log_device.is_some()) {
+                (true, true) => {
+                    let mark = state.log.unclean();
+                    let now = state.tick();
+                    let entry = state.regions.get_mut(&region).expect("kept while it recovers");
+                    (entry.is, entry.torn, entry.idle_since) = (Is::Dirty(mark), None, now);
+                    begins = state.wants_cleaning();
+                }
+                (true, false) | (false, _) => {
+                    state.regions.remove(&region);
+                }
+            }
+            // Without `handle_errors` the kernel takes it for in sync all the same.
+            if well || !self.features.handle_errors {
+                state.sync.set(region, true);
+            }
+            (event, begins)
+        };
+        self.raise_if(event);
+        self.look_whether_in_sync();
+        self.signal.notify();
+        if begins {
+            self.start_cleaning();
+        }
+    }
+
+    /// Says in the kernel's words what went wrong with a copy, and counts the legs' faults.
+    #[must_use]
+    pub(super) fn copy_failed(&self, state: &mut State, copied: Copied) -> bool {
+        let mut event = false;
+        if copied.read_failed {
+            self.log.line("Unable to read primary mirror during recovery");
+            event |= self.fail(state, 1 << copied.from, Fault::Sync);
+        }
+        if copied.failed != 0 {
+            // The kernel numbers the legs without the one that is read.
+            let below = copied.failed & ((1 << copied.from) - 1);
+            let above = copied.failed >> (copied.from + 1) << copied.from;
+            let error = below | above;
+            self.log.line(format_args!("Write error during recovery (error = 0x{error:x})"));
+            event |= self.fail(state, copied.failed, Fault::Sync);
+        }
+        event
+    }
+
+    /// Copies a range of a region from the leg that has its data to all others.
+    pub(super) async fn copy(&self, region: u64, range: Range<Sector>) -> Copied {
+        let from = self.state().authority(region);
+        let mut copied = Copied { from, ..Copied::default() };
+        let mut at = range.start;
+        let all = (1 << self.legs.len()) - 1;
+        while at < range.end && copied.failed | 1 << from != all {
+            let len = PIECE.min(range.end - at);
+            let mut buffer = Buffer::take(len.bytes() as usize);
+            if self.legs[from].submit(at, Bio::read(at, &mut buffer)).await.is_err() {
+                copied.read_failed = true;
+                break;
+            }
+            let to =
+                (0..self.legs.len()).filter(|leg| *leg != from && copied.failed >> leg & 1 == 0);
+            let mut writes: FuturesUnordered<_> =
+                to.map(|leg| self.copy_to(leg, at, &buffer)).collect();
+            while let Some((leg, result)) = writes.next().await {
+                copied.failed |= Legs::from(result.is_err()) << leg;
+            }
+            drop(writes);
+            at += len;
+        }
+        copied
+    }
+
+    async fn copy_to(&self, leg: usize, sector: Sector, data: &[u8]) -> (usize, BlkResult) {
+        (leg, self.legs[leg].submit(sector, Bio::write(sector, data)).await)
+    }
+}
+
+/// Lets others run.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,233 @@
+//! A set of legs with its log: what bios and background tasks share.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sim_core::{
+    Area, Args, Bio, Buffer, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
+};
+
+use super::bits::Bits;
+use super::disk::{Header, Image};
+use super::line::{Features, Line, Sync};
+use super::log::Log;
+use super::pace::Pace;
+use super::state::{Fault, Legs, State};
+use crate::lock;
+
+/// The log is read and written in pieces of this many sectors when the target comes into use.
+const PIECE: Sectors = Sectors(2048);
+
+/// The legs, and everything that is known of them.
+pub(super) struct Set {
+    pub(super) legs: Vec<Area>,
+    pub(super) log_device: Option<Area>,
+    pub(super) region: Sectors,
+    pub(super) regions: u64,
+    pub(super) len: Sectors,
+    sync: Sync,
+    pub(super) features: Features,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) events: TargetEvents,
+    pub(super) log: TargetLog,
+    log_log: TargetLog,
+    /// Given whenever the state has changed in a way that somebody may wait for.
+    pub(super) signal: Signal,
+    pub(super) pace: Pace,
+    state: Mutex<State>,
+}
+
+impl Set {
+    pub(super) fn new(line: &Line, args: &Args<'_>) -> Set {
+        let (len, region) = (args.target_len(), line.log.region);
+        let regions = len.0.div_ceil(region.0);
+        let image = line
+            .log
+            .disk
+            .as_ref()
+            .map(|device| Image::new(regions, device.device().limits().logical_block()));
+        let sync = Bits::new(regions, line.log.sync == Sync::Everything);
+        let state = State::new(line.legs.len(), sync, Log::new(image));
+        Set {
+            legs: line.legs.clone(),
+            log_device: line.log.disk.clone(),
+            region,
+            regions,
+            len,
+            sync: line.log.sync,
+            features: line.features,
+            runtime: args.runtime().clone(),
+            events: args.events(),
+            log: args.log().of_module("raid1"),
+            log_log: args.log().of_module("dirty region log"),
+            signal: Signal::default(),
+            pace: Pace::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Returns the region that a sector lies in.
+    pub(super) fn region_of(&self, sector: Sector) -> u64 {
+        sector.0 / self.region.0
+    }
+
+    /// Returns the regions that a range touches.
+    pub(super) fn regions_of(&self, range: &Range<Sector>) -> Range<u64> {
+        self.region_of(range.start)..range.end.0.div_ceil(self.region.0)
+    }
+
+    /// Returns the sectors of a region; the last may be a short one.
+    pub(super) fn range_of(&self, region: u64) -> Range<Sector> {
+        let start = region * self.region.0;
+        Sector(start)..Sector((start + self.region.0).min(self.len.0))
+    }
+
+    /// Returns the number of a leg's device, as the kernel's messages name it.
+    pub(super) fn name(&self, leg: usize) -> impl std::fmt::Display + use<> {
+        self.legs[leg].device().number()
+    }
+
+    /// Counts a fault of some legs (`fail_mirror`), and tells whether that is an event.
+    #[must_use]
+    pub(super) fn fail(&self, state: &mut State, legs: Legs, fault: Fault) -> bool {
+        let mut event = false;
+        for leg in (0..self.legs.len()).filter(|leg| legs >> leg & 1 == 1) {
+            state.leg_failed = true;
+            if !state.health[leg].add(fault) || !self.features.handle_errors {
+                continue;
+            }
+            event = true;
+            if leg != state.default {
+                continue;
+            }
+            if !state.in_sync && !self.features.keep_log {
+                let name = self.name(leg);
+                self.log.line(format_args!(
+                    "Primary mirror ({name}) failed while out-of-sync: Reads may fail."
+                ));
+                continue;
+            }
+            match state.valid() {
+                Some(leg) => state.default = leg,
+                None => self.log.line("All sides of mirror have failed."),
+            }
+        }
+        event
+    }
+
+    /// Raises an event, if there was one.
+    pub(super) fn raise_if(&self, event: bool) {
+        if event {
+            self.events.raise();
+        }
+    }
+
+    /// Notices that all regions are in sync: what legs went through is forgotten.
+    pub(super) fn look_whether_in_sync(&self) {
+        {
+            let mut state = self.state();
+            if state.in_sync || !state.sync.is_full() {
+                return;
+            }
+            state.in_sync = true;
+            state.leg_failed = false;
+            state.health.fill_with(Default::default);
+        }
+        self.events.raise();
+    }
+
+    /// Finds out what is in sync before the target comes into use, from the log if there is one on
+    /// a device. As in the kernel, no fault of the log keeps it from that.
+    pub(super) async fn load(&self) {
+        let well = match &self.log_device {
+            None => true,
+            Some(device) => self.load_disk(device).await,
+        };
+        if !well {
+            self.log.line("log resume failed");
+        }
+        let mut state = self.state();
+        state.distrust_unsynced();
+        (state.search, state.suspending) = (0, false);
+    }
+
+    /// Reads the log, and writes it again with this target's number of regions; tells whether that
+    /// went well.
+    async fn load_disk(&self, device: &Area) -> bool {
+        let len = {
+            let state = self.state();
+            state.log.image.as_ref().map_or(0, |image| image.bytes().len())
+        };
+        let mut bytes = Buffer::take(len);
+        let name = device.device().number();
+        let read = read_all(device, &mut bytes).await;
+        let (read_failed, bytes) = {
+            let mut state = self.state();
+            let image = state.log.image.as_mut().expect("a disk log has an image");
+            let fresh = self.sync != Sync::AsLogged;
+            let (header, known) = match read {
+                true => image.take(&bytes, fresh),
+                false => (Header::NEW, Ok(())),
+            };
+            if known.is_err() {
+                self.log_log.line("incompatible disk log version");
+            }
+            let trusted = read && known.is_ok();
+            let header = if trusted { header } else { Image::distrust(header) };
+            image.fit(header, self.sync == Sync::Everything);
+            let (sync, bytes) = (image.clean(), Buffer::copy_of(image.bytes()));
+            state.sync = sync;
+            state.log.settle();
+            (!trusted, bytes)
+        };
+        if read_failed {
+            let what = "Failed to read header on dirty region log device";
+            self.log_log.line(format_args!("{name}: {what}"));
+            self.fail_log();
+        }
+        let written = write_all(device, &bytes).await;
+        let flushed = written && device.submit(Sector::ZERO, Bio::flush()).await.is_ok();
+        if written && !flushed {
+            self.state().log.flush_failed = true;
+        }
+        if !flushed {
+            let what = "Failed to write header on dirty region log device";
+            self.log_log.line(format_args!("{name}: {what}"));
+            self.fail_log();
+            self.state().log.header_is_volatile();
+        }
+        flushed
+    }
+
+    fn fail_log(&self) {
+        let first = !std::mem::replace(&mut self.state().log.failed, true);
+        self.raise_if(first);
+    }
+}
+
+async fn read_all(device: &Area, bytes: &mut [u8]) -> bool {
+    let mut sector = Sector::ZERO;
+    for piece in bytes.chunks_mut(PIECE.bytes() as usize) {
+        let len = Sectors::in_bytes(piece.len() as u64);
+        if device.submit(sector, Bio::read(sector, piece)).await.is_err() {
+            return false;
+        }
+        sector += len;
+    }
+    true
+}
+
+async fn write_all(device: &Area, bytes: &[u8]) -> bool {
+    let mut sector = Sector::ZERO;
+    for piece in bytes.chunks(PIECE.bytes() as usize) {
+        if device.submit(sector, Bio::write(sector, piece)).await.is_err() {
+            return false;
+        }
+        sector += Sectors::in_bytes(piece.len() as u64);
+    }
+    true
+}

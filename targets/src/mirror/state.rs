@@ -1,0 +1,340 @@
+//! What is known of legs and regions.
+//!
+//! A region that no write is under way in takes two bits: whether it is in sync, and (on disk)
+//! whether it is clean. The others are in a map. Beyond what the kernel keeps, each leg has a set
+//! of the regions in which it is *behind*: others have data there that it lacks. Nothing is ever
+//! read from a leg that is behind, and never are all of them. The kernel has the default leg and
+//! the count of a leg's errors for that, which are told apart from what a leg has only as long as
+//! nobody resumes the device.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use sim_core::Sector;
+
+use super::bits::Bits;
+use super::log::Log;
+
+/// A set of legs, a bit for each.
+pub(super) type Legs = u16;
+
+/// What went wrong on a leg, in the kernel's words: the first that a leg has had is what shows in
+/// its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// `DM_RAID1_WRITE_ERROR`.
+    Write = 1,
+    /// `DM_RAID1_FLUSH_ERROR`.
+    Flush = 2,
+    /// `DM_RAID1_SYNC_ERROR`: a write of the resync, or its read.
+    Sync = 4,
+    /// `DM_RAID1_READ_ERROR`.
+    Read = 8,
+}
+
+/// What a leg went through since the mirror was last in sync.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Health {
+    faults: u8,
+}
+
+impl Health {
+    pub(super) fn is_good(self) -> bool {
+        self.faults == 0
+    }
+
+    /// Adds a fault, and tells whether it is the first of its kind.
+    pub(super) fn add(&mut self, fault: Fault) -> bool {
+        let new = self.faults & fault as u8 == 0;
+        self.faults |= fault as u8;
+        new
+    }
+
+    /// Returns the letter of the status line.
+    pub(super) fn letter(self) -> char {
+        let had = |fault: Fault| self.faults & fault as u8 != 0;
+        match self {
+            _ if self.is_good() => 'A',
+            _ if had(Fault::Flush) => 'F',
+            _ if had(Fault::Write) => 'D',
+            _ if had(Fault::Sync) => 'S',
+            _ => 'R',
+        }
+    }
+}
+
+/// What a region is to those who come to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Is {
+    /// In sync, and nobody writes.
+    Clean,
+    /// In sync, and marked in the log by this commit.
+    Dirty(u64),
+    /// Out of sync: written on one leg alone.
+    OutOfSync,
+    /// Being copied, or about to be: writes wait.
+    Recovering,
+}
+
+/// A region in which something goes on.
+#[derive(Debug)]
+pub(super) struct Region {
+    pub(super) is: Is,
+    /// Writes under way.
+    pub(super) writes: Vec<Write>,
+    /// What legs may differ in because a write was given up half way.
+    pub(super) torn: Option<Torn>,
+    /// When the last write ended.
+    pub(super) idle_since: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) id: u64,
+    pub(super) range: Range<Sector>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Torn {
+    pub(super) range: Range<Sector>,
+    /// Writes with a larger id began when the last of those that left this was over.
+    pub(super) until: u64,
+}
+
+impl Region {
+    pub(super) fn new(is: Is) -> Region {
+        Region { is, writes: Vec::new(), torn: None, idle_since: 0 }
+    }
+
+    /// Tells whether a write of this range would be under way beside another of the same sectors.
+    pub(super) fn has_write_in(&self, range: &Range<Sector>) -> bool {
+        self.writes.iter().any(|write| overlap(&write.range, range))
+    }
+}
+
+pub(super) fn overlap(one: &Range<Sector>, other: &Range<Sector>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+pub(super) struct State {
+    pub(super) health: Vec<Health>,
+    /// The leg that is read first, and that the others are made like.
+    pub(super) default: usize,
+    /// All regions were in sync, and no write has failed since (`ms->in_sync`).
+    pub(super) in_sync: bool,
+    /// A leg has failed since (`ms->leg_failure`).
+    pub(super) leg_failed: bool,
+    /// The log could not be marked, ever (`ms->log_failure`).
+    pub(super) log_failed: bool,
+    /// A flush has failed, ever (`rh->flush_failure`): regions do not become clean any more.
+    pub(super) flush_failed: bool,
+    /// Regions that are in sync as the log counts them.
+    pub(super) sync: Bits,
+    /// For each leg, where it is behind; nothing where it never was.
+    pub(super) behind: Vec<Option<Bits>>,
+    /// Regions that are in sync as the log counts them, and out of sync for writes.
+    pub(super) suspect: Option<Bits>,
+    pub(super) regions: BTreeMap<u64, Region>,
+    /// Discards under way, and those that wait for a recovery.
+    pub(super) discards: Vec<Write>,
+    /// Where the resync goes on looking; it does not look back before the next resume.
+    pub(super) search: u64,
+    pub(super) log: Log,
+    /// From presuspend to the next resume: nothing is held.
+    pub(super) suspending: bool,
+    /// Tells the tasks of one resume from those of the next.
+    pub(super) generation: u64,
+    /// Tasks in the background.
+    pub(super) tasks: u32,
+    /// One of the tasks is the one that makes regions clean.
+    pub(super) cleaning: bool,
+    /// When the last flush of each leg failed.
+    lost_at: Vec<u64>,
+    /// Numbers whatever begins or ends.
+    clock: u64,
+}
+
+impl State {
+    pub(super) fn new(legs: usize, sync: Bits, log: Log) -> State {
+        let in_sync = sync.is_full();
+        State {
+            health: vec![Health::default(); legs],
+            default: 0,
+            in_sync,
+            leg_failed: false,
+            log_failed: false,
+            flush_failed: false,
+            sync,
+            behind: vec![None; legs],
+            suspect: None,
+            regions: BTreeMap::new(),
+            discards: Vec::new(),
+            search: 0,
+            log,
+            suspending: false,
+            generation: 0,
+            tasks: 0,
+            cleaning: false,
+            lost_at: vec![0; legs],
+            clock: 0,
+        }
+    }
+
+    pub(super) fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn legs(&self) -> usize {
+        self.health.len()
+    }
+
+    pub(super) fn all_legs(&self) -> Legs {
+        (1 << self.legs()) - 1
+    }
+
+    /// Keeps what is not in sync from being read from any leg but the default, unless it is known
+    /// better which legs have it.
+    pub(super) fn distrust_unsynced(&mut self) {
+        if self.behind.iter().all(Option::is_none) {
+            let unsynced = self.sync.complement();
+            for (leg, behind) in self.behind.iter_mut().enumerate() {
+                let others = leg != self.default && unsynced.ones() > 0;
+                *behind = others.then(|| unsynced.clone());
+            }
+            return;
+        }
+        let mut from = 0;
+        while let Some(region) = self.sync.next_zero(from) {
+            if self.good(region) == self.all_legs() {
+                self.set_behind(region, self.all_legs() & !(1 << self.default));
+            }
+            from = region + 1;
+        }
+    }
+
+    /// Returns what a region is.
+    pub(super) fn is(&self, region: u64) -> Is {
+        let suspect = || self.suspect.as_ref().is_some_and(|suspect| suspect.get(region));
+        match self.regions.get(&region) {
+            Some(region) => region.is,
+            None if !self.sync.get(region) || suspect() => Is::OutOfSync,
+            None => Is::Clean,
+        }
+    }
+
+    /// Returns the legs that have everything that a region should have; at least one.
+    pub(super) fn good(&self, region: u64) -> Legs {
+        let good = self.behind.iter().enumerate().map(|(leg, behind)| {
+            let behind = behind.as_ref().is_some_and(|behind| behind.get(region));
+            Legs::from(!behind) << leg
+        });
+        good.fold(0, |all, leg| all | leg)
+    }
+
+    /// Returns the leg that a region is read and copied from while it is out of sync.
+    pub(super) fn authority(&self, region: u64) -> usize {
+        let good = self.good(region);
+        match good & 1 << self.default {
+            0 => good.trailing_zeros() as usize,
+            _ => self.default,
+        }
+    }
+
+    /// Says that some legs lack what others have. Where that would be all that were good, one of
+    /// them stays: what was written is lost then, and whoever wrote it is told.
+    pub(super) fn fall_behind(&mut self, region: u64, legs: Legs) {
+        let good = self.good(region);
+        let stay = match good & !legs {
+            0 => 1 << self.authority(region),
+            stay => stay,
+        };
+        self.set_behind(region, self.all_legs() & !stay);
+    }
+
+    /// Says which legs are behind in a region.
+    pub(super) fn set_behind(&mut self, region: u64, legs: Legs) {
+        debug_assert_ne!(legs, self.all_legs(), "a region is good on one leg at least");
+        let len = self.sync.len();
+        for (leg, behind) in self.behind.iter_mut().enumerate() {
+            match (legs >> leg & 1 == 1, behind) {
+                (false, None) => {}
+                (value, Some(behind)) => behind.set(region, value),
+                (true, none) => none.insert(Bits::new(len, false)).set(region, true),
+            }
+        }
+    }
+
+    /// Tells whether some region is good on no other legs than these.
+    pub(super) fn rests_on(&self, legs: Legs) -> bool {
+        let others = self.behind.iter().enumerate().filter(|(leg, _)| legs >> leg & 1 == 0);
+        Bits::any_in_all(others.map(|(_, behind)| behind.as_ref()))
+    }
+
+    /// Returns the leg for a read of a region that is in sync: the default, or the next one below
+    /// it that has had no error (`choose_mirror`).
+    pub(super) fn choose(&self, region: u64) -> Option<usize> {
+        let good = self.good(region);
+        let legs = self.legs();
+        let order = (0..legs).map(|step| (self.default + legs - step) % legs);
+        let mut order = order.filter(|leg| good >> leg & 1 == 1);
+        order.find(|leg| self.health[*leg].is_good())
+    }
+
+    /// Returns a leg that has had no error (`get_valid_mirror`).
+    pub(super) fn valid(&self) -> Option<usize> {
+        self.health.iter().position(|health| health.is_good())
+    }
+
+    /// Takes in that some legs may have lost what was written since they were last flushed: regions
+    /// with such writes are all in the map.
+    pub(super) fn flush_has_failed(&mut self, legs: Legs) {
+        let now = self.tick();
+        for leg in (0..self.legs()).filter(|leg| legs >> leg & 1 == 1) {
+            self.lost_at[leg] = now;
+        }
+        let active: Vec<u64> = self.regions.keys().copied().collect();
+        active.into_iter().for_each(|region| self.fall_behind(region, legs));
+    }
+
+    /// Returns the legs of which a flush has failed since.
+    pub(super) fn lost_since(&self, since: u64) -> Legs {
+        let lost = self.lost_at.iter().enumerate();
+        lost.fold(0, |legs, (leg, at)| legs | Legs::from(*at > since) << leg)
+    }
+
+    /// Takes a region out of what is in sync, as a write of it has failed somewhere.
+    pub(super) fn lose_sync(&mut self, region: u64) {
+        self.in_sync = false;
+        self.sync.set(region, false);
+        if let Some(region) = self.regions.get_mut(&region) {
+            // A recovery that waited for this write gives up.
+            region.is = Is::OutOfSync;
+            region.torn = None;
+        }
+    }
+
+    /// Makes a region one that is written on one leg alone, though the log counts it in sync.
+    pub(super) fn suspect(&mut self, region: u64) {
+        let len = self.sync.len();
+        self.suspect.get_or_insert_with(|| Bits::new(len, false)).set(region, true);
+    }
+
+    /// Counts one more task.
+    pub(super) fn begin_task(&mut self) {
+        self.tasks += 1;
+    }
+
+    /// Tells whether a task has to be started that looks after regions without writes, and counts
+    /// it.
+    pub(super) fn wants_cleaning(&mut self) -> bool {
+        let wanted = !std::mem::replace(&mut self.cleaning, true);
+        self.tasks += u32::from(wanted);
+        wanted
+    }
+
+    /// Tells whether a region in this range is being recovered.
+    pub(super) fn recovers_in(&self, regions: Range<u64>) -> bool {
+        self.regions.range(regions).any(|(_, region)| region.is == Is::Recovering)
+    }
+}

@@ -1,0 +1,402 @@
+//! Writes: what a region is decides where they go.
+//!
+//! Into a region in sync: the region is marked in the log, durably, then all legs are written at
+//! once. Into one that is not: to the leg that has its data. Into one that is being recovered:
+//! later. Two writes of one sector come one after the other, so that no leg has them in another
+//! order (the kernel leaves that to those above).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{Bio, BlkError, BlkResult, Flags, Mapped, Sector};
+
+use super::set::Set;
+use super::state::{Fault, Is, Legs, Region, State, Torn, Write};
+
+/// The place of a write among those of its region; given back when dropped.
+pub(super) struct Ticket<'a> {
+    set: &'a Arc<Set>,
+    region: u64,
+    id: u64,
+    range: Range<Sector>,
+    how: How,
+}
+
+/// How far a write has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// No leg was touched.
+    Untouched,
+    /// Some legs may have it, others not.
+    Begun,
+    /// All legs have it.
+    Over,
+}
+
+/// What is to be done with a write.
+enum Admitted<'a> {
+    /// It goes to all legs.
+    All(Ticket<'a>),
+    /// It goes to all legs when this commit of the log has ended.
+    AfterCommit(Ticket<'a>, u64),
+    /// It goes to one leg.
+    One(Ticket<'a>, usize),
+    /// It is held until the device is suspended.
+    Held,
+    /// It fails.
+    Failed,
+}
+
+/// What becomes of a write that all legs have answered.
+#[must_use]
+enum Ended {
+    Now(BlkResult),
+    Held,
+}
+
+impl Set {
+    /// Carries out a write, on the spot where nothing waits.
+    pub(super) fn write<'a>(self: &'a Arc<Self>, bio: Bio<'a>) -> Mapped<'a> {
+        match self.admit(&range_of(&bio)) {
+            Some(Admitted::All(ticket)) => self.write_all(ticket, bio),
+            Some(Admitted::One(ticket, leg)) => self.write_one(ticket, leg, bio),
+            Some(Admitted::AfterCommit(ticket, commit)) => {
+                Mapped::InFlight(Box::pin(self.write_after(ticket, commit, bio)))
+            }
+            Some(Admitted::Failed) => Mapped::Completed(Err(BlkError::Io)),
+            Some(Admitted::Held) | None => Mapped::InFlight(Box::pin(self.write_later(bio))),
+        }
+    }
+
+    async fn write_later(self: &Arc<Self>, bio: Bio<'_>) -> BlkResult {
+        let range = range_of(&bio);
+        let mapped = match self.signal.until(|| self.admit(&range)).await {
+            Admitted::All(ticket) => self.write_all(ticket, bio),
+            Admitted::One(ticket, leg) => self.write_one(ticket, leg, bio),
+            Admitted::AfterCommit(ticket, commit) => {
+                return self.write_after(ticket, commit, bio).await;
+            }
+            Admitted::Held => return self.hold(None).await,
+            Admitted::Failed => return Err(BlkError::Io),
+        };
+        end(mapped).await
+    }
+
+    async fn write_after(
+        self: &Arc<Self>,
+        ticket: Ticket<'_>,
+        commit: u64,
+        bio: Bio<'_>,
+    ) -> BlkResult {
+        if self.commit(commit).await.is_err() {
+            self.state().log_failed = true;
+            match (self.features.handle_errors, self.features.keep_log) {
+                // The kernel goes on without the mark.
+                (false, _) => {}
+                (true, false) => return self.hold(Some(ticket)).await,
+                (true, true) => return Err(BlkError::Io),
+            }
+        }
+        end(self.write_all(ticket, bio)).await
+    }
+
+    /// Takes a write in, unless it has to wait for others.
+    fn admit<'a>(self: &'a Arc<Self>, range: &Range<Sector>) -> Option<Admitted<'a>> {
+        let region = self.region_of(range.start);
+        let mut state = self.state();
+        let is = state.is(region);
+        match is {
+            Is::Recovering => return None,
+            Is::OutOfSync if state.leg_failed && self.features.hold() => {
+                state.in_sync = false;
+                return Some(Admitted::Held);
+            }
+            Is::Clean | Is::Dirty(_) if state.log_failed && self.features.handle_errors => {
+                return Some(match self.features.keep_log {
+                    true => Admitted::Failed,
+                    false => Admitted::Held,
+                });
+            }
+            Is::OutOfSync | Is::Clean | Is::Dirty(_) => {}
+        }
+        if state.regions.get(&region).is_some_and(|region| region.has_write_in(range)) {
+            return None;
+        }
+        Some(match is {
+            Is::OutOfSync => {
+                let leg = state.authority(region);
+                let others = state.all_legs() & !(1 << leg);
+                state.set_behind(region, others);
+                Admitted::One(self.ticket(&mut state, region, Is::OutOfSync, range), leg)
+            }
+            Is::Clean | Is::Dirty(_) => {
+                let mark = match is {
+                    Is::Dirty(mark) => mark,
+                    _ => state.log.mark(region),
+                };
+                if state.log.is_durable(mark) {
+                    Admitted::All(self.ticket(&mut state, region, Is::Dirty(mark), range))
+                } else {
+                    let commit = state.log.pending(mark);
+                    let is = Is::Dirty(commit);
+                    Admitted::AfterCommit(self.ticket(&mut state, region, is, range), commit)
+                }
+            }
+            Is::Recovering => unreachable!("a write of it waits"),
+        })
+    }
+
+    fn ticket<'a>(
+        self: &'a Arc<Self>,
+        state: &mut State,
+        region: u64,
+        is: Is,
+        range: &Range<Sector>,
+    ) -> Ticket<'a> {
+        let id = state.tick();
+        let entry = state.regions.entry(region).or_insert_with(|| Region::new(is));
+        entry.is = is;
+        entry.writes.push(Write { id, range: range.clone() });
+        Ticket { set: self, region, id, range: range.clone(), how: How::Untouched }
+    }
+
+    /// Writes one leg: nobody expects the others to have it.
+    fn write_one<'a>(
+        self: &'a Arc<Self>,
+        ticket: Ticket<'a>,
+        leg: usize,
+        mut bio: Bio<'a>,
+    ) -> Mapped<'a> {
+        let area = &self.legs[leg];
+        let sector = bio.sector;
+        match area.submit_now(sector, bio.reborrow()) {
+            Some(result) => Mapped::Completed(result),
+            None => Mapped::InFlight(Box::pin(async move {
+                let result = area.submit(sector, bio).await;
+                drop(ticket);
+                result
+            })),
+        }
+    }
+
+    /// Writes all legs, on the spot where they do not wait.
+    fn write_all<'a>(self: &'a Arc<Self>, mut ticket: Ticket<'a>, mut bio: Bio<'a>) -> Mapped<'a> {
+        ticket.how = How::Begun;
+        let (sector, mut left, mut failed): (_, Legs, Legs) = (bio.sector, 0, 0);
+        for (leg, area) in self.legs.iter().enumerate() {
+            match area.submit_now(sector, bio.reborrow()) {
+                Some(Ok(())) => {}
+                Some(Err(_)) => failed |= 1 << leg,
+                None => left |= 1 << leg,
+            }
+        }
+        if left != 0 {
+            return Mapped::InFlight(Box::pin(self.write_left(ticket, bio, left, failed)));
+        }
+        match self.written(&mut ticket, failed) {
+            Ended::Now(result) => Mapped::Completed(result),
+            Ended::Held => Mapped::InFlight(Box::pin(self.hold(Some(ticket)))),
+        }
+    }
+
+    async fn write_left(
+        self: &Arc<Self>,
+        mut ticket: Ticket<'_>,
+        bio: Bio<'_>,
+        left: Legs,
+        mut failed: Legs,
+    ) -> BlkResult {
+        {
+            let (sector, data, flags) = (bio.sector, bio.data(), bio.flags);
+            let left = (0..self.legs.len()).filter(|leg| left >> leg & 1 == 1);
+            let mut writes: FuturesUnordered<_> =
+                left.map(|leg| self.write_leg(leg, sector, data, flags)).collect();
+            while let Some((leg, result)) = writes.next().await {
+                failed |= Legs::from(result.is_err()) << leg;
+            }
+        }
+        match self.written(&mut ticket, failed) {
+            Ended::Now(result) => result,
+            Ended::Held => self.hold(Some(ticket)).await,
+        }
+    }
+
+    async fn write_leg(
+        &self,
+        leg: usize,
+        sector: Sector,
+        data: &[u8],
+        flags: Flags,
+    ) -> (usize, BlkResult) {
+        let bio = Bio::write(sector, data).with_flags(flags);
+        (leg, self.legs[leg].submit(sector, bio).await)
+    }
+
+    /// Takes in how a write has ended on the legs.
+    fn written(&self, ticket: &mut Ticket<'_>, failed: Legs) -> Ended {
+        if failed == 0 {
+            ticket.how = How::Over;
+            return Ended::Now(Ok(()));
+        }
+        // Which legs have what is known, from here on by other means.
+        ticket.how = How::Untouched;
+        let (event, ended) = {
+            let mut state = self.state();
+            let event = self.fail(&mut state, failed, Fault::Write);
+            let lost = state.good(ticket.region) & !failed == 0;
+            state.fall_behind(ticket.region, failed);
+            if !state.log_failed {
+                state.lose_sync(ticket.region);
+            }
+            (event, self.after_failure(&state, lost))
+        };
+        self.raise_if(event);
+        ended
+    }
+
+    /// Decides what becomes of a write or a flush that failed on some legs; `lost` where no leg
+    /// that counts has it. The kernel asks only whether any leg is without errors.
+    fn after_failure(&self, state: &State, lost: bool) -> Ended {
+        let keep_log = self.features.keep_log;
+        if self.features.hold() {
+            Ended::Held
+        } else if lost || state.valid().is_none() || (keep_log && state.log_failed) {
+            Ended::Now(Err(BlkError::Io))
+        } else {
+            Ended::Now(Ok(()))
+        }
+    }
+
+    /// Holds a write until the device is suspended, and hands it back then. The core makes an
+    /// error of that where the suspend is no `noflush` one.
+    async fn hold(&self, ticket: Option<Ticket<'_>>) -> BlkResult {
+        self.signal.until(|| self.state().suspending.then_some(())).await;
+        drop(ticket);
+        Err(BlkError::Requeue)
+    }
+
+    /// Flushes all legs.
+    pub(super) async fn flush(self: &Arc<Self>) -> BlkResult {
+        if self.state().log_failed && self.features.handle_errors {
+            return match self.features.keep_log {
+                true => Err(BlkError::Io),
+                false => self.hold(None).await,
+            };
+        }
+        let failed = self.flush_legs().await;
+        if failed == 0 {
+            return Ok(());
+        }
+        let (event, ended) = {
+            let mut state = self.state();
+            let event = self.fail(&mut state, failed, Fault::Write);
+            state.flush_has_failed(failed);
+            let lost = state.rests_on(failed);
+            if !state.log_failed {
+                (state.in_sync, state.flush_failed) = (false, true);
+            }
+            (event, self.after_failure(&state, lost))
+        };
+        self.raise_if(event);
+        match ended {
+            Ended::Now(result) => result,
+            Ended::Held => self.hold(None).await,
+        }
+    }
+
+    /// Flushes all legs at once, and returns those that failed.
+    pub(super) async fn flush_legs(&self) -> Legs {
+        let legs = 0..self.legs.len();
+        let mut flushes: FuturesUnordered<_> = legs.map(|leg| self.flush_leg(leg)).collect();
+        let mut failed = 0;
+        while let Some((leg, result)) = flushes.next().await {
+            failed |= Legs::from(result.is_err()) << leg;
+        }
+        failed
+    }
+
+    async fn flush_leg(&self, leg: usize) -> (usize, BlkResult) {
+        (leg, self.legs[leg].submit(Sector::ZERO, Bio::flush()).await)
+    }
+}
+
+/// Waits for the end of a bio that was mapped.
+async fn end(mapped: Mapped<'_>) -> BlkResult {
+    match mapped {
+        Mapped::Completed(result) => result,
+        Mapped::InFlight(end) => end.await,
+        Mapped::Remapped(area, to, bio) => area.submit(to, bio).await,
+    }
+}
+
+fn range_of(bio: &Bio<'_>) -> Range<Sector> {
+    bio.sector..bio.sector + bio.len()
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let begins = self.set.leave(self);
+        self.set.signal.notify();
+        if begins {
+            self.set.start_cleaning();
+        }
+    }
+}
+
+impl Set {
+    /// Takes a write out of its region, and tells whether somebody has to look after it.
+    fn leave(&self, ticket: &Ticket<'_>) -> bool {
+        let mut state = self.state();
+        let now = state.tick();
+        let flush_failed = state.flush_failed;
+        let entry = state.regions.get_mut(&ticket.region).expect("a region with a write is kept");
+        entry.writes.retain(|write| write.id != ticket.id);
+        match ticket.how {
+            How::Untouched => {}
+            How::Begun if matches!(entry.is, Is::Dirty(_)) => entry.tear(&ticket.range, now),
+            How::Begun => {}
+            How::Over => entry.mend(&ticket.range, ticket.id),
+        }
+        if !entry.writes.is_empty() {
+            return false;
+        }
+        entry.idle_since = now;
+        match entry.is {
+            Is::Dirty(mark) if flush_failed => {
+                state.regions.remove(&ticket.region);
+                state.log.leave(mark);
+                state.suspect(ticket.region);
+                false
+            }
+            Is::Dirty(_) if self.log_device.is_none() && entry.torn.is_none() => {
+                state.regions.remove(&ticket.region);
+                false
+            }
+            Is::Dirty(_) => state.wants_cleaning(),
+            Is::OutOfSync => {
+                state.regions.remove(&ticket.region);
+                false
+            }
+            // Whoever recovers it has waited for this.
+            Is::Recovering => false,
+            Is::Clean => unreachable!("a clean region is not kept"),
+        }
+    }
+}
+
+impl Region {
+    /// Takes in that a write of this range was given up, and that legs may differ in it.
+    fn tear(&mut self, range: &Range<Sector>, now: u64) {
+        let before = self.torn.as_ref().map_or(range, |torn| &torn.range);
+        let range = before.start.min(range.start)..before.end.max(range.end);
+        self.torn = Some(Torn { range, until: now });
+    }
+
+    /// Takes in that all legs have a write of this range.
+    fn mend(&mut self, range: &Range<Sector>, id: u64) {
+        self.torn = self.torn.take().filter(|torn| {
+            torn.range.start < range.start || range.end < torn.range.end || id < torn.until
+        });
+    }
+}
