@@ -20,11 +20,15 @@ pub(crate) struct Stack {
     pub(crate) devices: Vec<Arc<MappedDevice>>,
 }
 
-/// Makes disks, with content in the first.
+/// Makes disks, with content in the first. In the others a store can be made, over what was there
+/// before.
 pub(crate) fn disks(count: usize) -> Vec<Arc<SimDisk>> {
     let world = World::new(0, targets::registry());
     let disks: Vec<_> = (0..count).map(|_| world.add_disk(DISK)).collect();
     disks[0].fill(Sector(0), &pattern(1 << 20, 0, DISK.0));
+    for disk in &disks[1..] {
+        disk.fill(Sector(1), &pattern(1 << 21, 1, DISK.0 - 1));
+    }
     disks
 }
 
