@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::size::parse_size;
+use crate::snapshot::options::{Merge, Take, Wait};
 
 /// What the help says of the verbs that dmsetup has.
 const DMSETUP_VERBS: &str = "\
@@ -74,6 +75,12 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Take a snapshot of a mapped device in use
+    Snapshot(Take),
+    /// Merge a snapshot back into its origin, which is in use all the time
+    Merge(Merge),
+    /// Wait for a merge; without --merge as dmsetup does
+    Wait(Wait),
     /// Bring back what state.json records from before; keys are asked for again
     Restore {
         /// Drop the record instead

@@ -67,6 +67,21 @@ impl Instance {
         self.dir.join("state.json")
     }
 
+    /// Returns the folder of the stores that `snapshot` makes where none is named.
+    pub(crate) fn cows(&self) -> PathBuf {
+        self.dir.join("cow")
+    }
+
+    /// Returns the store that `snapshot` makes for a snapshot.
+    pub(crate) fn cow(&self, snapshot: &str) -> PathBuf {
+        self.cows().join(format!("{snapshot}.cow"))
+    }
+
+    /// Returns the note that `merge` leaves while it is under way.
+    pub(crate) fn merging(&self, snapshot: &str) -> PathBuf {
+        self.cows().join(format!("{snapshot}.merging"))
+    }
+
     /// Returns the socket that the daemon listens on.
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("control.sock")

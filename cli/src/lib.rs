@@ -22,6 +22,7 @@ mod output;
 pub mod protocol;
 mod remote;
 mod size;
+mod snapshot;
 mod state;
 mod tree;
 mod verbs;
@@ -93,6 +94,7 @@ fn is_for_dmsetup(words: &[OsString]) -> bool {
     let verb = words.iter().filter_map(|word| word.to_str());
     match verb.clone().find(|word| own(word) || dmsetup::is_verb(word)) {
         Some("info") => !words.iter().any(|word| word == "--json"),
+        Some("wait") => !words.iter().any(|word| word == "--merge"),
         Some("help") => words == ["help", "dmsetup"],
         Some(verb) => !own(verb),
         None => false,
@@ -170,10 +172,14 @@ mod tests {
 
     #[test]
     fn a_verb_goes_to_whom_it_belongs() {
-        for line in ["ls", "-v create x", "info", "info -c x", "help dmsetup", "-j 253 -m 0 info"] {
+        for line in
+            ["ls", "-v create x", "info", "info -c x", "help dmsetup", "-j 253 -m 0 info", "wait x"]
+        {
             assert!(is_for_dmsetup(&words(line)), "{line}");
         }
-        for line in ["", "start", "info --json", "help", "--help", "tree", "attach ls"] {
+        for line in
+            ["", "start", "info --json", "help", "--help", "tree", "attach ls", "wait --merge x"]
+        {
             assert!(!is_for_dmsetup(&words(line)), "{line}");
         }
     }

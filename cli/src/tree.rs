@@ -139,15 +139,20 @@ pub(crate) struct Branches {
 impl Branches {
     /// Lines where the locale has them, ASCII elsewhere.
     pub(crate) fn of_locale() -> Branches {
-        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
-        let locale = locale.unwrap_or_default().to_ascii_lowercase();
-        if locale.contains("utf-8") || locale.contains("utf8") {
+        if locale_has_utf8() {
             Branches { fork: "├─ ", last: "└─ ", line: "│  " }
         } else {
             Branches { fork: "|- ", last: "`- ", line: "|  " }
         }
     }
+}
+
+/// Tells whether the locale has more than ASCII.
+pub(crate) fn locale_has_utf8() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+    let locale = locale.unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 /// Draws a stack.

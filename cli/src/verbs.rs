@@ -16,7 +16,7 @@ use crate::launch::{self, Failed};
 use crate::output::print;
 use crate::protocol::{Outcome, Request};
 use crate::size::print_size;
-use crate::{daemon, demo, logging, new_target, open, tree};
+use crate::{daemon, demo, logging, new_target, open, snapshot, tree};
 
 /// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for
 /// its own.
@@ -35,6 +35,9 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Open(options) => open::open(&instance()?, &options),
         Verb::Close { name } => open::close(&instance()?, &name),
         Verb::Dump { image, json } => open::dump(&image, json),
+        Verb::Snapshot(options) => snapshot::take(&instance()?, &options),
+        Verb::Merge(options) => snapshot::merge(&instance()?, &options),
+        Verb::Wait(options) => snapshot::wait(&instance()?, &options),
         Verb::Restore { forget: true, .. } => done(&instance()?, &Request::Forget),
         Verb::Restore { forget: false, key_files, headers } => {
             restore(&instance()?, &open::Keys::new(key_files, headers))

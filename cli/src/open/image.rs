@@ -44,7 +44,7 @@ impl Image {
 }
 
 /// Writes a path so that a table line takes it for one word.
-fn escaped(path: &str) -> String {
+pub(crate) fn escaped(path: &str) -> String {
     let mut word = String::with_capacity(path.len());
     for c in path.chars() {
         if c.is_whitespace() || c == '\\' {

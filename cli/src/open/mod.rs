@@ -4,7 +4,7 @@
 //! `cryptsetup` gives it to the kernel. So a header that was made to do harm costs the client
 //! alone, and the daemon never knows a passphrase.
 
-mod image;
+pub(crate) mod image;
 mod keys;
 mod passphrase;
 
@@ -38,7 +38,7 @@ const UUID: &str = "CRYPT-";
 pub(crate) fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
     keep_out_of_core_dumps();
     let name = &options.name;
-    check_name(name)?;
+    check_name("open", name)?;
     let mut client = Client::connect_or_start(instance)?;
     if status(&mut client, name)?.is_some() {
         return Err(Fault::new("open", format!("a device `{name}` is there already")));
@@ -351,28 +351,30 @@ fn status(client: &mut Client, name: &str) -> Result<Option<String>, Fault> {
 }
 
 /// Refuses names that the kernel would know in another form.
-fn check_name(name: &str) -> Result<(), Fault> {
+pub(crate) fn check_name(verb: &str, name: &str) -> Result<(), Fault> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
     if !name.is_empty() && name.bytes().all(plain) && name != "." && name != ".." {
         return Ok(());
     }
     let why = format!("expected a name of letters, digits and #+-.:=@_, found `{name}`");
-    Err(Fault::new("open", why).with_status(crate::USAGE))
+    Err(Fault::new(verb, why).with_status(crate::USAGE))
 }
 
 /// What the name of a mapped device follows in a table line.
-const MAPPER: &str = "/dev/mapper/";
+pub(crate) const MAPPER: &str = "/dev/mapper/";
 
 /// Returns what a table line calls the mapped device that a path shows, if it shows one.
-fn mapped_word(mount: &Path, path: &Path) -> Option<String> {
+pub(crate) fn mapped_word(mount: &Path, path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
     let parent = path.parent()?;
     let name = path.file_name()?.to_str()?;
-    let same = |one: &Path| one == mount || one.canonicalize().ok() == mount.canonicalize().ok();
+    let real = |path: &Path| path.canonicalize().ok();
+    // Two folders that are not there are not the same.
+    let same = |one: &Path| one == mount || real(one).is_some_and(|it| Some(it) == real(mount));
     (parent == Path::new(MAPPER) || same(parent)).then(|| format!("{MAPPER}{name}"))
 }
 
 /// The path behind a mapped device's word.
-fn mapped_path(mount: &Path, word: &str) -> PathBuf {
+pub(crate) fn mapped_path(mount: &Path, word: &str) -> PathBuf {
     mount.join(word.strip_prefix(MAPPER).unwrap_or(word))
 }

@@ -9,6 +9,14 @@ use super::format::{Damage, ENTRY, Entry, Fault, Layout};
 /// How much is read at a time, in bytes, where a chunk is longer.
 const PIECE: u64 = 1 << 20;
 
+impl Scanned {
+    /// Returns every run of exceptions as its first chunk of the origin, its first chunk of the
+    /// store and its length, in no order that means anything.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.exceptions.iter()
+    }
+}
+
 /// The entries of a store, as they are read area by area.
 pub struct Scan {
     layout: Layout,

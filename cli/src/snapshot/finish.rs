@@ -1,0 +1,67 @@
+//! The end of a merge: the origin gets a table for the time after it.
+
+use std::path::PathBuf;
+
+use sim_core::control::{Id, Report, Slot};
+use sim_core::{Access, KeyText};
+
+use super::machine::Machine;
+use super::{
+    Device, MADE_BY_US, ORIGIN, above, by_id, clear, find, load, named, one, remove, report,
+    resume, suspend,
+};
+use crate::fault::Fault;
+
+/// Puts a device's table back, all being merged: its own, where the one below was made for
+/// snapshots and no other needs it; else that of an origin. Returns where the store's image lies,
+/// if it is one that was attached for the merge alone.
+pub(super) fn finish(machine: &mut dyn Machine, name: &str) -> Result<Option<PathBuf>, Fault> {
+    let device = find(machine, name)?.ok_or_else(|| Fault::new(name, "no such device"))?;
+    // Where it is no merge any more, another command was faster.
+    let Some(line) = device.merge() else { return Ok(None) };
+    let images = machine.images()?;
+    let store = images.into_iter().find(|image| image.number == line.cow && image.on_the_spot);
+    let below = by_id(machine, Id::Dev(line.origin))?;
+    let unneeded = match below {
+        Some(below) => is_unneeded(machine, &below, name)?.then_some(below),
+        None => None,
+    };
+    match unneeded {
+        Some(below) => put_own(machine, name, below.name())?,
+        None => {
+            let table = one(device.size(), ORIGIN, &line.origin.to_string());
+            load(machine, name, Access::ReadWrite, table)?;
+            resume(machine, name)?;
+        }
+    }
+    Ok(store.map(|image| image.path))
+}
+
+/// Tells whether a device was made for snapshots, and nobody but the origin uses it.
+fn is_unneeded(machine: &mut dyn Machine, below: &Device, origin: &str) -> Result<bool, Fault> {
+    let made = below.status.uuid.as_ref().is_some_and(|uuid| uuid.starts_with(MADE_BY_US));
+    // Its one table, and somebody besides who has the file open.
+    let open = below.status.open_count > 1;
+    Ok(made && !open && above(machine, below.status.dev)? == [origin])
+}
+
+/// Moves the table of the device below up to the origin, where it came from.
+fn put_own(machine: &mut dyn Machine, name: &str, below: &str) -> Result<(), Fault> {
+    let table = report(machine, named(below), Report::Table, Slot::Live, KeyText::Plain)?;
+    let (_, table) = table.ok_or_else(|| Fault::new(below, "no such device"))?;
+    load(machine, name, Access::ReadWrite, table)?;
+    let moved = suspend(machine, name)
+        // Two tables on the same devices are never in use at once.
+        .and_then(|()| suspend(machine, below))
+        .and_then(|()| resume(machine, name));
+    if let Err(fault) = moved {
+        let swapped = find(machine, name)?.is_some_and(|device| device.merge().is_none());
+        if !swapped {
+            clear(machine, name)?;
+            resume(machine, below)?;
+            resume(machine, name)?;
+        }
+        return Err(fault);
+    }
+    remove(machine, below)
+}

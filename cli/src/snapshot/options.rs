@@ -1,0 +1,71 @@
+//! The command line of the verbs on snapshots.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::size::parse_size;
+
+/// What to take a snapshot of, and where it keeps what changes.
+///
+/// The device goes on as it was, with everybody who has it open: a table that keeps its snapshots
+/// is put under it while it is suspended for a moment. Where it has no such table yet, its own
+/// moves to a new device ORIGIN-real below. Where anything fails, all is put back.
+///
+/// The snapshot is what a power cut at that moment would have left: a mounted file system's
+/// journal is replayed when the snapshot is mounted, or by fsck. It can be written to; that does
+/// not touch the origin. `dmsim merge` brings it back, `dmsim remove` drops it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Take {
+    /// The mapped device
+    pub(crate) origin: String,
+    /// What the snapshot is to be called
+    pub(crate) name: String,
+    /// Keep what changes in this image, made where it is not there: a file, an attached image or a
+    /// mapped device that is empty [default: DIR/cow/NAME.cow, where DIR is the instance's]
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) cow: Option<PathBuf>,
+    /// Size of the image that is made; what is not used takes no room
+    /// [default: as much as can be needed]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) size: Option<u64>,
+    /// How much is copied at once: a power of two of sectors [default: 16K]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) chunk: Option<u64>,
+    /// Forget the snapshot when the device or the daemon goes
+    #[arg(long)]
+    pub(crate) transient: bool,
+    /// Refuse writes to the snapshot
+    #[arg(long, short = 'r')]
+    pub(crate) read_only: bool,
+}
+
+/// What to merge.
+///
+/// The snapshot's device goes, and its origin is what the snapshot was from that moment on, in use
+/// all the time; the data follow in the background. At the end the origin has its own table back
+/// where no other snapshot needs it. Interrupted, the same command goes on, also after a crash and
+/// `dmsim restore`.
+///
+/// Exit status: 0 when it is merged, 1 when it cannot be, 130 when the command was interrupted.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Merge {
+    /// The snapshot; or its origin, to finish a merge that is under way
+    pub(crate) name: String,
+    /// Return when the merge has begun; `dmsim merge` again finishes it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// What to wait for.
+///
+/// Exit status: 0 when it has ended well, 1 when it failed or there is nothing to wait for, 130
+/// when the command was interrupted.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Wait {
+    /// Wait until the merge is done
+    #[arg(long, required = true)]
+    pub(crate) merge: bool,
+    /// The device
+    pub(crate) name: String,
+}
