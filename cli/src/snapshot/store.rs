@@ -63,14 +63,14 @@ impl StoreFile {
         layout: Layout,
         each: &mut dyn FnMut(Entry),
         damaged: &mut dyn FnMut(Damage),
-    ) -> Result<Scan, (Scan, String)> {
+    ) -> Result<Scan, Box<(Scan, String)>> {
         let mut scan = Scan::new(layout, self.len);
         let mut bytes = Vec::new();
         while let Some((sector, len)) = scan.wants() {
             bytes.resize(len.bytes() as usize, 0);
             if let Err(error) = self.file.read_exact_at(&mut bytes, sector.from_start().bytes()) {
                 let why = self.past(sector, &error);
-                return Err((scan, why));
+                return Err(Box::new((scan, why)));
             }
             bytes.chunks_exact(ENTRY).map_while(Entry::read).for_each(&mut *each);
             scan.take(&bytes, damaged);
@@ -94,7 +94,7 @@ impl StoreFile {
         let scan = self.scan(layout, &mut |_| {}, &mut |damage| {
             fault.get_or_insert_with(|| damage.to_string());
         });
-        let scan = scan.map_err(|(_, why)| why)?;
+        let scan = scan.map_err(|stopped| stopped.1)?;
         let scanned = scan.finish(&mut |chunk| {
             fault.get_or_insert_with(|| format!("chunk {chunk} of the store is named twice"));
         });
