@@ -17,7 +17,7 @@ pub trait Runtime: Send + Sync {
     /// Runs a task to its end, or until the runtime goes.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
-    /// As [`spawn`](Self::spawn), for a task whose end the caller is about to wait for: it may
+    /// As `spawn`, for a task whose end the caller is about to wait for: it may
     /// run right here, up to where it waits for the first time.
     fn spawn_here(&self, task: BoxFuture<'static, ()>) {
         self.spawn(task);
