@@ -157,7 +157,7 @@ fn refuse_used(
     }
     match &above(machine, number).map_err(text)?[..] {
         [] => Ok(()),
-        [users @ ..] => Err(format!("is in use by the table of `{}`", users.join("`, `"))),
+        users => Err(format!("is in use by the table of `{}`", users.join("`, `"))),
     }
 }
 
