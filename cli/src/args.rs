@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::size::parse_size;
-use crate::snapshot::options::{Merge, Take, Wait};
+use crate::snapshot::options::{Diff, Merge, Take, Wait};
 
 /// What the help says of the verbs that dmsetup has.
 const DMSETUP_VERBS: &str = "\
@@ -67,13 +67,25 @@ pub(crate) enum Verb {
         /// The device
         name: String,
     },
-    /// Print what a container holds, without any key
+    /// Print and check what a container or a snapshot's store holds, without any key
+    ///
+    /// Exit status: 1 where a store is damaged; else as `open`.
+    ///
+    /// --json of a store prints an object: type (snapshot), version, valid; chunk_size, size,
+    /// allocated and metadata in sectors; chunks, entries_per_area, full_areas, exceptions, runs,
+    /// next_free, unused_chunks and free_chunks as counts; status as the device's would be; damaged,
+    /// damaged_entries and damage (objects with area, index, old, new and why), shared_chunks and
+    /// shared (chunk numbers), of both lists the first 1000; fault, a text or null. --entries adds
+    /// entries: objects with old, new and len in chunks.
     Dump {
-        /// The image, or its detached header
+        /// The image, or its detached header, or a snapshot's store
         image: PathBuf,
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// List the runs of chunks that a store holds, in its own order
+        #[arg(long)]
+        entries: bool,
     },
     /// Take a snapshot of a mapped device in use
     Snapshot(Take),
@@ -81,6 +93,8 @@ pub(crate) enum Verb {
     Merge(Merge),
     /// Wait for a merge; without --merge as dmsetup does
     Wait(Wait),
+    /// Print what a snapshot has otherwise than its origin
+    Diff(Diff),
     /// Bring back what state.json records from before; keys are asked for again
     Restore {
         /// Drop the record instead

@@ -34,10 +34,17 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Images { json } => images(&instance()?, json),
         Verb::Open(options) => open::open(&instance()?, &options),
         Verb::Close { name } => open::close(&instance()?, &name),
-        Verb::Dump { image, json } => open::dump(&image, json),
+        Verb::Dump { image, json, entries } if snapshot::is_store(&image) => {
+            snapshot::dump(&image, json, entries)
+        }
+        Verb::Dump { image, entries: true, .. } => {
+            Err(Fault::new(image.display(), "has no entries to list: it is no snapshot's store"))
+        }
+        Verb::Dump { image, json, entries: false } => open::dump(&image, json),
         Verb::Snapshot(options) => snapshot::take(&instance()?, &options),
         Verb::Merge(options) => snapshot::merge(&instance()?, &options),
         Verb::Wait(options) => snapshot::wait(&instance()?, &options),
+        Verb::Diff(options) => snapshot::diff(&instance()?, &options),
         Verb::Restore { forget: true, .. } => done(&instance()?, &Request::Forget),
         Verb::Restore { forget: false, key_files, headers } => {
             restore(&instance()?, &open::Keys::new(key_files, headers))

@@ -1,7 +1,6 @@
 //! The end of a merge: the origin gets a table for the time after it.
 
-use std::path::PathBuf;
-
+use backing::Attached;
 use sim_core::control::{Id, Report, Slot};
 use sim_core::{Access, KeyText};
 
@@ -13,14 +12,12 @@ use super::{
 use crate::fault::Fault;
 
 /// Puts a device's table back, all being merged: its own, where the one below was made for
-/// snapshots and no other needs it; else that of an origin. Returns where the store's image lies,
-/// if it is one that was attached for the merge alone.
-pub(super) fn finish(machine: &mut dyn Machine, name: &str) -> Result<Option<PathBuf>, Fault> {
+/// snapshots and no other needs it; else that of an origin. Returns the image of the store.
+pub(super) fn finish(machine: &mut dyn Machine, name: &str) -> Result<Option<Attached>, Fault> {
     let device = find(machine, name)?.ok_or_else(|| Fault::new(name, "no such device"))?;
     // Where it is no merge any more, another command was faster.
     let Some(line) = device.merge() else { return Ok(None) };
-    let images = machine.images()?;
-    let store = images.into_iter().find(|image| image.number == line.cow && image.on_the_spot);
+    let store = machine.images()?.into_iter().find(|image| image.number == line.cow);
     let below = by_id(machine, Id::Dev(line.origin))?;
     let unneeded = match below {
         Some(below) => is_unneeded(machine, &below, name)?.then_some(below),
@@ -34,7 +31,7 @@ pub(super) fn finish(machine: &mut dyn Machine, name: &str) -> Result<Option<Pat
             resume(machine, name)?;
         }
     }
-    Ok(store.map(|image| image.path))
+    Ok(store)
 }
 
 /// Tells whether a device was made for snapshots, and nobody but the origin uses it.

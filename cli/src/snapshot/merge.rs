@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use backing::Attached;
 use serde::{Deserialize, Serialize};
 use sim_core::control::{Command, Report, Slot};
 use sim_core::{Access, DevNumber, KeyText};
@@ -20,11 +21,12 @@ use super::{
     Device, Line, MERGE, SNAPSHOT, State, act, by_id, clear, devices, find, finish, in_use, load,
     named, one, remove, report, resume, state, suspend,
 };
-use crate::client::Client;
+use crate::client::{Client, unexpected};
 use crate::fault::{About, Fault};
 use crate::instance::{Instance, make_private_dir};
 use crate::open::MAPPER;
 use crate::open::image::escaped;
+use crate::protocol::{Outcome, Request};
 
 /// How long a close of the snapshot's device may be on its way.
 const CLOSING: Duration = Duration::from_millis(300);
@@ -53,15 +55,30 @@ pub(crate) fn merge(instance: &Instance, options: &Merge) -> Result<ExitCode, Fa
     if !is_merged_after_all(&mut client, &origin)? {
         until_merged(&mut client, &origin, &interrupted)?;
     }
-    let cow = finish::finish(&mut client, &origin)?;
-    // The store is of no use to anybody, and its image the instance's own.
-    let own = instance.cows();
-    let own = own.canonicalize().unwrap_or(own);
-    if let Some(cow) = cow.filter(|cow| cow.parent() == Some(own.as_path())) {
-        std::fs::remove_file(&cow).about(cow.display())?;
+    let store = finish::finish(&mut client, &origin)?;
+    if let Some(store) = store {
+        drop_own(&mut client, instance, &store)?;
     }
     forget(instance, &origin)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the image of a store that is of no use any more, if it is one of the instance's own.
+fn drop_own(client: &mut Client, instance: &Instance, store: &Attached) -> Result<(), Fault> {
+    let own = instance.cows();
+    let own = own.canonicalize().unwrap_or(own);
+    if store.path.parent() != Some(own.as_path()) {
+        return Ok(());
+    }
+    if !store.on_the_spot {
+        // As a restore attaches it.
+        let (word, base) = (store.number.to_string(), PathBuf::from("/"));
+        match client.ask(&Request::Detach { word, base })? {
+            Outcome::Done => {}
+            other => return Err(unexpected(other)),
+        }
+    }
+    std::fs::remove_file(&store.path).about(store.path.display())
 }
 
 /// Finds the note on a merge into the device of this name, or of the snapshot that had it.

@@ -1,11 +1,14 @@
-//! `snapshot`, `merge` and `wait --merge`: snapshots as one command
+//! `snapshot`, `merge`, `wait --merge`, `diff` and the store's `dump`: snapshots as one command
 //! each, where dmsetup takes several in an order that matters.
 
 mod cow;
+mod diff;
+mod dump;
 mod finish;
 mod machine;
 mod merge;
 pub(crate) mod options;
+mod picture;
 mod steps;
 mod store;
 mod take;
@@ -20,6 +23,8 @@ use crate::client::unexpected;
 use crate::fault::{About, Fault};
 use crate::protocol::Outcome;
 
+pub(crate) use diff::diff;
+pub(crate) use dump::{dump, is_store};
 use machine::Machine;
 pub(crate) use merge::merge;
 pub(crate) use take::take;

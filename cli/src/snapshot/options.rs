@@ -69,3 +69,29 @@ pub(crate) struct Wait {
     /// The device
     pub(crate) name: String,
 }
+
+/// Which snapshot to compare, and how to show it.
+///
+/// Chunks that have an exception in the store are read and compared with the origin's; those that
+/// were written back as they had been do not count. A transient snapshot is read as a whole.
+/// Nothing is held up meanwhile: all that differed when the command began is found, and what the
+/// origin or the snapshot is written meanwhile may be found or not. Suspend the origin, or take a
+/// snapshot of it too, for a picture of one moment.
+///
+/// --json prints an object: name, origin and cow (major:minor); size, chunk_size and changed in
+/// sectors; chunks, exceptions (null for a transient snapshot) and changed_chunks as counts; runs,
+/// a list of objects with start and len in sectors and chunk, the first one's number.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Diff {
+    /// The snapshot
+    pub(crate) name: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Draw the device as a line of blocks, also where standard output is no terminal
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) picture: bool,
+    /// So many characters long [default: the terminal's width]
+    #[arg(long, value_name = "N", conflicts_with = "json", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) width: Option<u16>,
+}

@@ -57,31 +57,31 @@ impl StoreFile {
     }
 
     /// Reads the list of exceptions. Calls `each` with every entry, as it lies there, and `damaged`
-    /// with those that cannot be right; says so where the list goes on past the file.
+    /// with those that cannot be right; says why where the list cannot be read to its end.
     pub(super) fn scan(
         &self,
         layout: Layout,
         each: &mut dyn FnMut(Entry),
         damaged: &mut dyn FnMut(Damage),
-    ) -> Result<Scan, Box<(Scan, String)>> {
+    ) -> (Scan, Option<String>) {
         let mut scan = Scan::new(layout, self.len);
         let mut bytes = Vec::new();
         while let Some((sector, len)) = scan.wants() {
             bytes.resize(len.bytes() as usize, 0);
             if let Err(error) = self.file.read_exact_at(&mut bytes, sector.from_start().bytes()) {
                 let why = self.past(sector, &error);
-                return Err(Box::new((scan, why)));
+                return (scan, Some(why));
             }
             bytes.chunks_exact(ENTRY).map_while(Entry::read).for_each(&mut *each);
             scan.take(&bytes, damaged);
         }
-        Ok(scan)
+        (scan, None)
     }
 
     fn past(&self, sector: Sector, error: &io::Error) -> String {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => format!(
-                "the list goes on at sector {sector}, past the end of the store's {}",
+                "the list goes on at sector {sector}, past the end of the store's {} sectors",
                 self.len
             ),
             _ => format!("the list cannot be read at sector {sector}: {error}"),
@@ -91,14 +91,13 @@ impl StoreFile {
     /// Returns what the store holds, if nothing is wrong with it.
     pub(super) fn exceptions(&self, layout: Layout) -> Result<Scanned, String> {
         let mut fault = None;
-        let scan = self.scan(layout, &mut |_| {}, &mut |damage| {
+        let (scan, broken) = self.scan(layout, &mut |_| {}, &mut |damage| {
             fault.get_or_insert_with(|| damage.to_string());
         });
-        let scan = scan.map_err(|stopped| stopped.1)?;
         let scanned = scan.finish(&mut |chunk| {
             fault.get_or_insert_with(|| format!("chunk {chunk} of the store is named twice"));
         });
-        fault.map_or(Ok(scanned), Err)
+        broken.or(fault).map_or(Ok(scanned), Err)
     }
 
     /// Returns the exceptions as runs of chunks of the origin, in order.

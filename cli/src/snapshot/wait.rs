@@ -103,13 +103,13 @@ pub(super) fn until_done(
     mut look: impl FnMut() -> Result<Progress, Fault>,
 ) -> Result<(), Fault> {
     let mut bar = Bar::new(what);
-    let mut total = None;
+    let mut total = 0;
     loop {
         match look()? {
             Progress::Done => return Ok(()),
             Progress::Failed(why) => return Err(Fault::new(what, why)),
             Progress::Left(left) => {
-                let total = *total.get_or_insert(left).max(&mut { left });
+                total = total.max(left);
                 bar.show(total - left, total);
             }
         }
