@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a transcript that does not read is a failed test")]
 
+#[path = "transcripts/loops.rs"]
+mod loops;
 #[path = "transcripts/machine.rs"]
 mod machine;
 #[path = "transcripts/script.rs"]
@@ -15,20 +17,62 @@ use dmsim_cli::dmsetup::Called;
 use machine::Machine;
 use script::{Image, Outcome, Step, parse};
 
-/// What cannot be equal: the case, the command, which of its kind in the case, and why.
-const NOT_EQUAL: &[(&str, &str, usize, &str)] = &[
-    (
-        "lifecycle-names-and-listing",
-        "ls /dev/mapper",
-        1,
-        "libdm had made nodes of its own under names that it then did not know any more",
-    ),
-    (
-        "snapshot-bad",
-        "dmsetup create bad --table '0 2048 snapshot /dev/loop0 /dev/loop0 P 8'",
-        0,
-        "the kernel gives the device up twice, and logs the bytes of a name that is gone",
-    ),
+/// What is not equal, and why.
+struct NotEqual {
+    case: &'static str,
+    why: &'static str,
+    /// Commands, each with which of its kind in the case; images by their names alone.
+    what: &'static [(&'static str, &'static [usize])],
+}
+
+const NOT_EQUAL: &[NotEqual] = &[
+    NotEqual {
+        case: "lifecycle-names-and-listing",
+        why: "libdm had made nodes of its own under names that it then did not know any more",
+        what: &[("ls /dev/mapper", &[1])],
+    },
+    NotEqual {
+        case: "snapshot-bad",
+        why: "the kernel gives the device up twice, and logs the bytes of a name that is gone",
+        what: &[("dmsetup create bad --table '0 2048 snapshot /dev/loop0 /dev/loop0 P 8'", &[0])],
+    },
+    NotEqual {
+        case: "mirror-primary-dead",
+        why: "without features the kernel does not read what the second leg alone was written, and \
+              copies the old data of the first leg over it",
+        what: &[
+            ("get /dev/mapper/m 0 8", &[1, 3, 4]),
+            ("get /dev/mapper/m 256 8", &[0]),
+            ("get /dev/mapper/m 0 2048", &[0, 1]),
+            ("get /dev/loop0 0 2048", &[0, 1]),
+            ("get /dev/loop1 0 2048", &[0, 1]),
+        ],
+    },
+    NotEqual {
+        case: "mirror-primary-write-first",
+        why: "without features the kernel does not read what the second leg alone was written",
+        what: &[("get /dev/mapper/m 0 8", &[0])],
+    },
+    NotEqual {
+        case: "mirror-sync-read-error",
+        why: "the kernel reads a leg that was never written, without features; with keep_log it \
+              writes there, and copies it over the first leg",
+        what: &[
+            ("get /dev/mapper/m 1024 8", &[0, 2]),
+            ("get /dev/mapper/m 1536 8", &[2]),
+            ("get /dev/loop1 1024 8", &[2]),
+            ("dmsetup suspend m", &[0, 2]),
+            ("dmsetup resume m", &[2]),
+            ("dmsetup info -c --noheadings -o events m", &[9, 10, 11]),
+            ("a", &[0]),
+            ("b", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "mirror-out-of-sync",
+        why: "one region cannot be copied; the kernel has one at a time, ours goes on with others",
+        what: &[("dmsetup status m", &[0, 1, 2]), ("get /dev/loop1 3840 256", &[0])],
+    },
 ];
 
 /// How long a report may differ because of what goes on in the background; after one that stays
@@ -42,6 +86,7 @@ fn replay(case: &str) {
     let mut differences = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     let mut patience = PATIENCE;
+    let images = std::fs::read_to_string(dir.join("images")).unwrap_or_default();
     for step in parse(&text) {
         match step {
             Step::Image(image) => machine.attach(&image),
@@ -49,9 +94,26 @@ fn replay(case: &str) {
                 let nth = seen.iter().filter(|before| **before == line).count();
                 seen.push(line.clone());
                 let mut got = machine.run(&line, probe);
+                if case.starts_with("mirror") && changes_tables(&line) {
+                    wait_for_resync(&mut machine);
+                    got.as_mut().expect("a command of ours").kernel.extend(machine.log());
+                }
+                if let Some(name) =
+                    line.strip_prefix("keep ").and_then(|rest| rest.split(' ').next())
+                {
+                    wait_for(&mut machine, name, &line, &images);
+                }
+                if let Some(got) = got.as_mut().filter(|_| outcome.ended.is_some()) {
+                    got.ended = machine.background_status();
+                }
+                if case == "mirror-log-fails" && !is_report(&line) {
+                    // So long that regions are clean, as they are at once in the kernel.
+                    std::thread::sleep(Duration::from_millis(450));
+                }
                 // What goes on in the background may lag behind what was recorded.
                 let asked = Instant::now();
                 while let Some(own) = got.as_mut().filter(|own| !equal(own, &outcome))
+                    && !is_excused(case, &line, nth)
                     && asked.elapsed() < patience
                 {
                     std::thread::sleep(Duration::from_millis(5));
@@ -60,32 +122,31 @@ fn replay(case: &str) {
                         false => own.kernel.extend(machine.log()),
                     }
                 }
-                if got.as_ref().is_some_and(|own| !equal(own, &outcome)) {
+                let excused = is_excused(case, &line, nth);
+                if !excused && got.as_ref().is_some_and(|own| !equal(own, &outcome)) {
                     patience = Duration::ZERO;
                 }
                 if line.starts_with("dmsetup resume ") {
                     // The kernel's background work had the time that a command takes in the guest.
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                let excused = |known: &&(&str, &str, usize, &str)| {
-                    (known.0, known.1, known.2) == (case, line.as_str(), nth)
-                };
                 if let Some(got) = got
-                    && NOT_EQUAL.iter().find(excused).is_none()
+                    && !is_excused(case, &line, nth)
                     && !equal(&got, &outcome)
                 {
-                    differences.push(format!("$ {line}\nkernel: {outcome:#?}\nours: {got:#?}"));
+                    differences
+                        .push(format!("$ {line} ({nth})\nkernel: {outcome:#?}\nours: {got:#?}"));
                 }
             }
         }
     }
-    let images = std::fs::read_to_string(dir.join("images")).unwrap_or_default();
     for image in images.lines() {
         let [name, size, sha256] = image.split(' ').collect::<Vec<_>>()[..] else {
             panic!("a line of images: {image}")
         };
         let (got_size, got) = machine.digest(name);
-        if (size, sha256) != (got_size.to_string().as_str(), got.as_str()) {
+        let same = (size, sha256) == (got_size.to_string().as_str(), got.as_str());
+        if !same && !is_excused(case, name, 0) {
             differences.push(format!("image {name}: {sha256} ({size}), ours {got} ({got_size})"));
         }
     }
@@ -95,6 +156,41 @@ fn replay(case: &str) {
         differences.len(),
         differences.join("\n")
     );
+}
+
+/// Tells whether something need not be equal.
+fn is_excused(case: &str, line: &str, nth: usize) -> bool {
+    let mut known = NOT_EQUAL.iter().filter(|known| known.case == case);
+    known.any(|known| {
+        assert!(!known.why.is_empty());
+        known.what.iter().any(|(known, which)| *known == line && which.contains(&nth))
+    })
+}
+
+/// Keeps an image again until it is as recorded: its log may be written in the background.
+fn wait_for(machine: &mut Machine, name: &str, line: &str, images: &str) {
+    let asked = Instant::now();
+    let recorded = |(size, hash): (u64, String)| images.contains(&format!("{name} {size} {hash}"));
+    while !recorded(machine.digest(name)) && asked.elapsed() < Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_millis(10));
+        machine.run(line, false);
+    }
+}
+
+/// Tells whether the guest waited after this command until mirrors were in sync, or as far as they
+/// got.
+fn changes_tables(line: &str) -> bool {
+    ["dmsetup create ", "dmsetup resume "].iter().any(|verb| line.starts_with(verb))
+}
+
+fn wait_for_resync(machine: &mut Machine) {
+    let (mut status, mut quiet) = (None, 0);
+    while quiet < 10 {
+        std::thread::sleep(Duration::from_millis(5));
+        let now = machine.dmsetup(Called::Dmsetup, &["status"], "");
+        quiet = if status.as_ref() == Some(&now) { quiet + 1 } else { 0 };
+        status = Some(now);
+    }
 }
 
 /// Tells whether a command only asks how things are.
@@ -154,6 +250,21 @@ transcripts! {
     several_snapshots_have_one_origin_as_recorded "snapshot-several",
     full_stores_overflow_as_recorded "snapshot-overflow",
     full_stores_are_invalidated_as_recorded "snapshot-overflow-origin",
+    a_mirror_is_resynced_as_recorded "mirror-core-sync",
+    the_log_of_a_mirror_is_kept_as_recorded "mirror-disk-log",
+    logs_are_taken_over_as_recorded "mirror-log-states",
+    a_leg_fails_as_recorded "mirror-leg-fails",
+    the_second_leg_fails_as_recorded "mirror-one-leg-dead",
+    the_first_leg_fails_as_recorded "mirror-primary-dead",
+    a_write_finds_a_bad_leg_as_recorded "mirror-primary-write-first",
+    logs_fail_as_recorded "mirror-log-fails",
+    writes_out_of_sync_do_as_recorded "mirror-out-of-sync",
+    resyncs_fail_as_recorded "mirror-sync-error",
+    reads_of_resyncs_fail_as_recorded "mirror-sync-read-error",
+    three_legs_do_as_recorded "mirror-three-legs",
+    legs_are_discarded_as_recorded "mirror-discard",
+    bad_mirror_tables_are_refused_as_recorded "mirror-bad",
+    more_bad_mirror_tables_are_refused_as_recorded "mirror-bad-more",
     devices_are_made_changed_and_removed_as_recorded "lifecycle-basic",
     busy_devices_are_kept_as_recorded "lifecycle-busy-and-deferred",
     concise_texts_are_read_and_written_as_recorded "lifecycle-concise",
@@ -164,9 +275,37 @@ transcripts! {
     verbs_take_their_words_as_recorded "dmsetup-verbs",
 }
 
+#[test]
+fn a_bio_that_is_handed_back_waits_for_the_resume_whoever_is_faster() {
+    let mut machine = Machine::new();
+    machine.attach(&small());
+    let run = |machine: &mut Machine, line: &str| {
+        let ran = machine.run(line, false).expect("a command of ours");
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{line}");
+    };
+    let mirror = "mirror core 2 512 nosync 2 /dev/loop0 0 /dev/mapper/broken 0 1 handle_errors";
+    run(&mut machine, "dmsetup create broken --table '0 1024 error'");
+    for round in 0..20 {
+        run(&mut machine, &format!("dmsetup create m --table '0 1024 {mirror}'"));
+        run(&mut machine, "put /dev/mapper/m 0 8 0 (in the background)");
+        run(&mut machine, "dmsetup load m --table '0 1024 linear /dev/loop0 0'");
+        run(&mut machine, "dmsetup suspend --noflush m");
+        run(&mut machine, "dmsetup resume m");
+        assert_eq!(machine.background_status(), Some(0), "round {round}");
+        run(&mut machine, "dmsetup remove m");
+    }
+}
+
 /// An image of zeros.
 fn small() -> Image {
-    Image { name: "a".to_owned(), minor: 0, sectors: 4096, fill: None, block: 512 }
+    Image {
+        name: "a".to_owned(),
+        minor: 0,
+        sectors: 4096,
+        fill: None,
+        block: 512,
+        read_only: false,
+    }
 }
 
 #[test]

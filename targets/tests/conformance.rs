@@ -155,3 +155,11 @@ mod mirror_that_keeps_its_log {
         }
     );
 }
+
+mod mirror_that_holds_writes {
+    testkit::conformance!(
+        targets::Mirror,
+        "0 50 mirror disk 2 c 2 2 a 10 b 20 1 handle_errors",
+        except { faults: "a write that a leg lacks is held until somebody changes the table" }
+    );
+}

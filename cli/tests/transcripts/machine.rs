@@ -2,10 +2,10 @@
 //! transcript on it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
-use backing::{Memory, Pool, block_on};
+use backing::{Pool, block_on};
 use dmsim_cli::dmsetup::{Called, Dm, Streams, run};
 use sha2::{Digest, Sha256};
 use sim_core::control::{Answer, Command, Failure, Shown};
@@ -14,36 +14,8 @@ use sim_core::{
     Sector, Sectors,
 };
 
-use crate::script::{Image, Outcome, words};
-
-/// The major number of loop devices.
-const LOOP_MAJOR: u32 = 7;
-
-/// Attached memory devices, by their minor.
-#[derive(Default)]
-struct Loops(Mutex<BTreeMap<u32, Arc<Memory>>>);
-
-impl Loops {
-    fn get(&self, minor: u32) -> Option<Arc<Memory>> {
-        self.0.lock().unwrap().get(&minor).cloned()
-    }
-}
-
-impl Backing for Loops {
-    fn by_number(&self, number: DevNumber) -> Result<Arc<dyn BlockDevice>, Errno> {
-        let found = (number.major == LOOP_MAJOR).then(|| self.get(number.minor)).flatten();
-        found.map(|device| device as Arc<dyn BlockDevice>).ok_or(Errno::NXIO)
-    }
-
-    fn by_word(&self, word: &str, base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        let minor = word.strip_prefix("/dev/loop").and_then(|minor| minor.parse().ok());
-        match minor.and_then(|minor| self.get(minor)) {
-            Some(device) => Ok(device),
-            None if Path::new(base).join(word).exists() => Err(Errno::NOTBLK),
-            None => Err(Errno::NOENT),
-        }
-    }
-}
+use crate::loops::{Loop, Loops};
+use crate::script::{BACKGROUND, Image, Outcome, words};
 
 #[derive(Default)]
 struct Log(Mutex<Vec<String>>);
@@ -80,6 +52,8 @@ pub(crate) struct Machine {
     names: BTreeMap<String, u32>,
     /// What images were when they were kept.
     kept: BTreeMap<String, (u64, String)>,
+    /// Tells the status of what goes on in the background, when it has ended.
+    background: Option<mpsc::Receiver<i32>>,
 }
 
 impl Machine {
@@ -87,23 +61,21 @@ impl Machine {
         let (loops, log) = (Arc::<Loops>::default(), Arc::<Log>::default());
         let control = Control::new(targets::registry(), loops.clone(), Pool::new(1), log.clone());
         let (held, names, kept) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Machine { control, loops, log, held, names, kept }
+        Machine { control, loops, log, held, names, kept, background: None }
     }
 
     pub(crate) fn attach(&mut self, image: &Image) {
-        let Image { ref name, minor, sectors, fill, block } = *image;
-        let number = DevNumber { major: LOOP_MAJOR, minor };
-        let memory = Memory::new(number, &format!("loop{minor}"), Sectors(sectors), block);
-        if let Some(first) = fill {
-            let data = pattern(first, sectors);
-            block_on(memory.submit(Bio::write(Sector::ZERO, &data))).unwrap();
-        }
-        self.loops.0.lock().unwrap().insert(minor, memory);
-        self.names.insert(name.clone(), minor);
+        let content = image.fill.map(|first| pattern(first, image.sectors));
+        self.loops.add(image.minor, Loop::new(image, content.as_deref()));
+        self.names.insert(image.name.clone(), image.minor);
     }
 
     /// Runs a command; `None` for one that is about the machine, not about device-mapper.
     pub(crate) fn run(&mut self, line: &str, probe: bool) -> Option<Outcome> {
+        let (line, waits) = match line.strip_suffix(BACKGROUND) {
+            Some(line) => (line, false),
+            None => (line, true),
+        };
         let mut words = words(line).expect("quotes are closed");
         let stdin = words.iter().position(|word| word == "<<").map(|at| {
             let text = format!("{}\n", words[at + 1]);
@@ -120,6 +92,14 @@ impl Machine {
                     self.undo_probe(&mut outcome);
                 }
                 outcome
+            }
+            ("put", [device, sector, count, first]) if !waits => {
+                self.put_in_background(device, number(sector), number(count), number(first));
+                Outcome::default()
+            }
+            ("poke", [device, at, bytes]) => {
+                self.poke(device, number(at), bytes);
+                Outcome::default()
             }
             ("put", [device, sector, count, first]) => {
                 self.put(device, number(sector), number(count), first.parse().ok())
@@ -179,13 +159,17 @@ impl Machine {
         let status = run(called, &args, &mut InProcess(self), &mut streams);
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         let (stdout, stderr) = (text(stdout), text(stderr));
-        Outcome { stdout, stderr, status, kernel: Vec::new() }
+        Outcome { stdout, stderr, status, ..Outcome::default() }
     }
 
     /// Shows the device that was not to be, and removes it again.
     fn undo_probe(&self, outcome: &mut Outcome) {
         for line in self.dmsetup(Called::Dmsetup, &["table", "bad"], "").stdout.lines() {
             outcome.stdout += &format!("table: {line}\n");
+        }
+        if outcome.stdout.contains(" mirror ") {
+            // The kernel had time for the resync.
+            std::thread::sleep(Duration::from_millis(50));
         }
         self.dmsetup(Called::Dmsetup, &["remove", "--force", "bad"], "");
     }
@@ -219,6 +203,37 @@ impl Machine {
         match data.chunks(bytes).enumerate().try_for_each(write) {
             Ok(()) => Outcome::default(),
             Err(errno) => failed(format!("dd: error writing '{path}': {errno}")),
+        }
+    }
+
+    /// Writes all at once, and does not wait for the end.
+    fn put_in_background(&mut self, path: &str, sector: u64, count: u64, first: u64) {
+        let device = self.device(path).expect("a device to write");
+        let (tell, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            let data = pattern(first, count);
+            let result = block_on(device.submit(Bio::write(Sector(sector), &data)));
+            // Nobody asks at the end of a transcript.
+            let _ = tell.send(i32::from(result.is_err()));
+        });
+        self.background = Some(ended);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    /// Returns the status of what went on in the background, as soon as it has ended.
+    pub(crate) fn background_status(&mut self) -> Option<i32> {
+        self.background.take()?.recv_timeout(Duration::from_secs(8)).ok()
+    }
+
+    /// Writes a few bytes, given in hexadecimal digits.
+    fn poke(&self, path: &str, at: u64, bytes: &str) {
+        let device = self.device(path).expect("a device to poke");
+        let byte = |at: usize| u8::from_str_radix(&bytes[at..at + 2], 16).unwrap();
+        for (at, byte) in (at..).zip((0..bytes.len()).step_by(2).map(byte)) {
+            let mut sector = [0; 512];
+            block_on(device.submit(Bio::read(Sector(at / 512), &mut sector))).unwrap();
+            sector[at as usize % 512] = byte;
+            block_on(device.submit(Bio::write(Sector(at / 512), &sector))).unwrap();
         }
     }
 

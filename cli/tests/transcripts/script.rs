@@ -18,6 +18,8 @@ pub(crate) struct Image {
     pub(crate) fill: Option<u64>,
     /// Bytes of a logical block.
     pub(crate) block: u32,
+    /// Writes fail.
+    pub(crate) read_only: bool,
 }
 
 /// What came back.
@@ -28,12 +30,18 @@ pub(crate) struct Outcome {
     pub(crate) status: i32,
     /// The lines of the kernel log that are device-mapper's.
     pub(crate) kernel: Vec<String>,
+    /// The exit status of a command that went on in the background, where it has ended.
+    pub(crate) ended: Option<i32>,
 }
+
+/// What follows a command that others did not wait for.
+pub(crate) const BACKGROUND: &str = " (in the background)";
 
 /// Reads the steps of a transcript.
 pub(crate) fn parse(text: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut images = Vec::new();
+    let mut background = false;
     for line in text.lines() {
         if let Some(Step::Run { line: command, .. }) = steps.last_mut()
             && words(command).is_none()
@@ -50,9 +58,10 @@ pub(crate) fn parse(text: &str) -> Vec<Step> {
             let (sectors, fill) = (image[1].parse().unwrap(), image[2].parse().ok());
             let block = image.iter().position(|word| word == "-b").map(|at| &image[at + 1]);
             let block = block.map_or(512, |block| block.parse().unwrap());
-            let name = name.to_owned();
-            steps.push(Step::Image(Image { name, minor, sectors, fill, block }));
+            let (name, read_only) = (name.to_owned(), image.iter().any(|word| word == "-r"));
+            steps.push(Step::Image(Image { name, minor, sectors, fill, block, read_only }));
         } else if let Some(command) = line.strip_prefix("$ ") {
+            background |= command.ends_with(BACKGROUND);
             steps.push(Step::Run {
                 line: command.to_owned(),
                 outcome: Outcome::default(),
@@ -61,7 +70,13 @@ pub(crate) fn parse(text: &str) -> Vec<Step> {
         } else if let Some(Step::Run { line: command, outcome, probe }) = steps.last_mut() {
             // Of other commands, a status of 0 is not recorded.
             *probe |= command.starts_with("dmsetup create bad ") && line == "? 0";
-            outcome.take(line);
+            match line.strip_prefix("? ") {
+                // One that fails says why; this is of what went on meanwhile.
+                Some(status) if background && outcome.stderr.is_empty() => {
+                    (outcome.ended, background) = (Some(status.parse().unwrap()), false);
+                }
+                Some(_) | None => outcome.take(line),
+            }
         }
     }
     steps

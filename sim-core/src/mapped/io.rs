@@ -135,9 +135,12 @@ impl MappedDevice {
             let pass = self.enter(bio.flags).await?;
             let Some(table) = self.live() else { return Err(BlkError::Io) };
             let result = table.run(bio.reborrow()).await;
+            // Before the pass goes: the suspend ends when the last one has, and nobody knows then
+            // what kind it was.
+            let handed_back = result == Err(BlkError::Requeue) && self.state().noflush;
             drop((pass, table));
             // A bio that a target hands back waits for the resume, and is mapped anew.
-            if result != Err(BlkError::Requeue) || !self.state().noflush {
+            if !handed_back {
                 return result.map_err(|error| match error {
                     BlkError::Requeue => BlkError::Io,
                     other => other,

@@ -57,6 +57,14 @@ impl Bits {
         }
     }
 
+    /// Takes out what is in another set.
+    pub(super) fn remove(&mut self, other: &Bits) {
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word &= !other;
+        }
+        self.ones = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
+    }
+
     /// Returns how many numbers are in the set.
     pub(super) fn ones(&self) -> u64 {
         self.ones
@@ -65,6 +73,11 @@ impl Bits {
     /// Returns the bound.
     pub(super) fn len(&self) -> u64 {
         self.len
+    }
+
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -30,7 +30,8 @@ impl Set {
             self.sleep(generation, REST).await;
             self.clean_round(since).await;
             let mut state = self.state();
-            if !state.regions.values().any(|region| matches!(region.is, Is::Dirty(_))) {
+            // A region with writes asks for it again when they are over.
+            if !state.regions.values().any(Region::is_idle) {
                 state.cleaning = false;
                 return;
             }
@@ -61,7 +62,7 @@ impl Set {
         {
             let mut state = self.state();
             for region in idle {
-                let good = state.good(region) == state.all_legs();
+                let good = state.good(region) == state.all_legs() && !state.flush_failed;
                 let Some(entry) = state.regions.get(&region) else { continue };
                 let still = entry.writes.is_empty() && entry.idle_since <= since;
                 match entry.is {
@@ -85,10 +86,7 @@ impl Set {
     fn idle(&self, since: u64) -> Vec<u64> {
         let state = self.state();
         let idle = state.regions.iter().filter(|(_, region)| {
-            matches!(region.is, Is::Dirty(_))
-                && region.writes.is_empty()
-                && region.torn.is_none()
-                && region.idle_since <= since
+            region.is_idle() && region.torn.is_none() && region.idle_since <= since
         });
         idle.map(|(at, _)| *at).collect()
     }
@@ -106,8 +104,9 @@ impl Set {
                     (entry.is, entry.torn, entry.idle_since) = (Is::Dirty(mark), None, now);
                 }
                 if !well {
-                    let others = state.all_legs() & !(1 << copied.from);
-                    let failed = if copied.read_failed { others } else { copied.failed };
+                    // Whichever leg answers has all that was acknowledged.
+                    let from = 1 << copied.from;
+                    let failed = if copied.read_failed { from } else { copied.failed };
                     state.fall_behind(region, failed);
                     state.lose_sync(region);
                     state.regions.remove(&region);

@@ -18,8 +18,10 @@ mod log;
 mod pace;
 mod read;
 mod resync;
+mod say;
 mod set;
 mod state;
+mod ticket;
 mod write;
 
 use std::fmt;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkError, BlkResult, Mapped, Sector};
 
+use super::say::Line;
 use super::set::Set;
 use super::state::{Fault, Legs, State, Write};
 
@@ -32,7 +33,7 @@ impl Set {
         let Some(from) = from else {
             // The kernel has asked its worker, unless the region is in sync.
             if !in_sync && !bio.flags.readahead {
-                self.log.line("Mirror read failed.");
+                self.say(Line::ReadFailed, "Mirror read failed.");
             }
             return Mapped::Completed(Err(BlkError::Io));
         };
@@ -49,9 +50,10 @@ impl Set {
             return state.choose(region).map(|leg| From { leg, in_sync: true });
         }
         let leg = state.authority(region);
-        // The kernel knows no other leg that may have the data: this one has failed there.
-        let failed = leg == state.default && !state.health[leg].is_good();
-        (!failed).then_some(From { leg, in_sync: false })
+        // The kernel asks the default leg alone, and not where that has failed. Where another has
+        // the data it is asked, be it one that has failed.
+        let asked = state.health[leg].is_good() || state.health[state.default].is_good();
+        asked.then_some(From { leg, in_sync: false })
     }
 
     /// Goes on with a read that waits, or that has failed on a leg.
@@ -94,43 +96,37 @@ impl Set {
         let (event, next) = {
             let mut state = self.state();
             let event = self.fail(&mut state, 1 << leg, Fault::Read);
-            let default_is_good = state.health[state.default].is_good();
-            let tries =
-                default_is_good || (state.sync.get(region) && state.choose(region).is_some());
-            let next = tries.then(|| self.source(&state, region));
+            let next = self.source(&state, region).filter(|from| from.leg != leg);
+            // Without another leg the kernel hands the read to its worker, which finds none
+            // either, where the default is good.
+            let tries = next.is_some() || state.health[state.default].is_good();
+            let next = tries.then_some(next);
             (event, next)
         };
         self.raise_if(event);
         match (next, direct) {
-            (Some(next), true) => {
-                if next.is_none() {
-                    self.log.line("Mirror read failed.");
-                }
-                next
-            }
-            (Some(next), false) => {
-                self.log.line(&trying);
-                if next.is_none() {
-                    self.log.line("Mirror read failed.");
-                }
-                next
-            }
-            (None, true) => {
-                self.log.line("All replicated volumes dead, failing I/O");
-                None
-            }
+            (Some(_), true) => {}
+            (Some(_), false) => self.say(Line::ReadFailure, trying),
+            (None, true) => self.log.line("All replicated volumes dead, failing I/O"),
             (None, false) => {
-                self.log.line(format_args!("Read failure on mirror device {name}.  Failing I/O."));
-                self.log.line("Mirror read failed.");
-                None
+                let failing = format_args!("Read failure on mirror device {name}.  Failing I/O.");
+                self.say(Line::ReadFailure, failing);
             }
         }
+        // The worker has the last word, but for a read that it never had.
+        if next.flatten().is_none() && !(direct && next.is_none()) {
+            self.say(Line::ReadFailed, "Mirror read failed.");
+        }
+        next.flatten()
     }
 
     /// Discards on all legs. Regions and log know nothing of it, as in the kernel; but none of the
     /// range is copied meanwhile, which would bring back on one leg what is gone on another.
     pub(super) async fn discard(self: &Arc<Self>, bio: Bio<'_>) -> BlkResult {
         let (sector, len) = (bio.sector, bio.len());
+        if self.legs.iter().any(|leg| leg.device().limits().max_discard_sectors == 0) {
+            return Err(BlkError::NotSupported);
+        }
         let range = sector..sector + len;
         let _discard = self.begin_discard(range.clone());
         let regions = self.regions_of(&range);

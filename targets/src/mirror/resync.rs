@@ -15,6 +15,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkResult, Buffer, Sector, Sectors};
 
 use super::pace::Pace;
+use super::say::Line;
 use super::set::Set;
 use super::state::{Fault, Is, Legs, Region, State, Write, overlap};
 
@@ -158,9 +159,6 @@ impl Set {
                 let lost = state.lost_since(since) & !(1 << copied.from);
                 state.set_behind(region, copied.failed | lost);
             }
-            if let Some(suspect) = &mut state.suspect {
-                suspect.set(region, false);
-            }
             let mut begins = false;
             match (well, self.log_device.is_some()) {
                 (true, true) => {
@@ -193,7 +191,7 @@ impl Set {
     pub(super) fn copy_failed(&self, state: &mut State, copied: Copied) -> bool {
         let mut event = false;
         if copied.read_failed {
-            self.log.line("Unable to read primary mirror during recovery");
+            self.say(Line::RecoveryRead, "Unable to read primary mirror during recovery");
             event |= self.fail(state, 1 << copied.from, Fault::Sync);
         }
         if copied.failed != 0 {
@@ -201,7 +199,8 @@ impl Set {
             let below = copied.failed & ((1 << copied.from) - 1);
             let above = copied.failed >> (copied.from + 1) << copied.from;
             let error = below | above;
-            self.log.line(format_args!("Write error during recovery (error = 0x{error:x})"));
+            let text = format_args!("Write error during recovery (error = 0x{error:x})");
+            self.say(Line::RecoveryWrite, text);
             event |= self.fail(state, copied.failed, Fault::Sync);
         }
         event

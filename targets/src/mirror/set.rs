@@ -12,6 +12,7 @@ use super::disk::{Header, Image};
 use super::line::{Features, Line, Sync};
 use super::log::Log;
 use super::pace::Pace;
+use super::say::Said;
 use super::state::{Fault, Legs, State};
 use crate::lock;
 
@@ -34,6 +35,7 @@ pub(super) struct Set {
     /// Given whenever the state has changed in a way that somebody may wait for.
     pub(super) signal: Signal,
     pub(super) pace: Pace,
+    pub(super) said: Said,
     state: Mutex<State>,
 }
 
@@ -62,6 +64,7 @@ impl Set {
             log_log: args.log().of_module("dirty region log"),
             signal: Signal::default(),
             pace: Pace::default(),
+            said: Said::default(),
             state: Mutex::new(state),
         }
     }
@@ -152,6 +155,7 @@ impl Set {
         }
         let mut state = self.state();
         state.distrust_unsynced();
+        state.unsync_behind();
         (state.search, state.suspending) = (0, false);
     }
 

@@ -106,6 +106,11 @@ impl Region {
         Region { is, writes: Vec::new(), torn: None, idle_since: 0 }
     }
 
+    /// Tells whether it is marked for writes that are over.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.is, Is::Dirty(_)) && self.writes.is_empty()
+    }
+
     /// Tells whether a write of this range would be under way beside another of the same sectors.
     pub(super) fn has_write_in(&self, range: &Range<Sector>) -> bool {
         self.writes.iter().any(|write| overlap(&write.range, range))
@@ -126,14 +131,14 @@ pub(super) struct State {
     pub(super) leg_failed: bool,
     /// The log could not be marked, ever (`ms->log_failure`).
     pub(super) log_failed: bool,
-    /// A flush has failed, ever (`rh->flush_failure`): regions do not become clean any more.
+    /// A flush from above has failed, ever (`rh->flush_failure`): no region becomes clean any more.
     pub(super) flush_failed: bool,
     /// Regions that are in sync as the log counts them.
     pub(super) sync: Bits,
     /// For each leg, where it is behind; nothing where it never was.
     pub(super) behind: Vec<Option<Bits>>,
-    /// Regions that are in sync as the log counts them, and out of sync for writes.
-    pub(super) suspect: Option<Bits>,
+    /// It is known where: the target has been in use.
+    known: bool,
     pub(super) regions: BTreeMap<u64, Region>,
     /// Discards under way, and those that wait for a recovery.
     pub(super) discards: Vec<Write>,
@@ -166,7 +171,7 @@ impl State {
             flush_failed: false,
             sync,
             behind: vec![None; legs],
-            suspect: None,
+            known: false,
             regions: BTreeMap::new(),
             discards: Vec::new(),
             search: 0,
@@ -193,32 +198,32 @@ impl State {
         (1 << self.legs()) - 1
     }
 
-    /// Keeps what is not in sync from being read from any leg but the default, unless it is known
-    /// better which legs have it.
+    /// Keeps what is not in sync from being read from any leg but the default, when the target comes
+    /// into use for the first time. After that it is known better which legs have what.
     pub(super) fn distrust_unsynced(&mut self) {
-        if self.behind.iter().all(Option::is_none) {
-            let unsynced = self.sync.complement();
-            for (leg, behind) in self.behind.iter_mut().enumerate() {
-                let others = leg != self.default && unsynced.ones() > 0;
-                *behind = others.then(|| unsynced.clone());
-            }
+        if std::mem::replace(&mut self.known, true) {
             return;
         }
-        let mut from = 0;
-        while let Some(region) = self.sync.next_zero(from) {
-            if self.good(region) == self.all_legs() {
-                self.set_behind(region, self.all_legs() & !(1 << self.default));
-            }
-            from = region + 1;
+        let unsynced = self.sync.complement();
+        for (leg, behind) in self.behind.iter_mut().enumerate() {
+            let others = leg != self.default && unsynced.ones() > 0;
+            *behind = others.then(|| unsynced.clone());
+        }
+    }
+
+    /// Takes regions in which a leg is behind for out of sync: those that the log counts in sync
+    /// all the same, as a copy that failed is to the kernel without `handle_errors`.
+    pub(super) fn unsync_behind(&mut self) {
+        for behind in self.behind.iter().flatten() {
+            self.sync.remove(behind);
         }
     }
 
     /// Returns what a region is.
     pub(super) fn is(&self, region: u64) -> Is {
-        let suspect = || self.suspect.as_ref().is_some_and(|suspect| suspect.get(region));
         match self.regions.get(&region) {
             Some(region) => region.is,
-            None if !self.sync.get(region) || suspect() => Is::OutOfSync,
+            None if !self.sync.get(region) => Is::OutOfSync,
             None => Is::Clean,
         }
     }
@@ -232,13 +237,15 @@ impl State {
         good.fold(0, |all, leg| all | leg)
     }
 
-    /// Returns the leg that a region is read and copied from while it is out of sync.
+    /// Returns the leg that a region is read and copied from while it is out of sync: the default
+    /// where it has the data, unless another does that has had no error.
     pub(super) fn authority(&self, region: u64) -> usize {
         let good = self.good(region);
-        match good & 1 << self.default {
+        let fallback = || match good & 1 << self.default {
             0 => good.trailing_zeros() as usize,
             _ => self.default,
-        }
+        };
+        self.choose(region).unwrap_or_else(fallback)
     }
 
     /// Says that some legs lack what others have. Where that would be all that were good, one of
@@ -271,8 +278,8 @@ impl State {
         Bits::any_in_all(others.map(|(_, behind)| behind.as_ref()))
     }
 
-    /// Returns the leg for a read of a region that is in sync: the default, or the next one below
-    /// it that has had no error (`choose_mirror`).
+    /// Returns the default leg, or the next one below it, that has the data of a region and has had
+    /// no error (`choose_mirror`).
     pub(super) fn choose(&self, region: u64) -> Option<usize> {
         let good = self.good(region);
         let legs = self.legs();
@@ -314,12 +321,6 @@ impl State {
         }
     }
 
-    /// Makes a region one that is written on one leg alone, though the log counts it in sync.
-    pub(super) fn suspect(&mut self, region: u64) {
-        let len = self.sync.len();
-        self.suspect.get_or_insert_with(|| Bits::new(len, false)).set(region, true);
-    }
-
     /// Counts one more task.
     pub(super) fn begin_task(&mut self) {
         self.tasks += 1;
@@ -336,5 +337,45 @@ impl State {
     /// Tells whether a region in this range is being recovered.
     pub(super) fn recovers_in(&self, regions: Range<u64>) -> bool {
         self.regions.range(regions).any(|(_, region)| region.is == Is::Recovering)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::disk::Image;
+    use sim_core::Sectors;
+
+    /// Regions of 512 KiB in a terabyte.
+    const MANY: u64 = 1 << 21;
+
+    #[test]
+    fn a_terabyte_takes_a_few_megabytes_whatever_becomes_of_it() {
+        let log = Log::new(Some(Image::new(MANY, Sectors(1))));
+        let mut state = State::new(9, Bits::new(MANY, false), log);
+        state.distrust_unsynced();
+        for region in (0..MANY).step_by(3) {
+            state.set_behind(region, 0b101);
+        }
+        assert!(state.regions.is_empty());
+        let bits = state.behind.iter().flatten().chain([&state.sync]);
+        let bytes: usize = bits.map(Bits::heap_bytes).sum();
+        let log = state.log.image.as_ref().expect("a disk log").bytes().len();
+        assert!(bytes + log < 3 << 20, "{bytes} bytes of sets, {log} of the log");
+    }
+
+    #[test]
+    fn a_region_is_good_on_one_leg_whatever_fails() {
+        let mut state = State::new(3, Bits::new(10, true), Log::new(None));
+        assert_eq!((state.good(4), state.authority(4)), (0b111, 0));
+        state.fall_behind(4, 0b001);
+        assert_eq!((state.good(4), state.authority(4)), (0b110, 2));
+        // Both that were good fail: one of them stays.
+        state.fall_behind(4, 0b111);
+        assert_eq!((state.good(4), state.authority(4)), (0b100, 2));
+        assert!(state.rests_on(0b100) && !state.rests_on(0b010));
+        state.set_behind(4, 0);
+        assert_eq!((state.good(4), state.good(5)), (0b111, 0b111));
+        assert!(!state.rests_on(0b100));
     }
 }

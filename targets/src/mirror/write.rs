@@ -12,27 +12,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkError, BlkResult, Flags, Mapped, Sector};
 
 use super::set::Set;
-use super::state::{Fault, Is, Legs, Region, State, Torn, Write};
-
-/// The place of a write among those of its region; given back when dropped.
-pub(super) struct Ticket<'a> {
-    set: &'a Arc<Set>,
-    region: u64,
-    id: u64,
-    range: Range<Sector>,
-    how: How,
-}
-
-/// How far a write has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// No leg was touched.
-    Untouched,
-    /// Some legs may have it, others not.
-    Begun,
-    /// All legs have it.
-    Over,
-}
+use super::state::{Fault, Is, Legs, State};
+use super::ticket::{How, Ticket};
 
 /// What is to be done with a write.
 enum Admitted<'a> {
@@ -42,10 +23,8 @@ enum Admitted<'a> {
     AfterCommit(Ticket<'a>, u64),
     /// It goes to one leg.
     One(Ticket<'a>, usize),
-    /// It is held until the device is suspended.
-    Held,
     /// It fails.
-    Failed,
+    Failed(BlkError),
 }
 
 /// What becomes of a write that all legs have answered.
@@ -64,8 +43,8 @@ impl Set {
             Some(Admitted::AfterCommit(ticket, commit)) => {
                 Mapped::InFlight(Box::pin(self.write_after(ticket, commit, bio)))
             }
-            Some(Admitted::Failed) => Mapped::Completed(Err(BlkError::Io)),
-            Some(Admitted::Held) | None => Mapped::InFlight(Box::pin(self.write_later(bio))),
+            Some(Admitted::Failed(error)) => Mapped::Completed(Err(error)),
+            None => Mapped::InFlight(Box::pin(self.write_later(bio))),
         }
     }
 
@@ -77,8 +56,7 @@ impl Set {
             Admitted::AfterCommit(ticket, commit) => {
                 return self.write_after(ticket, commit, bio).await;
             }
-            Admitted::Held => return self.hold(None).await,
-            Admitted::Failed => return Err(BlkError::Io),
+            Admitted::Failed(error) => return Err(error),
         };
         end(mapped).await
     }
@@ -101,7 +79,12 @@ impl Set {
         end(self.write_all(ticket, bio)).await
     }
 
-    /// Takes a write in, unless it has to wait for others.
+    /// Keeps a write that no leg was sent until the device is suspended, or the region in sync.
+    fn held<'a>(&self, state: &State) -> Option<Admitted<'a>> {
+        state.suspending.then_some(Admitted::Failed(BlkError::Requeue))
+    }
+
+    /// Takes a write in, unless it has to wait for others, or is held.
     fn admit<'a>(self: &'a Arc<Self>, range: &Range<Sector>) -> Option<Admitted<'a>> {
         let region = self.region_of(range.start);
         let mut state = self.state();
@@ -110,13 +93,13 @@ impl Set {
             Is::Recovering => return None,
             Is::OutOfSync if state.leg_failed && self.features.hold() => {
                 state.in_sync = false;
-                return Some(Admitted::Held);
+                return self.held(&state);
             }
             Is::Clean | Is::Dirty(_) if state.log_failed && self.features.handle_errors => {
-                return Some(match self.features.keep_log {
-                    true => Admitted::Failed,
-                    false => Admitted::Held,
-                });
+                return match self.features.keep_log {
+                    true => Some(Admitted::Failed(BlkError::Io)),
+                    false => self.held(&state),
+                };
             }
             Is::OutOfSync | Is::Clean | Is::Dirty(_) => {}
         }
@@ -145,20 +128,6 @@ impl Set {
             }
             Is::Recovering => unreachable!("a write of it waits"),
         })
-    }
-
-    fn ticket<'a>(
-        self: &'a Arc<Self>,
-        state: &mut State,
-        region: u64,
-        is: Is,
-        range: &Range<Sector>,
-    ) -> Ticket<'a> {
-        let id = state.tick();
-        let entry = state.regions.entry(region).or_insert_with(|| Region::new(is));
-        entry.is = is;
-        entry.writes.push(Write { id, range: range.clone() });
-        Ticket { set: self, region, id, range: range.clone(), how: How::Untouched }
     }
 
     /// Writes one leg: nobody expects the others to have it.
@@ -299,6 +268,8 @@ impl Set {
             (event, self.after_failure(&state, lost))
         };
         self.raise_if(event);
+        // No region is out of sync for it: the kernel forgets what legs went through.
+        self.look_whether_in_sync();
         match ended {
             Ended::Now(result) => result,
             Ended::Held => self.hold(None).await,
@@ -332,71 +303,4 @@ async fn end(mapped: Mapped<'_>) -> BlkResult {
 
 fn range_of(bio: &Bio<'_>) -> Range<Sector> {
     bio.sector..bio.sector + bio.len()
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        let begins = self.set.leave(self);
-        self.set.signal.notify();
-        if begins {
-            self.set.start_cleaning();
-        }
-    }
-}
-
-impl Set {
-    /// Takes a write out of its region, and tells whether somebody has to look after it.
-    fn leave(&self, ticket: &Ticket<'_>) -> bool {
-        let mut state = self.state();
-        let now = state.tick();
-        let flush_failed = state.flush_failed;
-        let entry = state.regions.get_mut(&ticket.region).expect("a region with a write is kept");
-        entry.writes.retain(|write| write.id != ticket.id);
-        match ticket.how {
-            How::Untouched => {}
-            How::Begun if matches!(entry.is, Is::Dirty(_)) => entry.tear(&ticket.range, now),
-            How::Begun => {}
-            How::Over => entry.mend(&ticket.range, ticket.id),
-        }
-        if !entry.writes.is_empty() {
-            return false;
-        }
-        entry.idle_since = now;
-        match entry.is {
-            Is::Dirty(mark) if flush_failed => {
-                state.regions.remove(&ticket.region);
-                state.log.leave(mark);
-                state.suspect(ticket.region);
-                false
-            }
-            Is::Dirty(_) if self.log_device.is_none() && entry.torn.is_none() => {
-                state.regions.remove(&ticket.region);
-                false
-            }
-            Is::Dirty(_) => state.wants_cleaning(),
-            Is::OutOfSync => {
-                state.regions.remove(&ticket.region);
-                false
-            }
-            // Whoever recovers it has waited for this.
-            Is::Recovering => false,
-            Is::Clean => unreachable!("a clean region is not kept"),
-        }
-    }
-}
-
-impl Region {
-    /// Takes in that a write of this range was given up, and that legs may differ in it.
-    fn tear(&mut self, range: &Range<Sector>, now: u64) {
-        let before = self.torn.as_ref().map_or(range, |torn| &torn.range);
-        let range = before.start.min(range.start)..before.end.max(range.end);
-        self.torn = Some(Torn { range, until: now });
-    }
-
-    /// Takes in that all legs have a write of this range.
-    fn mend(&mut self, range: &Range<Sector>, id: u64) {
-        self.torn = self.torn.take().filter(|torn| {
-            torn.range.start < range.start || range.end < torn.range.end || id < torn.until
-        });
-    }
 }

@@ -4,6 +4,8 @@
 
 mod crash;
 mod damage;
+#[path = "../data/images.rs"]
+mod images;
 mod kernel;
 mod stack;
 mod work;

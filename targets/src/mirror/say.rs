@@ -1,0 +1,46 @@
+//! Lines of the kernel's log that repeat: so many in some time, and no more.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::set::Set;
+use crate::lock;
+
+/// So many lines of a kind are let through in this time, as with the kernel's `printk_ratelimit`.
+const BURST: u32 = 10;
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The kinds of lines that are limited, each on its own.
+#[derive(Clone, Copy)]
+pub(super) enum Line {
+    ReadFailed,
+    ReadFailure,
+    RecoveryRead,
+    RecoveryWrite,
+}
+
+/// How many lines of each kind there were, and since when.
+#[derive(Default)]
+pub(super) struct Said(Mutex<[(Duration, u32); 4]>);
+
+impl Said {
+    fn lets_through(&self, line: Line, now: Duration) -> bool {
+        let mut said = lock(&self.0);
+        let (since, count) = &mut said[line as usize];
+        if now >= *since + INTERVAL {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= BURST
+    }
+}
+
+impl Set {
+    /// Logs a line, unless there were many of its kind.
+    pub(super) fn say(&self, line: Line, text: impl fmt::Display) {
+        if self.said.lets_through(line, self.runtime.now()) {
+            self.log.line(text);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The place of a write among those of its region, and what it leaves behind.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sim_core::Sector;
+
+use super::set::Set;
+use super::state::{Is, Region, State, Torn, Write};
+
+/// The place of a write among those of its region; given back when dropped.
+pub(super) struct Ticket<'a> {
+    set: &'a Arc<Set>,
+    pub(super) region: u64,
+    id: u64,
+    range: Range<Sector>,
+    pub(super) how: How,
+}
+
+/// How far a write has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// No leg was touched.
+    Untouched,
+    /// Some legs may have it, others not.
+    Begun,
+    /// All legs have it.
+    Over,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let begins = self.set.leave(self);
+        self.set.signal.notify();
+        if begins {
+            self.set.start_cleaning();
+        }
+    }
+}
+
+impl Set {
+    pub(super) fn ticket<'a>(
+        self: &'a Arc<Self>,
+        state: &mut State,
+        region: u64,
+        is: Is,
+        range: &Range<Sector>,
+    ) -> Ticket<'a> {
+        let id = state.tick();
+        let entry = state.regions.entry(region).or_insert_with(|| Region::new(is));
+        entry.is = is;
+        entry.writes.push(Write { id, range: range.clone() });
+        Ticket { set: self, region, id, range: range.clone(), how: How::Untouched }
+    }
+
+    /// Takes a write out of its region, and tells whether somebody has to look after it.
+    fn leave(&self, ticket: &Ticket<'_>) -> bool {
+        let mut state = self.state();
+        let now = state.tick();
+        let entry = state.regions.get_mut(&ticket.region).expect("a region with a write is kept");
+        entry.writes.retain(|write| write.id != ticket.id);
+        match ticket.how {
+            How::Untouched => {}
+            How::Begun if matches!(entry.is, Is::Dirty(_)) => entry.tear(&ticket.range, now),
+            How::Begun => {}
+            How::Over => entry.mend(&ticket.range, ticket.id),
+        }
+        if !entry.writes.is_empty() {
+            return false;
+        }
+        entry.idle_since = now;
+        match entry.is {
+            Is::Dirty(_) if self.log_device.is_none() && entry.torn.is_none() => {
+                state.regions.remove(&ticket.region);
+                false
+            }
+            Is::Dirty(_) => state.wants_cleaning(),
+            Is::OutOfSync => {
+                state.regions.remove(&ticket.region);
+                false
+            }
+            // Whoever recovers it has waited for this.
+            Is::Recovering => false,
+            Is::Clean => unreachable!("a clean region is not kept"),
+        }
+    }
+}
+
+impl Region {
+    /// Takes in that a write of this range was given up, and that legs may differ in it.
+    fn tear(&mut self, range: &Range<Sector>, now: u64) {
+        let before = self.torn.as_ref().map_or(range, |torn| &torn.range);
+        let range = before.start.min(range.start)..before.end.max(range.end);
+        self.torn = Some(Torn { range, until: now });
+    }
+
+    /// Takes in that all legs have a write of this range.
+    fn mend(&mut self, range: &Range<Sector>, id: u64) {
+        self.torn = self.torn.take().filter(|torn| {
+            torn.range.start < range.start || range.end < torn.range.end || id < torn.until
+        });
+    }
+}
