@@ -30,7 +30,7 @@ use sim_core::{
 pub use chunk::ChunkSize;
 pub use merge::SnapshotMerge;
 pub use origin::SnapshotOrigin;
-use table::ExceptionTable;
+pub use table::{Duplicate, ExceptionTable, Lookup, MAX_NEW, MAX_OLD};
 
 use self::line::Line;
 use self::origin::Role;

@@ -12,10 +12,10 @@ use std::fmt;
 use std::ops::Range;
 
 /// The last chunk of an origin: 57 bits.
-pub(super) const MAX_OLD: u64 = (1 << 57) - 1;
+pub const MAX_OLD: u64 = (1 << 57) - 1;
 
 /// The last chunk of a store: 49 bits, 256 PiB in the smallest chunks.
-pub(super) const MAX_NEW: u64 = (1 << NEW_BITS) - 1;
+pub const MAX_NEW: u64 = (1 << NEW_BITS) - 1;
 
 /// Chunks of the origin in a group.
 const GROUP: u64 = 128;
@@ -25,7 +25,7 @@ const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 8;
 
 /// The exceptions of a snapshot: which chunk of the store holds a chunk of the origin.
-pub(super) struct ExceptionTable {
+pub struct ExceptionTable {
     shards: Vec<Shard>,
     len: u64,
 }
@@ -34,31 +34,40 @@ pub(super) struct ExceptionTable {
 /// latest, though the next one may go on with it.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lookup {
+pub enum Lookup {
     /// `len` chunks lie in the store, one after the other, from `new` on.
-    Exception { new: u64, len: u64 },
+    Exception {
+        /// Where the first lies.
+        new: u64,
+        /// How many there are.
+        len: u64,
+    },
     /// `len` chunks have no exception.
-    Origin { len: u64 },
+    Origin {
+        /// How many there are.
+        len: u64,
+    },
 }
 
 /// The chunk has an exception already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Duplicate {
-    pub(super) old: u64,
+pub struct Duplicate {
+    /// The chunk of the origin.
+    pub old: u64,
     /// Where the chunk lies in the store.
-    pub(super) new: u64,
+    pub new: u64,
 }
 
 impl ExceptionTable {
     /// Makes a table without exceptions.
-    pub(super) fn new() -> ExceptionTable {
+    pub fn new() -> ExceptionTable {
         ExceptionTable { shards: (0..SHARDS).map(|_| Shard::default()).collect(), len: 0 }
     }
 
     /// Adds an exception. Where chunk `old` has one already, nothing changes.
     ///
     /// Panics past [`MAX_OLD`] or [`MAX_NEW`].
-    pub(super) fn insert(&mut self, old: u64, new: u64) -> Result<(), Duplicate> {
+    pub fn insert(&mut self, old: u64, new: u64) -> Result<(), Duplicate> {
         assert!(new <= MAX_NEW, "chunk {new} of the store lies past {MAX_NEW}");
         let (hash, start) = locate(old);
         let added = self.shards[shard(hash)].insert(hash, Run::new(start, 1, new));
@@ -70,7 +79,7 @@ impl ExceptionTable {
     /// Returns the run that begins at chunk `old`, of one chunk at least.
     ///
     /// Panics past [`MAX_OLD`].
-    pub(super) fn lookup(&self, old: u64) -> Lookup {
+    pub fn lookup(&self, old: u64) -> Lookup {
         let (hash, start) = locate(old);
         let runs = self.shards[shard(hash)].runs(hash);
         let next = upto(runs, start);
@@ -86,7 +95,7 @@ impl ExceptionTable {
     /// there was one.
     ///
     /// Panics past [`MAX_OLD`].
-    pub(super) fn remove(&mut self, old: u64) -> Option<u64> {
+    pub fn remove(&mut self, old: u64) -> Option<u64> {
         let (hash, start) = locate(old);
         let new = self.shards[shard(hash)].remove(hash, start)?;
         self.len -= 1;
@@ -94,17 +103,17 @@ impl ExceptionTable {
     }
 
     /// Returns the number of exceptions: of chunks, not of runs.
-    pub(super) fn len(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         self.len
     }
 
     /// Says whether there is no exception.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Returns the bytes allocated, in use or not, by adding up all shards.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         let shards = self.shards.capacity() * size_of::<Shard>();
         shards + self.shards.iter().map(Shard::heap_bytes).sum::<usize>()
     }
@@ -112,7 +121,7 @@ impl ExceptionTable {
     /// Returns every run as its first old chunk, its first new chunk and its length. Groups of 128
     /// old chunks come in the order of a hash, the runs of a group by old chunk: in the same order
     /// whenever the exceptions are the same.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64, u64)> {
         self.shards.iter().flat_map(|shard| {
             shard.buckets.iter().flat_map(move |bucket| {
                 (0..bucket.used()).flat_map(move |slot| {
