@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ciphers;
+mod counted;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use sim_core::control::{Answer, Command, Id, WhenOpen};
 use sim_core::{
     Access, Backing, BlockDevice, Control, Held, MappedDevice, NoLog, TargetSpec, parse_table,
 };
+
+use counted::CountedImages;
+pub use counted::Counts;
 
 /// A control plane over images.
 pub struct Instance {
@@ -29,8 +33,18 @@ impl Instance {
     /// As [`new`](Self::new), with so many threads for what may be shared.
     pub fn with_threads(threads: usize) -> Instance {
         let images = Images::new();
+        Instance::over(images.clone(), images, threads)
+    }
+
+    /// As [`with_threads`](Self::with_threads), over images whose flushes are counted.
+    pub fn counted(threads: usize, counts: Arc<Counts>) -> Instance {
+        let images = Images::new();
+        Instance::over(images.clone(), Arc::new(CountedImages::new(images, counts)), threads)
+    }
+
+    fn over(images: Arc<Images>, found: Arc<dyn Backing>, threads: usize) -> Instance {
         let pool = Pool::new(threads);
-        let control = Control::new(targets::registry(), images.clone(), pool, Arc::new(NoLog));
+        let control = Control::new(targets::registry(), found, pool, Arc::new(NoLog));
         Instance { control, images }
     }
 
