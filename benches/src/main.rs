@@ -1,20 +1,24 @@
 //! Runs dmsim's FUSE mount side by side with its peers, on the same image, in one run.
 //!
 //! `cargo run --release -p dmsim-benches --bin side-by-side` needs fio, and measures against those
-//! (`--luks1`: with a LUKS1 container that cryptsetup makes, decrypted by each program)
-//! of `qemu-storage-daemon` and `nbdfuse` with `nbdkit` that are installed. Each row is a
-//! workload; each round runs every program in turn, so that a machine whose speed drifts is fair
-//! to all. Printed are medians, and dmsim's ratio to each peer.
+//! of `qemu-storage-daemon` and `nbdfuse` with `nbdkit` that are installed. With `--luks1` the
+//! image is a LUKS1 container that cryptsetup makes, decrypted by each program; `--snapshots` is a
+//! snapshot beside qcow2 images, and needs `qemu-img`. Each row is a workload; each round runs
+//! every program in turn, so that a machine whose speed drifts is fair to all. Printed are medians,
+//! and dmsim's ratio to each peer.
 
 #![forbid(unsafe_code)]
 
+mod fio;
 mod peers;
+mod snapshots;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
-use peers::{Content, Peer, Served};
+use fio::{Load, Places};
+use peers::{Content, Peer};
 
 /// Measures dmsim's FUSE mount against its peers.
 #[derive(Parser)]
@@ -34,6 +38,9 @@ struct Options {
     /// Make the image a LUKS1 container, and have each program decrypt it.
     #[arg(long)]
     luks1: bool,
+    /// Measure snapshots of the image, beside qcow2 images over it.
+    #[arg(long, conflicts_with = "luks1")]
+    snapshots: bool,
     /// The folder for the image; memory, where nothing is said.
     #[arg(long, default_value = "/dev/shm")]
     dir: PathBuf,
@@ -43,17 +50,17 @@ struct Options {
 struct Row {
     name: &'static str,
     rw: &'static str,
-    block: &'static str,
+    block: u64,
     depth: u32,
 }
 
 const ROWS: [Row; 6] = [
-    Row { name: "4 KiB random read, depth 1", rw: "randread", block: "4k", depth: 1 },
-    Row { name: "4 KiB random write, depth 1", rw: "randwrite", block: "4k", depth: 1 },
-    Row { name: "4 KiB random read, depth 32", rw: "randread", block: "4k", depth: 32 },
-    Row { name: "4 KiB random write, depth 32", rw: "randwrite", block: "4k", depth: 32 },
-    Row { name: "1 MiB read, depth 4", rw: "read", block: "1m", depth: 4 },
-    Row { name: "1 MiB write, depth 4", rw: "write", block: "1m", depth: 4 },
+    Row { name: "4 KiB random read, depth 1", rw: "randread", block: 4 << 10, depth: 1 },
+    Row { name: "4 KiB random write, depth 1", rw: "randwrite", block: 4 << 10, depth: 1 },
+    Row { name: "4 KiB random read, depth 32", rw: "randread", block: 4 << 10, depth: 32 },
+    Row { name: "4 KiB random write, depth 32", rw: "randwrite", block: 4 << 10, depth: 32 },
+    Row { name: "1 MiB read, depth 4", rw: "read", block: 1 << 20, depth: 4 },
+    Row { name: "1 MiB write, depth 4", rw: "write", block: 1 << 20, depth: 4 },
 ];
 
 fn main() -> ExitCode {
@@ -71,6 +78,9 @@ fn run(options: &Options) -> Result<(), String> {
     let dir = tempfile::tempdir_in(&options.dir).map_err(|error| error.to_string())?;
     let image = dir.path().join("image");
     fill(&image, options.size)?;
+    if options.snapshots {
+        return snapshots::run(options, dir.path(), &image);
+    }
     let content = match options.luks1 {
         true => peers::luks1(dir.path(), &image)?,
         false => Content::Raw,
@@ -82,7 +92,9 @@ fn run(options: &Options) -> Result<(), String> {
             eprintln!("round {round} of {}: {}", options.rounds, peer.name());
             let served = peer.serve(dir.path(), &image, &content)?;
             for (row, figures) in ROWS.iter().zip(&mut figures) {
-                figures[at].push(measure(row, &served, options.seconds)?);
+                let Row { rw, block, depth, .. } = *row;
+                let load = Load { rw, block, depth, places: Places::Anywhere };
+                figures[at].push(fio::run(served.file(), &load, options.seconds)?);
             }
         }
     }
@@ -96,29 +108,6 @@ fn fill(image: &Path, mib: u64) -> Result<(), String> {
     let mut file = std::fs::File::create(image).map_err(|error| error.to_string())?;
     let block = vec![0x5a; 1 << 20];
     (0..mib).try_for_each(|_| file.write_all(&block)).map_err(|error| error.to_string())
-}
-
-/// Runs fio, and returns MiB/s.
-fn measure(row: &Row, served: &Served, seconds: u32) -> Result<f64, String> {
-    let file = served.file().display();
-    let output = Command::new("fio")
-        .arg("--name=row")
-        .arg(format!("--filename={file}"))
-        .arg(format!("--rw={}", row.rw))
-        .arg(format!("--bs={}", row.block))
-        .arg(format!("--iodepth={}", row.depth))
-        .arg(format!("--runtime={seconds}"))
-        .args(["--time_based", "--direct=1", "--ioengine=libaio", "--ramp_time=0.3"])
-        .args(["--minimal", "--randrepeat=1", "--norandommap", "--allow_file_create=0"])
-        .output()
-        .map_err(|error| format!("fio: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let fields: Vec<&str> = text.trim().lines().last().unwrap_or_default().split(';').collect();
-    // Fields of fio's terse output, version 3: KiB/s of reads and of writes.
-    let at = if row.rw.ends_with("read") { 6 } else { 47 };
-    let rate: Option<f64> = fields.get(at).and_then(|field| field.parse().ok());
-    let failed = || format!("fio on {file}: {}", String::from_utf8_lossy(&output.stderr));
-    rate.filter(|_| output.status.success()).map(|kib| kib / 1024.0).ok_or_else(failed)
 }
 
 fn print(peers: &[Peer], figures: &[Vec<Vec<f64>>]) {

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 pub(crate) enum Peer {
     /// The binary at this path, with a linear device over the image.
     Dmsim(PathBuf),
-    /// QEMU's FUSE export of a raw file.
+    /// QEMU's FUSE export.
     QemuStorageDaemon,
+    /// QEMU's FUSE export, with what was written durable when a write ends.
+    QemuWritethrough,
     /// nbdfuse over nbdkit's file plug-in.
     Nbdfuse,
 }
@@ -20,6 +22,11 @@ pub(crate) enum Content {
     Raw,
     /// A LUKS1 container; its passphrase is in this file.
     Luks1(PathBuf),
+    /// The bytes of which a new snapshot is shown.
+    Snapshot {
+        /// Bytes of a chunk, or of a qcow2 cluster.
+        chunk: u64,
+    },
 }
 
 /// Where the data of a LUKS1 container begin, in bytes, with a key of 512 bits.
@@ -38,6 +45,22 @@ pub(crate) fn luks1(dir: &Path, image: &Path) -> Result<Content, String> {
         .map_err(|error| format!("cryptsetup: {error}"))?;
     match output.status.success() {
         true => Ok(Content::Luks1(key)),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// Makes a qcow2 image over a raw one that it is to leave alone.
+fn qcow2(dir: &Path, image: &Path, cluster: u64) -> Result<PathBuf, String> {
+    let overlay = dir.join("overlay");
+    let output = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .arg(image)
+        .args(["-o", &format!("cluster_size={cluster}")])
+        .arg(&overlay)
+        .output()
+        .map_err(|error| format!("qemu-img: {error}"))?;
+    match output.status.success() {
+        true => Ok(overlay),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
@@ -74,6 +97,7 @@ impl Peer {
         match self {
             Peer::Dmsim(_) => "dmsim",
             Peer::QemuStorageDaemon => "qemu-storage-daemon",
+            Peer::QemuWritethrough => "qemu-storage-daemon, writethrough",
             Peer::Nbdfuse => "nbdfuse",
         }
     }
@@ -87,12 +111,13 @@ impl Peer {
     ) -> Result<Served, String> {
         let size = image.metadata().map_err(|error| error.to_string())?.len();
         let size = match content {
-            Content::Raw => size,
+            Content::Raw | Content::Snapshot { .. } => size,
             Content::Luks1(_) => size - LUKS1_DATA,
         };
         match self {
             Peer::Dmsim(binary) => Served::by_dmsim(binary, dir, image, content),
-            Peer::QemuStorageDaemon => Served::by_qemu(dir, image, content, size),
+            Peer::QemuStorageDaemon => Served::by_qemu(dir, image, content, size, "off"),
+            Peer::QemuWritethrough => Served::by_qemu(dir, image, content, size, "on"),
             Peer::Nbdfuse => Served::by_nbdfuse(dir, image, content, size),
         }
     }
@@ -139,6 +164,17 @@ impl Served {
                 let key = key.display().to_string();
                 dmsim(&["open", &path, "disk", "--key-file", &key]).output()
             }
+            Content::Snapshot { chunk } => {
+                let (cow, size) = (dir.join("cow"), image.metadata().map(|data| data.len()));
+                let size = size.map_err(|error| error.to_string())?;
+                // The store grows with what is written, as a qcow2 image does.
+                let room = std::fs::File::create(&cow)
+                    .and_then(|file| file.set_len(size + size / 64 + (1 << 20)));
+                room.map_err(|error| error.to_string())?;
+                let (cow, sectors, chunk) = (cow.display(), size / 512, chunk / 512);
+                let table = format!("0 {sectors} snapshot {path} {cow} P {chunk}");
+                dmsim(&["create", "disk", "--table", &table]).output()
+            }
         };
         let created = created.map_err(|error| error.to_string())?;
         match created.status.success() {
@@ -147,13 +183,26 @@ impl Served {
         }
     }
 
-    fn by_qemu(dir: &Path, image: &Path, content: &Content, size: u64) -> Result<Served, String> {
+    fn by_qemu(
+        dir: &Path,
+        image: &Path,
+        content: &Content,
+        size: u64,
+        writethrough: &str,
+    ) -> Result<Served, String> {
         let file = dir.join("qemu");
         std::fs::write(&file, []).map_err(|error| error.to_string())?;
         let mut command = Command::new("qemu-storage-daemon");
         command.arg("--blockdev");
         command.arg(format!("driver=file,node-name=file,filename={}", image.display()));
         match content {
+            Content::Snapshot { chunk } => {
+                let overlay = qcow2(dir, image, *chunk)?;
+                let overlay = format!("driver=file,node-name=over,filename={}", overlay.display());
+                command.args(["--blockdev", &overlay, "--blockdev"]);
+                command.arg("driver=raw,node-name=below,file=file,read-only=on");
+                command.args(["--blockdev", "driver=qcow2,node-name=raw,file=over,backing=below"])
+            }
             Content::Raw => command.args(["--blockdev", "driver=raw,node-name=raw,file=file"]),
             Content::Luks1(key) => command
                 .args(["--object", &format!("secret,id=key,file={}", key.display())])
@@ -161,7 +210,10 @@ impl Served {
         };
         command.arg("--export");
         let mount = file.display();
-        command.arg(format!("type=fuse,id=fuse,node-name=raw,mountpoint={mount},writable=on"));
+        command.arg(format!(
+            "type=fuse,id=fuse,node-name=raw,mountpoint={mount},writable=on,\
+             writethrough={writethrough}"
+        ));
         Served { file, program: start(&mut command)?, stop: None }.once_it_shows(size)
     }
 
