@@ -14,8 +14,13 @@ use super::resync::Task;
 use super::set::Set;
 use super::state::{Fault, Is, Region};
 
-/// How long a region keeps its mark after a write, at least: the next one then costs nothing.
+/// How long a region keeps its mark after a write, at least, while others are written: the next
+/// write of it then costs nothing.
 const REST: Duration = Duration::from_millis(200);
+
+/// How long nobody writes before regions are made clean at once: about as long as the flush of the
+/// legs takes that comes with it. The kernel does not wait at all.
+const PAUSE: Duration = Duration::from_millis(3);
 
 impl Set {
     pub(super) fn start_cleaning(self: &Arc<Self>) {
@@ -27,7 +32,10 @@ impl Set {
     async fn clean_up(self: &Arc<Self>, generation: u64) {
         while self.goes_on(generation) {
             let since = self.state().tick();
-            self.sleep(generation, REST).await;
+            self.sleep(generation, PAUSE).await;
+            if !self.state().is_quiet_since(since) {
+                self.sleep(generation, REST).await;
+            }
             self.clean_round(since).await;
             let mut state = self.state();
             // A region with writes asks for it again when they are over.

@@ -190,6 +190,11 @@ impl State {
         self.clock
     }
 
+    /// Tells whether nothing has been written since, and nothing is being written.
+    pub(super) fn is_quiet_since(&self, since: u64) -> bool {
+        self.clock == since && self.regions.values().all(|region| region.writes.is_empty())
+    }
+
     fn legs(&self) -> usize {
         self.health.len()
     }
