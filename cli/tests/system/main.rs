@@ -11,5 +11,8 @@ mod fio;
 mod harness;
 mod hostile;
 mod keys;
+mod refusals;
+mod snapshots;
 mod stacks;
+mod stores;
 mod users;
