@@ -87,13 +87,9 @@ pub(crate) enum Verb {
         #[arg(long)]
         entries: bool,
     },
-    /// Take a snapshot of a mapped device in use
     Snapshot(Take),
-    /// Merge a snapshot back into its origin, which is in use all the time
     Merge(Merge),
-    /// Wait for a merge; without --merge as dmsetup does
     Wait(Wait),
-    /// Print what a snapshot has otherwise than its origin
     Diff(Diff),
     /// Bring back what state.json records from before; keys are asked for again
     Restore {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::size::parse_size;
 
-/// What to take a snapshot of, and where it keeps what changes.
+/// Take a snapshot of a mapped device in use
 ///
 /// The device goes on as it was, with everybody who has it open: a table that keeps its snapshots
 /// is put under it while it is suspended for a moment. Where it has no such table yet, its own
@@ -14,7 +14,9 @@ use crate::size::parse_size;
 ///
 /// The snapshot is what a power cut at that moment would have left: a mounted file system's
 /// journal is replayed when the snapshot is mounted, or by fsck. It can be written to; that does
-/// not touch the origin. `dmsim merge` brings it back, `dmsim remove` drops it.
+/// not touch the origin. `dmsim merge` brings it back, `dmsim remove` drops it, and leaves its image.
+///
+/// Prints the file that shows the snapshot.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Take {
     /// The mapped device
@@ -40,7 +42,7 @@ pub(crate) struct Take {
     pub(crate) read_only: bool,
 }
 
-/// What to merge.
+/// Merge a snapshot back into its origin, which is in use all the time
 ///
 /// The snapshot's device goes, and its origin is what the snapshot was from that moment on, in use
 /// all the time; the data follow in the background. At the end the origin has its own table back
@@ -57,7 +59,7 @@ pub(crate) struct Merge {
     pub(crate) no_wait: bool,
 }
 
-/// What to wait for.
+/// Wait for a merge; without --merge as dmsetup does
 ///
 /// Exit status: 0 when it has ended well, 1 when it failed or there is nothing to wait for, 130
 /// when the command was interrupted.
@@ -70,7 +72,7 @@ pub(crate) struct Wait {
     pub(crate) name: String,
 }
 
-/// Which snapshot to compare, and how to show it.
+/// Print what a snapshot has otherwise than its origin
 ///
 /// Chunks that have an exception in the store are read and compared with the origin's; those that
 /// were written back as they had been do not count. A transient snapshot is read as a whole.

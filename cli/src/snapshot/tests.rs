@@ -58,16 +58,7 @@ impl Machine for Bench {
         if counts && self.fails == Fails::At(self.calls) {
             return failed();
         }
-        let mut result = block_on(self.control.execute(command.clone()));
-        // As the daemon does: what a task in the background held goes a moment after it has ended.
-        for _ in 0..50 {
-            let removes = matches!(command, Command::DevRemove { .. });
-            if !removes || !matches!(&result, Err(failure) if failure.errno == Errno::BUSY) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-            result = block_on(self.control.execute(command.clone()));
-        }
+        let result = block_on(self.control.execute(command));
         if counts && self.fails == Fails::After(self.calls) {
             return failed();
         }

@@ -138,17 +138,23 @@ fn keys_move_with_the_table_and_are_shown_nowhere() {
     assert!(read_at(&device, 0, 65536).expect("a read") == bytes(1, 65536));
 }
 
-/// Takes a snapshot of `data`, 256 MiB, and changes so much of it in so small pieces that a merge
+/// Takes a snapshot of `data`, 64 MiB, and changes so much of it in so small pieces that a merge
 /// takes its time.
 fn much_to_merge(instance: &Instance) -> std::path::PathBuf {
-    const SIZE: u64 = 256 * MIB;
-    instance.image("disk", "/dev/sda", SIZE);
+    const SIZE: u64 = 64 * MIB;
+    // Written from end to end: sparse ones would have thousands of pieces, and take some file
+    // systems a minute to remove.
+    let (disk, cow) = (instance.path("disk"), instance.path("run/cow/snap.cow"));
+    std::fs::create_dir(instance.path("run/cow")).expect("a folder");
+    std::fs::write(&disk, vec![7; SIZE as usize]).expect("room for it");
+    std::fs::write(&cow, vec![0; (SIZE + SIZE / 16) as usize]).expect("room for it");
+    instance.dmsim(&["attach", text(&disk), "--as", "/dev/sda"]);
     let device = instance.create("data", &format!("0 {} linear /dev/sda 0", SIZE / 512));
     instance.dmsim(&["snapshot", "data", "snap", "--chunk", "4K"]);
     let snapshot = File::options().write(true).open(instance.device("snap")).expect("it is there");
     let data = bytes(9, 4096);
     // Writes that come together are recorded in the store together.
-    const WRITERS: u64 = 16;
+    const WRITERS: u64 = 64;
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let (snapshot, data) = (&snapshot, &data);
@@ -189,7 +195,7 @@ fn a_merge_cut_off_by_a_crash_is_finished_by_the_same_command() {
     instance.dmsim(&["restore"]);
     instance.dmsim(&["merge", "snap"]);
     assert_eq!(digest(&device), wanted);
-    assert_eq!(instance.dmsim(&["table"]), "data: 0 524288 linear 8:0 0\n");
+    assert_eq!(instance.dmsim(&["table"]), "data: 0 131072 linear 8:0 0\n");
     assert!(!instance.path("run/cow/snap.cow").exists(), "the store is of no use any more");
     let told = instance.refused(&["merge", "snap"]);
     assert!(told.contains("no such device"), "{told}");
@@ -215,7 +221,7 @@ fn a_merge_is_waited_for_and_interrupted_and_finished() {
         assert_eq!(left(&instance), 0);
         instance.dmsim(&["wait", "--merge", "data"]);
         assert!(read_at(&device, 4096, 4096).expect("a read") == bytes(4, 4096));
-        write_at(&device, 4096, &[0; 4096]).expect("as it was");
+        write_at(&device, 4096, &[7; 4096]).expect("as it was");
         instance.dmsim(&["merge", "data"]);
     }
     assert_eq!(digest(&device), wanted);

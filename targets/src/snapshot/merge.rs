@@ -132,6 +132,8 @@ impl SnapshotMerge {
                 before.wait().await;
             }
             merger.merge(&snap, &origin).await;
+            // Who waits for the end may take the devices away at once.
+            drop((snap, origin));
             ended.set(());
         }));
     }
