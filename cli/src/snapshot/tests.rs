@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use backing::{Attached, Images, Pool, block_on};
 use sim_core::control::{Answer, Backing, Command, Failure, Record};
