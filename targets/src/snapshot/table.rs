@@ -24,6 +24,9 @@ const GROUP: u64 = 128;
 const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 8;
 
+/// The bytes of a table that is looked for in a processor's own cache, more or less.
+const CACHED: usize = 4 << 20;
+
 /// The exceptions of a snapshot: which chunk of the store holds a chunk of the origin.
 pub struct ExceptionTable {
     shards: Vec<Shard>,
@@ -74,6 +77,41 @@ impl ExceptionTable {
         added.map_err(|new| Duplicate { old, new })?;
         self.len += 1;
         Ok(())
+    }
+
+    /// Adds exceptions as if one after the other, and returns the places in `entries` of those
+    /// whose chunk `old` had one already. `pair` reads the old chunk and the new one.
+    ///
+    /// Where the table does not fit a cache, though a shard does, they go to one shard after the
+    /// other: many at once are several times as fast as one by one.
+    ///
+    /// Panics past [`MAX_OLD`] or [`MAX_NEW`].
+    pub fn insert_all<E>(&mut self, entries: &[E], pair: impl Fn(&E) -> (u64, u64)) -> Vec<usize> {
+        if self.heap_bytes() < CACHED {
+            let mut refused: Vec<usize> = Vec::new();
+            for (at, (old, new)) in entries.iter().map(pair).enumerate() {
+                refused.extend(self.insert(old, new).is_err().then_some(at));
+            }
+            return refused;
+        }
+        let shard_of = |entry| shard(locate(pair(entry).0).0);
+        let mut next = [0usize; SHARDS + 1];
+        entries.iter().for_each(|entry| next[shard_of(entry) + 1] += 1);
+        (0..SHARDS).for_each(|nr| next[nr + 1] += next[nr]);
+        // Copies, and not their places alone: those would be looked up all over `entries`.
+        let mut sorted = vec![(0, 0, 0); entries.len()];
+        for (at, entry) in entries.iter().enumerate() {
+            let next = &mut next[shard_of(entry)];
+            let (old, new) = pair(entry);
+            sorted[*next] = (old, new, at);
+            *next += 1;
+        }
+        let mut refused = Vec::new();
+        for (old, new, at) in sorted {
+            refused.extend(self.insert(old, new).is_err().then_some(at));
+        }
+        refused.sort_unstable();
+        refused
     }
 
     /// Returns the run that begins at chunk `old`, of one chunk at least.
@@ -537,4 +575,32 @@ impl Shard {
 /// Returns the first bucket that may hold a group. Larger hashes have no smaller homes.
 fn home(hash: u64, homes: usize) -> usize {
     (u128::from(hash << SHARD_BITS) * homes as u128 >> u64::BITS) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_at_once_are_what_they_are_one_by_one() {
+        // Enough for the second call to go shard by shard; some chunks come twice, near and far.
+        let chunk = |nr: u64| nr.wrapping_mul(MIX) >> 34;
+        let entries: Vec<(u64, u64)> = (0..600_000)
+            .map(|nr| if nr % 1000 == 999 { (chunk(nr / 2), nr) } else { (chunk(nr), nr) })
+            .collect();
+        let (mut one_by_one, mut refused) = (ExceptionTable::new(), Vec::new());
+        for (at, (old, new)) in entries.iter().enumerate() {
+            refused.extend(one_by_one.insert(*old, *new).is_err().then_some(at));
+        }
+        let (first, second) = entries.split_at(400_000);
+        let mut at_once = ExceptionTable::new();
+        let mut refused_at_once = at_once.insert_all(first, |entry| *entry);
+        assert!(at_once.heap_bytes() >= CACHED, "the second call would go one by one");
+        let second = at_once.insert_all(second, |entry| *entry);
+        refused_at_once.extend(second.into_iter().map(|at| first.len() + at));
+        assert!(refused.len() > 200);
+        assert_eq!(refused_at_once, refused);
+        assert_eq!(at_once.len(), one_by_one.len());
+        assert!(at_once.iter().eq(one_by_one.iter()));
+    }
 }
