@@ -24,6 +24,9 @@ const GROUP: u64 = 128;
 const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 8;
 
+/// The bytes of a table that is looked for in a processor's own cache, more or less.
+const CACHED: usize = 4 << 20;
+
 /// The exceptions of a snapshot: which chunk of the store holds a chunk of the origin.
 pub struct ExceptionTable {
     shards: Vec<Shard>,
@@ -75,6 +78,42 @@ impl ExceptionTable {
         added.map_err(|new| Duplicate { old, new })?;
         self.len += 1;
         Ok(())
+    }
+
+    /// Adds exceptions as if one after the other, and returns the places in `entries` of those
+    /// whose chunk `old` had one already. `pair` reads the old chunk and the new one.
+    ///
+    /// Where the table does not fit a cache, though a shard does, they go to one shard after the
+    /// other: many at once are several times as fast as one by one.
+    ///
+    /// # Panics
+    /// Past [`MAX_OLD`] or [`MAX_NEW`].
+    pub fn insert_all<E>(&mut self, entries: &[E], pair: impl Fn(&E) -> (u64, u64)) -> Vec<usize> {
+        if self.heap_bytes() < CACHED {
+            let mut refused: Vec<usize> = Vec::new();
+            for (at, (old, new)) in entries.iter().map(pair).enumerate() {
+                refused.extend(self.insert(old, new).is_err().then_some(at));
+            }
+            return refused;
+        }
+        let shard_of = |entry| shard(locate(pair(entry).0).0);
+        let mut next = [0usize; SHARDS + 1];
+        entries.iter().for_each(|entry| next[shard_of(entry) + 1] += 1);
+        (0..SHARDS).for_each(|nr| next[nr + 1] += next[nr]);
+        // Copies, and not their places alone: those would be looked up all over `entries`.
+        let mut sorted = vec![(0, 0, 0); entries.len()];
+        for (at, entry) in entries.iter().enumerate() {
+            let next = &mut next[shard_of(entry)];
+            let (old, new) = pair(entry);
+            sorted[*next] = (old, new, at);
+            *next += 1;
+        }
+        let mut refused = Vec::new();
+        for (old, new, at) in sorted {
+            refused.extend(self.insert(old, new).is_err().then_some(at));
+        }
+        refused.sort_unstable();
+        refused
     }
 
     /// Returns the run that begins at chunk `old`, of one chunk at least.

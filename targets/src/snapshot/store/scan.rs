@@ -9,13 +9,8 @@ use super::format::{Damage, ENTRY, Entry, Fault, Layout};
 /// How much is read at a time, in bytes, where a chunk is longer.
 const PIECE: u64 = 1 << 20;
 
-impl Scanned {
-    /// Returns every run of exceptions as its first chunk of the origin, its first chunk of the
-    /// store and its length, in no order that means anything.
-    pub fn runs(&self) -> impl Iterator<Item = (u64, u64, u64)> {
-        self.exceptions.iter()
-    }
-}
+/// How many exceptions wait to be added to the table at once.
+const BATCH: usize = 1 << 20;
 
 /// The entries of a store, as they are read area by area.
 pub struct Scan {
@@ -27,9 +22,17 @@ pub struct Scan {
     entries: Vec<Entry>,
     ended: bool,
     exceptions: ExceptionTable,
+    waiting: Vec<Waiting>,
     /// Every chunk of the store that an entry named.
     taken: Vec<u64>,
     next_free: u64,
+}
+
+/// An entry that nothing is wrong with by itself.
+struct Waiting {
+    /// Its place in the list, over all areas.
+    place: u64,
+    entry: Entry,
 }
 
 /// What a store holds.
@@ -44,6 +47,14 @@ pub struct Scanned {
     pub next_free: u64,
 }
 
+impl Scanned {
+    /// Returns every run of exceptions as its first chunk of the origin, its first chunk of the
+    /// store and its length, in no order that means anything.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.exceptions.iter()
+    }
+}
+
 impl Scan {
     /// Starts with the first area of a store of this size.
     pub fn new(layout: Layout, size: Sectors) -> Scan {
@@ -54,6 +65,7 @@ impl Scan {
             entries: Vec::new(),
             ended: false,
             exceptions: ExceptionTable::new(),
+            waiting: Vec::new(),
             taken: Vec::new(),
             next_free: layout.data_at_or_after(0),
         }
@@ -70,18 +82,23 @@ impl Scan {
     }
 
     /// Takes the bytes of the sectors that were [wanted](Self::wants). Calls `damaged` with each
-    /// entry that cannot be right, which is left out.
+    /// entry that cannot be right, which is left out: a second exception of a chunk may come to
+    /// light some calls later, when the list has ended at the latest.
     pub fn take(&mut self, bytes: &[u8], damaged: &mut dyn FnMut(Damage)) {
         for bytes in bytes.chunks_exact(ENTRY) {
             let Some(entry) = Entry::read(bytes) else {
                 self.ended = true;
-                return;
+                break;
             };
-            if let Err(fault) = self.add(entry) {
-                let index = self.entries.len() as u64;
-                damaged(Damage { area: self.area, index, entry, fault });
+            let place = self.area * self.layout.entries() + self.entries.len() as u64;
+            match self.check(entry) {
+                Ok(()) => self.waiting.push(Waiting { place, entry }),
+                Err(fault) => damaged(self.damage(place, entry, fault)),
             }
             self.entries.push(entry);
+        }
+        if self.ended || self.waiting.len() >= BATCH {
+            self.add(damaged);
         }
         if self.entries.len() as u64 == self.layout.entries() {
             self.entries.clear();
@@ -89,8 +106,7 @@ impl Scan {
         }
     }
 
-    fn add(&mut self, entry: Entry) -> Result<(), Fault> {
-        let Entry { old, new } = entry;
+    fn check(&self, Entry { old, new }: Entry) -> Result<(), Fault> {
         // One past the end of the origin, which may have been longer once, does no harm.
         if old > MAX_OLD {
             return Err(Fault::NoChunk);
@@ -102,10 +118,28 @@ impl Scan {
         if self.layout.is_metadata(new) {
             return Err(Fault::Metadata);
         }
-        self.exceptions.insert(old, new).map_err(|_| Fault::Twice)?;
-        self.taken.push(new);
-        self.next_free = self.next_free.max(new + 1);
         Ok(())
+    }
+
+    fn damage(&self, place: u64, entry: Entry, fault: Fault) -> Damage {
+        let entries = self.layout.entries();
+        Damage { area: place / entries, index: place % entries, entry, fault }
+    }
+
+    /// Adds what waits to the table.
+    fn add(&mut self, damaged: &mut dyn FnMut(Damage)) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let pair = |waiting: &Waiting| (waiting.entry.old, waiting.entry.new);
+        let mut refused = self.exceptions.insert_all(&waiting, pair).into_iter().peekable();
+        for (at, Waiting { place, entry }) in waiting.drain(..).enumerate() {
+            if refused.next_if_eq(&at).is_some() {
+                damaged(self.damage(place, entry, Fault::Twice));
+                continue;
+            }
+            self.taken.push(entry.new);
+            self.next_free = self.next_free.max(entry.new + 1);
+        }
+        self.waiting = waiting;
     }
 
     /// Ends the reading. Calls `shared` with each chunk of the store that two entries name.
@@ -116,5 +150,36 @@ impl Scan {
         }
         let next_free = self.layout.data_at_or_after(self.next_free);
         Scanned { exceptions: self.exceptions, area: self.area, entries: self.entries, next_free }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::ChunkSize;
+
+    /// Reads a store whose chunks are sectors, of these entries.
+    fn damage(entries: &[Entry]) -> Vec<Damage> {
+        let layout = Layout::new(ChunkSize::new(Sectors(1), &[]).expect("a chunk size"));
+        let mut scan = Scan::new(layout, Sectors(1000));
+        let mut found = Vec::new();
+        for area in entries.chunks(layout.entries() as usize) {
+            assert!(scan.wants().is_some(), "the list has not ended");
+            let mut bytes: Vec<u8> = area.iter().flat_map(|entry| entry.to_bytes()).collect();
+            bytes.resize(512, 0);
+            scan.take(&bytes, &mut |damage| found.push(damage));
+        }
+        assert_eq!(scan.wants(), None);
+        found
+    }
+
+    #[test]
+    fn a_second_exception_of_a_chunk_is_named_by_its_place_in_the_list() {
+        let mut entries: Vec<Entry> =
+            (0..40).map(|nr| Entry { old: nr, new: 2 + nr + nr / 32 }).collect();
+        assert_eq!(damage(&entries), []);
+        entries[35].old = 3;
+        let entry = entries[35];
+        assert_eq!(damage(&entries), [Damage { area: 1, index: 3, entry, fault: Fault::Twice }]);
     }
 }

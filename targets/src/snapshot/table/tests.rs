@@ -87,3 +87,26 @@ fn exceptions_in_a_row_take_less_than_a_byte_each() {
     let bytes = table.heap_bytes();
     assert!(bytes < 1_000_000, "{bytes} bytes for a million");
 }
+
+#[test]
+fn many_at_once_are_what_they_are_one_by_one() {
+    // Enough for the second call to go shard by shard; some chunks come twice, near and far.
+    let chunk = |nr: u64| nr.wrapping_mul(MIX) >> 34;
+    let entries: Vec<(u64, u64)> = (0..600_000)
+        .map(|nr| if nr % 1000 == 999 { (chunk(nr / 2), nr) } else { (chunk(nr), nr) })
+        .collect();
+    let (mut one_by_one, mut refused) = (ExceptionTable::new(), Vec::new());
+    for (at, (old, new)) in entries.iter().enumerate() {
+        refused.extend(one_by_one.insert(*old, *new).is_err().then_some(at));
+    }
+    let (first, second) = entries.split_at(400_000);
+    let mut at_once = ExceptionTable::new();
+    let mut refused_at_once = at_once.insert_all(first, |entry| *entry);
+    assert!(at_once.heap_bytes() >= CACHED, "the second call would go one by one");
+    let second = at_once.insert_all(second, |entry| *entry);
+    refused_at_once.extend(second.into_iter().map(|at| first.len() + at));
+    assert!(refused.len() > 200);
+    assert_eq!(refused_at_once, refused);
+    assert_eq!(at_once.len(), one_by_one.len());
+    assert!(at_once.iter().eq(one_by_one.iter()));
+}
