@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a transcript that does not read is a failed test")]
 
+#[path = "../../targets/tests/data/images.rs"]
+mod images;
 #[path = "transcripts/loops.rs"]
 mod loops;
 #[path = "transcripts/machine.rs"]

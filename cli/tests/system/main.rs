@@ -10,6 +10,8 @@ mod filesystems;
 mod fio;
 mod harness;
 mod hostile;
+#[path = "../../../targets/tests/data/images.rs"]
+mod images;
 mod keys;
 mod refusals;
 mod snapshots;

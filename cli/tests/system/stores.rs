@@ -5,47 +5,15 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::harness::{Instance, bytes, text, write_at};
+use crate::images::image;
 use crate::snapshots::digest;
 
 const MIB: u64 = 1 << 20;
 
-/// The pattern that the recorded images are made of (their README has it).
-fn pattern(first: u64, count: u64) -> Vec<u8> {
-    let word = |index: u64| {
-        let z = (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ z >> 31).to_le_bytes()
-    };
-    (64 * first..64 * (first + count)).flat_map(word).collect()
-}
-
 /// Writes a recorded image to a file.
 fn recorded(dir: &Path, name: &str) -> PathBuf {
-    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../targets/tests/data/images");
-    let runs = std::fs::read_to_string(images.join(name)).expect("a recorded image");
-    let mut image = Vec::new();
-    for run in runs.lines() {
-        let words: Vec<&str> = run.split_whitespace().collect();
-        let number = |at: usize| words[at].parse::<u64>().expect("a number");
-        match words[0] {
-            "zero" => image.resize(image.len() + 512 * number(1) as usize, 0),
-            "pat" => image.extend(pattern(number(1), number(2))),
-            "hex" => {
-                let from = image.len();
-                let digits = words[2].as_bytes().chunks(2);
-                let byte = |pair: &[u8]| {
-                    let pair = std::str::from_utf8(pair).expect("digits");
-                    u8::from_str_radix(pair, 16).expect("two digits")
-                };
-                image.extend(digits.map(byte));
-                image.resize(from + 512 * number(1) as usize, 0);
-            }
-            other => panic!("unknown run {other}"),
-        }
-    }
     let path = dir.join(name);
-    std::fs::write(&path, image).expect("room for it");
+    std::fs::write(&path, image(name)).expect("room for it");
     path
 }
 

@@ -14,6 +14,7 @@ use sim_core::{
     Sector, Sectors,
 };
 
+use crate::images::pattern;
 use crate::loops::{Loop, Loops};
 use crate::script::{BACKGROUND, Image, Outcome, words};
 
@@ -383,15 +384,4 @@ fn hex(bytes: &[u8]) -> String {
 fn piece(numbers: &[u64]) -> u64 {
     let fits = |piece: &u64| numbers.iter().all(|number| number % piece == 0);
     [128, 8].into_iter().find(fits).unwrap_or(1)
-}
-
-/// Sectors of the pattern: words of splitmix64 from seed 0, 64 a sector.
-fn pattern(first: u64, count: u64) -> Vec<u8> {
-    let word = |index: u64| {
-        let z = (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ z >> 31).to_le_bytes()
-    };
-    (64 * first..64 * (first + count)).flat_map(word).collect()
 }

@@ -1,8 +1,12 @@
-//! Reads the images of this folder, as their README has them.
+//! Reads the images of this folder, as their README has them. Tests of several crates do.
+
+#![allow(dead_code, reason = "not every one of them needs all of it")]
 
 /// Returns the bytes of an image.
 pub(crate) fn image(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/data/images/{name}", env!("CARGO_MANIFEST_DIR"));
+    // From whichever crate of the workspace this file is part of.
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let path = format!("{root}/targets/tests/data/images/{name}");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut image = Vec::new();
     for line in text.lines() {
