@@ -1,65 +1,105 @@
-//! Images whose flushes are counted.
+//! Images whose flushes are counted, and take a while: memory has none that do.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use backing::Images;
+use backing::{Images, Pool};
 use sim_core::{
     Access, Allocation, Backing, Bio, BlkResult, BlockDevice, BoxFuture, DevNumber, Errno, Limits,
-    Op, Sector, Sectors,
+    Op, Runtime, Sector, Sectors,
 };
+use targets::snapshot::store::format::Layout;
 
 /// What went to images so far.
 #[derive(Default)]
 pub struct Counts {
     /// Requests to make everything durable: each is one `fdatasync`, or shares one.
     pub flushes: AtomicU64,
-    /// Writes that had to be durable when they ended.
-    pub durable_writes: AtomicU64,
+    /// Writes to where a snapshot's store has its metadata.
+    pub commits: AtomicU64,
+}
+
+/// What is counted, and what images are like.
+#[derive(Clone)]
+pub struct Kind {
+    /// Where it is counted.
+    pub counts: Arc<Counts>,
+    /// How long a flush takes at least.
+    pub flush: Duration,
+    /// How the stores of snapshots are laid out: on the images whose names begin with `/dev/cow`.
+    pub layout: Layout,
 }
 
 /// Finds the images of an instance, and counts what goes to them.
 pub(crate) struct CountedImages {
     images: Arc<Images>,
-    counts: Arc<Counts>,
+    pool: Arc<Pool>,
+    kind: Kind,
     /// One wrapper for each image, as tables look for the device that others have.
     known: Mutex<HashMap<DevNumber, Arc<Counted>>>,
 }
 
 struct Counted {
     image: Arc<dyn BlockDevice>,
-    counts: Arc<Counts>,
+    pool: Arc<Pool>,
+    is_store: bool,
+    kind: Kind,
 }
 
 impl CountedImages {
-    pub(crate) fn new(images: Arc<Images>, counts: Arc<Counts>) -> CountedImages {
-        CountedImages { images, counts, known: Mutex::default() }
+    pub(crate) fn new(images: Arc<Images>, pool: Arc<Pool>, kind: Kind) -> CountedImages {
+        CountedImages { images, pool, kind, known: Mutex::default() }
     }
 
-    fn counted(&self, image: Arc<dyn BlockDevice>) -> Arc<dyn BlockDevice> {
+    fn counted(&self, image: Arc<dyn BlockDevice>, word: &str) -> Arc<dyn BlockDevice> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = self.counts.clone();
-        known.entry(image.number()).or_insert_with(|| Arc::new(Counted { image, counts })).clone()
+        let number = image.number();
+        let new = || {
+            let (pool, kind) = (self.pool.clone(), self.kind.clone());
+            Arc::new(Counted { image, pool, is_store: word.starts_with("/dev/cow"), kind })
+        };
+        known.entry(number).or_insert_with(new).clone()
     }
 }
 
 impl Backing for CountedImages {
     fn by_number(&self, number: DevNumber) -> Result<Arc<dyn BlockDevice>, Errno> {
-        self.images.by_number(number).map(|image| self.counted(image))
+        self.images.by_number(number).map(|image| self.counted(image, ""))
     }
 
     fn by_word(&self, word: &str, base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        self.images.by_word(word, base).map(|image| self.counted(image))
+        self.images.by_word(word, base).map(|image| self.counted(image, word))
     }
 }
 
 impl Counted {
-    fn count(&self, bio: &Bio<'_>) {
-        let flushes = [bio.op() == Op::Flush, bio.flags.preflush, bio.flags.fua];
-        let flushes = flushes.into_iter().filter(|flushes| *flushes).count();
-        self.counts.flushes.fetch_add(flushes as u64, Relaxed);
-        self.counts.durable_writes.fetch_add(bio.flags.fua.into(), Relaxed);
+    fn count_write(&self, bio: &Bio<'_>) {
+        let chunk = self.kind.layout.chunk().of(bio.sector);
+        if self.is_store && bio.op() == Op::Write && self.kind.layout.is_metadata(chunk) {
+            self.kind.counts.commits.fetch_add(1, Relaxed);
+        }
+    }
+
+    async fn flush(&self) -> BlkResult {
+        self.kind.counts.flushes.fetch_add(1, Relaxed);
+        if !self.kind.flush.is_zero() {
+            self.pool.sleep(self.kind.flush).await;
+        }
+        self.image.submit(Bio::flush()).await
+    }
+
+    async fn run(&self, mut bio: Bio<'_>) -> BlkResult {
+        let fua = std::mem::take(&mut bio.flags.fua);
+        if std::mem::take(&mut bio.flags.preflush) || bio.op() == Op::Flush {
+            self.flush().await?;
+        }
+        if bio.op() != Op::Flush {
+            self.count_write(&bio);
+            self.image.submit(bio).await?;
+        }
+        if fua { self.flush().await } else { Ok(()) }
     }
 }
 
@@ -85,13 +125,16 @@ impl BlockDevice for Counted {
     }
 
     fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
-        // What has to be flushed waits, and comes again by the other way.
+        let (op, flags) = (bio.op(), bio.flags);
+        if op == Op::Flush || flags.preflush || flags.fua {
+            return Err(bio);
+        }
+        self.count_write(&bio);
         self.image.try_now(bio)
     }
 
     fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
-        self.count(&bio);
-        self.image.submit(bio)
+        Box::pin(self.run(bio))
     }
 
     fn open(&self, access: Access) -> Result<(), Errno> {

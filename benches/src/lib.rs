@@ -15,13 +15,15 @@ use sim_core::{
 };
 
 use counted::CountedImages;
-pub use counted::Counts;
+pub use counted::{Counts, Kind};
 
 /// A control plane over images.
 pub struct Instance {
     /// The control plane.
     pub control: Arc<Control>,
     images: Arc<Images>,
+    /// What tables find by a name.
+    found: Arc<dyn Backing>,
 }
 
 impl Instance {
@@ -33,19 +35,19 @@ impl Instance {
     /// As [`new`](Self::new), with so many threads for what may be shared.
     pub fn with_threads(threads: usize) -> Instance {
         let images = Images::new();
-        Instance::over(images.clone(), images, threads)
+        Instance::over(images.clone(), images, Pool::new(threads))
     }
 
-    /// As [`with_threads`](Self::with_threads), over images whose flushes are counted.
-    pub fn counted(threads: usize, counts: Arc<Counts>) -> Instance {
-        let images = Images::new();
-        Instance::over(images.clone(), Arc::new(CountedImages::new(images, counts)), threads)
+    /// As [`with_threads`](Self::with_threads), over images of this kind.
+    pub fn counted(threads: usize, kind: Kind) -> Instance {
+        let (images, pool) = (Images::new(), Pool::new(threads));
+        let counted = Arc::new(CountedImages::new(images.clone(), pool.clone(), kind));
+        Instance::over(images, counted, pool)
     }
 
-    fn over(images: Arc<Images>, found: Arc<dyn Backing>, threads: usize) -> Instance {
-        let pool = Pool::new(threads);
-        let control = Control::new(targets::registry(), found, pool, Arc::new(NoLog));
-        Instance { control, images }
+    fn over(images: Arc<Images>, found: Arc<dyn Backing>, pool: Arc<Pool>) -> Instance {
+        let control = Control::new(targets::registry(), found.clone(), pool, Arc::new(NoLog));
+        Instance { control, images, found }
     }
 
     /// Makes an image of `bytes` and attaches it under `name`. Its room is allocated: a sparse
@@ -61,7 +63,7 @@ impl Instance {
             preallocate: true,
         };
         self.images.attach(&attach).expect("a new image is attached");
-        self.images.by_word(name, "/").expect("it is attached")
+        self.found.by_word(name, "/").expect("it is attached")
     }
 
     /// Makes a device from a table's text.

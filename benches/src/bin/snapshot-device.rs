@@ -2,7 +2,8 @@
 //! a linear device over it doing the same I/O, in turn, as times of one bio and as ratios.
 //!
 //! A first write is durable when it ends, as the kernel's is: beside it the image is also written
-//! with FUA, at the same depth. How many flushes a row's bios cost, and how many bios share a
+//! with FUA, at the same depth. On memory a flush costs nothing, and on a disk that others use no
+//! run is as the one before: `--flush-us` makes each take its time. How many flushes a row's bios cost, and how many bios share a
 //! commit, is counted afterwards, in a run of its own.
 
 #![forbid(unsafe_code)]
@@ -14,10 +15,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use backing::block_on;
-use benches::{Counts, Instance};
+use benches::{Counts, Instance, Kind};
 use clap::Parser;
 use futures_util::future::join_all;
-use sim_core::{Bio, BlockDevice, Flags, Sector};
+use sim_core::{Bio, BlockDevice, Flags, Sector, Sectors};
+use targets::snapshot::ChunkSize;
+use targets::snapshot::store::format::Layout;
 
 /// Measures snapshots in process.
 #[derive(Parser)]
@@ -34,6 +37,9 @@ struct Options {
     /// The folder for the images; memory, where nothing is said.
     #[arg(long, default_value = "/dev/shm")]
     dir: PathBuf,
+    /// Microseconds that a flush takes at least: a disk of which every run finds the same.
+    #[arg(long, default_value_t = 0)]
+    flush_us: u64,
     /// Rows whose names have this in them.
     #[arg(long, default_value = "")]
     only: String,
@@ -241,7 +247,11 @@ impl Bench {
 /// Measures all in turn, and prints a line.
 fn measure(row: Row, options: &Options) {
     let (size, slice) = (options.size * MIB, Duration::from_millis(options.slice_ms));
-    let mut bench = Bench::new(row, Instance::with_threads(0), size, &options.dir);
+    let instance = match options.flush_us {
+        0 => Instance::with_threads(0),
+        _ => Instance::counted(0, kind(row, options)),
+    };
+    let mut bench = Bench::new(row, instance, size, &options.dir);
     let mut rounds: Vec<[f64; 4]> = Vec::new();
     for round in 0..=options.rounds {
         if round == 0 || row.is_first_write() {
@@ -278,11 +288,12 @@ fn measure(row: Row, options: &Options) {
 
 /// Returns how many flushes, and how many commits, there are for each bio.
 fn count(row: Row, options: &Options) -> (f64, f64) {
-    let counts = Arc::new(Counts::default());
-    let instance = Instance::counted(0, counts.clone());
+    let kind = kind(row, options);
+    let counts = kind.counts.clone();
+    let instance = Instance::counted(0, kind);
     let mut bench = Bench::new(row, instance, options.size * MIB, &options.dir);
     bench.renew();
-    let now = || (counts.flushes.load(Relaxed), counts.durable_writes.load(Relaxed));
+    let now = || (counts.flushes.load(Relaxed), counts.commits.load(Relaxed));
     let before = now();
     let Row { way, bio, depth, .. } = row;
     let load = Load { way, bio, depth, flags: Flags::default() };
@@ -291,6 +302,12 @@ fn count(row: Row, options: &Options) -> (f64, f64) {
     let after = now();
     let each = |after: u64, before: u64| (after - before) as f64 / bios as f64;
     (each(after.0, before.0), each(after.1, before.1))
+}
+
+fn kind(row: Row, options: &Options) -> Kind {
+    let chunk = ChunkSize::new(Sectors(row.chunk / 512), &[]).expect("a power of two");
+    let flush = Duration::from_micros(options.flush_us);
+    Kind { counts: Arc::new(Counts::default()), flush, layout: Layout::new(chunk) }
 }
 
 /// What is done to a device.
