@@ -1,8 +1,9 @@
 //! The persistent store at work: gives out chunks, commits exceptions, takes them back in a merge.
 //!
-//! An exception is committed in three steps that a power cut may come between: its data lies in
-//! the store, a flush, the block of metadata with its entry. The last two are one write with
-//! PREFLUSH and FUA, and serve all exceptions whose data is there by then.
+//! An exception is committed in steps that a power cut may come between: its data lies in the
+//! store, a flush, the block of metadata with its entry, a flush. A commit serves all exceptions
+//! whose data is there when it begins, and its last flush is the first of those whose data is there
+//! by then: a busy store takes one flush for a commit, or two, and not two always.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -52,6 +53,8 @@ struct State {
     copying: u64,
     /// Entries that wait for a commit; with the last of a run, who waits for it.
     queue: VecDeque<(Entry, Option<Arc<Outcome<BlkResult>>>)>,
+    /// How many of those, from the front on, have data that is durable already.
+    durable: usize,
     committing: bool,
     /// A write of metadata failed: nothing is committed any more.
     failed: bool,
@@ -190,7 +193,7 @@ impl Persistent {
     /// Commits as long as commits are due.
     async fn commit_all(&self) {
         loop {
-            let (first, batch) = {
+            let (first, batch, data) = {
                 let mut state = self.state();
                 let first = state.entries.len();
                 // A store that has failed takes no more, and tells everybody at once.
@@ -201,9 +204,11 @@ impl Persistent {
                 let len = state.queue.len().min(room);
                 let batch: Vec<_> = state.queue.drain(..len).collect();
                 state.entries.extend(batch.iter().map(|(entry, _)| *entry));
-                (first, batch)
+                let data = if state.durable < len { Data::Volatile } else { Data::Durable };
+                state.durable = state.durable.saturating_sub(len);
+                (first, batch, data)
             };
-            let result = self.write_batch(first).await;
+            let result = self.write_batch(first, data).await;
             batch.into_iter().filter_map(|(_, waits)| waits).for_each(|waits| waits.set(result));
             let mut state = self.state();
             state.committing = false;
@@ -213,9 +218,9 @@ impl Persistent {
         }
     }
 
-    /// Makes the entries of the area from this one on durable, and the data before them.
-    async fn write_batch(&self, first: usize) -> BlkResult {
-        let (area, bytes, full) = {
+    /// Makes the entries of the area from this one on durable, and their data before them.
+    async fn write_batch(&self, first: usize, data: Data) -> BlkResult {
+        let (area, (at, bytes), full) = {
             let state = self.state();
             if state.failed {
                 return Err(BlkError::Io);
@@ -223,7 +228,7 @@ impl Persistent {
             let full = state.entries.len() as u64 == self.layout.entries();
             (state.area, self.blocks(&state.entries, first..state.entries.len()), full)
         };
-        let result = self.write_blocks(area, bytes, full).await;
+        let result = self.write_entries(area, at, &bytes, full, data).await;
         let mut state = self.state();
         match result {
             Ok(()) if full => {
@@ -236,14 +241,29 @@ impl Persistent {
         result
     }
 
-    async fn write_blocks(&self, area: u64, (at, bytes): (u64, Buffer), full: bool) -> BlkResult {
+    async fn write_entries(
+        &self,
+        area: u64,
+        at: u64,
+        bytes: &[u8],
+        full: bool,
+        data: Data,
+    ) -> BlkResult {
         if full {
-            // Before the entry that fills this area, so that no reader finds old bytes there. The
-            // flush that comes with the entry makes the zeros durable too.
+            // Before the entry that fills this area, so that no reader finds old bytes there.
             self.zero_area(area + 1).await?;
         }
+        // The zeros too have to be durable first.
+        let preflush = full || data == Data::Volatile;
         let sector = self.layout.area_sector(area) + Sectors::in_bytes(at);
-        self.cow.submit(sector, Bio::write(sector, &bytes).with_flags(DURABLE)).await
+        let bio = Bio::write(sector, bytes).with_flags(Flags { preflush, ..Flags::default() });
+        self.cow.submit(sector, bio).await?;
+        // Not FUA, which is about these entries alone: a flush is also about the data of those
+        // that are in the queue when it begins, and they need no other one.
+        let covered = self.state().queue.len();
+        self.cow.submit(Sector::ZERO, Bio::flush()).await?;
+        self.state().durable = covered;
+        Ok(())
     }
 
     /// Returns the blocks of an area in which these entries lie, and where they begin.
@@ -422,7 +442,9 @@ impl Persistent {
             let left = all - count;
             (state.area, left, self.blocks(&state.entries[..left], left..all))
         };
-        self.write_blocks(area, blocks, false).await?;
+        let (at, bytes) = blocks;
+        let sector = self.layout.area_sector(area) + Sectors::in_bytes(at);
+        self.cow.submit(sector, Bio::write(sector, &bytes).with_flags(DURABLE)).await?;
         let mut state = self.state();
         state.entries.truncate(left);
         state.merged_to = Some(self.layout.area(area) + left as u64 + 1);
@@ -437,6 +459,14 @@ impl Persistent {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
+}
+
+/// What is known of the data of exceptions that are to be committed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Data {
+    /// It is in the store, and may be in a cache.
+    Volatile,
+    Durable,
 }
 
 #[must_use]
