@@ -16,6 +16,7 @@ mod instance;
 mod kmsg;
 mod launch;
 mod logging;
+mod machine;
 mod new_target;
 mod open;
 mod output;

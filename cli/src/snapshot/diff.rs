@@ -11,15 +11,15 @@ use serde::Serialize;
 use sim_core::{SECTOR_SIZE, Sectors};
 use targets::snapshot::ChunkSize;
 
-use super::machine::Machine;
+use super::Machine;
 use super::merge::path_of;
 use super::options::Diff;
 use super::store::{Start, StoreFile};
-use super::wait::Bar;
 use super::{Device, Line, SNAPSHOT, State, picture, state};
 use crate::client::Client;
 use crate::fault::{About, Fault};
 use crate::instance::Instance;
+use crate::machine::Bar;
 use crate::output::print;
 use crate::size::print_size;
 use crate::tree::locale_has_utf8;

@@ -10,12 +10,13 @@ use sim_core::control::{Answer, Backing, Command, Failure, Record};
 use sim_core::{Access, Control, Errno, KernelLog, Sectors};
 use tempfile::TempDir;
 
-use super::machine::Machine;
+use super::Machine;
 use super::options::Take;
 use super::steps::carry_out;
 use super::{find, finish, load, merge, one, resume, state, take, wait};
 use crate::fault::Fault;
 use crate::instance::Instance;
+use crate::machine::INTERRUPTED;
 use crate::protocol::User;
 
 struct Silent;
@@ -209,7 +210,7 @@ fn an_interrupted_snapshot_is_undone() {
     let own = bench.own("snap");
     let plan = take::plan(&mut bench, &own, &options).expect("a plan");
     let fault = carry_out(&mut bench, &plan, &AtomicBool::new(true)).expect_err("interrupted");
-    assert_eq!(fault.status, wait::INTERRUPTED);
+    assert_eq!(fault.status, INTERRUPTED);
     assert_eq!(bench.records(), records);
 }
 
