@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
+use crate::mirror::options::{Change, Check, Fail, Heal};
 use crate::size::parse_size;
-use crate::snapshot::options::{Diff, Merge, Take, Wait};
+use crate::snapshot::options::{Diff, Merge, Take};
 
 /// What the help says of the verbs that dmsetup has.
 const DMSETUP_VERBS: &str = "\
@@ -91,8 +92,16 @@ pub(crate) enum Verb {
     Snapshot(Take),
     /// Merge a snapshot back into its origin, which is in use all the time
     Merge(Merge),
-    /// Wait for a merge; without --merge as dmsetup does
+    /// Wait for a merge or a resync; without --merge and --sync as dmsetup does
     Wait(Wait),
+    /// Make a mirror of a device in use, or change the legs of one
+    Mirror(Change),
+    /// Compare the legs of a mirror
+    Check(Check),
+    /// Make a leg of a mirror fail, or its log, as a test needs it
+    Fail(Fail),
+    /// Make what failed of a mirror work again, and bring it up to date
+    Heal(Heal),
     /// Print what a snapshot has otherwise than its origin
     Diff(Diff),
     /// Bring back what state.json records from before; keys are asked for again
@@ -302,6 +311,23 @@ pub(crate) struct Plain {
     /// Count initialization vectors in these instead of in 512 bytes
     #[arg(long)]
     pub(crate) iv_large_sectors: bool,
+}
+
+/// What to wait for.
+///
+/// Exit status: 0 when it has ended well, 1 when it failed or there is nothing to wait for, 130
+/// when the command was interrupted.
+#[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("what").required(true).args(["merge", "sync"])))]
+pub(crate) struct Wait {
+    /// Wait until the merge is done
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// Wait until all legs of the mirror are in sync
+    #[arg(long)]
+    pub(crate) sync: bool,
+    /// The device
+    pub(crate) name: String,
 }
 
 /// How the demonstration runs.

@@ -1,6 +1,8 @@
 //! What verbs that change stacks in use need of an instance: the daemon, or a control plane in a
 //! test. And the operations that they are put together from.
 
+#[cfg(test)]
+pub(crate) mod bench;
 mod place;
 mod progress;
 
@@ -11,11 +13,12 @@ use sim_core::control::{Answer, Command, DevStatus, Failure, Id, Report, Slot, W
 use sim_core::{Access, DevNumber, Errno, Held, KeyText, Sector, Sectors, TargetSpec};
 
 use crate::client::{Client, unexpected};
+use crate::describe::Description;
 use crate::fault::Fault;
 use crate::protocol::{Outcome, Request, User};
 
-pub(crate) use place::{place, refuse_used};
-pub(crate) use progress::{Bar, INTERRUPTED, Progress, on_signals, until_done};
+pub(crate) use place::{first_byte, fresh, path_of, place, refuse_used};
+pub(crate) use progress::{Bar, INTERRUPTED, Progress, go_on, on_signals, until_done};
 
 /// An instance.
 pub(crate) trait Machine {
@@ -24,6 +27,9 @@ pub(crate) trait Machine {
 
     /// Lists the attached images.
     fn images(&mut self) -> Result<Vec<Attached>, Fault>;
+
+    /// Describes every mapped device.
+    fn describe(&mut self) -> Result<Vec<Description>, Fault>;
 
     /// Lists who has devices' files open.
     fn users(&mut self) -> Result<Vec<User>, Fault>;
@@ -40,6 +46,13 @@ impl Machine for Client {
     fn images(&mut self) -> Result<Vec<Attached>, Fault> {
         match self.ask(&Request::Images)? {
             Outcome::Images(images) => Ok(images),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn describe(&mut self) -> Result<Vec<Description>, Fault> {
+        match self.ask(&Request::Describe(None))? {
+            Outcome::Described(devices) => Ok(devices),
             other => Err(unexpected(other)),
         }
     }
@@ -119,6 +132,25 @@ pub(crate) fn because(name: &str, failure: &Failure) -> Fault {
 pub(crate) fn suspend(machine: &mut dyn Machine, name: &str) -> Result<(), Fault> {
     let command = Command::DevSuspend { id: named(name), held: Held::Flush };
     act(machine, name, command).map(drop)
+}
+
+/// Suspends a device so that what its targets hold comes to the table that is there at the resume.
+pub(crate) fn suspend_held(machine: &mut dyn Machine, name: &str) -> Result<(), Fault> {
+    let command = Command::DevSuspend { id: named(name), held: Held::NoFlush };
+    act(machine, name, command).map(drop)
+}
+
+/// Asks the only target of a device.
+pub(crate) fn message(
+    machine: &mut dyn Machine,
+    name: &str,
+    text: &str,
+) -> Result<Option<String>, Fault> {
+    let (sector, message) = (Sector::ZERO, text.into());
+    match act(machine, name, Command::TargetMsg { id: named(name), sector, message })? {
+        Answer::Text(text) => Ok(text),
+        other => Err(unexpected(Outcome::Control(Ok(other)))),
+    }
 }
 
 pub(crate) fn resume(machine: &mut dyn Machine, name: &str) -> Result<(), Fault> {

@@ -1,15 +1,22 @@
 //! Where an image that was named lies, and whether it can be used.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use sim_core::DevNumber;
 use sim_core::control::{Answer, Command, Id, Slot};
+use sim_core::{Access, DevNumber};
 
-use super::{Machine, above, find};
+use super::{Machine, above, by_id, find};
 use crate::fault::{About, Fault};
 use crate::open::image::escaped;
 use crate::open::{MAPPER, mapped_path, mapped_word};
+
+/// How much of a file's start and end has to be zeros for the file to count as empty: file systems
+/// and partition tables have something there, though some leave the first bytes alone.
+const EMPTY_START: u64 = 1 << 20;
+const EMPTY_END: u64 = 64 << 10;
 
 /// Returns where the bytes of an image can be read, and what a table line calls it.
 pub(crate) fn place(machine: &mut dyn Machine, typed: &Path) -> Result<(PathBuf, String), Fault> {
@@ -107,4 +114,42 @@ fn refuse_on(machine: &mut dyn Machine, origin: &str, path: &Path) -> Result<(),
         Ok(false) => Ok(()),
         Err(fault) => Err(fault.to_string()),
     }
+}
+
+/// Returns the file in which a device's bytes can be read.
+pub(crate) fn path_of(machine: &mut dyn Machine, dev: DevNumber) -> Result<PathBuf, Fault> {
+    if let Some(image) = machine.images()?.into_iter().find(|image| image.number == dev) {
+        return Ok(image.path);
+    }
+    match by_id(machine, Id::Dev(dev))? {
+        Some(device) => {
+            device.refuse_suspended()?;
+            Ok(machine.mount().join(device.name()))
+        }
+        None => Err(Fault::new(dev, "no such device")),
+    }
+}
+
+/// Opens a file whose bytes are not to come from the page cache: what a device holds can be
+/// written through another that lies above it.
+pub(crate) fn fresh(path: &Path, access: Access) -> Result<File, Fault> {
+    let file = File::options().read(true).write(!access.is_read_only()).open(path);
+    let file = file.about(path.display())?;
+    // Where that is not possible, nothing was kept either.
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(file)
+}
+
+/// Looks where a file has something that is no zero, by its start and its end.
+pub(crate) fn first_byte(mut file: &File) -> io::Result<Option<u64>> {
+    let len = file.seek(SeekFrom::End(0))?;
+    let tail = len.saturating_sub(EMPTY_END);
+    for (from, to) in [(0, len.min(EMPTY_START)), (tail, len)] {
+        let mut bytes = vec![0; (to - from) as usize];
+        file.read_exact_at(&mut bytes, from)?;
+        if let Some(at) = bytes.iter().position(|byte| *byte != 0) {
+            return Ok(Some(from + at as u64));
+        }
+    }
+    Ok(None)
 }

@@ -99,3 +99,11 @@ impl Drop for Bar {
         }
     }
 }
+
+/// Fails where a signal has asked to end.
+pub(crate) fn go_on(name: &str, interrupted: &AtomicBool) -> Result<(), Fault> {
+    match interrupted.load(SeqCst) {
+        true => Err(Fault::new(name, "interrupted").with_status(INTERRUPTED)),
+        false => Ok(()),
+    }
+}

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use sim_core::{SECTOR_SIZE, Sectors};
+use sim_core::Sectors;
 use targets::snapshot::ChunkSize;
 use targets::snapshot::store::format::Header;
 
@@ -13,13 +13,8 @@ use super::Machine;
 use super::store::{Start, StoreFile, least};
 use crate::fault::{About, Fault};
 use crate::instance::make_private_dir;
-use crate::machine::{place, refuse_used};
+use crate::machine::{first_byte, place, refuse_used};
 use crate::size::print_size;
-
-/// How much of a file's start and end has to be zeros for the file to count as empty: file systems
-/// and partition tables have something there, though some leave the first bytes alone.
-const EMPTY_START: u64 = 1 << 20;
-const EMPTY_END: u64 = 64 << 10;
 
 /// The image of a snapshot's store.
 #[derive(Debug)]
@@ -171,18 +166,11 @@ fn inspect(file: &StoreFile, wish: &Wish<'_>) -> Result<(ChunkSize, Was), String
 
 /// Refuses what is no empty image, though its first bytes are zeros.
 fn refuse_content(file: &StoreFile) -> Result<(), String> {
-    let len = file.len.0 * SECTOR_SIZE;
-    let tail = len.saturating_sub(EMPTY_END);
-    for (from, to) in [(0, len.min(EMPTY_START)), (tail, len)] {
-        let mut bytes = vec![0; (to - from) as usize];
-        file.file.read_exact_at(&mut bytes, from).map_err(|error| error.to_string())?;
-        if let Some(at) = bytes.iter().position(|byte| *byte != 0) {
-            let at = from + at as u64;
-            return Err(format!(
-                "is neither empty nor a store, and is left alone: expected zeros, found something \
-                 at byte {at}"
-            ));
-        }
+    match first_byte(&file.file).map_err(|error| error.to_string())? {
+        None => Ok(()),
+        Some(at) => Err(format!(
+            "is neither empty nor a store, and is left alone: expected zeros, found something at \
+             byte {at}"
+        )),
     }
-    Ok(())
 }

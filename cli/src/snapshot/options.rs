@@ -57,19 +57,6 @@ pub(crate) struct Merge {
     pub(crate) no_wait: bool,
 }
 
-/// What to wait for.
-///
-/// Exit status: 0 when it has ended well, 1 when it failed or there is nothing to wait for, 130
-/// when the command was interrupted.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Wait {
-    /// Wait until the merge is done
-    #[arg(long, required = true)]
-    pub(crate) merge: bool,
-    /// The device
-    pub(crate) name: String,
-}
-
 /// Which snapshot to compare, and how to show it.
 ///
 /// Chunks that have an exception in the store are read and compared with the origin's; those that

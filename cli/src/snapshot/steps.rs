@@ -3,7 +3,7 @@
 //! The origin's table moves to a device below it while the origin is suspended: two tables on the
 //! same devices are never in use at once, whatever their targets keep in memory.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::AtomicBool;
 
 use sim_core::control::{Report, Slot};
 use sim_core::{Access, DevNumber, KeyText, Sectors, TargetSpec};
@@ -15,7 +15,7 @@ use super::{
     state, suspend,
 };
 use crate::fault::Fault;
-use crate::machine::{INTERRUPTED, create, unlike_any_other};
+use crate::machine::{create, go_on, unlike_any_other};
 use crate::open::MAPPER;
 
 /// What is to be done.
@@ -98,13 +98,6 @@ fn forward(
     }
     go_on(name, interrupted)?;
     resume(machine, origin)
-}
-
-fn go_on(name: &str, interrupted: &AtomicBool) -> Result<(), Fault> {
-    match interrupted.load(SeqCst) {
-        true => Err(Fault::new(name, "interrupted").with_status(INTERRUPTED)),
-        false => Ok(()),
-    }
 }
 
 /// Makes the device below with the origin's table, ready to be resumed.

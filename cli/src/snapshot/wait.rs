@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use super::options::Wait;
 use super::{MERGE, Machine, State, find, merge, state};
 use crate::client::Client;
 use crate::fault::Fault;
@@ -11,11 +10,10 @@ use crate::instance::Instance;
 use crate::machine::{INTERRUPTED, Progress, on_signals, until_done};
 
 /// `dmsim wait --merge`.
-pub(crate) fn wait(instance: &Instance, options: &Wait) -> Result<ExitCode, Fault> {
+pub(crate) fn wait(instance: &Instance, name: &str) -> Result<ExitCode, Fault> {
     let mut client = Client::connect(instance)?;
-    let name = &options.name;
     let note = merge::note_on(&mut client, instance, name)?;
-    let name = note.map_or(name.clone(), |note| note.origin);
+    let name = note.map_or(name.to_owned(), |note| note.origin);
     let device = find(&mut client, &name)?.ok_or_else(|| Fault::new(&name, "no such device"))?;
     if device.merge().is_none() {
         return Err(Fault::new(name, "nothing is being merged into it"));
