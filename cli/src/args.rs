@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
+use crate::mirror::options::{Change, Check, Fail, Heal};
 use crate::size::parse_size;
-use crate::snapshot::options::{Diff, Merge, Take, Wait};
+use crate::snapshot::options::{Diff, Merge, Take};
 
 /// What the help says of the verbs that dmsetup has.
 const DMSETUP_VERBS: &str = "\
@@ -90,6 +91,10 @@ pub(crate) enum Verb {
     Snapshot(Take),
     Merge(Merge),
     Wait(Wait),
+    Mirror(Change),
+    Check(Check),
+    Fail(Fail),
+    Heal(Heal),
     Diff(Diff),
     /// Bring back what state.json records from before; keys are asked for again
     Restore {
@@ -298,6 +303,23 @@ pub(crate) struct Plain {
     /// Count initialization vectors in these instead of in 512 bytes
     #[arg(long)]
     pub(crate) iv_large_sectors: bool,
+}
+
+/// Wait for a merge or a resync; without --merge and --sync as dmsetup does
+///
+/// Exit status: 0 when it has ended well, 1 when it failed or there is nothing to wait for, 130
+/// when the command was interrupted.
+#[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("what").required(true).args(["merge", "sync"])))]
+pub(crate) struct Wait {
+    /// Wait until the merge is done
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// Wait until all legs of the mirror are in sync
+    #[arg(long)]
+    pub(crate) sync: bool,
+    /// The device
+    pub(crate) name: String,
 }
 
 /// How the demonstration runs.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sim_core::control::{Answer, Command, Control, Failure, Id, Slot};
-use sim_core::{BlockDevice, Errno, Limits, SECTOR_SIZE};
+use sim_core::{BlockDevice, DevNumber, Errno, Fails, Limits, MappedDevice, SECTOR_SIZE};
 
 /// One mapped device, in the names and units of CLI output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,33 @@ pub struct Description {
     pub alignment_offset: i64,
     /// The limits of its queue.
     pub limits: QueueLimits,
+    /// The devices below that are made to fail for it, on purpose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<Failing>,
+}
+
+/// A device below that is made to fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// The major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
+    /// What fails: `reads`, `writes` or `all`.
+    pub fails: Fails,
+}
+
+impl Failing {
+    /// Says so of the device with this number, if it is one of these.
+    pub(crate) fn text(failing: &[Failing], dev: DevNumber) -> Option<&'static str> {
+        let here = failing.iter().find(|at| (at.major, at.minor) == (dev.major, dev.minor))?;
+        match here.fails {
+            Fails::Nothing => None,
+            Fails::Reads => Some("reads fail, on purpose"),
+            Fails::Writes => Some("writes fail, on purpose"),
+            Fails::All => Some("fails, on purpose"),
+        }
+    }
 }
 
 /// Which tables a device has.
@@ -123,5 +150,16 @@ async fn describe_one(control: &Control, id: Id) -> Result<Description, Failure>
         tables: Tables { live: status.live_present, inactive: status.inactive_present },
         alignment_offset: if limits.misaligned { -1 } else { limits.alignment_offset.into() },
         limits: QueueLimits::from(&limits),
+        failing: failing(&device),
     })
+}
+
+fn failing(device: &MappedDevice) -> Vec<Failing> {
+    let live = device.live();
+    let devices = live.iter().flat_map(|table| table.devices());
+    let failing = devices.filter(|open| open.fails() != Fails::Nothing).map(|open| {
+        let DevNumber { major, minor } = open.device().number();
+        Failing { major, minor, fails: open.fails() }
+    });
+    failing.collect()
 }

@@ -16,6 +16,8 @@ mod instance;
 mod kmsg;
 mod launch;
 mod logging;
+mod machine;
+mod mirror;
 mod new_target;
 mod open;
 mod output;
@@ -94,7 +96,7 @@ fn is_for_dmsetup(words: &[OsString]) -> bool {
     let verb = words.iter().filter_map(|word| word.to_str());
     match verb.clone().find(|word| own(word) || dmsetup::is_verb(word)) {
         Some("info") => !words.iter().any(|word| word == "--json"),
-        Some("wait") => !words.iter().any(|word| word == "--merge"),
+        Some("wait") => !words.iter().any(|word| word == "--merge" || word == "--sync"),
         Some("help") => words == ["help", "dmsetup"],
         Some(verb) => !own(verb),
         None => false,
@@ -177,9 +179,17 @@ mod tests {
         {
             assert!(is_for_dmsetup(&words(line)), "{line}");
         }
-        for line in
-            ["", "start", "info --json", "help", "--help", "tree", "attach ls", "wait --merge x"]
-        {
+        for line in [
+            "",
+            "start",
+            "info --json",
+            "help",
+            "--help",
+            "tree",
+            "attach ls",
+            "wait --merge x",
+            "wait x --sync",
+        ] {
             assert!(!is_for_dmsetup(&words(line)), "{line}");
         }
     }

@@ -9,7 +9,7 @@ use sim_core::control::{Answer, Command, Id, Report, Slot};
 use sim_core::{DevNumber, KeyText, SECTOR_SIZE};
 
 use crate::client::{Client, unexpected};
-use crate::describe::Description;
+use crate::describe::{Description, Failing};
 use crate::fault::Fault;
 use crate::protocol::{Outcome, Request};
 use crate::size::print_size;
@@ -23,6 +23,9 @@ pub(crate) struct Node {
     size: u64,
     #[serde(flatten)]
     kind: Kind,
+    /// It is made to fail for the device above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing: Option<&'static str>,
     /// What the live table has open, in its order.
     below: Vec<Node>,
 }
@@ -111,7 +114,8 @@ impl Parts {
                     suspended: device.suspended,
                     tables,
                 },
-                below: below.iter().map(|dev| self.node(*dev)).collect(),
+                failing: None,
+                below: below.iter().map(|dev| self.node_below(device, *dev)).collect(),
             };
         }
         let image = self.images.iter().find(|image| image.number == dev);
@@ -123,8 +127,13 @@ impl Parts {
                 file: image.map_or(String::new(), |image| image.path.display().to_string()),
                 read_only: image.is_some_and(|image| image.access.is_read_only()),
             },
+            failing: None,
             below: Vec::new(),
         }
+    }
+
+    fn node_below(&self, above: &Description, dev: DevNumber) -> Node {
+        Node { failing: Failing::text(&above.failing, dev), ..self.node(dev) }
     }
 }
 
@@ -178,7 +187,8 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
             format!("{file}{}", if *read_only { ", read-only" } else { "" })
         }
     };
-    writeln!(text, "{first}{} ({}) {size}: {what}", node.name, node.dev)
+    let failing = node.failing.map(|how| format!(", {how}")).unwrap_or_default();
+    writeln!(text, "{first}{} ({}) {size}: {what}{failing}", node.name, node.dev)
         .expect("a string takes what is written");
     for (index, below) in node.below.iter().enumerate() {
         let is_last = index + 1 == node.below.len();
@@ -194,7 +204,8 @@ mod tests {
 
     fn leaf(name: &str) -> Node {
         let kind = Kind::File { file: format!("/{name}.img"), read_only: false };
-        Node { name: name.into(), dev: "7:0".into(), size: 2048, kind, below: Vec::new() }
+        let failing = (name == "b").then_some("writes fail, on purpose");
+        Node { name: name.into(), dev: "7:0".into(), size: 2048, kind, failing, below: Vec::new() }
     }
 
     #[test]
@@ -209,6 +220,7 @@ mod tests {
             dev: "253:0".into(),
             size: 4096,
             kind: kind(types),
+            failing: None,
             below,
         };
         let top = node(
@@ -221,7 +233,7 @@ mod tests {
 top (253:0) 2 MiB: linear, zero
 |- str (253:0) 2 MiB: striped
 |  |- a (7:0) 1 MiB: /a.img
-|  `- b (7:0) 1 MiB: /b.img
+|  `- b (7:0) 1 MiB: /b.img, writes fail, on purpose
 `- c (7:0) 1 MiB: /c.img
 ";
         assert_eq!(draw(&[top], ascii), expected);

@@ -10,13 +10,15 @@ use sim_core::{Access, Registry, SECTOR_SIZE};
 
 use crate::args::{self, Start, Verb};
 use crate::client::{Client, unexpected};
+use crate::describe::{Description, Failing};
 use crate::fault::{About, Fault};
 use crate::instance::Instance;
 use crate::launch::{self, Failed};
+use crate::machine::Machine;
 use crate::output::print;
 use crate::protocol::{Outcome, Request};
 use crate::size::print_size;
-use crate::{daemon, demo, logging, new_target, open, snapshot, tree};
+use crate::{daemon, demo, logging, mirror, new_target, open, snapshot, tree};
 
 /// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for
 /// its own.
@@ -43,7 +45,12 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Dump { image, json, entries: false } => open::dump(&image, json),
         Verb::Snapshot(options) => snapshot::take(&instance()?, &options),
         Verb::Merge(options) => snapshot::merge(&instance()?, &options),
-        Verb::Wait(options) => snapshot::wait(&instance()?, &options),
+        Verb::Wait(options) if options.sync => mirror::wait(&instance()?, &options.name),
+        Verb::Wait(options) => snapshot::wait(&instance()?, &options.name),
+        Verb::Mirror(options) => mirror::change(&instance()?, &options),
+        Verb::Check(options) => mirror::check(&instance()?, &options),
+        Verb::Fail(options) => mirror::fail(&instance()?, &options),
+        Verb::Heal(options) => mirror::heal(&instance()?, &options),
         Verb::Diff(options) => snapshot::diff(&instance()?, &options),
         Verb::Restore { forget: true, .. } => done(&instance()?, &Request::Forget),
         Verb::Restore { forget: false, key_files, headers } => {
@@ -164,19 +171,29 @@ fn restore(instance: &Instance, keys: &open::Keys) -> Result<ExitCode, Fault> {
 }
 
 fn images(instance: &Instance, json: bool) -> Result<ExitCode, Fault> {
-    let images = match Client::connect(instance)?.ask(&Request::Images)? {
-        Outcome::Images(images) => images,
-        other => return Err(unexpected(other)),
+    let mut client = Client::connect(instance)?;
+    let images = client.images()?;
+    let devices = client.describe()?;
+    // For whom it is made to fail, and how.
+    let failing = |image: &Attached| -> Vec<String> {
+        let for_one = |device: &Description| {
+            let how = Failing::text(&device.failing, image.number)?;
+            Some(format!("{how}, for {}", device.name))
+        };
+        devices.iter().filter_map(for_one).collect()
     };
     if json {
-        return print_json(&images.iter().map(image_json).collect::<Vec<_>>());
+        let json = |image: &Attached| image_json(image, &failing(image));
+        return print_json(&images.iter().map(json).collect::<Vec<_>>());
     }
     let name = |image: &Attached| image.name.clone().unwrap_or(image.kernel_name.clone());
     let width = images.iter().map(|image| name(image).len()).max().unwrap_or(0).max(4);
     let mut text = format!("{:width$}  {:8}  {:>12}  Acc  Open  File\n", "Name", "Dev", "Size");
     for image in &images {
         let access = if image.access.is_read_only() { "ro" } else { "rw" };
-        let fault = image.fault.as_ref().map(|why| format!("  fails: {why}")).unwrap_or_default();
+        let mut fault =
+            image.fault.as_ref().map(|why| format!("  fails: {why}")).unwrap_or_default();
+        failing(image).iter().for_each(|how| fault += &format!("  {how}"));
         let (name, dev) = (name(image), image.number.to_string());
         let (size, users) = (print_size(image.size.0 * SECTOR_SIZE), image.users);
         let file = image.path.display();
@@ -186,7 +203,7 @@ fn images(instance: &Instance, json: bool) -> Result<ExitCode, Fault> {
     print(&text)
 }
 
-fn image_json(image: &Attached) -> serde_json::Value {
+fn image_json(image: &Attached, failing: &[String]) -> serde_json::Value {
     serde_json::json!({
         "name": image.name,
         "kernel_name": image.kernel_name,
@@ -198,6 +215,7 @@ fn image_json(image: &Attached) -> serde_json::Value {
         "sector_size": image.sector_size,
         "open_count": image.users,
         "fault": image.fault,
+        "failing": failing,
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::shared::Shared;
 use crate::{
-    Access, Area, BlockDevice, DevNumber, Errno, OpenDevice, Runtime, Sector, Sectors,
+    Access, Area, BlockDevice, DevNumber, Errno, Fails, OpenDevice, Runtime, Sector, Sectors,
     TargetEvents, TargetLog,
 };
 
@@ -109,7 +109,7 @@ impl<'a> Devices<'a> {
                 };
                 let open = match self.shared.iter().find(same) {
                     Some(open) => open.clone(),
-                    None => Arc::new(OpenDevice::new(device, self.access)?),
+                    None => Arc::new(self.open_anew(device)?),
                 };
                 self.by_number.insert(number, open.clone());
                 self.order.push(open.clone());
@@ -117,6 +117,15 @@ impl<'a> Devices<'a> {
             }
         };
         self.by_word.insert(word.to_owned(), open.clone());
+        Ok(open)
+    }
+
+    fn open_anew(&self, device: Arc<dyn BlockDevice>) -> Result<OpenDevice, Errno> {
+        let number = device.number();
+        let open = OpenDevice::new(device, self.access)?;
+        // What fails for one table of the device does so for all.
+        let other = self.shared.iter().find(|other| other.device().number() == number);
+        open.set_fails(other.map_or(Fails::Nothing, |other| other.fails()));
         Ok(open)
     }
 }

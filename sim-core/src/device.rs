@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bio, BlkError, BlkResult, Errno, Limits, MappedDevice, Sector, Sectors};
+use crate::{Bio, BlkError, BlkResult, Errno, Limits, MappedDevice, Op, Sector, Sectors};
 
 /// The major number of mapped devices, as device-mapper is given it on a running Linux.
 pub const DM_MAJOR: u32 = 253;
@@ -140,17 +141,55 @@ pub trait BlockDevice: Send + Sync {
     }
 }
 
+/// What is made to fail of what the tables of one device send to a device below: a disk that fails,
+/// for one of its users, and on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fails {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Reads alone.
+    Reads,
+    /// Whatever is no read: writes, discards, flushes.
+    Writes,
+    /// Everything.
+    All,
+}
+
+impl Fails {
+    fn refuses(self, op: Op) -> bool {
+        match (self, op) {
+            (Fails::Nothing, _) => false,
+            (Fails::Reads, op) => op == Op::Read,
+            (Fails::Writes, op) => op != Op::Read,
+            (Fails::All, _) => true,
+        }
+    }
+
+    fn from_code(code: u8) -> Fails {
+        match code {
+            0 => Fails::Nothing,
+            1 => Fails::Reads,
+            2 => Fails::Writes,
+            _ => Fails::All,
+        }
+    }
+}
+
 /// A block device held open by a table, or by whoever else uses it; released when dropped.
 pub struct OpenDevice {
     device: Arc<dyn BlockDevice>,
     access: Access,
+    /// A [`Fails`].
+    fails: AtomicU8,
 }
 
 impl OpenDevice {
     /// Opens a device.
     pub fn new(device: Arc<dyn BlockDevice>, access: Access) -> Result<OpenDevice, Errno> {
         device.open(access)?;
-        Ok(OpenDevice { device, access })
+        Ok(OpenDevice { device, access, fails: AtomicU8::new(Fails::Nothing as u8) })
     }
 
     /// Returns the device.
@@ -161,6 +200,25 @@ impl OpenDevice {
     /// Returns what the device was opened for.
     pub fn access(&self) -> Access {
         self.access
+    }
+
+    /// Returns what is made to fail of what is sent through here.
+    pub fn fails(&self) -> Fails {
+        Fails::from_code(self.fails.load(Relaxed))
+    }
+
+    /// Makes what is sent through here fail from now on, before it reaches the device. Whoever has
+    /// folded this device into a map has to fold it anew.
+    pub(crate) fn set_fails(&self, fails: Fails) {
+        self.fails.store(fails as u8, Relaxed);
+    }
+
+    /// Submits a bio whose sectors are those of the device.
+    pub(crate) fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
+        match self.fails().refuses(bio.op()) {
+            true => Box::pin(std::future::ready(Err(BlkError::Io))),
+            false => self.device.submit(bio),
+        }
     }
 }
 
@@ -199,6 +257,11 @@ impl Area {
         self.device.device()
     }
 
+    /// Tells whether something of what is sent to the device is made to fail.
+    pub(crate) fn fails(&self) -> bool {
+        self.device.fails() != Fails::Nothing
+    }
+
     /// Makes an area of the whole of a device.
     pub fn whole(device: Arc<OpenDevice>) -> Area {
         let len = device.device().size();
@@ -214,6 +277,7 @@ impl Area {
     /// wait.
     pub fn submit_now(&self, sector: Sector, bio: Bio<'_>) -> Option<BlkResult> {
         match self.place(sector, bio) {
+            Ok(bio) if self.device.fails().refuses(bio.op()) => Some(Err(BlkError::Io)),
             Ok(bio) => self.device().try_now(bio).ok(),
             Err(error) => Some(Err(error)),
         }
@@ -222,6 +286,9 @@ impl Area {
     /// Submits a bio at `sector` of the area, which waits as long as the device does.
     pub async fn submit(&self, sector: Sector, bio: Bio<'_>) -> BlkResult {
         let bio = self.place(sector, bio)?;
+        if self.device.fails().refuses(bio.op()) {
+            return Err(BlkError::Io);
+        }
         match self.device().try_now(bio) {
             Ok(result) => result,
             Err(bio) => self.device().submit(bio).await,

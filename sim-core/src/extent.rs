@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::gate::Gate;
-use crate::{BlockDevice, Flat, MappedDevice, Sector, Sectors, Table};
+use crate::{BlockDevice, Fails, Flat, MappedDevice, Sector, Sectors, Table};
 
 /// A target whose runs are more than this many is asked anew for each bio (striped with its
 /// chunks) instead of being written out.
@@ -84,7 +84,11 @@ impl FlatMap {
     fn fold_target(&mut self, entry: &crate::table::Entry) -> Option<()> {
         let (mut runs, mut offset) = (Vec::new(), Sector::ZERO);
         while offset.0 < entry.len.0 {
-            let run = entry.target.flatten(offset);
+            let run = match entry.target.flatten(offset) {
+                // The map would lead past what makes it fail.
+                Flat::Device(area, ..) if area.fails() => Flat::Opaque,
+                run => run,
+            };
             let len = match run {
                 Flat::Device(_, _, len) | Flat::Zero(len) | Flat::Error(len) => len,
                 Flat::Opaque => {
@@ -213,6 +217,9 @@ impl FlatMap {
                 all.push(device.clone());
             }
         };
+        if table.devices().any(|open| open.fails() != Fails::Nothing) {
+            return None;
+        }
         for device in table.flush_devices()? {
             match device.as_mapped() {
                 None => add(device),
@@ -242,6 +249,7 @@ pub(crate) fn walk(device: &MappedDevice, sector: Sector) -> Option<(Found, Sect
         Flat::Zero(len) => Some((Found::Zero, len.min(left))),
         Flat::Error(len) => Some((Found::Error, len.min(left))),
         Flat::Opaque => Some((Found::Opaque, left)),
+        Flat::Device(area, ..) if area.fails() => Some((Found::Opaque, left)),
         Flat::Device(area, to, len) => {
             let (to, len) = (area.start + to.from_start(), len.min(left));
             match area.device().as_mapped() {

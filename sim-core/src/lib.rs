@@ -32,7 +32,7 @@ pub use args::{Arg, Args, CtrError, FindDevice, split_words};
 pub use bio::{Bio, Flags, Op};
 pub use buffer::Buffer;
 pub use control::{Backing, Control};
-pub use device::{Access, Allocation, Area, BlockDevice, DM_MAJOR, DevNumber, OpenDevice};
+pub use device::{Access, Allocation, Area, BlockDevice, DM_MAJOR, DevNumber, Fails, OpenDevice};
 pub use error::{BlkError, BlkResult, Errno};
 pub use event::{Events, TargetEvents};
 pub use futures_util::future::BoxFuture;

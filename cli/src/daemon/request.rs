@@ -127,6 +127,8 @@ fn changes(command: &Command) -> bool {
         | Command::TableDeps { .. }
         | Command::TableStatus { .. }
         | Command::ListVersions
+        // A restart heals: nothing of it is on record.
+        | Command::SetFails { .. }
         | Command::SetGeometry { .. }
         | Command::ArmPoll
         | Command::GetTargetVersion { .. } => false,

@@ -8,18 +8,17 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use sim_core::{SECTOR_SIZE, Sectors};
+use sim_core::{Access, SECTOR_SIZE, Sectors};
 use targets::snapshot::ChunkSize;
 
-use super::machine::Machine;
-use super::merge::path_of;
+use super::Machine;
 use super::options::Diff;
 use super::store::{Start, StoreFile};
-use super::wait::Bar;
 use super::{Device, Line, SNAPSHOT, State, picture, state};
 use crate::client::Client;
 use crate::fault::{About, Fault};
 use crate::instance::Instance;
+use crate::machine::{Bar, fresh, path_of};
 use crate::output::print;
 use crate::size::print_size;
 use crate::tree::locale_has_utf8;
@@ -108,8 +107,8 @@ fn compare(
         (shown, Some(count))
     };
     let pair = Pair {
-        snapshot: fresh(&machine.mount().join(device.name()))?,
-        origin: fresh(&path_of(machine, line.origin)?)?,
+        snapshot: fresh(&machine.mount().join(device.name()), Access::ReadOnly)?,
+        origin: fresh(&path_of(machine, line.origin)?, Access::ReadOnly)?,
         chunk,
         size,
     };
@@ -141,15 +140,6 @@ fn exceptions(path: &Path) -> Result<Vec<(u64, u64)>, Fault> {
         Start::Store(_, layout) => store.changed(layout).about(path.display()),
         Start::Zeros => Ok(Vec::new()),
     }
-}
-
-/// Opens a file whose bytes are not to come from the page cache: what a device holds can be
-/// written through another that lies above it.
-fn fresh(path: &Path) -> Result<File, Fault> {
-    let file = File::open(path).about(path.display())?;
-    // Where that is not possible, nothing was kept either.
-    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-    Ok(file)
 }
 
 struct Pair {

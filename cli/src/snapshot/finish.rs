@@ -4,7 +4,7 @@ use backing::Attached;
 use sim_core::control::{Id, Report, Slot};
 use sim_core::{Access, KeyText};
 
-use super::machine::Machine;
+use super::Machine;
 use super::{
     Device, MADE_BY_US, ORIGIN, above, by_id, clear, find, load, named, one, remove, report,
     resume, suspend,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sim_core::control::{Command, Report, Slot};
 use sim_core::{Access, DevNumber, KeyText};
 
-use super::machine::Machine;
+use super::Machine;
 use super::options::Merge;
 use super::store::{Start, StoreFile};
 use super::wait::until_merged;
@@ -24,6 +24,7 @@ use super::{
 use crate::client::{Client, unexpected};
 use crate::fault::{About, Fault};
 use crate::instance::{Instance, make_private_dir};
+use crate::machine::{on_signals, path_of};
 use crate::open::MAPPER;
 use crate::open::image::escaped;
 use crate::protocol::{Outcome, Request};
@@ -43,7 +44,7 @@ pub(super) struct Note {
 /// `dmsim merge`.
 pub(crate) fn merge(instance: &Instance, options: &Merge) -> Result<ExitCode, Fault> {
     let mut client = Client::connect(instance)?;
-    let interrupted = super::wait::on_signals()?;
+    let interrupted = on_signals()?;
     let name = &options.name;
     let origin = match find(&mut client, name)? {
         Some(device) if device.snapshot().is_some() => begin(&mut client, instance, &device)?,
@@ -303,20 +304,6 @@ fn is_merged_after_all(machine: &mut dyn Machine, origin: &str) -> Result<bool, 
         }
         Ok(_) | Err(_) => false,
     })
-}
-
-/// Returns the file in which a device's bytes can be read.
-pub(super) fn path_of(machine: &mut dyn Machine, dev: DevNumber) -> Result<PathBuf, Fault> {
-    if let Some(image) = machine.images()?.into_iter().find(|image| image.number == dev) {
-        return Ok(image.path);
-    }
-    match by_id(machine, sim_core::control::Id::Dev(dev))? {
-        Some(device) => {
-            device.refuse_suspended()?;
-            Ok(machine.mount().join(device.name()))
-        }
-        None => Err(Fault::new(dev, "no such device")),
-    }
 }
 
 fn notes(instance: &Instance) -> Vec<Note> {

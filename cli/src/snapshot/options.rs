@@ -59,19 +59,6 @@ pub(crate) struct Merge {
     pub(crate) no_wait: bool,
 }
 
-/// Wait for a merge; without --merge as dmsetup does
-///
-/// Exit status: 0 when it has ended well, 1 when it failed or there is nothing to wait for, 130
-/// when the command was interrupted.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Wait {
-    /// Wait until the merge is done
-    #[arg(long, required = true)]
-    pub(crate) merge: bool,
-    /// The device
-    pub(crate) name: String,
-}
-
 /// Print what a snapshot has otherwise than its origin
 ///
 /// Chunks that have an exception in the store are read and compared with the origin's; those that

@@ -3,18 +3,19 @@
 //! The origin's table moves to a device below it while the origin is suspended: two tables on the
 //! same devices are never in use at once, whatever their targets keep in memory.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::AtomicBool;
 
-use sim_core::control::{Command, Report, Slot};
+use sim_core::control::{Report, Slot};
 use sim_core::{Access, DevNumber, KeyText, Sectors, TargetSpec};
 
+use super::Machine;
 use super::cow::Cow;
-use super::machine::Machine;
 use super::{
-    MADE_BY_US, ORIGIN, SNAPSHOT, State, act, clear, find, load, named, one, remove, report,
-    resume, state, suspend,
+    MADE_BY_US, ORIGIN, SNAPSHOT, State, clear, find, load, named, one, remove, report, resume,
+    state, suspend,
 };
 use crate::fault::Fault;
+use crate::machine::{create, go_on, unlike_any_other};
 use crate::open::MAPPER;
 
 /// What is to be done.
@@ -99,13 +100,6 @@ fn forward(
     resume(machine, origin)
 }
 
-fn go_on(name: &str, interrupted: &AtomicBool) -> Result<(), Fault> {
-    match interrupted.load(SeqCst) {
-        true => Err(Fault::new(name, "interrupted").with_status(super::wait::INTERRUPTED)),
-        false => Ok(()),
-    }
-}
-
 /// Makes the device below with the origin's table, ready to be resumed.
 fn make_below(
     machine: &mut dyn Machine,
@@ -120,18 +114,6 @@ fn make_below(
     create(machine, below, Some(format!("{MADE_BY_US}{}", unlike_any_other(status.dev))))?;
     done.below = true;
     load(machine, below, Access::ReadWrite, done.table.clone())
-}
-
-/// Makes a text that no other device's uuid ends with.
-fn unlike_any_other(dev: DevNumber) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |now| now.as_nanos());
-    format!("{}-{now:x}-{:x}", dev.minor, std::process::id())
-}
-
-fn create(machine: &mut dyn Machine, name: &str, uuid: Option<String>) -> Result<(), Fault> {
-    let command = Command::DevCreate { name: name.to_owned(), uuid, minor: None };
-    act(machine, name, command).map(drop)
 }
 
 fn load_snapshot(machine: &mut dyn Machine, plan: &Plan) -> Result<(), Fault> {

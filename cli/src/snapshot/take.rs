@@ -3,18 +3,19 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use sim_core::control::{Answer, Command, Id, MAX_NAME, Slot};
+use sim_core::control::MAX_NAME;
 use sim_core::{Access, SECTOR_SIZE, Sectors};
 use targets::snapshot::ChunkSize;
 
+use super::Machine;
 use super::cow::{self, Wish};
-use super::machine::Machine;
 use super::options::Take;
 use super::steps::{Below, Plan, carry_out};
 use super::{Device, MERGE, SNAPSHOT, find};
 use crate::client::Client;
 use crate::fault::{About, Fault};
 use crate::instance::Instance;
+use crate::machine::{on_signals, refuse_suspended_below};
 use crate::open::{MAPPER, check_name, keep_out_of_core_dumps, mapped_word};
 use crate::output::print;
 
@@ -24,7 +25,7 @@ pub(crate) fn take(instance: &Instance, options: &Take) -> Result<ExitCode, Faul
     keep_out_of_core_dumps();
     check_name("snapshot", &options.name)?;
     let mut client = Client::connect(instance)?;
-    let interrupted = super::wait::on_signals()?;
+    let interrupted = on_signals()?;
     let plan = plan(&mut client, instance.cow(&options.name).as_path(), options)?;
     carry_out(&mut client, &plan, &interrupted)?;
     print(&format!("{}\n", client.welcome.mount.join(&options.name).display()))
@@ -120,26 +121,6 @@ fn origin(machine: &mut dyn Machine, word: &str) -> Result<Device, Fault> {
     }
     refuse_suspended_below(machine, &device)?;
     Ok(device)
-}
-
-/// The suspension waits for I/O, which would wait for a suspended device below.
-fn refuse_suspended_below(machine: &mut dyn Machine, device: &Device) -> Result<(), Fault> {
-    let mut next = vec![device.status.dev];
-    while let Some(dev) = next.pop() {
-        let status = Command::DevStatus { id: Id::Dev(dev), slot: Slot::Live };
-        // What is no mapped device cannot be suspended.
-        let Ok(Answer::Status(status)) = machine.control(status)? else { continue };
-        if status.suspended {
-            let below = status.name;
-            let why = format!("`{below}` below it is suspended: `dmsim resume {below}` first");
-            return Err(Fault::new(device.name(), why));
-        }
-        let deps = Command::TableDeps { id: Id::Dev(dev), slot: Slot::Live };
-        if let Ok(Answer::Deps(deps)) = machine.control(deps)? {
-            next.extend(deps);
-        }
-    }
-    Ok(())
 }
 
 fn no_device(machine: &mut dyn Machine, word: &str) -> Result<Fault, Fault> {

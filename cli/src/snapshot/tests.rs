@@ -1,105 +1,17 @@
 //! Every step of `snapshot` and `merge` made to fail, on a control plane in this process.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use backing::{Attached, Images, Pool, block_on};
-use sim_core::control::{Answer, Backing, Command, Failure, Record};
-use sim_core::{Access, Control, Errno, KernelLog, Sectors};
-use tempfile::TempDir;
-
-use super::machine::Machine;
 use super::options::Take;
 use super::steps::carry_out;
-use super::{find, finish, load, merge, one, resume, state, take, wait};
+use super::{find, finish, merge, state, take, wait};
 use crate::fault::Fault;
 use crate::instance::Instance;
-use crate::protocol::User;
-
-struct Silent;
-
-impl KernelLog for Silent {
-    fn line(&self, _text: &str) {}
-}
-
-/// When a command is made to fail, of those that are counted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Fails {
-    Never,
-    /// In the place of this one.
-    At(usize),
-    /// After this one has done its work.
-    After(usize),
-}
-
-struct Bench {
-    dir: TempDir,
-    control: Arc<Control>,
-    images: Arc<Images>,
-    fails: Fails,
-    calls: usize,
-}
-
-impl Machine for Bench {
-    fn control(&mut self, command: Command) -> Result<Result<Answer, Failure>, Fault> {
-        // Questions do not count: they are asked on the way back too.
-        let counts = matches!(
-            command,
-            Command::DevCreate { .. }
-                | Command::DevRemove { .. }
-                | Command::DevSuspend { .. }
-                | Command::DevResume { .. }
-                | Command::TableLoad { .. }
-        );
-        self.calls += usize::from(counts);
-        let failed = || Ok(Err(Failure::from(Errno::IO)));
-        if counts && self.fails == Fails::At(self.calls) {
-            return failed();
-        }
-        let result = block_on(self.control.execute(command));
-        if counts && self.fails == Fails::After(self.calls) {
-            return failed();
-        }
-        Ok(result)
-    }
-
-    fn images(&mut self) -> Result<Vec<Attached>, Fault> {
-        Ok(self.images.list())
-    }
-
-    fn users(&mut self) -> Result<Vec<User>, Fault> {
-        Ok(Vec::new())
-    }
-
-    fn mount(&self) -> &Path {
-        Path::new("/nowhere/mapper")
-    }
-}
-
-const SIZE: Sectors = Sectors(2048);
+use crate::machine::INTERRUPTED;
+use crate::machine::bench::{Bench, Fails};
 
 impl Bench {
-    /// A device over a file.
-    fn new() -> Bench {
-        let dir = tempfile::tempdir().expect("a folder");
-        let image = dir.path().join("disk");
-        std::fs::write(&image, vec![7; SIZE.bytes() as usize]).expect("room for it");
-        let images = Images::new();
-        let backing: Arc<dyn Backing> = images.clone();
-        let control = Control::new(targets::registry(), backing, Pool::new(1), Arc::new(Silent));
-        let mut bench = Bench { dir, control, images, fails: Fails::Never, calls: 0 };
-        bench.device("base", &format!("{} 0", image.display()));
-        bench
-    }
-
-    fn device(&mut self, name: &str, params: &str) {
-        let command = Command::DevCreate { name: name.to_owned(), uuid: None, minor: None };
-        self.control(command).expect("no fault").expect("a device");
-        load(self, name, Access::ReadWrite, one(SIZE, "linear", params)).expect("a table");
-        resume(self, name).expect("a table");
-    }
-
     fn take(&mut self, name: &str, cow: Option<&Path>, fails: Fails) -> Result<(), Fault> {
         let options = Take {
             origin: "base".to_owned(),
@@ -124,14 +36,6 @@ impl Bench {
 
     fn instance(&self) -> Instance {
         Instance::find(Some(self.dir.path())).expect("a folder")
-    }
-
-    fn records(&self) -> Vec<Record> {
-        self.control.records()
-    }
-
-    fn image(&self) -> Vec<u8> {
-        std::fs::read(self.dir.path().join("disk")).expect("an image")
     }
 }
 
@@ -199,7 +103,7 @@ fn an_interrupted_snapshot_is_undone() {
     let own = bench.own("snap");
     let plan = take::plan(&mut bench, &own, &options).expect("a plan");
     let fault = carry_out(&mut bench, &plan, &AtomicBool::new(true)).expect_err("interrupted");
-    assert_eq!(fault.status, wait::INTERRUPTED);
+    assert_eq!(fault.status, INTERRUPTED);
     assert_eq!(bench.records(), records);
 }
 

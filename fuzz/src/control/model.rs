@@ -132,6 +132,7 @@ impl Model {
             Command::ArmPoll => Ok(Answer::Events(self.events)),
             Command::ListVersions
             | Command::GetTargetVersion { .. }
+            | Command::SetFails { .. }
             | Command::SetReadAhead { .. }
             | Command::SetNode { .. } => unreachable!("no step is one of these"),
         }

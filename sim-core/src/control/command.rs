@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, DevNumber, DeviceStyle, Errno, Held, KeyText, Params, Sector, Sectors, TableError,
-    TargetSpec,
+    Access, DevNumber, DeviceStyle, Errno, Fails, Held, KeyText, Params, Sector, Sectors,
+    TableError, TargetSpec,
 };
 
 /// Which mapped device an operation is about.
@@ -203,6 +203,16 @@ pub enum Command {
         id: Id,
         /// The read-ahead.
         sectors: Sectors,
+    },
+    /// Makes what the tables of a device send to a device below fail, or no more (the kernel has
+    /// nothing of the kind). It is not part of any table, and gone with the last of them.
+    SetFails {
+        /// The device whose tables are meant.
+        id: Id,
+        /// The device below.
+        below: DevNumber,
+        /// What fails from now on.
+        fails: Fails,
     },
     /// Sets the mode and the owner of the device's file (`chmod` and `chown` of a kernel
     /// device's node).

@@ -251,6 +251,7 @@ impl Control {
                 cell.read_ahead = Some(sectors);
                 Ok(Answer::Status(cell.status(Slot::Live)))
             }),
+            Command::SetFails { id, below, fails } => self.set_fails(&id, below, fails),
             Command::SetNode { id, node } => self.with(&id, |cell| {
                 cell.node = node;
                 Ok(Answer::Status(cell.status(Slot::Live)))

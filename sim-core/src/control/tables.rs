@@ -8,8 +8,8 @@ use super::graph::Graph;
 use super::{Answer, Changed, Control, Done, Failure, Id, Report, Slot, TargetVersion, command};
 use crate::table::{MAX_DEPTH, TextStyle};
 use crate::{
-    Access, AnyTargetType, BlockDevice, Errno, KeyText, MappedDevice, Sector, Table, TableError,
-    TargetSpec, split_words,
+    Access, AnyTargetType, BlockDevice, DevNumber, Errno, Fails, KeyText, MappedDevice, Sector,
+    Table, TableError, TargetSpec, split_words,
 };
 
 impl Control {
@@ -102,6 +102,26 @@ impl Control {
         let style = TextStyle { devices: command::style(device_names), keys };
         let lines = table.map(|table| table.status(report.kind(), style).0);
         Ok(Answer::Table(status, lines.unwrap_or_default()))
+    }
+
+    pub(super) fn set_fails(&self, id: &Id, below: DevNumber, fails: Fails) -> Done {
+        let (device, status) = self.with(id, |cell| {
+            let mut found = false;
+            for table in cell.tables() {
+                let open = table.devices().filter(|open| open.device().number() == below);
+                open.for_each(|open| {
+                    open.set_fails(fails);
+                    found = true;
+                });
+            }
+            if !found {
+                let why = format!("no table of it maps onto {below}");
+                return Err(Failure { errno: Errno::NXIO, table: None, why: Some(why) });
+            }
+            Ok((cell.device.clone(), cell.status(Slot::Live)))
+        })?;
+        device.fold_anew();
+        Ok(Answer::Status(status))
     }
 
     pub(super) fn versions(&self) -> Vec<TargetVersion> {

@@ -170,6 +170,12 @@ impl MappedDevice {
         }
     }
 
+    /// Folds the maps anew that pass through this device: something below is mapped otherwise now.
+    pub(crate) fn fold_anew(&self) {
+        self.revoke();
+        self.refold();
+    }
+
     /// Turns away whoever waits for the device to be resumed, and whoever comes after.
     pub fn fail_held(&self) {
         self.gate.demolish();

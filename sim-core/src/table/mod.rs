@@ -217,7 +217,7 @@ impl Table {
     async fn flush(&self) -> BlkResult {
         let mut flushes = FuturesUnordered::new();
         for device in &self.flush.devices {
-            flushes.push(device.device().submit(Bio::flush()));
+            flushes.push(device.submit(Bio::flush()));
         }
         for &index in &self.flush.targets {
             let entry = &self.entries[index];
@@ -278,10 +278,7 @@ impl Entry {
             Mapped::Completed(result) => Some(result),
             Mapped::InFlight(_) => None,
             Mapped::Remapped(area, to, bio) => {
-                let result = match area.place(to, bio) {
-                    Ok(bio) => area.device().try_now(bio).ok()?,
-                    Err(error) => Err(error),
-                };
+                let result = area.submit_now(to, bio)?;
                 Some(self.target.end_io(&End { op, flags, sector, len, area }, result))
             }
         }

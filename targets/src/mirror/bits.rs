@@ -1,5 +1,7 @@
 //! A set of regions: a bit for each, whatever the number of regions that are in use.
 
+use std::ops::Range;
+
 /// The numbers below `len` that are in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bits {
@@ -98,6 +100,28 @@ impl Bits {
         None
     }
 
+    /// Returns the runs of numbers that are in the set, in order.
+    pub(super) fn runs(&self) -> impl Iterator<Item = Range<u64>> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = self.next_one(at)?;
+            at = self.next_zero(start).unwrap_or(self.len);
+            Some(start..at)
+        })
+    }
+
+    fn next_one(&self, from: u64) -> Option<u64> {
+        let mut at = from;
+        while at < self.len {
+            let set = self.words[(at / 64) as usize] >> (at % 64);
+            if set != 0 {
+                return Some(at + u64::from(set.trailing_zeros()));
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        None
+    }
+
     /// Tells whether a number is in all of the sets; one that is not there is empty.
     pub(super) fn any_in_all<'a>(sets: impl Iterator<Item = Option<&'a Bits>> + Clone) -> bool {
         if sets.clone().any(|set| set.is_none()) {
@@ -135,8 +159,11 @@ mod tests {
         );
         let rest = bits.complement();
         assert_eq!((rest.ones(), rest.get(64), rest.get(65)), (126, false, true));
+        assert_eq!(bits.runs().collect::<Vec<_>>(), [0..1, 63..65, 129..130]);
         bits.set(64, false);
         assert_eq!((bits.ones(), bits.next_zero(63)), (3, Some(64)));
+        assert_eq!(Bits::new(130, true).runs().collect::<Vec<_>>(), [0..130]);
+        assert_eq!(Bits::new(130, false).runs().next(), None);
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //! beside it, lets such writes end well.
 //!
 //! The kernel's mirror takes no messages; ours takes `resync_rate <sectors a second>`, zero for no
-//! limit, and tells it when asked without a number.
+//! limit, and tells it when asked without a number. `behind` answers a word for each leg: the
+//! regions in which it lacks what another leg has, as `<first>+<count>` with commas, or `-`.
+//! `resync` answers `running`, or `idle` where no region is copied any more before the next resume.
 
 mod bits;
 mod clean;
@@ -96,6 +98,11 @@ impl Target for Mirror {
         let pace = &self.set.pace;
         match words {
             ["resync_rate"] => Ok(Some(pace.rate().to_string())),
+            ["behind"] => Ok(Some(self.set.state().behind_text())),
+            ["resync"] => {
+                let idle = self.set.state().resync_is_over(self.set.regions);
+                Ok(Some(if idle { "idle" } else { "running" }.to_owned()))
+            }
             ["resync_rate", rate] if rate.bytes().all(|byte| byte.is_ascii_digit()) => {
                 pace.set_rate(rate.parse().map_err(|_| Errno::INVAL)?);
                 Ok(None)

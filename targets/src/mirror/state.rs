@@ -326,6 +326,23 @@ impl State {
         }
     }
 
+    /// Says for each leg in which regions it is behind.
+    pub(super) fn behind_text(&self) -> String {
+        let leg = |behind: &Option<Bits>| {
+            let runs = behind.iter().flat_map(Bits::runs);
+            let runs: Vec<String> =
+                runs.map(|run| format!("{}+{}", run.start, run.end - run.start)).collect();
+            if runs.is_empty() { "-".to_owned() } else { runs.join(",") }
+        };
+        self.behind.iter().map(leg).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Tells whether no region is copied any more before the next resume.
+    pub(super) fn resync_is_over(&self, regions: u64) -> bool {
+        let searched = self.search >= regions && !self.recovers_in(0..regions);
+        self.sync.is_full() || searched
+    }
+
     /// Counts one more task.
     pub(super) fn begin_task(&mut self) {
         self.tasks += 1;

@@ -180,3 +180,33 @@ fn lines_that_repeat_are_limited_as_the_kernels_are() {
     world.disk(0).inject(Fault::Range(Sector(0), Sectors(64)));
     assert_eq!(read(&world, 3), Err(BlkError::Io));
 }
+
+#[test]
+fn a_mirror_says_which_leg_is_behind_where_and_whether_it_goes_on() {
+    let world = world(2);
+    let ask = |text: &str| {
+        let message = Command::TargetMsg { id: id(0), sector: Sector(0), message: text.into() };
+        match world.execute(message).expect("an answer") {
+            Answer::Text(Some(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    world.disk(1).inject(Fault::Range(Sector(8), Sectors(1)));
+    world.set_up(0, "0 64 mirror core 1 8 2 a 0 b 0 1 handle_errors");
+    assert_eq!(ask("resync"), "running");
+    world.sim.run_until_idle().expect("idle");
+    assert_eq!((ask("behind"), ask("resync")), ("- 1+1".to_owned(), "idle".to_owned()));
+    world.disk(1).heal();
+    world.suspend(0, Held::NoFlush).expect("it runs");
+    world.resume(0).expect("it is suspended");
+    world.sim.run_until_idle().expect("idle");
+    assert_eq!((ask("behind"), ask("resync")), ("- -".to_owned(), "idle".to_owned()));
+    // The first leg fails a write: it is behind then.
+    world.disk(0).inject(Fault::Range(Sector(24), Sectors(1)));
+    let bio = world.device(0);
+    let write =
+        world.sim.start("write", async move { send(bio, Bio::write(Sector(24), &[7; 512])).await });
+    world.sim.run_until_idle().expect("idle");
+    assert!(!write.is_done(), "it is held");
+    assert_eq!(ask("behind"), "3+1 -");
+}
