@@ -1,64 +1,69 @@
-//! A device whose table is replaced while it is written and read.
+//! A device that is written and read all the time, whatever happens to it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
 
 use super::content::Pattern;
-use super::stage::Stage;
 use crate::fault::{About, Fault};
 
-/// The device.
-pub(super) const DEVICE: &str = "busy";
-
-/// Its tables: the same sectors of the same images, said in different ways.
-pub(super) const TABLES: [&str; 4] = [
-    "0 32768 linear /dev/sda 98304",
-    "0 16384 linear /dev/sda 98304\n16384 16384 linear /dev/sda 114688",
-    "0 8 linear /dev/sda 98304\n8 32752 linear /dev/sda 98312\n32760 8 linear /dev/sda 131064",
-    "0 4096 linear /dev/sda 98304\n4096 4096 linear /dev/sda 102400\n8192 24576 linear /dev/sda 106496",
-];
-
-/// How often the table is replaced.
-const REPLACEMENTS: usize = 40;
-
 const BLOCK: usize = 4096;
-const BLOCKS: u64 = 32768 * 512 / BLOCK as u64;
 
-/// Writes and reads blocks in two threads while the table is replaced, and holds every block
-/// read against the last one written.
-pub(super) fn run(stage: &Stage) -> Result<Option<String>, Fault> {
-    let path = stage.device(DEVICE);
-    let file = File::options().read(true).write(true).open(&path).about(path.display())?;
-    let ended = AtomicBool::new(false);
-    thread::scope(|scope| {
-        // Each has half of the device, so that it knows what it should find.
-        let halves = [0..BLOCKS / 2, BLOCKS / 2..BLOCKS].map(|blocks| {
-            let (file, ended) = (&file, &ended);
-            scope.spawn(move || use_blocks(file, blocks, ended))
-        });
-        let replaced = replace(stage);
-        ended.store(true, SeqCst);
-        let mut bios = 0;
-        for half in halves {
-            bios += half.join().map_err(|_| Fault::new("load", "a thread panicked"))??;
-        }
-        replaced?;
-        Ok(Some(format!(
-            "{REPLACEMENTS} tables, {bios} reads and writes: no error, all as written"
-        )))
-    })
+/// Files that are written, renamed and removed in turn.
+const FILES: u64 = 24;
+const LONGEST: u64 = 60_000;
+
+/// Threads that use a device, or a file system on it, until they are told to end.
+pub(super) struct Load {
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<u64, Fault>>>,
 }
 
-fn replace(stage: &Stage) -> Result<(), Fault> {
-    let mut client = stage.client()?;
-    for table in TABLES.iter().cycle().skip(1).take(REPLACEMENTS) {
-        stage.replace(&mut client, DEVICE, table)?;
-        thread::sleep(Duration::from_millis(5));
+impl Load {
+    /// Starts without threads.
+    pub(super) fn new() -> Load {
+        Load { ended: Arc::default(), threads: Vec::new() }
     }
-    Ok(())
+
+    /// Writes and reads blocks of a file, and holds every block read against the last one written.
+    pub(super) fn use_blocks(
+        &mut self,
+        path: &Path,
+        blocks: std::ops::Range<u64>,
+    ) -> Result<(), Fault> {
+        let file = File::options().read(true).write(true).open(path).about(path.display())?;
+        let ended = self.ended.clone();
+        self.threads.push(thread::spawn(move || use_blocks(&file, blocks, &ended)));
+        Ok(())
+    }
+
+    /// Writes, renames, reads and removes files below a directory.
+    pub(super) fn use_files(&mut self, dir: &Path) -> Result<(), Fault> {
+        fs::create_dir(dir).about(dir.display())?;
+        let (dir, ended) = (dir.to_owned(), self.ended.clone());
+        self.threads.push(thread::spawn(move || use_files(&dir, &ended)));
+        Ok(())
+    }
+
+    /// Ends it; returns how much was done, or what has gone wrong.
+    pub(super) fn end(&mut self) -> Result<u64, Fault> {
+        self.ended.store(true, SeqCst);
+        let mut done = 0;
+        for thread in self.threads.drain(..) {
+            done += thread.join().map_err(|_| Fault::new("load", "a thread panicked"))??;
+        }
+        Ok(done)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // Where the demonstration fails elsewhere, that is what it tells.
+        let _told_already = self.end();
+    }
 }
 
 /// Returns how many blocks were written and read.
@@ -84,4 +89,29 @@ fn use_blocks(file: &File, blocks: std::ops::Range<u64>, ended: &AtomicBool) -> 
         bios += 1;
     }
     Ok(bios)
+}
+
+/// Returns how many files were written and read.
+fn use_files(dir: &Path, ended: &AtomicBool) -> Result<u64, Fault> {
+    let (mut random, mut files) = (Pattern(11), 0);
+    while !ended.load(SeqCst) {
+        let path = dir.join(format!("file-{}", random.next() % FILES));
+        let new = path.with_extension("new");
+        let mut data = vec![0; (random.next() % LONGEST) as usize];
+        random.fill(&mut data);
+        let file = File::create(&new).about(new.display())?;
+        file.write_all_at(&data, 0).about(new.display())?;
+        if random.next().is_multiple_of(4) {
+            file.sync_all().about(new.display())?;
+        }
+        fs::rename(&new, &path).about(path.display())?;
+        if fs::read(&path).about(path.display())? != data {
+            return Err(Fault::new(path.display(), "not what was written"));
+        }
+        if random.next().is_multiple_of(3) {
+            fs::remove_file(&path).about(path.display())?;
+        }
+        files += 1;
+    }
+    Ok(files)
 }

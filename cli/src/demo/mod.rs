@@ -1,4 +1,5 @@
-//! `dmsim demo`: builds a stack from nothing, uses it, checks it, and shows it.
+//! `dmsim demo`: builds a stack from nothing, uses it while things happen to it, checks it, and
+//! shows it.
 
 mod content;
 mod load;
@@ -6,33 +7,40 @@ mod show;
 mod stage;
 mod tools;
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use crate::args::Demo;
 use crate::fault::{About, Fault};
 use crate::output::print;
 use crate::tree;
 use content::Content;
+use load::Load;
 use show::Show;
 use stage::Stage;
-use tools::{Tool, find};
+use tools::find;
 
-/// The size of each of the two images.
-const IMAGE_SIZE: u64 = 64 << 20;
+/// The size of each of the two images, and of what is made of them: 128 MiB.
+const SECTORS: u64 = 262_144;
 
-/// The stack: name and table of each device, from the bottom up. The images are `/dev/sda` and
-/// `/dev/sdb`, of 131072 sectors each.
-const DEVICES: [(&str, &str); 4] = [
-    ("stripes", "0 131072 striped 2 128 /dev/sda 0 /dev/sdb 0"),
-    ("joined", "0 32768 linear /dev/sda 65536\n32768 32768 linear /dev/sdb 65536"),
-    ("volume", "0 131072 linear stripes 0\n131072 49152 linear joined 0"),
-    (load::DEVICE, load::TABLES[0]),
-];
+/// The first part of the volume has a file system; the rest is written by itself.
+const FILE_SYSTEM_BLOCKS: u64 = 24_576;
+const BLOCKS: u64 = SECTORS / 8;
 
-/// The device that gets a file system.
+/// The devices above one another: a mirror, encryption, and what snapshots are taken of.
+const MIRROR: &str = "legs";
+const CRYPT: &str = "secret";
 const VOLUME: &str = "volume";
+const SNAPSHOT: &str = "before";
+
+/// The leg that fails.
+const LEG: &str = "/dev/sdb";
 
 /// Runs the demonstration in `dir`, or in a temporary directory where none is given.
 pub(crate) fn run(options: &Demo, dir: Option<&Path>) -> Result<ExitCode, Fault> {
@@ -57,28 +65,26 @@ fn play(show: &Show, stage: &Stage) -> Result<(), Fault> {
         stage.dir().display()
     ))?;
     show.step("start a daemon", || stage.start())?;
-    for (file, name) in [("a.img", "/dev/sda"), ("b.img", "/dev/sdb")] {
+    for (file, name) in [("a.img", "/dev/sda"), ("b.img", LEG)] {
         let what = format!("make {file}, attach it as {name}");
-        show.step(&what, || stage.attach(file, name, IMAGE_SIZE))?;
+        show.step(&what, || stage.attach(file, name, SECTORS * 512))?;
     }
-    for (name, table) in DEVICES {
-        show.step(&format!("create {name}"), || stage.create(name, table).map(|()| None))?;
-        show.note(table)?;
-    }
+    build(show, stage)?;
     let volume = stage.device(VOLUME);
-    match find("mkfs.ext4") {
-        Some(mkfs) => file_system(show, stage, &mkfs, &volume)?,
-        None => {
-            show.note("mkfs.ext4 is not installed (package e2fsprogs): a pattern has to do")?;
-            show.step("write a pattern over the whole volume, read it back", || {
-                content::pattern_comes_back(&volume)
-            })?;
-        }
+    let filled = fill(show, stage, &volume)?;
+
+    let mut load = Load::new();
+    let busy = start_load(show, &volume, filled.as_ref(), &mut load)?;
+    trouble(show, stage)?;
+    show.step("end the load", || {
+        let done = load.end()?;
+        stage.unmount()?;
+        Ok(Some(format!("{done} {busy}: no error, all as written")))
+    })?;
+    if filled.is_some() {
+        check_file_system(show, &volume, Repair::No)?;
     }
-    show.step("replace a table again and again under load", || load::run(stage))?;
-    let stack = tree::stack(&mut stage.client()?)?;
-    show.line("\nThe stack:")?;
-    show.line(tree::draw(&stack, tree::Branches::of_locale()).trim_end())?;
+    look_back(show, stage, &volume, filled.as_ref())?;
     show.line(&format!(
         "Devices: {}\nState:   {}\nKernel's log lines: {}\n",
         stage.instance().mapper().display(),
@@ -88,60 +94,181 @@ fn play(show: &Show, stage: &Stage) -> Result<(), Fault> {
     .map(drop)
 }
 
-/// Makes a file system on the volume, puts a tree in, checks it, and reads the tree back.
-fn file_system(show: &Show, stage: &Stage, mkfs: &Tool, volume: &Path) -> Result<(), Fault> {
+/// Puts the devices on top of one another.
+fn build(show: &Show, stage: &Stage) -> Result<(), Fault> {
+    let key = new_key()?;
+    let tables = [
+        (MIRROR, format!("0 {SECTORS} mirror core 2 1024 nosync 2 /dev/sda 0 {LEG} 0")),
+        (CRYPT, format!("0 {SECTORS} crypt aes-xts-plain64 {key} 0 {MIRROR} 0")),
+        (VOLUME, format!("0 {SECTORS} snapshot-origin {CRYPT}")),
+    ];
+    for (name, table) in tables {
+        show.step(&format!("create {name}"), || stage.create(name, &table).map(|()| None))?;
+        show.note(&table.replace(&key, "(a key made just now)"))?;
+    }
+    Ok(())
+}
+
+/// Makes a key of 256 bits for this run, as digits.
+fn new_key() -> Result<String, Fault> {
+    const RANDOM: &str = "/dev/urandom";
+    let mut key = [0; 32];
+    File::open(RANDOM).and_then(|mut random| random.read_exact(&mut key)).about(RANDOM)?;
+    Ok(key.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A tree of files that went into the volume's file system, and where it is mounted.
+struct Filled {
+    content: Content,
+    mounted: Option<PathBuf>,
+}
+
+/// Makes a file system with a tree in it; nothing where there is no mkfs.
+fn fill(show: &Show, stage: &Stage, volume: &Path) -> Result<Option<Filled>, Fault> {
+    let Some(mkfs) = find("mkfs.ext4") else {
+        show.note("mkfs.ext4 is not installed (package e2fsprogs): blocks have to do")?;
+        return Ok(None);
+    };
     let source = stage.dir().join("tree");
     let content = show.value("make a tree of files", || {
         let content = Content::make(&source)?;
         let what = content.to_string();
         Ok((content, Some(what)))
     })?;
-    let fsck = |show: &Show| match find("e2fsck") {
-        Some(fsck) => show.step("e2fsck -fn", || fsck.run(["-fn".as_ref(), volume.as_os_str()])),
-        None => show.note("e2fsck is not installed: no check"),
+    let blocks = FILE_SYSTEM_BLOCKS.to_string();
+    let make = |with: &[&OsStr]| {
+        let options = ["-F", "-q", "-b", "4096"].map(OsStr::new);
+        let rest = [volume.as_os_str(), blocks.as_ref()];
+        mkfs.run([&options[..], with, &rest].concat())
     };
     if stage.can_mount() {
-        show.step("mkfs.ext4 on the exposed file", || {
-            mkfs.run(["-F".as_ref(), "-q".as_ref(), volume.as_os_str()])
-        })?;
+        show.step("mkfs.ext4 on the exposed file", || make(&[]))?;
         let mounted = show.value("mount it (loop), copy the tree in", || {
             let Ok(mounted) = stage.mount(volume) else {
-                return Ok((
-                    false,
-                    Some("no loop device here: done by mkfs and debugfs instead".to_owned()),
-                ));
+                let why = "no loop device here: mkfs and debugfs have to do";
+                return Ok((None, Some(why.to_owned())));
             };
             content::copy(&source, &mounted)?;
-            stage.unmount()?;
-            Ok((true, None))
+            rustix::fs::sync();
+            Ok((Some(mounted), None))
         })?;
-        if mounted {
-            fsck(show)?;
-            return show.step("mount it again, read the tree back by digest", || {
-                let mounted = stage.mount(volume)?;
-                let found = Content::read(&mounted);
-                stage.unmount()?;
-                content.check(&found?)
-            });
+        if mounted.is_some() {
+            return Ok(Some(Filled { content, mounted }));
         }
     }
     show.step("mkfs.ext4 on the exposed file, with the tree in it", || {
-        mkfs.run([
-            "-F".as_ref(),
-            "-q".as_ref(),
-            "-d".as_ref(),
-            source.as_os_str(),
-            volume.as_os_str(),
-        ])
+        make(&["-d".as_ref(), source.as_os_str()])
     })?;
-    fsck(show)?;
+    Ok(Some(Filled { content, mounted: None }))
+}
+
+/// Starts to use all of the volume; returns what of.
+fn start_load(
+    show: &Show,
+    volume: &Path,
+    filled: Option<&Filled>,
+    load: &mut Load,
+) -> Result<&'static str, Fault> {
+    let (first, mounted) = match filled {
+        Some(filled) => (FILE_SYSTEM_BLOCKS, filled.mounted.as_deref()),
+        None => (0, None),
+    };
+    show.step("keep it busy from here on", || {
+        let middle = (first + BLOCKS) / 2;
+        load.use_blocks(volume, first..middle)?;
+        load.use_blocks(volume, middle..BLOCKS)?;
+        if let Some(mounted) = mounted {
+            load.use_files(&mounted.join("busy"))?;
+        }
+        Ok(None)
+    })?;
+    Ok(if mounted.is_some() { "files and blocks" } else { "blocks" })
+}
+
+/// What happens to the stack while it is busy.
+fn trouble(show: &Show, stage: &Stage) -> Result<(), Fault> {
+    let pause = || thread::sleep(Duration::from_millis(300));
+    pause();
+    show.command(stage, &["snapshot", VOLUME, SNAPSHOT])?;
+    pause();
+    show.command(stage, &["fail", MIRROR, LEG])?;
+    pause();
+    // The letter D is the leg's.
+    show.command(stage, &["status", MIRROR])?;
+    show.command(stage, &["heal", MIRROR, LEG])?;
+    show.command(stage, &["wait", "--sync", MIRROR])?;
+    show.command(stage, &["status", MIRROR])
+}
+
+/// Looks at the snapshot, and brings it back.
+fn look_back(
+    show: &Show,
+    stage: &Stage,
+    volume: &Path,
+    filled: Option<&Filled>,
+) -> Result<(), Fault> {
+    show.command(stage, &["check", MIRROR])?;
+    let snapshot = stage.device(SNAPSHOT);
+    if let Some(filled) = filled {
+        check_file_system(show, &snapshot, Repair::Journal)?;
+        read_back(show, stage, &snapshot, &filled.content)?;
+    }
+    show.command(stage, &["diff", SNAPSHOT, "--picture", "--width", "64"])?;
+    let stack = tree::stack(&mut stage.client()?)?;
+    show.line("\nThe stack:")?;
+    show.line(&tree::draw(&stack, tree::Branches::of_locale()))?;
+
+    let digest = show.value("read the snapshot", || {
+        let digest = content::digest(&snapshot)?;
+        let said = digest.clone();
+        Ok((digest, Some(said)))
+    })?;
+    show.command(stage, &["merge", SNAPSHOT])?;
+    show.step("read the volume: it is what the snapshot was", || {
+        let merged = content::digest(volume)?;
+        match merged == digest {
+            true => Ok(Some(merged)),
+            false => Err(Fault::new(VOLUME, format!("{merged}, the snapshot was {digest}"))),
+        }
+    })?;
+    show.command(stage, &["check", MIRROR])?;
+    if filled.is_some() {
+        check_file_system(show, volume, Repair::No)?;
+    }
+    Ok(())
+}
+
+/// What a check of a file system may change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repair {
+    No,
+    /// A journal is replayed, as when it is mounted.
+    Journal,
+}
+
+fn check_file_system(show: &Show, device: &Path, repair: Repair) -> Result<(), Fault> {
+    let Some(fsck) = find("e2fsck") else {
+        return show.note("e2fsck is not installed: no check");
+    };
+    let name = device.file_name().unwrap_or_default().display();
+    if repair == Repair::Journal {
+        show.step(&format!("replay the journal of {name}"), || {
+            let replay = ["-y", "-E", "journal_only"].map(OsStr::new);
+            fsck.run([&replay[..], &[device.as_os_str()]].concat())
+        })?;
+    }
+    show.step(&format!("e2fsck -fn {name}"), || fsck.run(["-fn".as_ref(), device.as_os_str()]))
+}
+
+/// Reads the tree of a file system that nobody has mounted.
+fn read_back(show: &Show, stage: &Stage, device: &Path, content: &Content) -> Result<(), Fault> {
     let Some(debugfs) = find("debugfs") else {
         return show.note("debugfs is not installed: the tree is not read back");
     };
-    show.step("read the tree back by debugfs, by digest", || {
+    show.step("read the tree out of the snapshot, by digest", || {
         let copy = stage.make_dir("read-back")?;
         let dump = format!("rdump / {}", quote(&copy)?);
-        debugfs.run(["-R".as_ref(), dump.as_ref(), volume.as_os_str()])?;
+        debugfs.run(["-R".as_ref(), dump.as_ref(), device.as_os_str()])?;
         content.check(&Content::read(&copy)?)
     })
 }

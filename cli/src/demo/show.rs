@@ -4,8 +4,12 @@ use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use super::stage::Stage;
 use crate::fault::Fault;
 use crate::output::print;
+
+/// How much is shown of what a command says.
+const LINES: usize = 4;
 
 /// Tells steps on standard output.
 pub(super) struct Show {
@@ -51,6 +55,13 @@ impl Show {
         Ok(value)
     }
 
+    /// Takes a step that is a command of this program.
+    pub(super) fn command(&self, stage: &Stage, words: &[&str]) -> Result<(), Fault> {
+        self.step(&format!("dmsim {}", words.join(" ")), || {
+            Ok(stage.run(words)?.map(|said| beginning(&said)))
+        })
+    }
+
     /// Adds to the step before, line by line.
     pub(super) fn note(&self, text: &str) -> Result<(), Fault> {
         text.lines().try_for_each(|line| print(&format!("            {line}\n")).map(drop))
@@ -60,4 +71,14 @@ impl Show {
     pub(super) fn line(&self, text: &str) -> Result<ExitCode, Fault> {
         print(&format!("{text}\n"))
     }
+}
+
+/// Cuts a text that is too long to be shown.
+fn beginning(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    if lines.len() > LINES {
+        lines.truncate(LINES);
+        lines.push("...");
+    }
+    lines.join("\n")
 }

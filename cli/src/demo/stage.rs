@@ -3,6 +3,7 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backing::Attach;
@@ -109,16 +110,6 @@ impl Stage {
         let mut client = self.client()?;
         let create = Command::DevCreate { name: name.to_owned(), uuid: None, minor: None };
         client.control(create)?.about(name)?;
-        self.replace(&mut client, name, table)
-    }
-
-    /// Gives a device another table.
-    pub(super) fn replace(
-        &self,
-        client: &mut Client,
-        name: &str,
-        table: &str,
-    ) -> Result<(), Fault> {
         let id = || Id::Name(name.to_owned());
         let lines = parse_table(table).about(name)?;
         let load = Command::TableLoad {
@@ -130,6 +121,21 @@ impl Stage {
         client.control(load)?.about(name)?;
         client.control(Command::DevResume { id: id(), held: Held::Flush })?.about(name)?;
         Ok(())
+    }
+
+    /// Runs a command of this program on the instance, as one would type it.
+    pub(super) fn run(&self, words: &[&str]) -> Result<Option<String>, Fault> {
+        let program = std::env::current_exe().about("this program")?;
+        let mut command = std::process::Command::new(program);
+        command.env("DMSIM_DIR", self.instance.dir()).stdin(Stdio::null());
+        // Progress goes there, where it is a terminal.
+        command.stderr(Stdio::inherit());
+        let output = command.args(words).output().about(words.join(" "))?;
+        let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        match output.status.success() {
+            true => Ok(Some(said).filter(|said| !said.is_empty())),
+            false => Err(Fault::new(words.join(" "), format!("{}\n{said}", output.status))),
+        }
     }
 
     /// Tells whether this user may mount at all.
