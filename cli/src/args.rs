@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mirror::options::{Change, Check, Fail, Heal};
 use crate::size::parse_size;
-use crate::snapshot::options::{Diff, Merge, Take};
+use crate::snapshot::options::{Diff, Drop, Merge, Take};
 
 /// What the help says of the verbs that dmsetup has.
 const DMSETUP_VERBS: &str = "\
@@ -90,6 +90,7 @@ pub(crate) enum Verb {
     },
     Snapshot(Take),
     Merge(Merge),
+    Drop(Drop),
     Wait(Wait),
     Mirror(Change),
     Check(Check),

@@ -45,6 +45,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Dump { image, json, entries: false } => open::dump(&image, json),
         Verb::Snapshot(options) => snapshot::take(&instance()?, &options),
         Verb::Merge(options) => snapshot::merge(&instance()?, &options),
+        Verb::Drop(options) => snapshot::discard(&instance()?, &options),
         Verb::Wait(options) if options.sync => mirror::wait(&instance()?, &options.name),
         Verb::Wait(options) => snapshot::wait(&instance()?, &options.name),
         Verb::Mirror(options) => mirror::change(&instance()?, &options),

@@ -1,8 +1,8 @@
-//! The end of a merge: the origin gets a table for the time after it.
+//! The end of a merge, or of a snapshot: the origin gets a table for the time after it.
 
 use backing::Attached;
 use sim_core::control::{Id, Report, Slot};
-use sim_core::{Access, KeyText};
+use sim_core::{Access, DevNumber, KeyText};
 
 use super::Machine;
 use super::{
@@ -18,20 +18,27 @@ pub(super) fn finish(machine: &mut dyn Machine, name: &str) -> Result<Option<Att
     // Where it is no merge any more, another command was faster.
     let Some(line) = device.merge() else { return Ok(None) };
     let store = machine.images()?.into_iter().find(|image| image.number == line.cow);
-    let below = by_id(machine, Id::Dev(line.origin))?;
-    let unneeded = match below {
-        Some(below) => is_unneeded(machine, &below, name)?.then_some(below),
-        None => None,
-    };
-    match unneeded {
-        Some(below) => put_own(machine, name, below.name())?,
-        None => {
-            let table = one(device.size(), ORIGIN, &line.origin.to_string());
-            load(machine, name, Access::ReadWrite, table)?;
-            resume(machine, name)?;
-        }
+    if !put_own_back(machine, name, line.origin)? {
+        let table = one(device.size(), ORIGIN, &line.origin.to_string());
+        load(machine, name, Access::ReadWrite, table)?;
+        resume(machine, name)?;
     }
     Ok(store)
+}
+
+/// Puts a device's own table back, if the device below was made for snapshots and no other needs
+/// it; tells whether it did.
+pub(super) fn put_own_back(
+    machine: &mut dyn Machine,
+    name: &str,
+    below: DevNumber,
+) -> Result<bool, Fault> {
+    let Some(below) = by_id(machine, Id::Dev(below))? else { return Ok(false) };
+    let unneeded = is_unneeded(machine, &below, name)?;
+    if unneeded {
+        put_own(machine, name, below.name())?;
+    }
+    Ok(unneeded)
 }
 
 /// Tells whether a device was made for snapshots, and nobody but the origin uses it.
@@ -46,14 +53,14 @@ fn is_unneeded(machine: &mut dyn Machine, below: &Device, origin: &str) -> Resul
 fn put_own(machine: &mut dyn Machine, name: &str, below: &str) -> Result<(), Fault> {
     let table = report(machine, named(below), Report::Table, Slot::Live, KeyText::Plain)?;
     let (_, table) = table.ok_or_else(|| Fault::new(below, "no such device"))?;
+    let before = find(machine, name)?.map(|device| device.live);
     load(machine, name, Access::ReadWrite, table)?;
     let moved = suspend(machine, name)
         // Two tables on the same devices are never in use at once.
         .and_then(|()| suspend(machine, below))
         .and_then(|()| resume(machine, name));
     if let Err(fault) = moved {
-        let swapped = find(machine, name)?.is_some_and(|device| device.merge().is_none());
-        if !swapped {
+        if find(machine, name)?.map(|device| device.live) == before {
             clear(machine, name)?;
             resume(machine, below)?;
             resume(machine, name)?;

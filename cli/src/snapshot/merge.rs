@@ -65,7 +65,11 @@ pub(crate) fn merge(instance: &Instance, options: &Merge) -> Result<ExitCode, Fa
 }
 
 /// Removes the image of a store that is of no use any more, if it is one of the instance's own.
-fn drop_own(client: &mut Client, instance: &Instance, store: &Attached) -> Result<(), Fault> {
+pub(super) fn drop_own(
+    client: &mut Client,
+    instance: &Instance,
+    store: &Attached,
+) -> Result<(), Fault> {
     let own = instance.cows();
     let own = own.canonicalize().unwrap_or(own);
     if store.path.parent() != Some(own.as_path()) {
@@ -224,7 +228,7 @@ fn origin_of(machine: &mut dyn Machine, name: &str, line: &Line) -> Result<Devic
 }
 
 /// Refuses a snapshot that somebody has open, before anything is held up for it.
-fn refuse_open(machine: &mut dyn Machine, device: &Device) -> Result<(), Fault> {
+pub(super) fn refuse_open(machine: &mut dyn Machine, device: &Device) -> Result<(), Fault> {
     let deadline = Instant::now() + CLOSING;
     // A close that is on its way is waited for.
     while find(machine, device.name())?.is_some_and(|device| device.status.open_count > 0) {

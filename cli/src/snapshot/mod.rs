@@ -1,8 +1,9 @@
-//! `snapshot`, `merge`, `wait --merge`, `diff` and the store's `dump`: snapshots as one command
+//! `snapshot`, `merge`, `drop`, `wait --merge`, `diff` and the store's `dump`: snapshots as one command
 //! each, where dmsetup takes several in an order that matters.
 
 mod cow;
 mod diff;
+mod discard;
 mod dump;
 mod finish;
 mod merge;
@@ -25,6 +26,7 @@ use crate::machine::{
 };
 
 pub(crate) use diff::diff;
+pub(crate) use discard::discard;
 pub(crate) use dump::{dump, is_store};
 pub(crate) use merge::merge;
 pub(crate) use take::take;

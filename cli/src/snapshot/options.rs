@@ -14,7 +14,7 @@ use crate::size::parse_size;
 ///
 /// The snapshot is what a power cut at that moment would have left: a mounted file system's
 /// journal is replayed when the snapshot is mounted, or by fsck. It can be written to; that does
-/// not touch the origin. `dmsim merge` brings it back, `dmsim remove` drops it, and leaves its image.
+/// not touch the origin. `dmsim merge` brings it back, `dmsim drop` gives it up.
 ///
 /// Prints the file that shows the snapshot.
 #[derive(Args, Clone, Debug)]
@@ -57,6 +57,17 @@ pub(crate) struct Merge {
     /// Return when the merge has begun; `dmsim merge` again finishes it
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+/// Give a snapshot up
+///
+/// Its device goes, and the image of its store, where that is one of the instance's own and not one
+/// that was named with --cow. Its origin is in use all the time, and has its own table back where no
+/// other snapshot needs it. (`dmsim remove` takes the device away and leaves all else.)
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Drop {
+    /// The snapshot
+    pub(crate) name: String,
 }
 
 /// Print what a snapshot has otherwise than its origin

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::options::Take;
 use super::steps::carry_out;
-use super::{find, finish, merge, state, take, wait};
+use super::{discard, find, finish, merge, state, take, wait};
 use crate::fault::Fault;
 use crate::instance::Instance;
 use crate::machine::INTERRUPTED;
@@ -179,4 +179,41 @@ fn one_snapshot_of_several_is_merged_and_the_others_stay() {
     assert!(base.origin_of().is_some());
     let other = state(&mut bench, "b", super::SNAPSHOT).expect("no fault");
     assert!(matches!(other, Some(super::State::Good { .. })), "{other:?}");
+}
+
+#[test]
+fn the_last_snapshot_that_is_dropped_gives_the_origin_its_own_table_back() {
+    let mut bench = Bench::new();
+    let before = find(&mut bench, "base").expect("no fault").expect("a device").live;
+    bench.take("a", None, Fails::Never).expect("a snapshot");
+    bench.take("b", None, Fails::Never).expect("a snapshot");
+    let refused = discard::carry_out(&mut bench, "base").expect_err("no snapshot");
+    assert_eq!(refused.why, "is no snapshot");
+    for (name, is_last) in [("b", false), ("a", true)] {
+        let store = discard::carry_out(&mut bench, name).expect("it goes").expect("an image");
+        assert_eq!(store.path, bench.own(name));
+        assert!(find(&mut bench, name).expect("no fault").is_none());
+        let base = find(&mut bench, "base").expect("no fault").expect("a device");
+        assert_eq!((base.live == before, base.status.suspended), (is_last, false));
+    }
+    assert!(find(&mut bench, "base-real").expect("no fault").is_none());
+}
+
+#[test]
+fn whatever_fails_of_a_drop_the_origin_is_in_use() {
+    for at in 1.. {
+        let mut bench = Bench::new();
+        bench.take("snap", None, Fails::Never).expect("a snapshot");
+        let image = bench.image();
+        (bench.fails, bench.calls) = (Fails::At(at), 0);
+        let dropped = discard::carry_out(&mut bench, "snap");
+        bench.fails = Fails::Never;
+        if dropped.is_ok() {
+            assert!(at > 5, "{at} steps");
+            break;
+        }
+        let base = find(&mut bench, "base").expect("no fault").expect("a device");
+        assert!(!base.status.suspended && !base.status.inactive_present, "step {at}");
+        assert_eq!(bench.image(), image, "step {at}");
+    }
 }

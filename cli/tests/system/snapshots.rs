@@ -138,6 +138,29 @@ fn keys_move_with_the_table_and_are_shown_nowhere() {
     assert!(read_at(&device, 0, 65536).expect("a read") == bytes(1, 65536));
 }
 
+#[test]
+fn a_snapshot_that_is_dropped_leaves_nothing() {
+    let instance = Instance::start();
+    instance.image("disk", "/dev/sda", MIB);
+    instance.create("data", "0 2048 linear /dev/sda 0");
+    let (table, device) = (instance.dmsim(&["table"]), instance.device("data"));
+    // Open all the time, as if it were mounted.
+    let file = std::fs::File::options().write(true).open(&device).expect("a device");
+    instance.dmsim(&["snapshot", "data", "snap"]);
+    file.write_all_at(&bytes(2, 65536), 0).expect("room for it");
+    let held = std::fs::File::open(instance.device("snap")).expect("a device");
+    let refused = instance.run(&["drop", "snap"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    drop(held);
+    instance.dmsim(&["drop", "snap"]);
+    assert_eq!(instance.dmsim(&["table"]), table);
+    assert!(read_at(&device, 0, 65536).expect("a read") == bytes(2, 65536));
+    file.write_all_at(&bytes(3, 4096), 0).expect("it is used on");
+    assert_eq!(std::fs::read_dir(instance.path("run/cow")).expect("it is there").count(), 0);
+    instance.dmsim(&["snapshot", "data", "snap"]);
+    instance.dmsim(&["drop", "snap"]);
+}
+
 /// Takes a snapshot of `data`, 64 MiB, and changes so much of it in so small pieces that a merge
 /// takes its time.
 fn much_to_merge(instance: &Instance) -> std::path::PathBuf {
