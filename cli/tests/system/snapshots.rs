@@ -145,10 +145,10 @@ fn a_snapshot_that_is_dropped_leaves_nothing() {
     instance.create("data", "0 2048 linear /dev/sda 0");
     let (table, device) = (instance.dmsim(&["table"]), instance.device("data"));
     // Open all the time, as if it were mounted.
-    let file = std::fs::File::options().write(true).open(&device).expect("a device");
+    let file = File::options().write(true).open(&device).expect("a device");
     instance.dmsim(&["snapshot", "data", "snap"]);
     file.write_all_at(&bytes(2, 65536), 0).expect("room for it");
-    let held = std::fs::File::open(instance.device("snap")).expect("a device");
+    let held = File::open(instance.device("snap")).expect("a device");
     let refused = instance.run(&["drop", "snap"]);
     assert!(!refused.status.success(), "{refused:?}");
     drop(held);
