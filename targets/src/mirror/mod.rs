@@ -105,6 +105,8 @@ impl Target for Mirror {
             }
             ["resync_rate", rate] if rate.bytes().all(|byte| byte.is_ascii_digit()) => {
                 pace.set_rate(rate.parse().map_err(|_| Errno::INVAL)?);
+                // Whoever waits for his turn by the old rate looks anew.
+                self.set.signal.notify();
                 Ok(None)
             }
             _ => {

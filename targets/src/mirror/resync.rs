@@ -75,7 +75,12 @@ impl Set {
 
     /// Waits for some time, or until the tasks of this resume are to end.
     pub(super) async fn sleep(&self, generation: u64, time: Duration) {
-        let stopped = self.signal.until(|| (!self.goes_on(generation)).then_some(()));
+        self.sleep_unless(time, || !self.goes_on(generation)).await;
+    }
+
+    /// Waits for some time, or until something is so that the signal is given for.
+    async fn sleep_unless(&self, time: Duration, so: impl Fn() -> bool) {
+        let stopped = self.signal.until(|| so().then_some(()));
         match select(self.runtime.sleep(time), Box::pin(stopped)).await {
             Either::Left(((), _)) | Either::Right(((), _)) => {}
         }
@@ -88,11 +93,18 @@ impl Set {
             let now_used = self.pace.used();
             let stand_back = if now_used == used { Duration::ZERO } else { Pace::stand_back(took) };
             used = now_used;
+            let rate = self.pace.rate();
             let wait = stand_back.max(self.pace.reserve(self.runtime.now(), self.region));
             match wait.is_zero() {
                 // Others may come in between all the same.
                 true => yield_now().await,
-                false => self.sleep(generation, wait).await,
+                false => {
+                    let other_rate = || self.pace.rate() != rate;
+                    self.sleep_unless(wait, || !self.goes_on(generation) || other_rate()).await;
+                    if other_rate() {
+                        continue;
+                    }
+                }
             }
             let Some(region) = self.begin_recovery(generation).await else { return };
             let started = self.runtime.now();

@@ -138,6 +138,32 @@ fn the_resync_keeps_to_its_rate() {
 }
 
 #[test]
+fn another_rate_counts_at_once() {
+    let world = world(2);
+    world.disk(1).inject(Fault::Range(Sector(0), Sectors(64)));
+    world.set_up(0, "0 64 mirror core 1 16 2 a 0 b 0 1 handle_errors");
+    world.sim.run_until_idle().expect("idle");
+    world.disk(1).heal();
+    world.suspend(0, Held::Flush).expect("suspended");
+    let message = |text: &str| {
+        let (sector, message) = (Sector(0), text.into());
+        world.execute(Command::TargetMsg { id: id(0), sector, message }).expect("a rate");
+    };
+    // Sixteen seconds for each region.
+    message("resync_rate 1");
+    let before = world.handle().now();
+    world.resume(0).expect("resumed");
+    let handle = world.handle();
+    world.sim.block_on(async move { handle.sleep(Duration::from_millis(100)).await });
+    assert_ne!(status(&world), "2 7:0 7:1 4/4 1 AA 1 core");
+    message("resync_rate 0");
+    world.sim.run_until_idle().expect("idle");
+    assert_eq!(status(&world), "2 7:0 7:1 4/4 1 AA 1 core");
+    let took = world.handle().now() - before;
+    assert!(took < Duration::from_secs(2), "{took:?}, though there is no limit any more");
+}
+
+#[test]
 fn a_held_write_fails_at_a_suspend_or_waits_for_the_resume() {
     for (held, ends) in [(Held::Flush, Some(Err(BlkError::Io))), (Held::NoFlush, None)] {
         let world = world(2);
