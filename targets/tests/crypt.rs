@@ -2,7 +2,7 @@
 //! lies on the disk below.
 
 use crypto::{IvUnit, SectorCipher, Spec};
-use sim_core::control::Command;
+use sim_core::control::{Command, Slot};
 use sim_core::{Bio, BlkError, BlockDevice, Held, Sector, Sectors, StatusKind};
 use testkit::{Fault, World, id, send};
 
@@ -147,7 +147,9 @@ fn a_key_in_the_key_ring_is_taken_at_load_and_by_a_message_and_shown_by_its_name
 
     let message = |text: &str| {
         let (sector, message) = (Sector(0), text.into());
-        world.execute(Command::TargetMsg { id: id(4), sector, message }).map(|_| ())
+        world
+            .execute(Command::TargetMsg { id: id(4), sector, message, slot: Slot::Live })
+            .map(|_| ())
     };
     world.suspend(4, Held::Flush).expect("it suspends");
     message("key wipe").expect("wiped");

@@ -140,14 +140,15 @@ pub(crate) fn suspend_held(machine: &mut dyn Machine, name: &str) -> Result<(), 
     act(machine, name, command).map(drop)
 }
 
-/// Asks the only target of a device.
+/// Asks the only target of a device's table.
 pub(crate) fn message(
     machine: &mut dyn Machine,
     name: &str,
+    slot: Slot,
     text: &str,
 ) -> Result<Option<String>, Fault> {
-    let (sector, message) = (Sector::ZERO, text.into());
-    match act(machine, name, Command::TargetMsg { id: named(name), sector, message })? {
+    let (id, sector, message) = (named(name), Sector::ZERO, text.into());
+    match act(machine, name, Command::TargetMsg { id, sector, message, slot })? {
         Answer::Text(text) => Ok(text),
         other => Err(unexpected(Outcome::Control(Ok(other)))),
     }

@@ -11,7 +11,7 @@ use super::leg::{self, New, check_fits, encrypts, unused};
 use super::line::{Leg, Line, Log};
 use super::options::Change;
 use super::swap::{Before, put, remove_below, reset_log};
-use super::{MADE_BY_US, MIRROR, behind, name_of, set_rate};
+use super::{MADE_BY_US, MIRROR, behind, name_of};
 use crate::fault::{About, Fault};
 use crate::machine::{
     Device, Machine, create, find, first_byte, go_on, load, named, one, path_of,
@@ -307,7 +307,6 @@ struct Done {
     before: Option<Before>,
     below: bool,
     suspended: bool,
-    runs: bool,
 }
 
 impl Plan {
@@ -370,12 +369,7 @@ fn forward(
         }
     }
     go_on(&plan.name, interrupted)?;
-    put(machine, &plan.name, plan.access, &plan.table())?;
-    done.runs = true;
-    match plan.rate {
-        Some(rate) => set_rate(machine, &plan.name, rate),
-        None => Ok(()),
-    }
+    put(machine, &plan.name, plan.access, &plan.table(), plan.rate)
 }
 
 /// Undoes what was done.
@@ -387,10 +381,6 @@ fn back(machine: &mut dyn Machine, plan: &Plan, done: &Done) -> Result<(), Fault
         }
     };
     match &done.before {
-        _ if done.runs => {
-            let last = (plan.line.legs.len() - 1).to_string();
-            and(super::drop::carry_out(machine, &plan.name, &last, &AtomicBool::new(false)));
-        }
         Some(before) if done.suspended => {
             if let Start::Below(below) = &plan.start {
                 // Two tables on the same devices are never in use at once.
@@ -400,7 +390,7 @@ fn back(machine: &mut dyn Machine, plan: &Plan, done: &Done) -> Result<(), Fault
         }
         Some(_) | None => {}
     }
-    if let (true, false, Start::Below(below)) = (done.below, done.runs, &plan.start) {
+    if let (true, Start::Below(below)) = (done.below, &plan.start) {
         and(remove_below(machine, below));
     }
     if let Some(log) = plan.log.as_ref().filter(|log| log.made) {

@@ -110,7 +110,7 @@ fn forward(
         // Two tables on the same devices are never in use at once.
         suspend(machine, below)?;
     }
-    put(machine, name, before.access, new)
+    put(machine, name, before.access, new, None)
 }
 
 /// Returns the device of a leg, if it was made for the mirror, and nobody else uses it.

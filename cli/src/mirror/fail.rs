@@ -126,7 +126,7 @@ fn reload(
         Before { name: name.to_owned(), access, table: table.clone(), below: None, log: None };
     // It copies from the first leg whatever is not in sync by the log: all have to be the same.
     let swapped = match behind(machine, name) {
-        Ok(behind) if behind.is_none() => put(machine, name, access, &table),
+        Ok(behind) if behind.is_none() => put(machine, name, access, &table, None),
         Ok(_) => Err(Fault::new(name, format!("a leg of {} failed again", line.legs.len()))),
         Err(fault) => Err(fault),
     };

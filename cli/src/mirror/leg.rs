@@ -3,8 +3,7 @@
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use sim_core::control::{Answer, Command};
-use sim_core::control::{Id, Slot};
+use sim_core::control::{Answer, Command, Id, Slot};
 use sim_core::{DevNumber, SECTOR_SIZE, Sectors};
 
 use super::line::Line;

@@ -53,16 +53,16 @@ pub(crate) fn change(instance: &Instance, options: &Change) -> Result<ExitCode, 
         (None, None) => {
             let (device, _) = mirror(&mut client, &options.name)?;
             let rate = options.resync_rate.unwrap_or(0);
-            set_rate(&mut client, device.name(), rate)?;
+            set_rate(&mut client, device.name(), Slot::Live, rate)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Limits the resync to so many bytes a second; zero is no limit.
-fn set_rate(machine: &mut dyn Machine, name: &str, rate: u64) -> Result<(), Fault> {
+fn set_rate(machine: &mut dyn Machine, name: &str, slot: Slot, rate: u64) -> Result<(), Fault> {
     let sectors = rate.div_ceil(SECTOR_SIZE);
-    message(machine, name, &format!("resync_rate {sectors}")).map(drop)
+    message(machine, name, slot, &format!("resync_rate {sectors}")).map(drop)
 }
 
 /// Takes a device's name, or the path of the file that shows it.
@@ -98,6 +98,6 @@ fn status(machine: &mut dyn Machine, name: &str) -> Result<Option<Status>, Fault
 
 /// Asks in which regions each leg lacks what others have.
 fn behind(machine: &mut dyn Machine, name: &str) -> Result<Behind, Fault> {
-    let text = message(machine, name, "behind")?.unwrap_or_default();
+    let text = message(machine, name, Slot::Live, "behind")?.unwrap_or_default();
     Behind::read(&text).ok_or_else(|| Fault::new(name, format!("unknown answer `{text}`")))
 }

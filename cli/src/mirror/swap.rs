@@ -3,8 +3,10 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use sim_core::control::Slot;
 use sim_core::{Access, SECTOR_SIZE, TargetSpec};
 
+use super::set_rate;
 use crate::fault::{About, Fault};
 use crate::machine::{Device, Machine, clear, find, fresh, load, remove, resume};
 
@@ -12,14 +14,19 @@ use crate::machine::{Device, Machine, clear, find, fresh, load, remove, resume};
 /// size.
 const HEADER: usize = 4096;
 
-/// Puts a table into a device that is suspended, and lets it run.
+/// Puts a table into a device that is suspended, and lets it run; with a limit to its resync, if
+/// there is one.
 pub(super) fn put(
     machine: &mut dyn Machine,
     name: &str,
     access: Access,
     table: &[TargetSpec],
+    rate: Option<u64>,
 ) -> Result<(), Fault> {
     load(machine, name, access, table.to_vec())?;
+    if let Some(rate) = rate {
+        set_rate(machine, name, Slot::Inactive, rate)?;
+    }
     match resume(machine, name) {
         // It was, whatever became of the answer: there is no way back from what was written since.
         Err(_) if runs(machine, name, table)? => Ok(()),

@@ -198,8 +198,11 @@ fn an_interrupted_change_is_undone() {
 fn the_only_leg_that_has_the_data_stays() {
     let mut bench = Bench::new();
     let new = bench.file("new", 3, SIZE);
-    // So slow that it does not end.
-    add(&mut bench, &change(Some(&new), None, Some(512)), Fails::Never).expect("a leg");
+    bench.device("bad", &format!("{} 0", new.display()));
+    load(&mut bench, "bad", Access::ReadWrite, one(SIZE, "error", "")).expect("a table");
+    resume(&mut bench, "bad").expect("a table");
+    let bad = Path::new("/nowhere/mapper/bad");
+    add(&mut bench, &change(Some(bad), None, None), Fails::Never).expect("a leg");
     assert!(!status(&mut bench, "base").expect("no fault").expect("a mirror").is_in_sync());
     let records = bench.records();
     let fault = drop_leg(&mut bench, "0", Fails::Never).expect_err("it has the data");

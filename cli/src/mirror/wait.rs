@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
+use sim_core::control::Slot;
+
 use super::line::{Line, Status};
 use super::{mirror, status};
 use crate::client::Client;
@@ -43,7 +45,7 @@ pub(super) fn until_synced(
         let left = status.regions - status.in_sync;
         // Twice, as it may have been resumed between the two answers.
         let was_over = over;
-        over = stands && message(machine, name, "resync")?.as_deref() == Some("idle");
+        over = stands && message(machine, name, Slot::Live, "resync")?.as_deref() == Some("idle");
         if was_over && over {
             return Ok(Progress::Failed(why_not(name, line, &status)));
         }

@@ -85,7 +85,7 @@ fn message(bytes: &mut Bytes<'_>) -> Command {
     const WORDS: [&str; 6] =
         ["@cancel_deferred_remove", "", " ", "hello", "@nonsense", "@cancel_deferred_remove now"];
     let (sector, message) = (bytes.pick(&[Sector(0), Sector(9), Sector(99)]), bytes.pick(&WORDS));
-    Command::TargetMsg { id: id(bytes), sector, message: message.into() }
+    Command::TargetMsg { id: id(bytes), sector, message: message.into(), slot: Slot::Live }
 }
 
 fn new_name(bytes: &mut Bytes<'_>) -> NewName {

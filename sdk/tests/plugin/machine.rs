@@ -128,6 +128,7 @@ impl Machine {
             id: id(name),
             sector: Sector::ZERO,
             message: message.into(),
+            slot: Slot::Live,
         })? {
             Answer::Text(text) => Ok(text),
             other => panic!("{other:?}"),

@@ -182,6 +182,8 @@ pub enum Command {
         sector: Sector,
         /// The message's words, in one text.
         message: Params,
+        /// Which table's target; the kernel knows the live one alone.
+        slot: Slot,
     },
     /// `DM_DEV_SET_GEOMETRY`.
     SetGeometry {

@@ -243,7 +243,9 @@ impl Control {
                 self.table_status(&id, report, slot, device_names, keys)
             }
             Command::ListVersions => Ok(Answer::Versions(self.versions())),
-            Command::TargetMsg { id, sector, message } => self.target_msg(&id, sector, &message),
+            Command::TargetMsg { id, sector, message, slot } => {
+                self.target_msg(&id, sector, &message, slot)
+            }
             Command::SetGeometry { id, geometry } => self.set_geometry(&id, &geometry),
             Command::ArmPoll => Ok(Answer::Events(self.events.number())),
             Command::GetTargetVersion { name } => self.target_version(&name),

@@ -137,8 +137,8 @@ impl Control {
         found.map(|version| Answer::Versions(vec![version])).ok_or(Errno::INVAL.into())
     }
 
-    pub(super) fn target_msg(&self, id: &Id, sector: Sector, message: &str) -> Done {
-        let device = self.device(id)?;
+    pub(super) fn target_msg(&self, id: &Id, sector: Sector, message: &str, slot: Slot) -> Done {
+        let table = self.with(id, |cell| Ok(cell.table(slot)))?;
         let words = Zeroizing::new(split_words(message));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Some(first) = words.first() else {
@@ -148,7 +148,7 @@ impl Control {
         if first.starts_with('@') {
             return self.core_msg(id, &words);
         }
-        let table = device.live().ok_or(Errno::INVAL)?;
+        let table = table.ok_or(Errno::INVAL)?;
         let Some(entry) = table.find(sector) else {
             let why = "Target message sector outside device.";
             return Err(self.failure(Errno::INVAL, why));

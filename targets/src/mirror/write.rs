@@ -140,13 +140,26 @@ impl Set {
         let area = &self.legs[leg];
         let sector = bio.sector;
         match area.submit_now(sector, bio.reborrow()) {
-            Some(result) => Mapped::Completed(result),
+            Some(Ok(())) => Mapped::Completed(Ok(())),
+            Some(Err(_)) if self.features.hold() => {
+                Mapped::InFlight(Box::pin(self.hold_one(ticket, leg)))
+            }
+            Some(Err(error)) => Mapped::Completed(Err(error)),
             None => Mapped::InFlight(Box::pin(async move {
-                let result = area.submit(sector, bio).await;
-                drop(ticket);
-                result
+                match area.submit(sector, bio).await {
+                    Err(_) if self.features.hold() => self.hold_one(ticket, leg).await,
+                    result => result,
+                }
             })),
         }
+    }
+
+    /// Holds a write that has failed on the only leg that it was sent to. The kernel holds those that
+    /// come after a leg is known to have failed; the one that finds out is an error there.
+    async fn hold_one(&self, ticket: Ticket<'_>, leg: usize) -> BlkResult {
+        let event = self.fail(&mut self.state(), 1 << leg, Fault::Write);
+        self.raise_if(event);
+        self.hold(Some(ticket)).await
     }
 
     /// Writes all legs, on the spot where they do not wait.

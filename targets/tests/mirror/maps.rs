@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sim_core::control::{Answer, Command};
+use sim_core::control::{Answer, Command, Slot};
 use sim_core::{Bio, BlkError, BlockDevice, Held, Runtime, Sector, Sectors, StatusKind};
 use testkit::{Fault, Speed, World, id, send};
 
@@ -119,7 +119,7 @@ fn the_resync_keeps_to_its_rate() {
     world.suspend(0, Held::Flush).expect("suspended");
     let message = |text: &str| {
         let (sector, message) = (Sector(0), text.into());
-        world.execute(Command::TargetMsg { id: id(0), sector, message })
+        world.execute(Command::TargetMsg { id: id(0), sector, message, slot: Slot::Live })
     };
     message("resync_rate 32").expect("a rate");
     match message("resync_rate").expect("an answer") {
@@ -147,7 +147,9 @@ fn another_rate_counts_at_once() {
     world.suspend(0, Held::Flush).expect("suspended");
     let message = |text: &str| {
         let (sector, message) = (Sector(0), text.into());
-        world.execute(Command::TargetMsg { id: id(0), sector, message }).expect("a rate");
+        world
+            .execute(Command::TargetMsg { id: id(0), sector, message, slot: Slot::Live })
+            .expect("a rate");
     };
     // Sixteen seconds for each region.
     message("resync_rate 1");
@@ -211,7 +213,12 @@ fn lines_that_repeat_are_limited_as_the_kernels_are() {
 fn a_mirror_says_which_leg_is_behind_where_and_whether_it_goes_on() {
     let world = world(2);
     let ask = |text: &str| {
-        let message = Command::TargetMsg { id: id(0), sector: Sector(0), message: text.into() };
+        let message = Command::TargetMsg {
+            id: id(0),
+            sector: Sector(0),
+            message: text.into(),
+            slot: Slot::Live,
+        };
         match world.execute(message).expect("an answer") {
             Answer::Text(Some(text)) => text,
             other => panic!("{other:?}"),
@@ -235,4 +242,38 @@ fn a_mirror_says_which_leg_is_behind_where_and_whether_it_goes_on() {
     world.sim.run_until_idle().expect("idle");
     assert!(!write.is_done(), "it is held");
     assert_eq!(ask("behind"), "3+1 -");
+}
+
+#[test]
+fn a_write_that_finds_the_only_leg_bad_that_has_the_data_is_held() {
+    let world = world(2);
+    // Nothing gets copied.
+    world.disk(1).inject(Fault::Range(Sector(0), Sectors(64)));
+    world.set_up(0, "0 64 mirror core 1 16 2 a 0 b 0 1 handle_errors");
+    world.sim.run_until_idle().expect("idle");
+    // A mirror that has forgotten about it.
+    world.disk(1).heal();
+    world.suspend(0, Held::NoFlush).expect("it runs");
+    let table = sim_core::parse_table("0 64 mirror core 1 16 2 a 0 b 0 1 handle_errors");
+    let lines = table.expect("a table").into_iter().map(|(_, line)| line).collect();
+    world.load(0, lines).expect("a table");
+    let (sector, message) = (Sector(0), "resync_rate 1".into());
+    let limit = Command::TargetMsg { id: id(0), sector, message, slot: Slot::Inactive };
+    world.execute(limit).expect("a rate, before it is in use");
+    world.disk(0).inject(Fault::Range(Sector(40), Sectors(1)));
+    world.resume(0).expect("it is suspended");
+    let device = world.device(0);
+    let writes = world
+        .sim
+        .start("writes", async move { send(device, Bio::write(Sector(40), &[1; 512])).await });
+    let handle = world.handle();
+    world.sim.block_on(async move { handle.sleep(Duration::from_millis(10)).await });
+    assert!(!writes.is_done(), "it is held");
+    assert_eq!(status(&world).split(' ').nth(5), Some("DA"));
+    world.disk(0).heal();
+    world.suspend(0, Held::NoFlush).expect("it runs");
+    world.resume(0).expect("it is suspended");
+    world.sim.run_until_idle().expect("idle");
+    assert_eq!(writes.take(), Some(Ok(())));
+    assert_eq!(status(&world), "2 7:0 7:1 4/4 1 AA 1 core");
 }

@@ -139,7 +139,12 @@ pub(super) fn messages(suite: &Suite, seed: u64) -> Result<(), String> {
         });
         let message: String = words.collect::<Vec<_>>().join(" ");
         let sector = Sector(rng.number() % (rig.device.size().0 + 1));
-        let command = Command::TargetMsg { id: id(0), sector, message: message.as_str().into() };
+        let command = Command::TargetMsg {
+            id: id(0),
+            sector,
+            message: message.as_str().into(),
+            slot: Slot::Live,
+        };
         let answer = rig.world.sim.try_block_on(rig.world.control.execute(command));
         // Refused or answered; both are fine.
         let _ =

@@ -1,7 +1,7 @@
 //! `message`, `wait` and `setgeometry`: what is handed to a device as it stands.
 
 use sim_core::Sector;
-use sim_core::control::{Answer, Command};
+use sim_core::control::{Answer, Command, Slot};
 
 use crate::dmsetup::session::{Done, Session};
 
@@ -17,7 +17,8 @@ pub(super) fn message(session: &mut Session<'_, '_>, words: &[String]) -> Done {
         session.complain("No message supplied.");
     }
     let (sector, message) = (Sector(sector), words.join(" "));
-    let command = Command::TargetMsg { id: task.id(), sector, message: message.into() };
+    let command =
+        Command::TargetMsg { id: task.id(), sector, message: message.into(), slot: Slot::Live };
     match session.call("message", &task, command)? {
         Answer::Text(Some(text)) if text.ends_with('\n') => session.print(text),
         Answer::Text(Some(text)) if !text.is_empty() => session.print(format_args!("{text}\n")),
