@@ -28,6 +28,28 @@ fn the_articles_linear_table_runs_as_it_stands() {
 }
 
 #[test]
+fn the_articles_mirror_table_runs_as_it_stands() {
+    let instance = Instance::start();
+    let a = instance.image("a.img", "/dev/sda", 8192 * SECTOR);
+    let b = instance.image("b.img", "/dev/sdb", 8192 * SECTOR);
+    let table = "0 4711 mirror core 2 64 nosync 2 /dev/sda 2048 /dev/sdb 1024";
+    let device = instance.create("mirror", table);
+    let shown = "0 4711 mirror core 2 64 nosync 2 8:0 2048 8:16 1024\n";
+    assert_eq!(instance.dmsim(&["table", "mirror"]), shown);
+    assert_eq!(
+        instance.dmsim(&["status", "mirror"]),
+        "0 4711 mirror 2 8:0 8:16 74/74 1 AA 1 core\n"
+    );
+    let data = bytes(3, (4711 * SECTOR) as usize);
+    write_at(&device, 0, &data).expect("a write of the whole device");
+    for (image, start) in [(&a, 2048), (&b, 1024)] {
+        assert!(read_at(image, start * SECTOR, data.len()).expect("the image") == data);
+    }
+    assert!(read_at(&device, 0, data.len()).expect("the device") == data);
+    assert!(instance.dmsim(&["check", "mirror"]).ends_with("no region differs\n"));
+}
+
+#[test]
 fn the_articles_striped_table_runs_as_it_stands() {
     let instance = Instance::start();
     let a = instance.image("a.img", "/dev/sda", 4096 * SECTOR);

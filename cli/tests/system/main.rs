@@ -13,6 +13,7 @@ mod hostile;
 #[path = "../../../targets/tests/data/images.rs"]
 mod images;
 mod keys;
+mod mirrors;
 mod refusals;
 mod snapshots;
 mod stacks;

@@ -27,7 +27,7 @@ pub(crate) fn digest(path: &Path) -> String {
 }
 
 /// Writes, renames, deletes and syncs files, until it is stopped.
-fn busy(dir: &Path, seed: u64, stop: &AtomicBool) {
+pub(crate) fn busy(dir: &Path, seed: u64, stop: &AtomicBool) {
     let dir = dir.join(format!("busy{seed}"));
     std::fs::create_dir_all(&dir).expect("a folder");
     for step in 0u64.. {
@@ -51,7 +51,7 @@ fn busy(dir: &Path, seed: u64, stop: &AtomicBool) {
     }
 }
 
-fn durable(path: &Path, text: &str) {
+pub(crate) fn durable(path: &Path, text: &str) {
     let mut file = File::create(path).expect("a new file");
     file.write_all(text.as_bytes()).expect("room for it");
     file.sync_all().expect("a sync");
