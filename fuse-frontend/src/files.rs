@@ -62,6 +62,7 @@ struct Slots {
 /// An open file. The device counts it as an opener for as long as it is there.
 pub(crate) struct OpenFile {
     pub(crate) disk: Arc<Disk>,
+    pub(crate) access: Access,
     minor: u32,
     pid: u32,
     uid: u32,
@@ -131,6 +132,7 @@ impl Files {
         let opener = OpenDevice::new(shown.device.clone(), opening.access);
         let file = OpenFile {
             disk: self.disk(&shown.device),
+            access: opening.access,
             minor,
             pid: opening.pid,
             uid: opening.uid,

@@ -250,7 +250,8 @@ impl Filesystem for Fs {
     fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         // A close makes nothing durable, as on a block device.
         match self.opened(fh) {
-            Ok(_) => reply.ok(),
+            Ok(file) if file.access.is_read_only() => reply.ok(),
+            Ok(file) => file.disk.closed(reply),
             Err(errno) => reply.error(fuse(errno)),
         }
     }

@@ -143,6 +143,17 @@ impl Disk {
         });
     }
 
+    /// Waits for what the device has put off until nobody writes any more.
+    pub fn closed(self: &Arc<Disk>, reply: impl Reply<()>) {
+        let disk = self.clone();
+        self.tasks.start(async move {
+            if let Some(device) = disk.device.as_mapped() {
+                device.closed().await;
+            }
+            reply.ok(&());
+        });
+    }
+
     /// Tells whether the device was removed.
     pub fn is_gone(&self) -> bool {
         // A device with a size is there; one without may have no table yet, and opens.

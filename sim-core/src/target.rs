@@ -62,6 +62,12 @@ pub trait Target: Send + Sync {
         false
     }
 
+    /// Does what is put off until nobody writes: somebody who could write has closed the device, and
+    /// the close waits for this. Others may still write. The kernel has no such call.
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Is told that the device is about to be suspended; bios still flow (`presuspend`).
     fn presuspend(&self) {}
 

@@ -348,6 +348,22 @@ fn a_resync_is_waited_for_and_the_wait_interrupted() {
 }
 
 #[test]
+fn a_file_that_is_closed_leaves_a_clean_log() {
+    let instance = Instance::start();
+    for (file, name) in [("a", "/dev/sda"), ("b", "/dev/sdb"), ("log", "/dev/sdc")] {
+        instance.image(file, name, MIB);
+    }
+    // Below another device, too.
+    instance.create("m", "0 2048 mirror disk 3 /dev/sdc 64 nosync 2 /dev/sda 0 /dev/sdb 0");
+    let device = instance.create("above", "0 2048 linear /dev/mapper/m 0");
+    for at in [0, MIB / 2] {
+        write_at(&device, at, &bytes(9, 8192)).expect("a write");
+        let log = std::fs::read(instance.path("log")).expect("a log");
+        assert_eq!(log[1024..1028], [0xff; 4]);
+    }
+}
+
+#[test]
 fn legs_that_are_mapped_devices_fail_for_the_mirror_alone() {
     let instance = Instance::start();
     instance.image("disk", "/dev/sda", 4 * MIB);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
 use futures_util::lock::Mutex as AsyncMutex;
 
 use crate::event::Events;
@@ -174,6 +175,27 @@ impl MappedDevice {
     pub(crate) fn fold_anew(&self) {
         self.revoke();
         self.refold();
+    }
+
+    /// Tells the targets here and below that somebody who could write has closed the device.
+    pub async fn closed(&self) {
+        self.tell_closed(&mut BTreeSet::new()).await;
+    }
+
+    fn tell_closed<'a>(&'a self, seen: &'a mut BTreeSet<u32>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            // A suspended device has put nothing off.
+            let Some(_pass) = self.gate.try_enter() else { return };
+            let Some(table) = self.live().filter(|_| seen.insert(self.minor)) else { return };
+            for entry in table.entries() {
+                entry.target.closed().await;
+            }
+            for below in table.devices() {
+                if let Some(below) = below.device().as_mapped() {
+                    below.tell_closed(seen).await;
+                }
+            }
+        })
     }
 
     /// Turns away whoever waits for the device to be resumed, and whoever comes after.

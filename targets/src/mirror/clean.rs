@@ -47,6 +47,14 @@ impl Set {
         self.state().cleaning = false;
     }
 
+    /// Makes regions clean that nobody writes now. Unknown to a core log.
+    pub(super) async fn clean_now(self: &Arc<Self>) {
+        if self.log_device.is_some() {
+            let since = self.state().tick();
+            self.clean_round(since).await;
+        }
+    }
+
     /// Makes regions clean that nobody has written since.
     async fn clean_round(self: &Arc<Self>, since: u64) {
         self.mend(since).await;

@@ -117,6 +117,10 @@ impl Target for Mirror {
         }
     }
 
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.set.clean_now())
+    }
+
     fn presuspend(&self) {
         self.set.state().suspending = true;
         self.set.stop_tasks();

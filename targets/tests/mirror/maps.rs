@@ -62,6 +62,27 @@ fn read(world: &World, sector: u64) -> Result<(), BlkError> {
 }
 
 #[test]
+fn a_device_that_is_closed_has_a_clean_log_while_nobody_writes() {
+    let world = world(3);
+    world.set_up(0, "0 64 mirror disk 3 c 16 nosync 2 a 0 b 0");
+    let clean = || world.disk(2).look(Sector(2), Sectors(1), |bits| bits[0] & 15);
+    assert_eq!(write(&world, 20), Ok(()));
+    assert_eq!(clean(), 13);
+    // On the spot: no time passes here, and the next region is marked by a write that waits.
+    world.disk(0).set_speed(Speed::Waits);
+    let device = world.device(0);
+    let begun = world
+        .sim
+        .start("write", async move { send(device, Bio::write(Sector(40), &[7; 512])).await });
+    let (device, before) = (world.device(0), world.handle().now());
+    world.sim.block_on(async move { device.closed().await });
+    assert_eq!(clean() | 4, 15);
+    assert_eq!(world.handle().now() - before, Duration::ZERO);
+    world.sim.run_until_idle().expect("idle");
+    assert_eq!(begun.take(), Some(Ok(())));
+}
+
+#[test]
 fn each_letter_of_a_legs_health_shows() {
     let broken = |table: &str, bio: &dyn Fn(&World)| {
         let world = world(3);

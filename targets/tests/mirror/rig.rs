@@ -68,6 +68,8 @@ pub(crate) enum Step {
     Rest {
         ms: u64,
     },
+    /// Somebody closes the device.
+    Close,
 }
 
 pub(crate) const FLUSH: BioStep = BioStep { op: Op::Flush, sector: 0, len: 0, flags: NO_FLAGS };
@@ -83,6 +85,7 @@ pub(crate) fn steps(rng: &mut Rng, size: u64, count: usize) -> Vec<Step> {
             0..=8 => Step::Bio(bio(Op::Write, rng.below(4) == 0)),
             9..=11 => Step::Bio(bio(Op::Read, false)),
             12 => Step::Bio(FLUSH),
+            14 if rng.below(2) == 0 => Step::Close,
             13 => Step::GiveUp(bio(Op::Write, false), rng.below(5) as u32),
             // The first wakes up together with who makes regions clean.
             _ => Step::Rest { ms: [200, 450][rng.below(2)] },
@@ -161,6 +164,7 @@ impl Rig {
             self.world.sim.start(format!("task {task}"), async move {
                 for step in own {
                     match step {
+                        Step::Close => device.closed().await,
                         Step::Rest { ms } => handle.sleep(Duration::from_millis(ms)).await,
                         Step::GiveUp(bio, turns) => {
                             let patience = async {
