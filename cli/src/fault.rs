@@ -23,6 +23,15 @@ impl Fault {
     pub(crate) fn with_status(self, status: u8) -> Fault {
         Fault { status, ..self }
     }
+
+    /// Adds how it ended: undone, so that all is as `end` says, or not.
+    pub(crate) fn undone(self, undone: Result<(), Fault>, end: impl fmt::Display) -> Fault {
+        let why = match undone {
+            Ok(()) => format!("{}; {end}", self.why),
+            Err(trouble) => format!("{}; and undoing what was done failed: {trouble}", self.why),
+        };
+        Fault { why, ..self }
+    }
 }
 
 impl fmt::Display for Fault {

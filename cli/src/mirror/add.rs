@@ -324,11 +324,8 @@ pub(super) fn carry_out(
     let mut done = Done::default();
     let Err(fault) = forward(machine, plan, &mut done, interrupted) else { return Ok(()) };
     let name = &plan.name;
-    let end = match back(machine, plan, &done) {
-        Ok(()) => format!("no leg was added, and `{name}` is as it was"),
-        Err(trouble) => format!("and undoing what was done failed: {trouble}"),
-    };
-    Err(Fault { why: format!("{}; {end}", fault.why), ..fault })
+    let undone = back(machine, plan, &done);
+    Err(fault.undone(undone, format_args!("no leg was added, and `{name}` is as it was")))
 }
 
 fn forward(
@@ -375,26 +372,21 @@ fn forward(
 /// Undoes what was done.
 fn back(machine: &mut dyn Machine, plan: &Plan, done: &Done) -> Result<(), Fault> {
     let mut result = Ok(());
-    let mut and = |step: Result<(), Fault>| {
-        if result.is_ok() {
-            result = step;
-        }
-    };
     match &done.before {
         Some(before) if done.suspended => {
             if let Start::Below(below) = &plan.start {
                 // Two tables on the same devices are never in use at once.
-                and(suspend(machine, below));
+                result = result.and(suspend(machine, below));
             }
-            and(before.bring_back(machine, &plan.table()));
+            result = result.and(before.bring_back(machine, &plan.table()));
         }
         Some(_) | None => {}
     }
     if let (true, Start::Below(below)) = (done.below, &plan.start) {
-        and(remove_below(machine, below));
+        result = result.and(remove_below(machine, below));
     }
     if let Some(log) = plan.log.as_ref().filter(|log| log.made) {
-        and(std::fs::remove_file(&log.path).about(log.path.display()));
+        result = result.and(std::fs::remove_file(&log.path).about(log.path.display()));
     }
     result
 }

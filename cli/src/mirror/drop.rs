@@ -40,11 +40,9 @@ pub(super) fn carry_out(
             if let Some(below) = &before.below {
                 back = resume(machine, below);
             }
-            let end = match back.and(before.bring_back(machine, &new)) {
-                Ok(()) => format!("no leg was dropped, and `{name}` is as it was"),
-                Err(trouble) => format!("and undoing what was done failed: {trouble}"),
-            };
-            return Err(Fault { why: format!("{}; {end}", fault.why), ..fault });
+            let undone = back.and(before.bring_back(machine, &new));
+            let end = format_args!("no leg was dropped, and `{name}` is as it was");
+            return Err(fault.undone(undone, end));
         }
     }
     match before.below {

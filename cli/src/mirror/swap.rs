@@ -68,26 +68,21 @@ impl Before {
     ) -> Result<(), Fault> {
         let Before { name, access, .. } = self;
         let mut result = Ok(());
-        let mut and = |step: Result<(), Fault>| {
-            if result.is_ok() {
-                result = step;
-            }
-        };
-        and(clear(machine, name));
+        result = result.and(clear(machine, name));
         let swapped = match find(machine, name) {
             Ok(device) => device.is_some_and(|device| is_like(&device, new)),
             Err(fault) => {
-                and(Err(fault));
+                result = result.and(Err(fault));
                 false
             }
         };
         if swapped {
-            and(load(machine, name, *access, self.table.clone()));
+            result = result.and(load(machine, name, *access, self.table.clone()));
         }
         if let Some((path, bytes)) = &self.log {
-            and(write_header(path, bytes));
+            result = result.and(write_header(path, bytes));
         }
-        and(resume(machine, name));
+        result = result.and(resume(machine, name));
         result
     }
 }

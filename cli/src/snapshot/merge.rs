@@ -32,6 +32,8 @@ use crate::protocol::{Outcome, Request};
 /// How long a close of the snapshot's device may be on its way.
 const CLOSING: Duration = Duration::from_millis(300);
 
+const NOT_MERGED: &str = "nothing is merged, and all is as it was";
+
 /// What is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
@@ -260,24 +262,14 @@ fn put_in(
     suspend(machine, above)?;
     if let Err(fault) = remove(machine, name) {
         resume(machine, above)?;
-        return Err(as_it_was(fault));
+        return Err(fault.undone(Ok(()), NOT_MERGED));
     }
     let loaded = load(machine, above, Access::ReadWrite, one(origin.size(), MERGE, &note.params));
     if let Err(fault) = loaded {
         let back = bring_back(machine, snapshot, note).and_then(|()| resume(machine, above));
-        return Err(match back {
-            Ok(()) => as_it_was(fault),
-            Err(second) => {
-                let why = format!("{}; and undoing what was done failed: {second}", fault.why);
-                Fault { why, ..fault }
-            }
-        });
+        return Err(fault.undone(back, NOT_MERGED));
     }
     resume(machine, above)
-}
-
-fn as_it_was(fault: Fault) -> Fault {
-    Fault { why: format!("{}; nothing is merged, and all is as it was", fault.why), ..fault }
 }
 
 /// Makes the snapshot's device again.

@@ -59,11 +59,8 @@ pub(super) fn carry_out(
     let mut done = Done::default();
     let Err(fault) = forward(machine, plan, &mut done, interrupted) else { return Ok(()) };
     let Plan { origin, .. } = plan;
-    let end = match back(machine, plan, &done) {
-        Ok(()) => format!("no snapshot was taken, and `{origin}` is as it was"),
-        Err(trouble) => format!("and undoing what was done failed: {trouble}"),
-    };
-    Err(Fault { why: format!("{}; {end}", fault.why), ..fault })
+    let undone = back(machine, plan, &done);
+    Err(fault.undone(undone, format_args!("no snapshot was taken, and `{origin}` is as it was")))
 }
 
 fn forward(
@@ -131,33 +128,28 @@ fn load_snapshot(machine: &mut dyn Machine, plan: &Plan) -> Result<(), Fault> {
 fn back(machine: &mut dyn Machine, plan: &Plan, done: &Done) -> Result<(), Fault> {
     let Plan { origin, name, .. } = plan;
     let mut result = Ok(());
-    let mut and = |step: Result<(), Fault>| {
-        if result.is_ok() {
-            result = step;
-        }
-    };
     let mut suspended = done.suspended;
     if let (true, Below::Make(below)) = (done.suspended, &plan.below) {
         // The origin's new table keeps the device below open.
-        and(clear(machine, origin));
+        result = result.and(clear(machine, origin));
         let live = find(machine, origin);
         if live.is_ok_and(|live| live.is_some_and(|live| live.origin_of().is_some())) {
             // It is in use already: the two tables change places the other way round.
-            and(load(machine, origin, Access::ReadWrite, done.table.clone()));
-            and(suspend(machine, below));
-            and(resume(machine, origin));
+            result = result.and(load(machine, origin, Access::ReadWrite, done.table.clone()));
+            result = result.and(suspend(machine, below));
+            result = result.and(resume(machine, origin));
             suspended = false;
         }
     }
     if done.snapshot {
-        and(remove(machine, name));
+        result = result.and(remove(machine, name));
     }
     if let (true, Below::Make(below)) = (done.below, &plan.below) {
-        and(remove(machine, below));
+        result = result.and(remove(machine, below));
     }
     if suspended {
-        and(resume(machine, origin));
+        result = result.and(resume(machine, origin));
     }
-    and(plan.cow.undo());
+    result = result.and(plan.cow.undo());
     result
 }
