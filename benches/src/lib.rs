@@ -4,6 +4,7 @@
 
 pub mod ciphers;
 mod counted;
+pub mod load;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use sim_core::{
 };
 
 use counted::CountedImages;
-pub use counted::{Counts, Kind};
+pub use counted::{Commits, Counts, Kind};
 
 /// A control plane over images.
 pub struct Instance {
