@@ -113,7 +113,7 @@ fn main() {
     let options = Options::parse();
     assert!(options.size.is_power_of_two(), "--size: expected a power of two");
     println!(
-        "{:42}{:>9}{:>9}{:>9}{:>9}{:>20}{:>20}{:>20}{:>9}{:>9}",
+        "{:42}{:>9}{:>9}{:>9}{:>9}{:>26}{:>26}{:>26}{:>9}{:>9}",
         "us a bio (median), ratios of time",
         "mirror",
         "marked",
@@ -129,7 +129,7 @@ fn main() {
         measure(*row, &options);
     }
     println!(
-        "{:42}{:>9}{:>9}{:>9}{:>9}{:>20}{:>20}{:>20}",
+        "{:42}{:>9}{:>9}{:>9}{:>9}{:>26}{:>26}{:>26}",
         "MiB/s (median), ratios of speed",
         "resync",
         "pread",
@@ -275,7 +275,7 @@ fn measure(row: Row, options: &Options) {
     }
     for nr in 1..4 {
         let ratio = spread(rounds.iter().map(|round| round[0] / round[nr]));
-        cell(20, ratio, |spread| spread.to_string());
+        cell(26, ratio, |spread| spread.to_string());
     }
     let Each { flushes, commits } = count(row, options);
     println!("{flushes:>9.3}{commits:>9.3}");
@@ -328,7 +328,7 @@ fn measure_resync(row: &Resync, options: &Options) {
         print!("{:>9.0}", speed.median);
     }
     for nr in 1..4 {
-        print!("{:>20}", spread(rounds.iter().map(|round| round[nr] / round[0])));
+        print!("{:>26}", spread(rounds.iter().map(|round| round[nr] / round[0])));
     }
     println!();
 }
