@@ -17,8 +17,18 @@ use targets::snapshot::store::format::Layout;
 pub struct Counts {
     /// Requests to make everything durable: each is one `fdatasync`, or shares one.
     pub flushes: AtomicU64,
-    /// Writes to where a snapshot's store has its metadata.
+    /// Writes of metadata.
     pub commits: AtomicU64,
+}
+
+/// Which writes are commits.
+#[derive(Clone)]
+pub enum Commits {
+    /// Those to where the stores of snapshots have their metadata: on the images whose names begin
+    /// with `/dev/cow`.
+    Stores(Layout),
+    /// Those to the image `/dev/log`.
+    Log,
 }
 
 /// What is counted, and what images are like.
@@ -28,8 +38,8 @@ pub struct Kind {
     pub counts: Arc<Counts>,
     /// How long a flush takes at least.
     pub flush: Duration,
-    /// How the stores of snapshots are laid out: on the images whose names begin with `/dev/cow`.
-    pub layout: Layout,
+    /// Which writes are counted as commits.
+    pub commits: Commits,
 }
 
 /// Finds the images of an instance, and counts what goes to them.
@@ -44,7 +54,7 @@ pub(crate) struct CountedImages {
 struct Counted {
     image: Arc<dyn BlockDevice>,
     pool: Arc<Pool>,
-    is_store: bool,
+    has_metadata: bool,
     kind: Kind,
 }
 
@@ -58,7 +68,11 @@ impl CountedImages {
         let number = image.number();
         let new = || {
             let (pool, kind) = (self.pool.clone(), self.kind.clone());
-            Arc::new(Counted { image, pool, is_store: word.starts_with("/dev/cow"), kind })
+            let has_metadata = match kind.commits {
+                Commits::Stores(_) => word.starts_with("/dev/cow"),
+                Commits::Log => word == "/dev/log",
+            };
+            Arc::new(Counted { image, pool, has_metadata, kind })
         };
         known.entry(number).or_insert_with(new).clone()
     }
@@ -76,8 +90,11 @@ impl Backing for CountedImages {
 
 impl Counted {
     fn count_write(&self, bio: &Bio<'_>) {
-        let chunk = self.kind.layout.chunk().of(bio.sector);
-        if self.is_store && bio.op() == Op::Write && self.kind.layout.is_metadata(chunk) {
+        let is_metadata = || match &self.kind.commits {
+            Commits::Stores(layout) => layout.is_metadata(layout.chunk().of(bio.sector)),
+            Commits::Log => true,
+        };
+        if self.has_metadata && bio.op() == Op::Write && is_metadata() {
             self.kind.counts.commits.fetch_add(1, Relaxed);
         }
     }

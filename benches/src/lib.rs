@@ -4,18 +4,20 @@
 
 pub mod ciphers;
 mod counted;
+pub mod load;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use backing::{Attach, Images, Pool, block_on};
-use sim_core::control::{Answer, Command, Id, WhenOpen};
+use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot, WhenOpen};
 use sim_core::{
-    Access, Backing, BlockDevice, Control, Held, MappedDevice, NoLog, TargetSpec, parse_table,
+    Access, Backing, BlockDevice, Control, Held, KeyText, MappedDevice, NoLog, TargetSpec,
+    parse_table,
 };
 
 use counted::CountedImages;
-pub use counted::{Counts, Kind};
+pub use counted::{Commits, Counts, Kind};
 
 /// A control plane over images.
 pub struct Instance {
@@ -91,6 +93,37 @@ impl Instance {
     pub fn remove(&self, name: &str) {
         let id = Id::Name(name.to_owned());
         self.call(Command::DevRemove { id, open: WhenOpen::Refuse });
+    }
+
+    /// Waits until the status of a device of one target is as wanted, looking at it after each of
+    /// the device's events.
+    pub fn wait(&self, name: &str, wanted: impl Fn(&str) -> bool) {
+        let id = Id::Name(name.to_owned());
+        loop {
+            // The number first: an event between the two is not missed.
+            let status = Command::DevStatus { id: id.clone(), slot: Slot::Live };
+            let Answer::Status(DevStatus { event_nr, .. }) = self.call(status) else {
+                unreachable!("it answers with a status");
+            };
+            if wanted(&self.status(name)) {
+                return;
+            }
+            self.call(Command::DevWait { id: id.clone(), event_nr });
+        }
+    }
+
+    fn status(&self, name: &str) -> String {
+        let status = Command::TableStatus {
+            id: Id::Name(name.to_owned()),
+            report: Report::Status,
+            slot: Slot::Live,
+            device_names: false,
+            keys: KeyText::Zeros,
+        };
+        match self.call(status) {
+            Answer::Table(_, targets) => targets[0].params.to_string(),
+            _ => unreachable!("it answers with a table"),
+        }
     }
 
     fn call(&self, command: Command) -> Answer {

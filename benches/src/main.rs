@@ -3,13 +3,15 @@
 //! `cargo run --release -p dmsim-benches --bin side-by-side` needs fio, and measures against those
 //! of `qemu-storage-daemon` and `nbdfuse` with `nbdkit` that are installed. With `--luks1` the
 //! image is a LUKS1 container that cryptsetup makes, decrypted by each program; `--snapshots` is a
-//! snapshot beside qcow2 images, and needs `qemu-img`. Each row is a workload; each round runs
-//! every program in turn, so that a machine whose speed drifts is fair to all. Printed are medians,
-//! and dmsim's ratio to each peer.
+//! snapshot beside qcow2 images, and needs `qemu-img`; `--mirrors` is mirrors beside one leg and
+//! beside QEMU's quorums. Each row is a workload; each round runs every program in turn, so that a
+//! machine whose speed drifts is fair to all. Printed are medians, and of the rounds' ratios the
+//! median, the least and the most.
 
 #![forbid(unsafe_code)]
 
 mod fio;
+mod mirrors;
 mod peers;
 mod snapshots;
 
@@ -41,6 +43,9 @@ struct Options {
     /// Measure snapshots of the image, beside qcow2 images over it.
     #[arg(long, conflicts_with = "luks1")]
     snapshots: bool,
+    /// Measure mirrors of the image, beside a linear device and quorums.
+    #[arg(long, conflicts_with_all = ["luks1", "snapshots"])]
+    mirrors: bool,
     /// The folder for the image; memory, where nothing is said.
     #[arg(long, default_value = "/dev/shm")]
     dir: PathBuf,
@@ -81,16 +86,40 @@ fn run(options: &Options) -> Result<(), String> {
     if options.snapshots {
         return snapshots::run(options, dir.path(), &image);
     }
+    if options.mirrors {
+        return mirrors::run(options, dir.path(), &image, &peers);
+    }
     let content = match options.luks1 {
         true => peers::luks1(dir.path(), &image)?,
         false => Content::Raw,
     };
-    // One list of figures for each row and peer, in MiB/s.
-    let mut figures = vec![vec![Vec::new(); peers.len()]; ROWS.len()];
+    let entrant = |peer| Entrant { name: Peer::name(peer), peer, content: &content };
+    let entrants: Vec<Entrant<'_>> = peers.iter().map(entrant).collect();
+    let ratios: Vec<(usize, usize)> = (1..peers.len()).map(|peer| (0, peer)).collect();
+    measure(options, dir.path(), &image, &entrants, &ratios)
+}
+
+/// A program with what it shows.
+struct Entrant<'a> {
+    name: &'static str,
+    peer: &'a Peer,
+    content: &'a Content,
+}
+
+/// Measures every row of all entrants in turn, and prints them with the ratios of some to others.
+fn measure(
+    options: &Options,
+    dir: &Path,
+    image: &Path,
+    entrants: &[Entrant<'_>],
+    of: &[(usize, usize)],
+) -> Result<(), String> {
+    // One list of figures for each row and entrant, in MiB/s.
+    let mut figures = vec![vec![Vec::new(); entrants.len()]; ROWS.len()];
     for round in 1..=options.rounds {
-        for (peer, at) in peers.iter().zip(0..) {
-            eprintln!("round {round} of {}: {}", options.rounds, peer.name());
-            let served = peer.serve(dir.path(), &image, &content)?;
+        for (entrant, at) in entrants.iter().zip(0..) {
+            eprintln!("round {round} of {}: {}", options.rounds, entrant.name);
+            let served = entrant.peer.serve(dir, image, entrant.content)?;
             for (row, figures) in ROWS.iter().zip(&mut figures) {
                 let Row { rw, block, depth, .. } = *row;
                 let load = Load { rw, block, depth, places: Places::Anywhere };
@@ -98,7 +127,20 @@ fn run(options: &Options) -> Result<(), String> {
             }
         }
     }
-    print(&peers, &figures);
+    print!("{:32}", "MiB/s (median)");
+    entrants.iter().for_each(|entrant| print!("{:>22}", entrant.name));
+    for &(one, other) in of {
+        print!("{:>36}", format!("{} / {}", entrants[one].name, entrants[other].name));
+    }
+    println!();
+    for (row, figures) in ROWS.iter().zip(&figures) {
+        print!("{:32}", row.name);
+        figures.iter().for_each(|figures| print!("{:>22.0}", median(figures)));
+        of.iter().for_each(|&(one, other)| {
+            print!("{:>36}", ratios(&figures[one], &figures[other]));
+        });
+        println!();
+    }
     Ok(())
 }
 
@@ -110,26 +152,16 @@ fn fill(image: &Path, mib: u64) -> Result<(), String> {
     (0..mib).try_for_each(|_| file.write_all(&block)).map_err(|error| error.to_string())
 }
 
-fn print(peers: &[Peer], figures: &[Vec<Vec<f64>>]) {
-    print!("{:32}", "MiB/s (median)");
-    for peer in peers {
-        print!("{:>22}", peer.name());
-    }
-    for peer in &peers[1..] {
-        print!("{:>30}", format!("dmsim / {}", peer.name()));
-    }
-    println!();
-    for (row, figures) in ROWS.iter().zip(figures) {
-        let medians: Vec<f64> = figures.iter().map(|figures| median(figures)).collect();
-        print!("{:32}", row.name);
-        medians.iter().for_each(|median| print!("{median:>22.0}"));
-        medians[1..].iter().for_each(|peer| print!("{:>30.2}", medians[0] / peer));
-        println!();
-    }
-}
-
 fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
+}
+
+/// Returns the median of the rounds' ratios, and between which they lay.
+fn ratios(ours: &[f64], theirs: &[f64]) -> String {
+    let mut ratios: Vec<f64> = ours.iter().zip(theirs).map(|(one, other)| one / other).collect();
+    ratios.sort_by(f64::total_cmp);
+    let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
+    format!("{:.2} ({least:.2}-{most:.2})", median(&ratios))
 }

@@ -27,6 +27,11 @@ pub(crate) enum Content {
         /// Bytes of a chunk, or of a qcow2 cluster.
         chunk: u64,
     },
+    /// The bytes that a mirror shows, which all its legs have: the image is the first.
+    Mirror {
+        /// The others.
+        others: Vec<PathBuf>,
+    },
 }
 
 /// Where the data of a LUKS1 container begin, in bytes, with a key of 512 bits.
@@ -63,6 +68,32 @@ fn qcow2(dir: &Path, image: &Path, cluster: u64) -> Result<PathBuf, String> {
         true => Ok(overlay),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
+}
+
+/// Returns the table of the device that shows an image, and makes what it needs besides in `dir`.
+fn table(dir: &Path, image: &Path, content: &Content) -> Result<String, String> {
+    let size = image.metadata().map_err(|error| error.to_string())?.len();
+    let (path, sectors) = (image.display(), size / 512);
+    Ok(match content {
+        Content::Luks1(_) => unreachable!("dmsim finds its table itself"),
+        Content::Raw => format!("0 {sectors} linear {path} 0"),
+        Content::Snapshot { chunk } => {
+            let cow = dir.join("cow");
+            // The store grows with what is written, as a qcow2 image does.
+            let room = std::fs::File::create(&cow)
+                .and_then(|file| file.set_len(size + size / 64 + (1 << 20)));
+            room.map_err(|error| error.to_string())?;
+            let (cow, chunk) = (cow.display(), chunk / 512);
+            format!("0 {sectors} snapshot {path} {cow} P {chunk}")
+        }
+        Content::Mirror { others } => {
+            let legs = others.len() + 1;
+            let others: String =
+                others.iter().map(|other| format!(" {} 0", other.display())).collect();
+            // Regions of 512 KiB.
+            format!("0 {sectors} mirror core 2 1024 nosync {legs} {path} 0{others}")
+        }
+    })
 }
 
 /// A file that a program shows, until it is dropped.
@@ -111,7 +142,7 @@ impl Peer {
     ) -> Result<Served, String> {
         let size = image.metadata().map_err(|error| error.to_string())?.len();
         let size = match content {
-            Content::Raw | Content::Snapshot { .. } => size,
+            Content::Raw | Content::Snapshot { .. } | Content::Mirror { .. } => size,
             Content::Luks1(_) => size - LUKS1_DATA,
         };
         match self {
@@ -155,24 +186,12 @@ impl Served {
         }
         let path = image.display().to_string();
         let created = match content {
-            Content::Raw => {
-                let sectors = image.metadata().map_err(|error| error.to_string())?.len() / 512;
-                let table = format!("0 {sectors} linear {path} 0");
-                dmsim(&["create", "disk", "--table", &table]).output()
-            }
             Content::Luks1(key) => {
                 let key = key.display().to_string();
                 dmsim(&["open", &path, "disk", "--key-file", &key]).output()
             }
-            Content::Snapshot { chunk } => {
-                let (cow, size) = (dir.join("cow"), image.metadata().map(|data| data.len()));
-                let size = size.map_err(|error| error.to_string())?;
-                // The store grows with what is written, as a qcow2 image does.
-                let room = std::fs::File::create(&cow)
-                    .and_then(|file| file.set_len(size + size / 64 + (1 << 20)));
-                room.map_err(|error| error.to_string())?;
-                let (cow, sectors, chunk) = (cow.display(), size / 512, chunk / 512);
-                let table = format!("0 {sectors} snapshot {path} {cow} P {chunk}");
+            Content::Raw | Content::Snapshot { .. } | Content::Mirror { .. } => {
+                let table = table(dir, image, content)?;
                 dmsim(&["create", "disk", "--table", &table]).output()
             }
         };
@@ -202,6 +221,18 @@ impl Served {
                 command.args(["--blockdev", &overlay, "--blockdev"]);
                 command.arg("driver=raw,node-name=below,file=file,read-only=on");
                 command.args(["--blockdev", "driver=qcow2,node-name=raw,file=over,backing=below"])
+            }
+            Content::Mirror { others } => {
+                // It reads the first child, and a write is well where one child has it.
+                let mut quorum = "driver=quorum,node-name=raw,vote-threshold=1,read-pattern=fifo,\
+                                  children.0=file"
+                    .to_owned();
+                for (other, at) in others.iter().zip(1..) {
+                    let leg = format!("driver=file,node-name=leg{at},filename={}", other.display());
+                    command.args(["--blockdev", &leg]);
+                    quorum += &format!(",children.{at}=leg{at}");
+                }
+                command.args(["--blockdev", &quorum])
             }
             Content::Raw => command.args(["--blockdev", "driver=raw,node-name=raw,file=file"]),
             Content::Luks1(key) => command

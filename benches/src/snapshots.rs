@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::fio::{Batch, Load, Places};
 use crate::peers::{Content, Peer, Served};
-use crate::{Options, fio, median};
+use crate::{Options, fio, median, ratios};
 
 /// A program with what its client does.
 struct Entrant {
@@ -187,12 +187,4 @@ fn print(chunk: u64, entrants: &[Entrant], figures: &[Vec<Vec<f64>>]) {
         }
         println!();
     }
-}
-
-/// Returns the median of the rounds' ratios, and between which they lay.
-fn ratios(ours: &[f64], theirs: &[f64]) -> String {
-    let mut ratios: Vec<f64> = ours.iter().zip(theirs).map(|(one, other)| one / other).collect();
-    ratios.sort_by(f64::total_cmp);
-    let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
-    format!("{:.2} ({least:.2}-{most:.2})", median(&ratios))
 }

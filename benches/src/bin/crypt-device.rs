@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use benches::Instance;
 use benches::ciphers::{Cipher, Way};
+use benches::load::submit;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sim_core::{Bio, BlockDevice, Sector};
 
@@ -162,13 +163,4 @@ impl Places {
         self.0 = (at + bytes as u64) % SIZE;
         Sector(at / 512)
     }
-}
-
-fn submit(device: &dyn BlockDevice, bio: Bio<'_>) {
-    // Nothing waits here, and what is split ends in the future's first poll.
-    let result = match device.try_now(bio) {
-        Ok(result) => result,
-        Err(bio) => backing::block_on(device.submit(bio)),
-    };
-    result.expect("an image in memory has no faults");
 }

@@ -8,16 +8,14 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use backing::block_on;
-use benches::{Counts, Instance, Kind};
+use benches::load::Way::{self, Read, Write};
+use benches::load::{Each, Load, Order, Places, fill, spread, submit};
+use benches::{Commits, Counts, Instance, Kind};
 use clap::Parser;
-use futures_util::future::join_all;
 use sim_core::{Bio, BlockDevice, Flags, Sector, Sectors};
 use targets::snapshot::ChunkSize;
 use targets::snapshot::store::format::Layout;
@@ -66,12 +64,6 @@ enum Device {
     Origin(usize),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Read,
-    Write,
-}
-
 /// The chunks that bios go to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Chunks {
@@ -85,7 +77,6 @@ enum Chunks {
 
 use Chunks::{Fresh, InOrder, Scattered};
 use Device::{Origin, Snapshot};
-use Way::{Read, Write};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -180,9 +171,7 @@ impl Bench {
         let dir = tempfile::tempdir_in(dir).expect("a folder for images");
         let image = |name: &str, size| {
             let image = instance.image(&dir.path().join(name), &format!("/dev/{name}"), size);
-            // What is not written yet costs its pages at the first write.
-            let megabyte = vec![0; MIB as usize];
-            (0..size / MIB).for_each(|at| submit(&*image, Bio::write(sector(at * MIB), &megabyte)));
+            fill(&*image);
             image
         };
         let (_origin, plain) = (image("origin", size), image("plain", size));
@@ -231,16 +220,14 @@ impl Bench {
     /// Returns seconds a bio.
     fn run(&self, device: &dyn BlockDevice, flags: Flags, slice: Duration) -> f64 {
         let Row { way, bio, depth, .. } = self.row;
-        let load = Load { way, bio, depth, flags };
-        let (bios, time) = load.run(device, &self.places(), slice);
-        time.as_secs_f64() / bios as f64
+        Load { way, bio, depth, flags }.seconds_a_bio(device, &self.places(), slice)
     }
 
     fn places(&self) -> Places {
         let Row { bio, chunk, .. } = self.row;
         // A bio of less than a chunk goes to a chunk of its own.
         let places = Places::once(self.size, bio.max(chunk), bio, Order::Scattered);
-        if self.row.is_first_write() { places } else { Places { again: true, ..places } }
+        if self.row.is_first_write() { places } else { places.again() }
     }
 }
 
@@ -274,150 +261,31 @@ fn measure(row: Row, options: &Options) {
     let [device, linear, image, durable] =
         [0, 1, 2, 3].map(|nr| spread(rounds.iter().map(|round| round[nr] * 1e6)).median);
     let ratio = |nr: usize| spread(rounds.iter().map(|round| round[nr] / round[0]));
-    let show = |Spread { least, median, most }| format!("{median:.2} ({least:.2}-{most:.2})");
     print!("{:50}{device:>9.2}{linear:>8.2}{image:>8.2}", row.name);
     print!("{:>9}", if durable.is_nan() { "-".to_owned() } else { format!("{durable:.2}") });
-    print!("{:>20}{:>20}", show(ratio(1)), show(ratio(2)));
+    print!("{:>20}{:>20}", ratio(1), ratio(2));
     match durable.is_nan() {
         true => print!("{:>12}", "-"),
         false => print!("{:>12.2}", ratio(3).median),
     }
-    let (flushes, commits) = count(row, options);
+    let Each { flushes, commits } = count(row, options);
     println!("{flushes:>9.3}{commits:>9.3}");
 }
 
-/// Returns how many flushes, and how many commits, there are for each bio.
-fn count(row: Row, options: &Options) -> (f64, f64) {
+fn count(row: Row, options: &Options) -> Each {
     let kind = kind(row, options);
     let counts = kind.counts.clone();
     let instance = Instance::counted(0, kind);
     let mut bench = Bench::new(row, instance, options.size * MIB, &options.dir);
     bench.renew();
-    let now = || (counts.flushes.load(Relaxed), counts.commits.load(Relaxed));
-    let before = now();
     let Row { way, bio, depth, .. } = row;
     let load = Load { way, bio, depth, flags: Flags::default() };
-    let places = Places { most: 4096, again: false, ..bench.places() };
-    let (bios, _) = load.run(bench.device(), &places, Duration::MAX);
-    let after = now();
-    let each = |after: u64, before: u64| (after - before) as f64 / bios as f64;
-    (each(after.0, before.0), each(after.1, before.1))
+    load.count(bench.device(), &bench.places().up_to(4096), &counts)
 }
 
 fn kind(row: Row, options: &Options) -> Kind {
     let chunk = ChunkSize::new(Sectors(row.chunk / 512), &[]).expect("a power of two");
     let flush = Duration::from_micros(options.flush_us);
-    Kind { counts: Arc::new(Counts::default()), flush, layout: Layout::new(chunk) }
-}
-
-/// What is done to a device.
-struct Load {
-    way: Way,
-    bio: u64,
-    depth: usize,
-    flags: Flags,
-}
-
-impl Load {
-    /// Keeps so many bios under way, until the time is over or no place is left. Returns how many
-    /// there were, and how long they took.
-    fn run(&self, device: &dyn BlockDevice, places: &Places, slice: Duration) -> (u64, Duration) {
-        let (began, bios) = (Instant::now(), Cell::new(0));
-        let data = vec![0x5a; self.bio as usize];
-        let client = async || {
-            let mut buffer = data.clone();
-            while began.elapsed() < slice {
-                // Several bios for each look at the clock, which costs as much as a lookup.
-                for _ in 0..if self.depth == 1 { 4 } else { 1 } {
-                    let Some(sector) = places.next() else { return };
-                    let bio = match self.way {
-                        Read => Bio::read(sector, &mut buffer),
-                        Write => Bio::write(sector, &data).with_flags(self.flags),
-                    };
-                    let result = match device.try_now(bio) {
-                        Ok(result) => result,
-                        Err(bio) => device.submit(bio).await,
-                    };
-                    result.expect("an image has no faults");
-                    bios.set(bios.get() + 1);
-                }
-            }
-        };
-        match self.depth {
-            1 => block_on(client()),
-            depth => drop(block_on(join_all((0..depth).map(|_| client())))),
-        }
-        (bios.get(), began.elapsed())
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    Ascending,
-    Scattered,
-}
-
-/// The places of bios: each once, or again from the start.
-struct Places {
-    next: Cell<u64>,
-    most: u64,
-    /// Bytes from a place to the next; bytes of a bio.
-    step: u64,
-    bio: u64,
-    count: u64,
-    order: Order,
-    again: bool,
-}
-
-impl Places {
-    fn once(size: u64, step: u64, bio: u64, order: Order) -> Places {
-        let count = size / step;
-        Places { next: Cell::new(0), most: u64::MAX, step, bio, count, order, again: false }
-    }
-
-    fn next(&self) -> Option<Sector> {
-        let nr = self.next.get();
-        if nr >= self.most || (nr >= self.count && !self.again) {
-            return None;
-        }
-        self.next.set(nr + 1);
-        let place = match self.order {
-            Order::Ascending => nr,
-            Order::Scattered => scattered(nr, self.count),
-        };
-        // In a chunk that is larger than the bio, not always its first sectors.
-        let within = (nr * 3) % (self.step / self.bio) * self.bio;
-        Some(sector(place % self.count * self.step + within))
-    }
-}
-
-/// Returns the place of a number in another order of a power of two of them: an odd factor and a
-/// shift leave no two of them the same.
-fn scattered(nr: u64, count: u64) -> u64 {
-    let mixed = nr.wrapping_mul(0x9e37_79b9_7f4a_7c15) % count;
-    (mixed ^ mixed >> (count.ilog2() / 2 + 1)).wrapping_mul(0xd6e8_feb8_6659_fd93) % count
-}
-
-fn sector(bytes: u64) -> Sector {
-    Sector(bytes / 512)
-}
-
-fn submit(device: &dyn BlockDevice, bio: Bio<'_>) {
-    let result = match device.try_now(bio) {
-        Ok(result) => result,
-        Err(bio) => block_on(device.submit(bio)),
-    };
-    result.expect("an image has no faults");
-}
-
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-fn spread(figures: impl Iterator<Item = f64>) -> Spread {
-    let mut sorted: Vec<f64> = figures.collect();
-    sorted.sort_by(f64::total_cmp);
-    Spread { least: sorted[0], median: sorted[sorted.len() / 2], most: sorted[sorted.len() - 1] }
+    let commits = Commits::Stores(Layout::new(chunk));
+    Kind { counts: Arc::new(Counts::default()), flush, commits }
 }

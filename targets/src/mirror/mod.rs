@@ -18,6 +18,7 @@ mod disk;
 mod line;
 mod log;
 mod pace;
+mod pieces;
 mod read;
 mod resync;
 mod say;

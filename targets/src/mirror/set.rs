@@ -1,6 +1,7 @@
 //! A set of legs with its log: what bios and background tasks share.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sim_core::{
@@ -36,6 +37,8 @@ pub(super) struct Set {
     pub(super) signal: Signal,
     pub(super) pace: Pace,
     pub(super) said: Said,
+    /// Large writes that are being carried out on the spot.
+    pub(super) large_writes: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -65,6 +68,7 @@ impl Set {
             signal: Signal::default(),
             pace: Pace::default(),
             said: Said::default(),
+            large_writes: AtomicU32::new(0),
             state: Mutex::new(state),
         }
     }

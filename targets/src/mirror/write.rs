@@ -163,16 +163,9 @@ impl Set {
     }
 
     /// Writes all legs, on the spot where they do not wait.
-    fn write_all<'a>(self: &'a Arc<Self>, mut ticket: Ticket<'a>, mut bio: Bio<'a>) -> Mapped<'a> {
+    fn write_all<'a>(self: &'a Arc<Self>, mut ticket: Ticket<'a>, bio: Bio<'a>) -> Mapped<'a> {
         ticket.how = How::Begun;
-        let (sector, mut left, mut failed): (_, Legs, Legs) = (bio.sector, 0, 0);
-        for (leg, area) in self.legs.iter().enumerate() {
-            match area.submit_now(sector, bio.reborrow()) {
-                Some(Ok(())) => {}
-                Some(Err(_)) => failed |= 1 << leg,
-                None => left |= 1 << leg,
-            }
-        }
+        let (left, failed) = self.write_now(&bio);
         if left != 0 {
             return Mapped::InFlight(Box::pin(self.write_left(ticket, bio, left, failed)));
         }

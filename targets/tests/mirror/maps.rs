@@ -130,6 +130,32 @@ fn each_letter_of_a_legs_health_shows() {
 }
 
 #[test]
+fn a_large_write_is_on_all_legs_and_a_fault_in_a_part_of_it_is_found() {
+    // Several pieces, of which the last is a short one.
+    const LEN: u64 = 1100;
+    let data: Vec<u8> = (0..LEN * 512).map(|at| (at / 512 * 7 + at % 251) as u8).collect();
+    let table = "0 2048 mirror core 2 2048 nosync 3 a 0 b 0 c 0 2 handle_errors keep_log";
+    for seed in 0..40 {
+        let world = World::new(seed, targets::registry());
+        let speed = if seed.is_multiple_of(2) { Speed::AtOnce } else { Speed::Mixed };
+        (0..3).for_each(|_| world.add_disk(Sectors(2048)).set_speed(speed));
+        world.set_up(0, table);
+        let faulty = seed.is_multiple_of(3);
+        if faulty {
+            world.disk(1).inject(Fault::Range(Sector(100 + seed * 28), Sectors(1)));
+        }
+        let bio = Bio::write(Sector(100), &data);
+        assert_eq!(world.sim.block_on(send(world.device(0), bio)), Ok(()), "seed {seed}");
+        for leg in (0..3).filter(|leg| *leg != 1 || !faulty) {
+            let there = world.disk(leg).content()[100 * 512..][..data.len()] == data;
+            assert!(there, "seed {seed}: leg {leg} has other data");
+        }
+        let expected = if faulty { "0/1 1 ADA" } else { "1/1 1 AAA" };
+        assert_eq!(status(&world), format!("3 7:0 7:1 7:2 {expected} 1 core"), "seed {seed}");
+    }
+}
+
+#[test]
 fn the_resync_keeps_to_its_rate() {
     let world = world(2);
     // The first resync comes to nothing.

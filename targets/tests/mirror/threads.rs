@@ -10,7 +10,9 @@ use sim_core::{
     parse_table,
 };
 
-const LEN: u64 = 4096;
+/// 64 regions, in which large writes have room.
+const LEN: u64 = 64 * REGION;
+const REGION: u64 = 2048;
 
 struct Disks(Vec<Arc<Memory>>);
 
@@ -40,7 +42,7 @@ fn legs_are_equal_after_many_threads_and_suspends() {
     let control = Control::new(targets::registry(), backing, Pool::new(3), log);
     let call = |command| block_on(control.execute(command)).expect("it works");
     call(Command::DevCreate { name: "m".to_owned(), uuid: None, minor: None });
-    let table = format!("0 {LEN} mirror disk 2 7:3 64 3 7:0 0 7:1 0 7:2 0");
+    let table = format!("0 {LEN} mirror disk 2 7:3 {REGION} 3 7:0 0 7:1 0 7:2 0");
     let targets = parse_table(&table).expect("a line").into_iter().map(|(_, spec)| spec).collect();
     let (access, base) = (Access::ReadWrite, String::new());
     call(Command::TableLoad { id: id(), access, targets, base });
@@ -56,8 +58,10 @@ fn legs_are_equal_after_many_threads_and_suspends() {
                         break;
                     }
                     // All threads write the same few sectors, and some of their own.
-                    let sector = [round % 16, (round * 97 + thread * 1024) % (LEN - 8)];
-                    let data = vec![(round * 4 + thread) as u8; 8 * 512];
+                    let sector = [round % 16, (round * 97 + thread * LEN / 4) % (LEN - REGION)];
+                    // A large one is more than one processor's work.
+                    let sectors = if round % 32 < 2 { 1100 } else { 8 };
+                    let data = vec![(round * 4 + thread) as u8; sectors * 512];
                     let bio = Bio::write(Sector(sector[round as usize % 2]), &data);
                     let bio = if round.is_multiple_of(64) { bio.with_fua() } else { bio };
                     let result = match device.try_now(bio) {
