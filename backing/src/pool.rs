@@ -2,7 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use crate::timer::Timer;
 
 /// Sleeps no longer than this: a deadline must fit the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How often `join` looks whether the other half is over before it sleeps.
+const SPINS: u32 = 2000;
 
 /// Runs tasks on a fixed number of threads.
 pub struct Pool {
@@ -70,9 +74,20 @@ impl Runtime for Pool {
             one();
             return other();
         }
+        let ended = AtomicBool::new(false);
         self.threads.in_place_scope(|scope| {
-            scope.spawn(|_| other());
+            scope.spawn(|_| {
+                other();
+                ended.store(true, Release);
+            });
             one();
+            // The other half is nearly over, and waking up takes longer than that.
+            for _ in 0..SPINS {
+                if ended.load(Acquire) {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
         });
     }
 
