@@ -1,4 +1,4 @@
-//! The one thread of an image that makes its writes durable.
+//! The one thread of an image that makes its writes durable; an image in memory needs none.
 //!
 //! Flushes that are asked for before a sync starts share it. The first error is final: Linux has
 //! marked the pages clean, so that the next sync would succeed without having written them.
@@ -20,6 +20,7 @@ pub(crate) type Sync = Box<dyn FnMut() -> io::Result<()> + Send>;
 pub(crate) struct Flusher {
     shared: Arc<Shared>,
     thread: Mutex<Thread>,
+    on_the_spot: bool,
 }
 
 enum Thread {
@@ -51,11 +52,20 @@ impl Flusher {
     pub(crate) fn new(health: Arc<Health>, sync: Sync) -> Flusher {
         let (state, asked) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { state, asked, health });
-        Flusher { shared, thread: Mutex::new(Thread::NotStarted(sync)) }
+        Flusher { shared, thread: Mutex::new(Thread::NotStarted(sync)), on_the_spot: false }
+    }
+
+    /// Syncs where it is asked for from now on: where that takes no time, waking up a thread for it
+    /// would.
+    pub(crate) fn sync_on_the_spot(&mut self) {
+        self.on_the_spot = true;
     }
 
     /// Asks for a sync that starts from now on.
     pub(crate) fn flush(&self) -> Flush<'_> {
+        if self.on_the_spot {
+            return self.sync();
+        }
         self.start();
         let mut state = self.shared.state();
         let number = state.started + 1;
@@ -64,8 +74,22 @@ impl Flusher {
         Flush { shared: &self.shared, number }
     }
 
+    /// Syncs here and now.
+    fn sync(&self) -> Flush<'_> {
+        // One at a time, as the thread would.
+        let mut thread = self.thread();
+        if let Thread::NotStarted(sync) = &mut *thread {
+            self.shared.sync(sync);
+        }
+        Flush { shared: &self.shared, number: 0 }
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Thread> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn start(&self) {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.thread();
         *thread = match std::mem::replace(&mut *thread, Thread::None) {
             Thread::NotStarted(sync) => {
                 let shared = self.shared.clone();
@@ -111,19 +135,23 @@ impl Shared {
             }
             state.started += 1;
             drop(state);
-            // After an error the answer is known, and syncing again would hide it.
-            if self.health.is_good()
-                && let Err(error) = sync()
-            {
-                tracing::error!(%error, "flush");
-                self.health.poison(Fault::Flush(errno_of(&error)));
-            }
+            self.sync(&mut sync);
             state = self.state();
             state.ended = state.started;
             let wakers = std::mem::take(&mut state.wakers);
             drop(state);
             wakers.into_iter().for_each(Waker::wake);
             state = self.state();
+        }
+    }
+
+    fn sync(&self, sync: &mut Sync) {
+        // After an error the answer is known, and syncing again would hide it.
+        if self.health.is_good()
+            && let Err(error) = sync()
+        {
+            tracing::error!(%error, "flush");
+            self.health.poison(Fault::Flush(errno_of(&error)));
         }
     }
 
@@ -212,6 +240,23 @@ mod tests {
         assert_eq!(block_on(flusher.flush()), Err(BlkError::Io));
         let why = health.fault().expect("poisoned").text();
         assert!(why.contains("No space left on device"), "{why}");
+    }
+
+    #[test]
+    fn a_flush_on_the_spot_is_over_when_it_was_asked_for_and_its_first_error_is_final() {
+        let here = thread::current().id();
+        let mut calls = 0;
+        let (mut flusher, health) = flusher(move || {
+            assert_eq!(thread::current().id(), here);
+            calls += 1;
+            assert!(calls < 3, "no sync after a failed one");
+            if calls == 1 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EIO)) }
+        });
+        flusher.sync_on_the_spot();
+        assert_eq!(block_on(flusher.flush()), Ok(()));
+        assert_eq!(block_on(flusher.flush()), Err(BlkError::Io));
+        assert!(!health.is_good());
+        assert_eq!(block_on(flusher.flush()), Err(BlkError::Io));
     }
 
     #[test]

@@ -67,7 +67,11 @@ impl Image {
     pub(crate) fn new(label: Label, opened: Opened, place: Place) -> Image {
         let file = opened.file.clone();
         let sync = Box::new(move || Ok(rustix::fs::fdatasync(&file)?));
-        Image::with_sync(label, opened, sync, place)
+        let mut image = Image::with_sync(label, opened, sync, place);
+        if image.kind == Kind::InMemory {
+            image.flusher.sync_on_the_spot();
+        }
+        image
     }
 
     fn with_sync(label: Label, opened: Opened, sync: Sync, place: Place) -> Image {
