@@ -61,7 +61,6 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Open what an image holds: LUKS, BitLocker, VeraCrypt, plain dm-crypt
     Open(Box<Open>),
     /// Remove a device that `open` made
     Close {
@@ -180,7 +179,7 @@ pub(crate) struct Attach {
     pub(crate) sector_size: Option<u32>,
 }
 
-/// What to open, and how.
+/// Open what an image holds: LUKS, BitLocker, VeraCrypt, plain dm-crypt
 ///
 /// Exit status: 3 wrong passphrase or key slot, 4 no container, 5 damaged or too short, 6 unknown
 /// cipher or hash, 7 reencryption in progress, 8 integrity, 9 costs more than the limits, 10 not
