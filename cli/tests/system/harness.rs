@@ -204,8 +204,19 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        sh("umount", &[text(self.dir.path())]);
+        umount(self.dir.path());
     }
+}
+
+/// Unmounts a file system. A process that another test is about to start may still have its files
+/// open: between its fork and its exec it has all that we have.
+pub(crate) fn umount(dir: &Path) {
+    let busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("busy");
+    wait_until(&format!("{} is not busy", dir.display()), || {
+        let output = Command::new("umount").arg(dir).output().expect("umount runs");
+        assert!(output.status.success() || busy(&output), "{output:?}");
+        output.status.success()
+    });
 }
 
 /// Returns `len` bytes that depend on `seed` alone: no sector is like another.

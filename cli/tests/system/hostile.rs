@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{Instance, bytes, can_mount, command, read_at, sh, text, write_at};
+use crate::harness::{Instance, bytes, can_mount, command, read_at, sh, text, umount, write_at};
 
 const SECTOR: u64 = 512;
 const EIO: i32 = 5;
@@ -67,7 +67,7 @@ fn an_image_on_a_full_disk_gives_no_space_and_keeps_what_it_has() {
     assert!(read_at(&device, 0, data.len()).expect("what was written") == data);
     instance.0.dmsim(&["remove", "d"]);
     instance.0.dmsim(&["detach", "/dev/sda"]);
-    sh("umount", &[text(&small)]);
+    umount(&small);
 }
 
 #[test]

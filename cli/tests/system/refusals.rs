@@ -1,6 +1,8 @@
 //! Snapshots that cannot be taken: an error in words, and everything as it was.
 
-use crate::harness::{Instance, Mounted, bytes, can_mount, has, read_at, sh, text, write_at};
+use crate::harness::{
+    Instance, Mounted, bytes, can_mount, has, read_at, sh, text, umount, write_at,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -156,7 +158,7 @@ fn what_fails_while_the_device_is_suspended_is_undone() {
             ["snapshot", "data", "snap", "--cow", text(&cow), "--size", "8M", "--chunk", "1M"];
         origin.refused(&args, "`data` is as it was");
         let left = cow.exists();
-        sh("umount", &[text(&small)]);
+        umount(&small);
         assert!(!left, "an image was left");
     }
 }
