@@ -2,16 +2,58 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use backing::block_on;
+use clap::Args;
 use futures_util::future::join_all;
 use sim_core::{Bio, BlockDevice, Flags, Sector};
 
-use crate::Counts;
+use crate::{Commits, Counts, Instance, Kind};
 
 const MIB: u64 = 1 << 20;
+
+/// How devices are measured in process.
+#[derive(Args)]
+pub struct Runs {
+    /// How often each device is measured.
+    #[arg(long, default_value_t = 10)]
+    pub rounds: usize,
+    /// The folder for the images; memory, where nothing is said.
+    #[arg(long, default_value = "/dev/shm")]
+    pub dir: PathBuf,
+    /// Microseconds that a flush takes at least: a disk of which every run finds the same.
+    #[arg(long, default_value_t = 0)]
+    flush_us: u64,
+    /// Rows whose names have this in them.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+impl Runs {
+    /// Says whether a row is asked for.
+    pub fn has(&self, name: &str) -> bool {
+        name.contains(&self.only)
+    }
+
+    /// Makes an instance to measure times in: counting costs time, and so does what makes flushes
+    /// slow, where none is.
+    pub fn instance(&self, commits: Commits) -> Instance {
+        match self.flush_us {
+            0 => Instance::with_threads(0),
+            _ => Instance::counted(0, self.kind(commits)),
+        }
+    }
+
+    /// Returns the kind of images that count.
+    pub fn kind(&self, commits: Commits) -> Kind {
+        let flush = Duration::from_micros(self.flush_us);
+        Kind { counts: Arc::new(Counts::default()), flush, commits }
+    }
+}
 
 /// Which way data go.
 #[derive(Clone, Copy, PartialEq, Eq)]

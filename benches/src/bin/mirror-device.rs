@@ -20,32 +20,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use benches::load::Way::{self, Read, Write};
-use benches::load::{Each, Load, Order, Places, Spread, fill, spread, submit};
-use benches::{Commits, Counts, Instance, Kind};
+use benches::load::{Each, Load, Order, Places, Runs, Spread, fill, spread, submit};
+use benches::{Commits, Instance};
 use clap::Parser;
 use sim_core::{Bio, BlockDevice, Flags, Sector};
 
 /// Measures mirrors in process.
 #[derive(Parser)]
 struct Options {
-    /// How often each device is measured.
-    #[arg(long, default_value_t = 10)]
-    rounds: usize,
+    #[command(flatten)]
+    runs: Runs,
     /// Milliseconds for each device in one round: fewer than for which a region keeps its mark.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=100))]
     slice_ms: u64,
     /// Size of each image, in MiB: a power of two.
     #[arg(long, default_value_t = 512)]
     size: u64,
-    /// The folder for the images; memory, where nothing is said.
-    #[arg(long, default_value = "/dev/shm")]
-    dir: PathBuf,
-    /// Microseconds that a flush takes at least: a disk of which every run finds the same.
-    #[arg(long, default_value_t = 0)]
-    flush_us: u64,
-    /// Rows whose names have this in them.
-    #[arg(long, default_value = "")]
-    only: String,
 }
 
 /// What a row of bios measures.
@@ -125,7 +115,7 @@ fn main() {
         "flushes",
         "commits"
     );
-    for row in ROWS.iter().filter(|row| row.name.contains(&options.only)) {
+    for row in ROWS.iter().filter(|row| options.runs.has(row.name)) {
         measure(*row, &options);
     }
     println!(
@@ -139,7 +129,7 @@ fn main() {
         "resync/devices",
         "resync/io::copy"
     );
-    for row in RESYNCS.iter().filter(|row| row.name.contains(&options.only)) {
+    for row in RESYNCS.iter().filter(|row| options.runs.has(row.name)) {
         measure_resync(row, &options);
     }
 }
@@ -153,7 +143,7 @@ struct Images {
 
 impl Images {
     fn new(instance: &Instance, legs: usize, options: &Options) -> Images {
-        let (size, dir) = (options.size * MIB, tempfile::tempdir_in(&options.dir));
+        let (size, dir) = (options.size * MIB, tempfile::tempdir_in(&options.runs.dir));
         let dir = dir.expect("a folder for images");
         let legs = (0..legs).map(|nr| image(instance, dir.path(), &format!("leg{nr}"), size));
         Images { legs: legs.collect(), dir, size }
@@ -236,14 +226,10 @@ impl Bench {
 /// Measures all in turn, and prints a line.
 fn measure(row: Row, options: &Options) {
     let slice = Duration::from_millis(options.slice_ms);
-    let instance = match options.flush_us {
-        0 => Instance::with_threads(0),
-        _ => Instance::counted(0, kind(options)),
-    };
-    let mut bench = Bench::new(row, instance, options);
+    let mut bench = Bench::new(row, options.runs.instance(Commits::Log), options);
     let (plain, fua) = (Flags::default(), Flags { fua: true, ..Flags::default() });
     let mut rounds: Vec<[f64; 4]> = Vec::new();
-    for round in 0..=options.rounds {
+    for round in 0..=options.runs.rounds {
         bench.renew();
         let run = |device: &dyn BlockDevice, flags| {
             bench.load(flags).seconds_a_bio(device, &bench.places(), slice)
@@ -290,16 +276,11 @@ fn cell(width: usize, spread: Spread, text: impl Fn(Spread) -> String) {
 }
 
 fn count(row: Row, options: &Options) -> Each {
-    let kind = kind(options);
+    let kind = options.runs.kind(Commits::Log);
     let counts = kind.counts.clone();
     let mut bench = Bench::new(row, Instance::counted(0, kind), options);
     bench.renew();
     bench.load(Flags::default()).count(bench.mirror(), &bench.places().up_to(4096), &counts)
-}
-
-fn kind(options: &Options) -> Kind {
-    let flush = Duration::from_micros(options.flush_us);
-    Kind { counts: Arc::new(Counts::default()), flush, commits: Commits::Log }
 }
 
 /// Measures a resync and what it is beside in turn, and prints a line.
@@ -309,7 +290,7 @@ fn measure_resync(row: &Resync, options: &Options) {
     let table = images.table(&format!("core 2 {} sync", REGION / 512));
     let regions = images.size / REGION;
     let mut rounds: Vec<[f64; 4]> = Vec::new();
-    for round in 0..=options.rounds {
+    for round in 0..=options.runs.rounds {
         let resync = time(|| {
             instance.create("mirror", &table);
             let in_sync = format!(" {regions}/{regions} ");

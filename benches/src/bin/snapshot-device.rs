@@ -3,18 +3,18 @@
 //!
 //! A first write is durable when it ends, as the kernel's is: beside it the image is also written
 //! with FUA, at the same depth. On memory a flush costs nothing, and on a disk that others use no
-//! run is as the one before: `--flush-us` makes each take its time. How many flushes a row's bios cost, and how many bios share a
-//! commit, is counted afterwards, in a run of its own.
+//! run is as the one before: `--flush-us` makes each take its time. How many flushes a row's bios
+//! cost, and how many bios share a commit, is counted afterwards, in a run of its own.
 
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use benches::load::Way::{self, Read, Write};
-use benches::load::{Each, Load, Order, Places, fill, spread, submit};
-use benches::{Commits, Counts, Instance, Kind};
+use benches::load::{Each, Load, Order, Places, Runs, fill, spread, submit};
+use benches::{Commits, Instance};
 use clap::Parser;
 use sim_core::{Bio, BlockDevice, Flags, Sector, Sectors};
 use targets::snapshot::ChunkSize;
@@ -23,24 +23,14 @@ use targets::snapshot::store::format::Layout;
 /// Measures snapshots in process.
 #[derive(Parser)]
 struct Options {
-    /// How often each device is measured.
-    #[arg(long, default_value_t = 10)]
-    rounds: usize,
+    #[command(flatten)]
+    runs: Runs,
     /// Milliseconds for each device in one round.
     #[arg(long, default_value_t = 30)]
     slice_ms: u64,
     /// Size of each image, in MiB: a power of two.
     #[arg(long, default_value_t = 64)]
     size: u64,
-    /// The folder for the images; memory, where nothing is said.
-    #[arg(long, default_value = "/dev/shm")]
-    dir: PathBuf,
-    /// Microseconds that a flush takes at least: a disk of which every run finds the same.
-    #[arg(long, default_value_t = 0)]
-    flush_us: u64,
-    /// Rows whose names have this in them.
-    #[arg(long, default_value = "")]
-    only: String,
 }
 
 /// What a row measures.
@@ -125,6 +115,12 @@ impl Row {
         self.way == Write && self.chunks == Fresh
     }
 
+    /// What counts as a commit: a write to a store's metadata.
+    fn commits(self) -> Commits {
+        let chunk = ChunkSize::new(Sectors(self.chunk / 512), &[]).expect("a power of two");
+        Commits::Stores(Layout::new(chunk))
+    }
+
     fn snapshots(self) -> usize {
         match self.device {
             Snapshot => 1,
@@ -149,7 +145,7 @@ fn main() {
         "flushes",
         "commits"
     );
-    for row in ROWS.iter().filter(|row| row.name.contains(&options.only)) {
+    for row in ROWS.iter().filter(|row| options.runs.has(row.name)) {
         measure(*row, &options);
     }
 }
@@ -234,13 +230,10 @@ impl Bench {
 /// Measures all in turn, and prints a line.
 fn measure(row: Row, options: &Options) {
     let (size, slice) = (options.size * MIB, Duration::from_millis(options.slice_ms));
-    let instance = match options.flush_us {
-        0 => Instance::with_threads(0),
-        _ => Instance::counted(0, kind(row, options)),
-    };
-    let mut bench = Bench::new(row, instance, size, &options.dir);
+    let instance = options.runs.instance(row.commits());
+    let mut bench = Bench::new(row, instance, size, &options.runs.dir);
     let mut rounds: Vec<[f64; 4]> = Vec::new();
-    for round in 0..=options.rounds {
+    for round in 0..=options.runs.rounds {
         if round == 0 || row.is_first_write() {
             bench.renew();
         }
@@ -273,19 +266,12 @@ fn measure(row: Row, options: &Options) {
 }
 
 fn count(row: Row, options: &Options) -> Each {
-    let kind = kind(row, options);
+    let kind = options.runs.kind(row.commits());
     let counts = kind.counts.clone();
     let instance = Instance::counted(0, kind);
-    let mut bench = Bench::new(row, instance, options.size * MIB, &options.dir);
+    let mut bench = Bench::new(row, instance, options.size * MIB, &options.runs.dir);
     bench.renew();
     let Row { way, bio, depth, .. } = row;
     let load = Load { way, bio, depth, flags: Flags::default() };
     load.count(bench.device(), &bench.places().up_to(4096), &counts)
-}
-
-fn kind(row: Row, options: &Options) -> Kind {
-    let chunk = ChunkSize::new(Sectors(row.chunk / 512), &[]).expect("a power of two");
-    let flush = Duration::from_micros(options.flush_us);
-    let commits = Commits::Stores(Layout::new(chunk));
-    Kind { counts: Arc::new(Counts::default()), flush, commits }
 }
