@@ -226,6 +226,37 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Tells whether the operation changes what a [`Recorder`](super::Recorder) writes down.
+    pub fn changes(&self) -> bool {
+        match self {
+            Command::RemoveAll { .. }
+            | Command::DevCreate { .. }
+            | Command::DevRemove { .. }
+            | Command::DevRename { .. }
+            | Command::DevSuspend { .. }
+            | Command::DevResume { .. }
+            | Command::TableLoad { .. }
+            | Command::TableClear { .. }
+            | Command::TargetMsg { .. }
+            | Command::SetReadAhead { .. }
+            | Command::SetNode { .. } => true,
+            Command::Version
+            | Command::ListDevices
+            | Command::DevStatus { .. }
+            | Command::DevWait { .. }
+            | Command::TableDeps { .. }
+            | Command::TableStatus { .. }
+            | Command::ListVersions
+            // A restart heals: nothing of it is on record.
+            | Command::SetFails { .. }
+            | Command::SetGeometry { .. }
+            | Command::ArmPoll
+            | Command::GetTargetVersion { .. } => false,
+        }
+    }
+}
+
 /// What most operations answer: what `struct dm_ioctl` carries back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DevStatus {

@@ -7,11 +7,12 @@ mod command;
 mod devices;
 mod find;
 mod graph;
+mod record;
 mod tables;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use command::{
     Answer, Command, DevStatus, Failure, Id, Listed, NewName, Node, Report, Slot, TargetVersion,
@@ -19,14 +20,15 @@ pub use command::{
 };
 use find::Finder;
 use graph::Graph;
+pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
 use crate::args::World;
 use crate::event::{Events, TargetEvents};
 use crate::shared::Shared;
-use crate::table::{Build, TextStyle};
+use crate::table::Build;
 use crate::{
-    Access, BlockDevice, DevNumber, DeviceStyle, Errno, KernelLog, KeyText, MappedDevice,
-    OpenDevice, Registry, Runtime, Sectors, StatusKind, Table, TargetSpec,
+    Access, BlockDevice, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice, Registry, Runtime,
+    Sectors, Table,
 };
 
 /// The version of the ioctl interface that the operations follow: Linux 6.12's.
@@ -84,47 +86,6 @@ pub struct Shown {
     pub device: Arc<MappedDevice>,
 }
 
-/// Everything that is needed to build a device again.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Record {
-    /// The name, mangled.
-    pub name: String,
-    /// The uuid, if it has one.
-    pub uuid: Option<String>,
-    /// The minor number.
-    pub minor: u32,
-    /// The live table.
-    pub live: Option<RecordedTable>,
-    /// The inactive table.
-    pub inactive: Option<RecordedTable>,
-    /// It was suspended.
-    pub suspended: bool,
-    /// The read-ahead, where it was set.
-    pub read_ahead: Option<Sectors>,
-    /// Mode and owner of its file.
-    pub node: Node,
-}
-
-/// A table as it is kept to be loaded again.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RecordedTable {
-    /// Whether it was loaded read-only.
-    pub access: Access,
-    /// Its lines.
-    pub targets: Vec<TargetSpec>,
-    /// Keys were left out of the lines ([`KeyText::LeftOut`]), and have to be asked for again.
-    #[serde(default)]
-    pub without_keys: bool,
-}
-
-impl RecordedTable {
-    fn of(table: &Table) -> RecordedTable {
-        let text = TextStyle { devices: DeviceStyle::Number, keys: KeyText::LeftOut };
-        let (targets, without_keys) = table.status(StatusKind::Table, text);
-        RecordedTable { access: table.access(), targets, without_keys }
-    }
-}
-
 type Watcher = Box<dyn Fn(&Changed) + Send + Sync>;
 
 /// The mapped devices of an instance.
@@ -137,6 +98,7 @@ pub struct Control {
     events: Arc<Events>,
     shared: Shared,
     watcher: Mutex<Option<Watcher>>,
+    recorder: OnceLock<Arc<dyn Recorder>>,
 }
 
 type Done = Result<Answer, Failure>;
@@ -158,6 +120,7 @@ impl Control {
             events: Arc::default(),
             shared: Shared::default(),
             watcher: Mutex::new(None),
+            recorder: OnceLock::new(),
         })
     }
 
@@ -165,6 +128,22 @@ impl Control {
     /// wait.
     pub fn watch(&self, watcher: impl Fn(&Changed) + Send + Sync + 'static) {
         *lock(&self.watcher) = Some(Box::new(watcher));
+    }
+
+    /// Shows every change to `recorder` from now on.
+    ///
+    /// # Panics
+    /// When there is a recorder already.
+    pub fn record_with(&self, recorder: Arc<dyn Recorder>) {
+        assert!(self.recorder.set(recorder).is_ok(), "a control plane has one recorder");
+    }
+
+    /// Makes durable what was changed so far. The error says what could not be done.
+    pub async fn commit(&self) -> Result<(), String> {
+        match self.recorder.get() {
+            Some(recorder) => recorder.commit().await,
+            None => Ok(()),
+        }
     }
 
     /// Lists the devices that have a disk to show, by name. One that is to be removed when it is
@@ -218,9 +197,23 @@ impl Control {
         }
     }
 
-    /// Carries out one operation. Waits where the kernel's would sleep; an operation that is
-    /// dropped while it waits is undone.
+    /// Carries out one operation, and makes durable what it changed; a front end that wants to
+    /// know whether that could be done calls [`perform`](Self::perform) and
+    /// [`commit`](Self::commit).
     pub async fn execute(&self, command: Command) -> Done {
+        let changes = command.changes();
+        let done = self.perform(command).await;
+        if changes {
+            // Whoever writes the record says so in its log.
+            let _not_on_record = self.commit().await;
+        }
+        done
+    }
+
+    /// Carries out one operation, and leaves it to the caller to make durable what it changed.
+    /// Waits where the kernel's would sleep; an operation that is dropped while it waits is
+    /// undone.
+    pub async fn perform(&self, command: Command) -> Done {
         // What was closed since the last operation without anybody saying so.
         self.reap();
         match command {
@@ -377,19 +370,6 @@ impl Cell {
             inactive_present: self.inactive.is_some(),
             deferred_remove: self.deferred_remove,
             read_ahead: self.has_disk.then(read_ahead),
-        }
-    }
-
-    fn record(&self) -> Record {
-        Record {
-            name: self.name.clone(),
-            uuid: self.uuid.clone(),
-            minor: self.device.minor(),
-            live: self.device.live().map(|table| RecordedTable::of(&table)),
-            inactive: self.inactive.as_ref().map(|table| RecordedTable::of(table)),
-            suspended: self.device.is_suspended(),
-            read_ahead: self.read_ahead,
-            node: self.node,
         }
     }
 }

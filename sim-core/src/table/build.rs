@@ -62,7 +62,9 @@ impl Table {
         let is_remap = |entry: &Entry| !matches!(entry.target.flatten(Sector::ZERO), Flat::Opaque);
         let remap_only = entries.iter().all(is_remap);
         let (devices, access) = (devices.order, with.access);
-        Ok(Table { entries, ends, devices, flush, access, remap_only })
+        let table = Table { entries, ends, devices, flush, access, remap_only, revision: 0.into() };
+        table.revise();
+        Ok(table)
     }
 }
 

@@ -7,6 +7,7 @@ mod parse;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,11 @@ pub struct Table {
     access: Access,
     /// No target does more to a read or a write than to send it on.
     remap_only: bool,
+    revision: AtomicU64,
 }
+
+/// Revisions of tables that were given out.
+static REVISIONS: AtomicU64 = AtomicU64::new(0);
 
 /// How the text of a table is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,6 +121,16 @@ impl Table {
         };
         let lines = self.entries.iter().map(line).collect();
         (lines, without_keys)
+    }
+
+    /// Returns a number that no other table has, and that is another once the table's text may be.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Relaxed)
+    }
+
+    /// Takes note that the table's text may be another one from now on.
+    pub(crate) fn revise(&self) {
+        self.revision.store(REVISIONS.fetch_add(1, Relaxed), Relaxed);
     }
 
     /// Tells whether no target does more to a read or a write than to send it on.
