@@ -14,6 +14,7 @@
 
 mod attach;
 mod block_on;
+mod blocking;
 mod flusher;
 #[allow(unsafe_code, reason = "a signal handler is installed, runs, and touches memory")]
 mod guard;

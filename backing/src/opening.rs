@@ -36,7 +36,7 @@ pub(crate) enum Kind {
 }
 
 /// Tells apart files that have several names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
     /// Device and inode of a regular file.
     File(u64, u64),

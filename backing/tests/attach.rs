@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use backing::{Attach, AttachError, Images};
+use backing::{Attach, AttachError, Images, block_on};
 use common::{Tmpfs, ask, attach, numbered, read, sector};
 use rustix::fs::{FlockOperation, flock};
 use sim_core::{Access, Backing, BlockDevice, DevNumber, Errno, OpenDevice, Sectors};
@@ -22,7 +22,7 @@ fn number(text: &str) -> DevNumber {
 }
 
 fn find(images: &Arc<Images>, word: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-    images.by_word(word, "/")
+    block_on(images.by_word(word, "/"))
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn an_image_is_attached_on_the_spot_and_goes_with_its_last_user() {
     let path = numbered(dir.path(), "image", 8);
     let images = Images::new();
     let base = dir.path().to_str().unwrap();
-    let first = images.by_word("image", base).unwrap();
-    let second = images.by_word(path.to_str().unwrap(), "/").unwrap();
+    let first = block_on(images.by_word("image", base)).unwrap();
+    let second = block_on(images.by_word(path.to_str().unwrap(), "/")).unwrap();
     assert_eq!(first.number(), second.number());
     let open = [first, second].map(|device| OpenDevice::new(device, Access::ReadWrite).unwrap());
     let attached = images.list().pop().unwrap();
@@ -187,7 +187,7 @@ fn what_is_no_image_is_refused_by_its_errno() {
         ("empty", Errno::INVAL),
     ];
     for (word, errno) in table {
-        assert_eq!(images.by_word(word, base).err(), Some(errno), "{word}");
+        assert_eq!(block_on(images.by_word(word, base)).err(), Some(errno), "{word}");
         let error = images.attach(&ask(&dir.path().join(word))).unwrap_err();
         assert_eq!(error.errno(), errno, "{error}");
     }

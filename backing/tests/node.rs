@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use backing::Images;
+use backing::{Images, block_on};
 use common::{ask, attach, numbered, read, sector, skip, submit, write};
 use sim_core::{Backing, Bio, BlkError, Sector, Sectors};
 
@@ -63,7 +63,7 @@ fn a_block_device_node_is_used_as_it_is() {
     let file = std::fs::read(&path).unwrap();
     assert_eq!((file[0], file[2047 * 512]), (6, 6));
     // A table that names the node means this device.
-    assert_eq!(images.by_word(&kernel.node, "/").unwrap().number(), device.number());
+    assert_eq!(block_on(images.by_word(&kernel.node, "/")).unwrap().number(), device.number());
     drop(device);
     images.detach(&kernel.node).unwrap();
 }

@@ -83,8 +83,15 @@ impl Backing for CountedImages {
         self.images.by_number(number).map(|image| self.counted(image, ""))
     }
 
-    fn by_word(&self, word: &str, base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        self.images.by_word(word, base).map(|image| self.counted(image, word))
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
+        Box::pin(async move {
+            let image = self.images.by_word(word, base).await?;
+            Ok(self.counted(image, word))
+        })
     }
 }
 

@@ -65,7 +65,7 @@ impl Instance {
             preallocate: true,
         };
         self.images.attach(&attach).expect("a new image is attached");
-        self.found.by_word(name, "/").expect("it is attached")
+        block_on(self.found.by_word(name, "/")).expect("it is attached")
     }
 
     /// Makes a device from a table's text.

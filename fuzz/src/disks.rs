@@ -5,7 +5,8 @@ use std::sync::Arc;
 use backing::Memory;
 use sim_core::control::{Answer, Backing, Command, Failure, Id, WhenOpen};
 use sim_core::{
-    Access, BlockDevice, Control, DevNumber, Errno, Held, NoLog, Registry, Sectors, TargetSpec,
+    Access, BlockDevice, BoxFuture, Control, DevNumber, Errno, Held, NoLog, Registry, Sectors,
+    TargetSpec,
 };
 use testkit::Sim;
 
@@ -21,14 +22,19 @@ impl Backing for Disks {
         disk.map(|disk| disk.clone() as Arc<dyn BlockDevice>).ok_or(Errno::NXIO)
     }
 
-    fn by_word(&self, word: &str, _base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        let path = word.strip_prefix("/dev/");
-        let found = self
-            .0
-            .iter()
-            .zip(NAMES)
-            .find(|(disk, name)| *name == word || path.is_some_and(|path| path == disk.name()));
-        found.map(|(disk, _)| disk.clone() as Arc<dyn BlockDevice>).ok_or(Errno::NOENT)
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        _base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
+        Box::pin(async move {
+            let path = word.strip_prefix("/dev/");
+            let found =
+                self.0.iter().zip(NAMES).find(|(disk, name)| {
+                    *name == word || path.is_some_and(|path| path == disk.name())
+                });
+            found.map(|(disk, _)| disk.clone() as Arc<dyn BlockDevice>).ok_or(Errno::NOENT)
+        })
     }
 }
 

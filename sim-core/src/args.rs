@@ -1,22 +1,12 @@
 //! The words of a table line, and every message about what is wrong with one.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::shared::Shared;
-use crate::{
-    Access, Area, BlockDevice, DevNumber, Errno, Fails, OpenDevice, Runtime, Sector, Sectors,
-    TargetEvents, TargetLog,
-};
-
-/// Finds the device that a word of a table line names.
-pub trait FindDevice: Sync {
-    /// Returns the device: [`Errno::NOENT`] for an unknown name, [`Errno::NXIO`] for an unknown
-    /// number, [`Errno::NOTBLK`] for what is no block device.
-    fn find_device(&self, word: &str) -> Result<Arc<dyn BlockDevice>, Errno>;
-}
+use crate::table::OpenError;
+use crate::{Access, Area, Errno, OpenDevice, Runtime, Sector, Sectors, TargetEvents, TargetLog};
 
 /// Why a target could not be made from its table line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,63 +63,6 @@ impl fmt::Display for CtrError {
 
 impl std::error::Error for CtrError {}
 
-/// The devices that a table has open: each once, however often it is named.
-pub(crate) struct Devices<'a> {
-    finder: &'a dyn FindDevice,
-    access: Access,
-    shared: &'a [Arc<OpenDevice>],
-    by_word: HashMap<String, Arc<OpenDevice>>,
-    by_number: HashMap<DevNumber, Arc<OpenDevice>>,
-    /// In the order of their first use.
-    pub(crate) order: Vec<Arc<OpenDevice>>,
-}
-
-impl<'a> Devices<'a> {
-    /// `open` is what the device's other tables have open: shared where the access is the same.
-    pub(crate) fn new(
-        finder: &'a dyn FindDevice,
-        access: Access,
-        open: &'a [Arc<OpenDevice>],
-    ) -> Devices<'a> {
-        let (by_word, by_number) = (HashMap::new(), HashMap::new());
-        Devices { finder, access, shared: open, by_word, by_number, order: Vec::new() }
-    }
-
-    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, Errno> {
-        if let Some(device) = self.by_word.get(word) {
-            return Ok(device.clone());
-        }
-        let device = self.finder.find_device(word)?;
-        let number = device.number();
-        let open = match self.by_number.get(&number) {
-            Some(open) => open.clone(),
-            None => {
-                let same = |open: &&Arc<OpenDevice>| {
-                    open.device().number() == number && open.access() == self.access
-                };
-                let open = match self.shared.iter().find(same) {
-                    Some(open) => open.clone(),
-                    None => Arc::new(self.open_anew(device)?),
-                };
-                self.by_number.insert(number, open.clone());
-                self.order.push(open.clone());
-                open
-            }
-        };
-        self.by_word.insert(word.to_owned(), open.clone());
-        Ok(open)
-    }
-
-    fn open_anew(&self, device: Arc<dyn BlockDevice>) -> Result<OpenDevice, Errno> {
-        let number = device.number();
-        let open = OpenDevice::new(device, self.access)?;
-        // What fails for one table of the device does so for all.
-        let other = self.shared.iter().find(|other| other.device().number() == number);
-        open.set_fails(other.map_or(Fails::Nothing, |other| other.fails()));
-        Ok(open)
-    }
-}
-
 /// The words of a table line after the type, and what a target is made with besides.
 pub struct Args<'a> {
     words: &'a [&'a str],
@@ -151,17 +84,8 @@ pub(crate) struct World<'a> {
 
 /// Hides the lifetimes of [`Devices`].
 pub(crate) trait OpenByWord {
-    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, Errno>;
+    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, OpenError>;
     fn access(&self) -> Access;
-}
-
-impl OpenByWord for Devices<'_> {
-    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, Errno> {
-        Devices::open(self, word)
-    }
-    fn access(&self) -> Access {
-        self.access
-    }
 }
 
 impl<'a> Args<'a> {
@@ -275,12 +199,12 @@ impl<'a> Args<'a> {
 
     /// Opens the device that a word names.
     pub fn device(&mut self, arg: Arg<'_>, kernel: &str) -> Result<Arc<OpenDevice>, CtrError> {
-        self.devices.open(arg.text).map_err(|errno| {
-            let (found, why) = (shorten(arg.text), lower_first(errno.text()));
+        self.devices.open(arg.text).map_err(|error| {
+            let found = shorten(arg.text);
             CtrError::new(kernel)
-                .errno(errno)
+                .errno(error.errno())
                 .arg(arg.index)
-                .detail(format!("device `{found}`: {why}"))
+                .detail(format!("device `{found}`: {error}"))
         })
     }
 
@@ -369,11 +293,6 @@ fn shorten(text: &str) -> Cow<'_, str> {
         None => text.into(),
         Some((end, _)) => format!("{}...", &text[..end]).into(),
     }
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// Splits a parameter string into words as the kernel's `dm_split_args` does: at white space; a

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::graph::Edge;
 use crate::{Bio, BlkError, BlkResult, Errno, Limits, MappedDevice, Op, Sector, Sectors};
 
 /// The major number of mapped devices, as device-mapper is given it on a running Linux.
@@ -183,13 +184,25 @@ pub struct OpenDevice {
     access: Access,
     /// A [`Fails`].
     fails: AtomicU8,
+    /// Where a table maps onto a mapped device. Given back after the release below.
+    _edge: Option<Edge>,
 }
 
 impl OpenDevice {
     /// Opens a device.
     pub fn new(device: Arc<dyn BlockDevice>, access: Access) -> Result<OpenDevice, Errno> {
+        OpenDevice::below(device, access, None)
+    }
+
+    /// Opens a device for a table, which maps onto it by this edge.
+    pub(crate) fn below(
+        device: Arc<dyn BlockDevice>,
+        access: Access,
+        edge: Option<Edge>,
+    ) -> Result<OpenDevice, Errno> {
         device.open(access)?;
-        Ok(OpenDevice { device, access, fails: AtomicU8::new(Fails::Nothing as u8) })
+        let fails = AtomicU8::new(Fails::Nothing as u8);
+        Ok(OpenDevice { device, access, fails, _edge: edge })
     }
 
     /// Returns the device.

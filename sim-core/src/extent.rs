@@ -4,10 +4,11 @@
 //! the gates of all maps that pass through it, waits until they are empty, and only then changes
 //! its table.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::gate::Gate;
-use crate::{BlockDevice, Fails, Flat, MappedDevice, Sector, Sectors, Table};
+use crate::{BlockDevice, DevNumber, Fails, Flat, MappedDevice, Sector, Sectors, Table};
 
 /// A target whose runs are more than this many is asked anew for each bio (striped with its
 /// chunks) instead of being written out.
@@ -35,6 +36,8 @@ pub(crate) struct FlatMap {
     ends: Vec<u64>,
     extents: Vec<Place>,
     leaves: Vec<Arc<dyn BlockDevice>>,
+    /// The place of each leaf, while the map is folded.
+    places: HashMap<DevNumber, usize>,
     /// Every device that a flush must reach, where no target on the way wants to see it.
     pub(crate) flush: Option<Vec<Arc<dyn BlockDevice>>>,
     /// No target on the way wants to see how a bio ends.
@@ -50,6 +53,7 @@ impl FlatMap {
             ends: Vec::new(),
             extents: Vec::new(),
             leaves: Vec::new(),
+            places: HashMap::new(),
             flush: None,
             unwatched: true,
         };
@@ -60,6 +64,7 @@ impl FlatMap {
         map.flush = map.flush_devices(table);
         map.ends.shrink_to_fit();
         map.extents.shrink_to_fit();
+        map.places = HashMap::new();
         Some(map)
     }
 
@@ -176,8 +181,7 @@ impl FlatMap {
     }
 
     fn leaf_index(&mut self, device: &Arc<dyn BlockDevice>) -> usize {
-        let same = |leaf: &Arc<dyn BlockDevice>| leaf.number() == device.number();
-        self.leaves.iter().position(same).unwrap_or_else(|| {
+        *self.places.entry(device.number()).or_insert_with(|| {
             self.leaves.push(device.clone());
             self.leaves.len() - 1
         })
@@ -211,9 +215,9 @@ impl FlatMap {
     /// Gathers the devices that a flush must reach: those of the whole stack, each once. `None`
     /// where a target takes flushes through its `map`.
     fn flush_devices(&self, table: &Table) -> Option<Vec<Arc<dyn BlockDevice>>> {
-        let mut all: Vec<Arc<dyn BlockDevice>> = Vec::new();
+        let (mut all, mut known) = (Vec::<Arc<dyn BlockDevice>>::new(), HashSet::new());
         let mut add = |device: &Arc<dyn BlockDevice>| {
-            if all.iter().all(|known| known.number() != device.number()) {
+            if known.insert(device.number()) {
                 all.push(device.clone());
             }
         };

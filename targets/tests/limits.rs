@@ -52,10 +52,16 @@ impl Backing for Disks {
         let disk = self.0.get(number.minor as usize).filter(|_| number.major == 7);
         disk.map(|disk| disk.clone() as Arc<dyn BlockDevice>).ok_or(Errno::NXIO)
     }
-    fn by_word(&self, word: &str, _base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        let minor = word.strip_prefix("/dev/loop").and_then(|minor| minor.parse().ok());
-        self.by_number(DevNumber { major: 7, minor: minor.ok_or(Errno::NOENT)? })
-            .map_err(|_| Errno::NOENT)
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        _base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
+        Box::pin(async move {
+            let minor = word.strip_prefix("/dev/loop").and_then(|minor| minor.parse().ok());
+            self.by_number(DevNumber { major: 7, minor: minor.ok_or(Errno::NOENT)? })
+                .map_err(|_| Errno::NOENT)
+        })
     }
 }
 

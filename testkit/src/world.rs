@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sim_core::control::{Answer, Backing, Command, Control, DevStatus, Failure, Id, Slot};
 use sim_core::{
-    Access, Bio, BlkResult, BlockDevice, DevNumber, Errno, Held, KernelLog, MappedDevice,
-    OpenDevice, Registry, Sectors, TargetSpec,
+    Access, Bio, BlkResult, BlockDevice, BoxFuture, DevNumber, Errno, Held, KernelLog,
+    MappedDevice, OpenDevice, Registry, Sectors, TargetSpec,
 };
 
 use crate::io::letter;
@@ -163,12 +163,18 @@ impl Backing for Disks {
     }
 
     /// Finds a disk by the name that kernel messages give it (`loop0`), or by its letter (`a`).
-    fn by_word(&self, word: &str, _base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        let disks = self.lock();
-        let letter = |disk: &SimDisk| letter(disk.number().minor).to_string() == word;
-        let named = |disk: &&Arc<SimDisk>| disk.name() == word || letter(disk);
-        let found = disks.iter().find(named).ok_or(Errno::NOENT)?;
-        Ok(found.clone())
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        _base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
+        Box::pin(async move {
+            let disks = self.lock();
+            let letter = |disk: &SimDisk| letter(disk.number().minor).to_string() == word;
+            let named = |disk: &&Arc<SimDisk>| disk.name() == word || letter(disk);
+            let found = disks.iter().find(named).ok_or(Errno::NOENT)?;
+            Ok(found.clone() as Arc<dyn BlockDevice>)
+        })
     }
 }
 

@@ -93,12 +93,18 @@ impl Backing for Loops {
         found.map(|device| device as Arc<dyn BlockDevice>).ok_or(Errno::NXIO)
     }
 
-    fn by_word(&self, word: &str, base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        let minor = word.strip_prefix("/dev/loop").and_then(|minor| minor.parse().ok());
-        match minor.and_then(|minor| self.get(minor)) {
-            Some(device) => Ok(device),
-            None if Path::new(base).join(word).exists() => Err(Errno::NOTBLK),
-            None => Err(Errno::NOENT),
-        }
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
+        Box::pin(async move {
+            let minor = word.strip_prefix("/dev/loop").and_then(|minor| minor.parse().ok());
+            match minor.and_then(|minor| self.get(minor)) {
+                Some(device) => Ok(device as Arc<dyn BlockDevice>),
+                None if Path::new(base).join(word).exists() => Err(Errno::NOTBLK),
+                None => Err(Errno::NOENT),
+            }
+        })
     }
 }

@@ -182,7 +182,7 @@ impl Machine {
     fn device(&self, path: &str) -> Option<Arc<dyn BlockDevice>> {
         match self.find(path) {
             Some(shown) => Some(shown.device),
-            None => self.loops.by_word(path, "/").ok(),
+            None => block_on(self.loops.by_word(path, "/")).ok(),
         }
     }
 

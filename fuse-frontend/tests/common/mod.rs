@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use backing::{Memory, Pool, block_on};
 use sim_core::control::{Answer, Command, Failure, Id, WhenOpen};
 use sim_core::{
-    Access, Backing, BlockDevice, Control, DevNumber, Errno, Held, MappedDevice, NoLog, Sectors,
-    TargetSpec, parse_table,
+    Access, Backing, BlockDevice, BoxFuture, Control, DevNumber, Errno, Held, MappedDevice, NoLog,
+    Sectors, TargetSpec, parse_table,
 };
 
 /// Devices by the name that table lines use.
@@ -28,8 +28,12 @@ impl Backing for Devices {
         devices.values().find(|device| device.number() == number).cloned().ok_or(Errno::NXIO)
     }
 
-    fn by_word(&self, word: &str, _base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        self.0.lock().unwrap().get(word).cloned().ok_or(Errno::NOENT)
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        _base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
+        Box::pin(async move { self.0.lock().unwrap().get(word).cloned().ok_or(Errno::NOENT) })
     }
 }
 

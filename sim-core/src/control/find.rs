@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::Control;
-use super::graph::Graph;
-use crate::{BlockDevice, DM_MAJOR, DevNumber, Errno, FindDevice};
+use super::{Cell, Control};
+use crate::graph::{Edge, Refused};
+use crate::table::{FindDevice, Found};
+use crate::{BlockDevice, DM_MAJOR, DevNumber, Errno, MappedDevice};
 
 /// Looks up devices for the table of one mapped device.
 pub(super) struct Finder<'a> {
     pub(super) control: &'a Control,
     /// The device that the table is for: it cannot be its own target.
-    pub(super) minor: u32,
+    pub(super) device: &'a Arc<MappedDevice>,
     /// The directory that relative paths start from.
     pub(super) base: &'a str,
 }
@@ -18,37 +19,40 @@ pub(super) struct Finder<'a> {
 impl FindDevice for Finder<'_> {
     /// Tries, in this order: `major:minor`; an attached image's name; a mapped device's name,
     /// with `/dev/mapper/` or without; `/dev/dm-N`; the path of an image.
-    fn find_device(&self, word: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
+    fn find_device(&self, word: &str) -> Found<'_> {
         if let Ok(number) = word.parse::<DevNumber>() {
-            return match number.major {
+            return Found::Now(match number.major {
                 DM_MAJOR => self.mapped(number.minor),
                 _ => self.control.backing.by_number(number),
-            };
+            });
         }
         if let Some(minor) = word.strip_prefix("/dev/dm-").and_then(|n| n.parse().ok()) {
-            return self.mapped(minor).map_err(|errno| match errno {
+            return Found::Now(self.mapped(minor).map_err(|errno| match errno {
                 Errno::NXIO => Errno::NOENT,
                 other => other,
-            });
+            }));
         }
         let name = word.strip_prefix("/dev/mapper/").unwrap_or(word);
         // A device that waits to be removed has lost its node, but not its number.
         if let Some(shown) = self.control.find_shown(name) {
-            return self.mapped(shown.device.minor());
+            return Found::Now(self.mapped(shown.device.minor()));
         }
-        self.control.backing.by_word(word, self.base)
+        let word = word.to_owned();
+        Found::Later(Box::pin(async move { self.control.backing.by_word(&word, self.base).await }))
+    }
+
+    fn reserve(&self, below: &MappedDevice) -> Result<Edge, Refused> {
+        self.control.graph.reserve(self.device.node(), below.node())
     }
 }
 
 impl Finder<'_> {
     fn mapped(&self, minor: u32) -> Result<Arc<dyn BlockDevice>, Errno> {
         let cells = self.control.cells();
-        let cell = cells.get(&minor).filter(|cell| cell.has_disk).ok_or(Errno::NXIO)?;
-        if minor == self.minor {
+        let shows = |cell: &&Cell| cell.has_disk;
+        let cell = cells.get(minor).filter(shows).ok_or(Errno::NXIO)?;
+        if Arc::ptr_eq(&cell.device, self.device) {
             return Err(Errno::INVAL);
-        }
-        if Graph::of(&cells).reaches(minor, self.minor) {
-            return Err(Errno::LOOP);
         }
         Ok(cell.device.clone())
     }

@@ -3,32 +3,32 @@
 //! One [`Command`] for each ioctl of device-mapper, with the kernel's state machine, errnos and
 //! log lines. Commands that can wait are futures; no lock is held while they do.
 
+mod cells;
 mod command;
 mod devices;
 mod find;
-mod graph;
+mod lifecycle;
 mod record;
 mod tables;
 
-use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use cells::Cells;
 pub use command::{
     Answer, Command, DevStatus, Failure, Id, Listed, NewName, Node, Report, Slot, TargetVersion,
     WhenOpen,
 };
 use find::Finder;
-use graph::Graph;
 pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
 use crate::args::World;
 use crate::event::{Events, TargetEvents};
+use crate::graph::Graph;
 use crate::shared::Shared;
 use crate::table::Build;
 use crate::{
-    Access, BlockDevice, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice, Registry, Runtime,
-    Sectors, Table,
+    Access, BlockDevice, BoxFuture, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice,
+    Registry, Runtime, Sectors, Table,
 };
 
 /// The version of the ioctl interface that the operations follow: Linux 6.12's.
@@ -50,7 +50,14 @@ pub trait Backing: Send + Sync {
 
     /// Finds a device by the name or the path that a table line has. A relative path starts from
     /// `base`. [`Errno::NOENT`] where there is none, [`Errno::NOTBLK`] for what is no device.
-    fn by_word(&self, word: &str, base: &str) -> Result<Arc<dyn BlockDevice>, Errno>;
+    ///
+    /// Waits as long as opening takes; nothing but the load of the table waits with it. One that
+    /// is given up leaves nothing behind.
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>>;
 }
 
 /// What changed about a device: what whoever shows devices wants to know.
@@ -86,7 +93,7 @@ pub struct Shown {
     pub device: Arc<MappedDevice>,
 }
 
-type Watcher = Box<dyn Fn(&Changed) + Send + Sync>;
+type Watcher = Arc<dyn Fn(&Changed) + Send + Sync>;
 
 /// The mapped devices of an instance.
 pub struct Control {
@@ -94,7 +101,8 @@ pub struct Control {
     backing: Arc<dyn Backing>,
     runtime: Arc<dyn Runtime>,
     log: Arc<dyn KernelLog>,
-    cells: Mutex<BTreeMap<u32, Cell>>,
+    cells: Mutex<Cells>,
+    graph: Arc<Graph>,
     events: Arc<Events>,
     shared: Shared,
     watcher: Mutex<Option<Watcher>>,
@@ -116,7 +124,8 @@ impl Control {
             backing,
             runtime,
             log,
-            cells: Mutex::new(BTreeMap::new()),
+            cells: Mutex::default(),
+            graph: Arc::default(),
             events: Arc::default(),
             shared: Shared::default(),
             watcher: Mutex::new(None),
@@ -127,7 +136,7 @@ impl Control {
     /// Calls `watcher` at every change from now on. It is called with no lock held, and must not
     /// wait.
     pub fn watch(&self, watcher: impl Fn(&Changed) + Send + Sync + 'static) {
-        *lock(&self.watcher) = Some(Box::new(watcher));
+        *lock(&self.watcher) = Some(Arc::new(watcher));
     }
 
     /// Shows every change to `recorder` from now on.
@@ -150,51 +159,50 @@ impl Control {
     /// closed is not shown any more.
     pub fn shown(&self) -> Vec<Shown> {
         let cells = self.cells();
-        let shown = cells.values().filter(|cell| cell.is_shown()).map(Cell::shown);
-        let mut shown: Vec<Shown> = shown.collect();
-        shown.sort_by(|a, b| a.name.cmp(&b.name));
-        shown
+        cells.by_name().filter(|cell| cell.is_shown()).map(Cell::shown).collect()
+    }
+
+    /// Lists the devices that have a disk to show by number: from `minor` on, and `count` at most.
+    pub fn shown_from(&self, minor: u32, count: usize) -> Vec<Shown> {
+        let cells = self.cells();
+        cells.from(minor).filter(|cell| cell.is_shown()).take(count).map(Cell::shown).collect()
     }
 
     /// Finds a device that has a disk to show by its name.
     pub fn find_shown(&self, name: &str) -> Option<Shown> {
-        let cells = self.cells();
-        cells.values().find(|cell| cell.name == name && cell.is_shown()).map(Cell::shown)
+        self.cells().find_name(name).filter(|cell| cell.is_shown()).map(Cell::shown)
     }
 
     /// Finds a device that has a disk by its minor number, shown or not.
     pub fn find_minor(&self, minor: u32) -> Option<Shown> {
-        self.cells().get(&minor).filter(|cell| cell.has_disk).map(Cell::shown)
+        self.cells().get(minor).filter(|cell| cell.has_disk).map(Cell::shown)
+    }
+
+    /// Returns how often tables have a device open: what is left of its open count are others.
+    pub fn opened_by_tables(&self, id: &Id) -> Result<u32, Failure> {
+        Ok(self.graph.opened(self.device(id)?.node()))
     }
 
     /// Writes down every device, in an order in which they can be built again: each after those
     /// that it maps onto, and those that change what is below by themselves after all others.
     pub fn records(&self) -> Vec<Record> {
         let cells = self.cells();
-        let changes = |cell: &&Cell| cell.device.live().is_some_and(|table| table.changes_below());
-        let last: Vec<u32> =
-            cells.values().filter(changes).map(|cell| cell.device.minor()).collect();
-        let minors = Graph::of(&cells).bottom_up(&last);
-        minors.iter().map(|minor| cells[minor].record()).collect()
+        self.bottom_up(&cells).into_iter().map(Cell::record).collect()
     }
 
-    /// Removes what was to be removed when closed, and is closed now. To be called by whoever
-    /// has released a device.
-    pub fn reap(&self) {
-        loop {
-            let due = |cell: &&Cell| cell.deferred_remove && cell.device.open_count() == 0;
-            let due = self.cells().values().find(due).map(|cell| cell.device.minor());
-            let Some(cell) = due.and_then(|minor| self.take_closed(minor).ok()) else { return };
-            let (name, minor) = (cell.name.clone(), cell.device.minor());
-            let mut end = Box::pin(cell.tear_down());
-            // Whoever closes a device does not wait: what is not done at once goes on by itself.
-            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-            if end.as_mut().poll(&mut cx).is_pending() {
-                self.runtime.spawn(end);
-            }
-            self.changed(&Changed::Name(name));
-            self.changed(&Changed::Content(minor));
-        }
+    /// Lists every device from the top down: each before those that it maps onto, and those that
+    /// change what is below by themselves before all others.
+    pub fn top_down(&self) -> Vec<Arc<MappedDevice>> {
+        let cells = self.cells();
+        self.bottom_up(&cells).into_iter().rev().map(|cell| cell.device.clone()).collect()
+    }
+
+    fn bottom_up<'a>(&self, cells: &'a Cells) -> Vec<&'a Cell> {
+        let mut all: Vec<&Cell> = cells.iter().collect();
+        let changes = |cell: &&&Cell| cell.device.live().is_some_and(|table| table.changes_below());
+        let last: Vec<_> = all.iter().filter(changes).map(|cell| cell.device.node()).collect();
+        self.graph.bottom_up(&mut all, |cell| cell.device.node(), &last);
+        all
     }
 
     /// Carries out one operation, and makes durable what it changed; a front end that wants to
@@ -242,12 +250,12 @@ impl Control {
             Command::SetGeometry { id, geometry } => self.set_geometry(&id, &geometry),
             Command::ArmPoll => Ok(Answer::Events(self.events.number())),
             Command::GetTargetVersion { name } => self.target_version(&name),
-            Command::SetReadAhead { id, sectors } => self.with(&id, |cell| {
+            Command::SetReadAhead { id, sectors } => self.change(&id, |cell| {
                 cell.read_ahead = Some(sectors);
                 Ok(Answer::Status(cell.status(Slot::Live)))
             }),
             Command::SetFails { id, below, fails } => self.set_fails(&id, below, fails),
-            Command::SetNode { id, node } => self.with(&id, |cell| {
+            Command::SetNode { id, node } => self.change(&id, |cell| {
                 cell.node = node;
                 Ok(Answer::Status(cell.status(Slot::Live)))
             }),
@@ -270,24 +278,50 @@ impl Control {
     }
 
     /// Gathers what a table of this device is built with.
-    fn site<'a>(&'a self, device: &MappedDevice, access: Access, base: &'a str) -> Site<'a> {
-        let number = device.number();
+    fn site<'a>(
+        &'a self,
+        device: &'a Arc<MappedDevice>,
+        access: Access,
+        base: &'a str,
+    ) -> Site<'a> {
         let open: Vec<Arc<OpenDevice>> = {
-            let cells = self.cells();
-            let tables = cells.get(&number.minor).into_iter().flat_map(Cell::tables);
+            let mut cells = self.cells();
+            let tables = cells.cell_of(device).into_iter().flat_map(|cell| cell.tables());
             tables.flat_map(|table| table.devices().cloned().collect::<Vec<_>>()).collect()
         };
-        let finder = Finder { control: self, minor: number.minor, base };
+        let finder = Finder { control: self, device, base };
+        let number = device.number();
         Site { control: self, number, access, finder, events: self.events_of(device), open }
     }
 
+    /// Acts on a device, with the lock held.
     fn with<T>(
         &self,
         id: &Id,
         act: impl FnOnce(&mut Cell) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut cells = self.cells();
-        act(find_cell(&mut cells, id).ok_or(Errno::NXIO)?)
+        act(self.cells().find_mut(id).ok_or(Errno::NXIO)?)
+    }
+
+    /// As [`with`](Self::with), and notes for the record how the device is afterwards.
+    fn change<T>(
+        &self,
+        id: &Id,
+        act: impl FnOnce(&mut Cell) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.with(id, |cell| {
+            let done = act(cell);
+            self.note(cell);
+            done
+        })
+    }
+
+    /// Notes for the record how a device is. With the lock held, so that the last note of a device
+    /// is of its last state.
+    fn note(&self, cell: &Cell) {
+        if let Some(recorder) = self.recorder.get() {
+            cell.note(&**recorder);
+        }
     }
 
     fn failure(&self, errno: Errno, why: &str) -> Failure {
@@ -296,12 +330,14 @@ impl Control {
     }
 
     fn changed(&self, changed: &Changed) {
-        if let Some(watcher) = &*lock(&self.watcher) {
+        // Called with the lock let go.
+        let watcher = lock(&self.watcher).clone();
+        if let Some(watcher) = watcher {
             watcher(changed);
         }
     }
 
-    fn cells(&self) -> MutexGuard<'_, BTreeMap<u32, Cell>> {
+    fn cells(&self) -> MutexGuard<'_, Cells> {
         lock(&self.cells)
     }
 }
@@ -326,11 +362,6 @@ impl Site<'_> {
 }
 
 impl Cell {
-    /// Suspends the device for good, and lets its tables go.
-    async fn tear_down(self) {
-        self.device.tear_down().await;
-    }
-
     fn is_shown(&self) -> bool {
         self.has_disk && !self.deferred_remove
     }
@@ -371,15 +402,6 @@ impl Cell {
             deferred_remove: self.deferred_remove,
             read_ahead: self.has_disk.then(read_ahead),
         }
-    }
-}
-
-fn find_cell<'a>(cells: &'a mut BTreeMap<u32, Cell>, id: &Id) -> Option<&'a mut Cell> {
-    match id {
-        Id::Name(name) => cells.values_mut().find(|cell| cell.name == *name),
-        Id::Uuid(uuid) => cells.values_mut().find(|cell| cell.uuid.as_ref() == Some(uuid)),
-        Id::Dev(dev) if dev.major == crate::DM_MAJOR => cells.get_mut(&dev.minor),
-        Id::Dev(_) => None,
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::graph::Graph;
-use super::{Answer, Changed, Control, Done, Failure, Id, Report, Slot, TargetVersion, command};
-use crate::table::{MAX_DEPTH, TextStyle};
+use super::{
+    Answer, Cell, Changed, Control, Done, Failure, Id, Report, Slot, TargetVersion, command,
+};
+use crate::table::TextStyle;
 use crate::{
     Access, AnyTargetType, BlockDevice, DevNumber, Errno, Fails, KeyText, MappedDevice, Sector,
     Table, TableError, TargetSpec, split_words,
@@ -21,13 +22,11 @@ impl Control {
         base: &str,
     ) -> Done {
         let device = self.device(id)?;
-        let number = device.number();
         let site = self.site(&device, access, base);
         let table = Table::build(targets, &site.build()).await?;
         self.check_immutable(&device, &table)?;
         let table = Arc::new(table);
-        self.check_depth(&device, &table)?;
-        let first = self.with(&Id::Dev(number), |cell| Ok(!cell.has_disk))?;
+        let first = self.with_device(&device, |cell| !cell.has_disk)?;
         if first {
             let limits = table.limits(&site.build()).inspect_err(|_| {
                 self.log.line("device-mapper: core: Cannot calculate initial queue limits");
@@ -35,17 +34,30 @@ impl Control {
             })?;
             device.set_limits(limits);
         }
-        let (old, name, status) = self.with(&Id::Dev(number), |cell| {
+        let (old, name, status) = self.with_device(&device, |cell| {
             let old = cell.inactive.replace(table);
             cell.has_disk = true;
-            Ok((old, cell.name.clone(), cell.status(Slot::Live)))
+            self.note(cell);
+            (old, cell.name.clone(), cell.status(Slot::Live))
         })?;
-        drop(old);
+        drop((old, site));
         self.reap();
         if first {
             self.changed(&Changed::Name(name));
         }
         Ok(Answer::Status(status))
+    }
+
+    /// Acts on a device that was found before, unless it was removed meanwhile.
+    fn with_device<T>(
+        &self,
+        device: &MappedDevice,
+        act: impl FnOnce(&mut Cell) -> T,
+    ) -> Result<T, Failure> {
+        let found = self.cells().cell_of(device).map(act);
+        found.ok_or_else(|| {
+            self.failure(Errno::NXIO, "device has been removed from the dev hash table.")
+        })
     }
 
     /// Refuses a table in the place of one whose type is replaced by its own kind alone.
@@ -62,20 +74,8 @@ impl Control {
         Ok(())
     }
 
-    /// Refuses a table that would pile more devices up than a bio can pass through, or map a
-    /// device onto itself.
-    pub(super) fn check_depth(&self, device: &MappedDevice, table: &Table) -> Result<(), Failure> {
-        let depth = Graph::of(&self.cells()).depth(device.minor(), table);
-        if depth > MAX_DEPTH {
-            let why =
-                format!("{depth} mapped devices on top of one another, of {MAX_DEPTH} at most");
-            return Err(Failure { errno: Errno::LOOP, table: None, why: Some(why) });
-        }
-        Ok(())
-    }
-
     pub(super) fn table_clear(&self, id: &Id) -> Done {
-        let (old, status) = self.with(id, |cell| {
+        let (old, status) = self.change(id, |cell| {
             let old = cell.inactive.take();
             Ok((old, cell.status(Slot::Live)))
         })?;
@@ -156,7 +156,11 @@ impl Control {
         if !entry.target.takes_messages() {
             return Err(self.failure(Errno::INVAL, "Target type does not support messages"));
         }
-        Ok(Answer::Text(entry.target.message(&words)?))
+        let answer = entry.target.message(&words);
+        // It may have changed what the table says.
+        table.revise();
+        self.change(id, |_| Ok(()))?;
+        Ok(Answer::Text(answer?))
     }
 
     /// A message for the core: its first word begins with `@`.
@@ -169,10 +173,8 @@ impl Control {
             let why = "Invalid arguments for @cancel_deferred_remove";
             return Err(self.failure(Errno::INVAL, why));
         }
-        let name = self.with(id, |cell| {
-            cell.deferred_remove = false;
-            Ok(cell.name.clone())
-        })?;
+        let minor = self.with(id, |cell| Ok(cell.device.minor()))?;
+        let name = self.defer_removal(minor, false)?;
         self.changed(&Changed::Name(name));
         Ok(Answer::Text(None))
     }
@@ -187,6 +189,7 @@ impl Control {
         if cylinders > 65535 || heads > 255 || sectors > 255 {
             return Err(self.failure(Errno::INVAL, "Geometry exceeds range limits."));
         }
+        // At most 65535 * 255 * 255, by the check above.
         if start > cylinders * heads * sectors {
             let why = "Start sector is beyond the geometry limits.";
             self.log.line(&format!("device-mapper: core: {why}"));

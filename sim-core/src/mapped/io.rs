@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::MappedDevice;
+use super::{MappedDevice, RETIRED};
 use crate::extent::{FlatMap, Found, Place, walk};
 use crate::gate::Pass;
 use crate::{
@@ -71,15 +71,12 @@ impl BlockDevice for MappedDevice {
     }
 
     fn open(&self, _access: Access) -> Result<(), Errno> {
-        if self.is_gone() {
-            return Err(Errno::NXIO);
-        }
-        self.open_count.fetch_add(1, SeqCst);
-        Ok(())
+        let open = |opens| (opens & RETIRED == 0).then_some(opens + 1);
+        self.opens.fetch_update(SeqCst, SeqCst, open).map(drop).map_err(|_| Errno::NXIO)
     }
 
     fn release(&self) {
-        self.open_count.fetch_sub(1, SeqCst);
+        self.opens.fetch_sub(1, SeqCst);
     }
 
     fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {

@@ -1,6 +1,6 @@
 //! A mapped device: a live table, the bios in flight through it, and suspend and resume.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
@@ -11,13 +11,18 @@ use futures_util::lock::Mutex as AsyncMutex;
 use crate::event::Events;
 use crate::extent::{FlatMap, Found, Place, walk};
 use crate::gate::Gate;
+use crate::graph::NodeId;
 use crate::{Access, BlockDevice, DevNumber, Errno, KernelLog, Limits, Sector, Table};
 
 mod io;
 
+/// Set in the open count of a device that is removed: nobody opens it any more.
+const RETIRED: u32 = 1 << 31;
+
 /// A device whose sectors are mapped by a table.
 pub struct MappedDevice {
     minor: u32,
+    node: NodeId,
     me: Weak<MappedDevice>,
     /// Every bio that goes by the table passes here; closed while the device is suspended.
     gate: Gate,
@@ -27,7 +32,9 @@ pub struct MappedDevice {
     flat: ArcSwapOption<FlatMap>,
     size: AtomicU64,
     read_only: AtomicBool,
-    open_count: AtomicU32,
+    /// How many users have the device open, and [`RETIRED`]: one word, so that either an open or a
+    /// removal comes first.
+    opens: AtomicU32,
     events: Arc<Events>,
     /// One suspend or resume at a time.
     changing: AsyncMutex<()>,
@@ -42,7 +49,7 @@ struct State {
     /// Bios that targets hand back wait for the resume.
     noflush: bool,
     /// Devices whose live table maps onto this one.
-    above: Vec<Weak<MappedDevice>>,
+    above: BTreeMap<NodeId, Weak<MappedDevice>>,
     /// Flattened maps that are closed, and may have bios in them yet.
     draining: Vec<Arc<FlatMap>>,
 }
@@ -65,16 +72,17 @@ pub enum Held {
 }
 
 impl MappedDevice {
-    pub(crate) fn new(minor: u32, log: Arc<dyn KernelLog>) -> Arc<MappedDevice> {
+    pub(crate) fn new(minor: u32, node: NodeId, log: Arc<dyn KernelLog>) -> Arc<MappedDevice> {
         Arc::new_cyclic(|me| MappedDevice {
             minor,
+            node,
             me: me.clone(),
             gate: Gate::default(),
             live: RwLock::new(None),
             flat: ArcSwapOption::empty(),
             size: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
-            open_count: AtomicU32::new(0),
+            opens: AtomicU32::new(0),
             events: Arc::default(),
             changing: AsyncMutex::new(()),
             folding: AtomicBool::new(true),
@@ -82,7 +90,7 @@ impl MappedDevice {
                 limits: Limits::stacking(),
                 phase: Phase::Running,
                 noflush: false,
-                above: Vec::new(),
+                above: BTreeMap::new(),
                 draining: Vec::new(),
             }),
             log,
@@ -92,6 +100,11 @@ impl MappedDevice {
     /// Returns the minor number.
     pub fn minor(&self) -> u32 {
         self.minor
+    }
+
+    /// Returns which device this is in the graph of its instance.
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
     }
 
     /// Returns the live table.
@@ -116,7 +129,14 @@ impl MappedDevice {
 
     /// Returns how many users have the device open, tables of other devices among them.
     pub fn open_count(&self) -> u32 {
-        self.open_count.load(SeqCst)
+        self.opens.load(SeqCst) & !RETIRED
+    }
+
+    /// Turns away whoever opens the device from here on; [`Errno::BUSY`] where somebody has it
+    /// open.
+    pub(crate) fn retire(&self) -> Result<(), Errno> {
+        let retired = self.opens.compare_exchange(0, RETIRED, SeqCst, SeqCst);
+        retired.map(drop).map_err(|_| Errno::BUSY)
     }
 
     /// Returns the device's events.
@@ -303,20 +323,21 @@ impl MappedDevice {
     /// Makes `table` the live one, and returns the one before; nothing is in flight.
     fn bind(&self, table: Arc<Table>, limits: Limits) -> Option<Arc<Table>> {
         let old = self.replace_table(Some(table.clone()));
-        for below in old.iter().flat_map(|table| table.devices()) {
-            if let Some(below) = below.device().as_mapped() {
-                below.state().above.retain(|above| !above.ptr_eq(&self.me));
-            }
-        }
-        for below in table.devices() {
-            if let Some(below) = below.device().as_mapped() {
-                below.state().above.push(self.me.clone());
-            }
+        old.iter().for_each(|old| self.leave(old));
+        for below in mapped_below(&table) {
+            below.state().above.insert(self.node, self.me.clone());
         }
         self.size.store(table.size().0, SeqCst);
         self.set_access(table.access());
         self.set_limits(limits);
         old
+    }
+
+    /// Takes this device from those above the devices of a table that is live no more.
+    fn leave(&self, table: &Table) {
+        for below in mapped_below(table) {
+            below.state().above.remove(&self.node);
+        }
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {
@@ -328,7 +349,9 @@ impl MappedDevice {
         self.state().phase = Phase::Gone;
         self.gate.demolish();
         self.revoke();
-        self.replace_table(None);
+        if let Some(table) = self.replace_table(None) {
+            self.leave(&table);
+        }
         self.size.store(0, SeqCst);
         self.events.wake();
     }
@@ -370,7 +393,7 @@ impl MappedDevice {
             revoked.extend(state.draining.iter().cloned());
             state.above.clone()
         };
-        for device in above.iter().filter_map(Weak::upgrade) {
+        for device in above.values().filter_map(Weak::upgrade) {
             device.revoke_upwards(revoked, seen);
         }
     }
@@ -393,7 +416,7 @@ impl MappedDevice {
             self.flat.store(Some(Arc::new(map)));
             state.above.clone()
         };
-        for device in above.iter().filter_map(Weak::upgrade) {
+        for device in above.values().filter_map(Weak::upgrade) {
             device.refold();
         }
     }
@@ -401,6 +424,11 @@ impl MappedDevice {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lists the mapped devices that a table maps onto.
+fn mapped_below(table: &Table) -> impl Iterator<Item = &MappedDevice> {
+    table.devices().filter_map(|open| open.device().as_mapped())
 }
 
 /// Opens the device again when a suspend is given up before its end.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::devices::{Devices, FindDevice};
 use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec};
-use crate::args::{Devices, World};
+use crate::args::World;
 use crate::{
-    Access, Args, CtrError, DevNumber, FindDevice, Flat, KernelLog, OpenDevice, Registry, Sector,
-    Target, TargetLog, split_words,
+    Access, Args, CtrError, DevNumber, Flat, KernelLog, OpenDevice, Registry, Sector, Target,
+    TargetLog, split_words,
 };
 
 /// What a table is built with.
@@ -121,11 +122,18 @@ async fn add_target(
         return refuse(kernel, TableError { detail, ..TableError::new(kernel) });
     }
     let words = Zeroizing::new(split_words(&spec.params));
-    let made = {
-        let log = TargetLog::new(with.log.clone(), name);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let place = (spec.start, spec.len);
-        target_type.ctr(&mut Args::new(&words, place, devices, with.world, log))
+    let made = loop {
+        let made = {
+            let log = TargetLog::new(with.log.clone(), name);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let place = (spec.start, spec.len);
+            target_type.ctr(&mut Args::new(&words, place, devices, with.world, log))
+        };
+        // A target does not wait for its devices: where one has to be opened first, what came of
+        // that is there when it is made anew.
+        if made.is_ok() || !devices.wait().await {
+            break made;
+        }
     };
     match read_metadata(made).await {
         Ok(target) => {

@@ -1,6 +1,7 @@
 //! The mapping table: what a device's sectors are made of.
 
 mod build;
+mod devices;
 mod limits;
 mod parse;
 
@@ -13,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use build::Build;
+pub(crate) use devices::{FindDevice, Found, OpenError};
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
 use crate::{

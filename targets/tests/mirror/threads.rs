@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use backing::{Memory, Pool, block_on};
 use sim_core::control::{Command, Id, Slot, WhenOpen};
 use sim_core::{
-    Access, Backing, Bio, BlockDevice, Control, DevNumber, Errno, Held, NoLog, Sector, Sectors,
-    parse_table,
+    Access, Backing, Bio, BlockDevice, BoxFuture, Control, DevNumber, Errno, Held, NoLog, Sector,
+    Sectors, parse_table,
 };
 
 /// 64 regions, in which large writes have room.
@@ -21,8 +21,12 @@ impl Backing for Disks {
         let disk = self.0.get(number.minor as usize).cloned();
         disk.map(|disk| disk as Arc<dyn BlockDevice>).ok_or(Errno::NXIO)
     }
-    fn by_word(&self, word: &str, _base: &str) -> Result<Arc<dyn BlockDevice>, Errno> {
-        self.by_number(word.parse()?)
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        _base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
+        Box::pin(async move { self.by_number(word.parse()?) })
     }
 }
 

@@ -1,0 +1,339 @@
+//! The images of an instance: attached by the user, or on the spot by a table that names a path.
+
+mod list;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use list::List;
+use sim_core::{Access, Backing, Bio, BlockDevice, BoxFuture, DM_MAJOR, DevNumber, Errno};
+
+use crate::attach::{Attach, AttachError, Attached};
+use crate::block_on;
+use crate::blocking::blocking;
+use crate::image::{Image, Label};
+use crate::numbering::{MAX_MINORS, kernel_name, number_of};
+use crate::opening::{Identity, Opened};
+
+/// How long an attach waits for an image that has its file, its name or its number, and is about
+/// to go or to come. Not for long, as a disk that hangs may keep one.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// The attached images of an instance.
+pub struct Images {
+    me: Weak<Images>,
+    /// Never held while a file is opened: one that hangs holds up only those who want it.
+    list: Mutex<List>,
+    /// An image came or went.
+    changed: Condvar,
+}
+
+/// The entry of an image. It is the last of an image to go: until then its number is taken, and
+/// whoever wants the same file waits.
+pub(crate) struct Place {
+    images: Weak<Images>,
+    number: DevNumber,
+}
+
+impl Place {
+    pub(crate) fn new(images: Weak<Images>, number: DevNumber) -> Place {
+        Place { images, number }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(images) = self.images.upgrade() {
+            images.locked().remove(self.number);
+            images.changed.notify_all();
+        }
+    }
+}
+
+impl Images {
+    /// Makes an instance's list, empty.
+    pub fn new() -> Arc<Images> {
+        Arc::new_cyclic(|me| Images {
+            me: me.clone(),
+            list: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Attaches an image for as long as the user wants it.
+    pub fn attach(&self, ask: &Attach) -> Result<Attached, AttachError> {
+        Ok(self.attach_as(ask, Keep::Attached)?.attached())
+    }
+
+    /// Detaches what goes by a name, a number, a kernel name (`loop3`) or a path.
+    pub fn detach(&self, word: &str) -> Result<(), AttachError> {
+        let unknown = || AttachError::Unknown { word: word.to_owned() };
+        let image = self.find(word).ok_or_else(unknown)?;
+        let attached = image.attached();
+        image.retire().map_err(|users| {
+            let (name, number) = (attached.known_as().to_owned(), attached.number);
+            AttachError::InUse { name, number, users }
+        })?;
+        let kept = self.locked().detach(attached.number);
+        // Outside the lock, which an image takes when it goes.
+        drop((kept, image));
+        Ok(())
+    }
+
+    /// Lists what is attached, by number.
+    pub fn list(&self) -> Vec<Attached> {
+        self.all().iter().map(|image| image.attached()).collect()
+    }
+
+    /// Makes everything durable, waiting for it; all images are tried. Returns the path and the
+    /// error of the first that could not be.
+    pub fn flush_all(&self) -> Result<(), (String, Errno)> {
+        let mut result = Ok(());
+        for image in self.all() {
+            if let Err(error) = block_on(image.submit(Bio::flush())) {
+                let path = image.attached().path.display().to_string();
+                result = result.and(Err((path, error.errno())));
+            }
+        }
+        result
+    }
+
+    /// Returns every image, the lock let go: an image may go with what is returned.
+    fn all(&self) -> Vec<Arc<Image>> {
+        let all = self.locked().all();
+        all.into_iter().filter(|image| !image.is_gone()).collect()
+    }
+
+    fn find(&self, word: &str) -> Option<Arc<Image>> {
+        let file = Identity::of(Path::new(word)).ok();
+        let bare = word.strip_prefix("/dev/").unwrap_or(word);
+        let by_number = |number| self.locked().get(number).and_then(|entry| entry.image());
+        let named = self.locked().number_of(word);
+        let found = named.and_then(by_number);
+        let found = found.or_else(|| word.parse().ok().and_then(by_number));
+        // Its path also when the file has lost that name.
+        let stored = |image: &Arc<Image>| image.attached().path == Path::new(word);
+        let held = file.and_then(|file| self.holder(file));
+        let found = found.or_else(|| held.clone().filter(stored));
+        let found = found.or_else(|| {
+            let called = number_of(&format!("/dev/{bare}")).and_then(by_number);
+            called.filter(|image| image.name() == bare)
+        });
+        let found = found.or(held);
+        found.or_else(|| self.all().into_iter().find(stored)).filter(|image| !image.is_gone())
+    }
+
+    /// Returns the image that has a file.
+    fn holder(&self, file: Identity) -> Option<Arc<Image>> {
+        self.locked().holders(file).find_map(|(_, entry)| entry.image())
+    }
+
+    /// Waits for images that are about to go or to come and have what is wanted.
+    fn settled(
+        &self,
+        file: Option<Identity>,
+        name: Option<&str>,
+        number: Option<DevNumber>,
+    ) -> MutexGuard<'_, List> {
+        let deadline = Instant::now() + SETTLE;
+        let mut list = self.locked();
+        while list.is_changing(file, name, number) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.changed.wait_timeout(list, left);
+            list = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        list
+    }
+
+    fn attach_as(&self, ask: &Attach, keep: Keep) -> Result<Arc<Image>, AttachError> {
+        let place = match self.reserve(ask, keep)? {
+            Reserved::Here(image) => return Ok(image),
+            Reserved::Place(place) => place,
+        };
+        let number = place.number;
+        let opened = Opened::new(ask)?;
+        let name = ask.name.clone();
+        let kernel_name = kernel_name(name.as_deref(), number);
+        let (access, sector_size) = (ask.access, ask.sector_size);
+        let on_the_spot = keep == Keep::OnTheSpot;
+        let label = Label { number, name, kernel_name, access, sector_size, on_the_spot };
+        let file = opened.identity;
+        let image = Arc::new(Image::new(label, opened, place));
+        let kept = (keep == Keep::Attached).then(|| image.clone());
+        self.locked().arrive(number, file, &image, kept);
+        self.changed.notify_all();
+        tracing::info!(path = %ask.path.display(), %number, "attached");
+        Ok(image)
+    }
+
+    /// Takes a place for an image, unless the one that is asked for is here already.
+    fn reserve(&self, ask: &Attach, keep: Keep) -> Result<Reserved, AttachError> {
+        let file = Identity::of(&ask.path).ok();
+        let wanted = ask.number.or_else(|| ask.name.as_deref().and_then(number_of));
+        let mut list = self.settled(file, ask.name.as_deref(), wanted);
+        // They may go with the last of these, which takes the lock.
+        let mut looked_at = Vec::new();
+        let found = file.and_then(|file| {
+            list.holders(file).find_map(|(number, entry)| {
+                let image = entry.image();
+                looked_at.extend(image.clone());
+                let known_as = || match entry.name() {
+                    Some(name) => name.to_owned(),
+                    None => kernel_name(None, number),
+                };
+                match (image, keep) {
+                    // Two tables that name one path at once.
+                    (Some(image), Keep::OnTheSpot) if !image.is_gone() => {
+                        Some(Ok(Reserved::Here(image)))
+                    }
+                    (Some(image), Keep::Attached)
+                        if image.access().is_read_only() && ask.access.is_read_only() =>
+                    {
+                        None
+                    }
+                    // Its lock is let go at any moment: the file says whether that is over.
+                    (None, _) if !entry.is_coming() => None,
+                    (Some(_) | None, _) => {
+                        let (path, name) = (ask.path.clone(), known_as());
+                        Some(Err(AttachError::AttachedAlready { path, name, number }))
+                    }
+                }
+            })
+        });
+        let reserved = match found {
+            Some(found) => found,
+            None => number_for(&list, ask, wanted).map(|number| {
+                list.reserve(number, ask.name.as_deref(), file);
+                Reserved::Place(Place::new(self.me.clone(), number))
+            }),
+        };
+        drop(list);
+        drop(looked_at);
+        reserved
+    }
+
+    fn attach_on_the_spot(&self, path: &Path) -> Result<Arc<Image>, AttachError> {
+        let mut ask = Attach {
+            path: path.to_owned(),
+            name: None,
+            number: None,
+            access: Access::ReadWrite,
+            sector_size: 512,
+            create: None,
+            preallocate: false,
+        };
+        match self.attach_as(&ask, Keep::OnTheSpot) {
+            Err(AttachError::System {
+                errno: Errno::ACCES | Errno::ROFS | Errno::PERM, ..
+            }) => {
+                ask.access = Access::ReadOnly;
+                self.attach_as(&ask, Keep::OnTheSpot)
+            }
+            other => other,
+        }
+    }
+
+    /// Finds the image of a path, and attaches it where there is none. Blocks while the file is
+    /// opened.
+    fn open_path(&self, path: &Path) -> Result<Arc<dyn BlockDevice>, Errno> {
+        let file = Identity::of(path).map_err(|error| error.errno())?;
+        if let Some(image) = self.holder(file).filter(|image| !image.is_gone()) {
+            return Ok(image);
+        }
+        match self.attach_on_the_spot(path) {
+            Ok(image) => Ok(image),
+            Err(error) => {
+                tracing::warn!(%error, "attach on the spot");
+                Err(error.errno())
+            }
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backing for Images {
+    fn by_number(&self, number: DevNumber) -> Result<Arc<dyn BlockDevice>, Errno> {
+        let image = self.locked().get(number).and_then(|entry| entry.image());
+        match image {
+            Some(image) if !image.is_gone() => Ok(image),
+            Some(_) | None => Err(Errno::NXIO),
+        }
+    }
+
+    fn by_word<'a>(
+        &'a self,
+        word: &'a str,
+        base: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
+        Box::pin(async move {
+            let named = {
+                let list = self.locked();
+                list.number_of(word).and_then(|number| list.get(number)?.image())
+            };
+            if let Some(image) = named.filter(|image| !image.is_gone()) {
+                return Ok(image as Arc<dyn BlockDevice>);
+            }
+            let path: PathBuf = Path::new(base).join(word);
+            let images = self.me.upgrade().ok_or(Errno::NXIO)?;
+            // Even to look at a file may hang, on a network or in another daemon.
+            blocking("attach", move || images.open_path(&path)).await
+        })
+    }
+}
+
+/// What an attach finds.
+enum Reserved {
+    /// The image, attached already.
+    Here(Arc<Image>),
+    /// A place for it.
+    Place(Place),
+}
+
+/// Returns the number that an image gets: the one that is wanted, or the lowest free `7:N`. Checks
+/// that name and number are free.
+fn number_for(
+    list: &List,
+    ask: &Attach,
+    wanted: Option<DevNumber>,
+) -> Result<DevNumber, AttachError> {
+    if let Some(name) = &ask.name {
+        if !is_usable(name) {
+            return Err(AttachError::BadName { name: name.clone() });
+        }
+        if let Some(number) = list.number_of(name) {
+            return Err(AttachError::NameTaken { name: name.clone(), number });
+        }
+    }
+    let Some(number) = wanted else { return list.free_loop().ok_or(AttachError::NoNumber) };
+    if number.major == DM_MAJOR || number.major == 0 || number.minor >= MAX_MINORS {
+        return Err(AttachError::BadNumber { number });
+    }
+    match list.get(number) {
+        Some(_) => Err(AttachError::NumberTaken { number }),
+        None => Ok(number),
+    }
+}
+
+/// Who keeps an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// The user, until it is detached.
+    Attached,
+    /// Its users alone.
+    OnTheSpot,
+}
+
+/// Tells whether a table line that has this word means an image by it.
+fn is_usable(name: &str) -> bool {
+    let elsewhere = ["/dev/mapper/", "/dev/dm-"];
+    let found_elsewhere = elsewhere.iter().any(|prefix| name.starts_with(prefix));
+    let one_word = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '\\');
+    one_word && !found_elsewhere && name.parse::<DevNumber>().is_err()
+}

@@ -1,0 +1,188 @@
+//! Operations that change a device's state: removing, suspending, resuming, waiting for events.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use super::{Answer, Cell, Changed, Control, Done, Failure, Id, Report, Slot, WhenOpen};
+use crate::{BoxFuture, Errno, Held, KeyText, MappedDevice, Outcome, Table};
+
+impl Control {
+    pub(super) async fn dev_remove(&self, id: &Id, open: WhenOpen) -> Done {
+        let minor = self.with(id, |cell| Ok(cell.device.minor()))?;
+        match (self.take_closed(minor), open) {
+            (Ok(cell), _) => self.end(cell).await,
+            (Err(errno), WhenOpen::Defer) if errno == Errno::BUSY => {
+                let name = self.defer_removal(minor, true)?;
+                self.changed(&Changed::Name(name));
+            }
+            (Err(errno), _) => return Err(errno.into()),
+        }
+        self.reap();
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn remove_all(&self, open: WhenOpen) -> Done {
+        loop {
+            let (mut removed, mut last) = (0, None);
+            // Each is looked for when its turn comes: others come and go meanwhile.
+            while let Some(minor) = self.next_minor(last) {
+                last = Some(minor);
+                if let Ok(cell) = self.take_closed(minor) {
+                    self.end(cell).await;
+                    removed += 1;
+                }
+            }
+            // Each device removed may have been what kept another open.
+            if removed == 0 {
+                break;
+            }
+        }
+        let left: Vec<String> = self.cells().iter().map(|cell| cell.name.clone()).collect();
+        if left.is_empty() {
+            return Ok(Answer::Done);
+        }
+        if open == WhenOpen::Defer {
+            let mut cells = self.cells();
+            let minors: Vec<u32> = cells.iter().map(|cell| cell.device.minor()).collect();
+            minors.into_iter().for_each(|minor| cells.set_deferred(minor, true));
+        }
+        let count = left.len();
+        self.log.line(&format!("device-mapper: ioctl: remove_all left {count} open device(s)"));
+        left.into_iter().for_each(|name| self.changed(&Changed::Name(name)));
+        Ok(Answer::Done)
+    }
+
+    fn next_minor(&self, last: Option<u32>) -> Option<u32> {
+        self.cells().after(last)
+    }
+
+    /// Says whether a device is to be removed when it is closed, and returns its name.
+    pub(super) fn defer_removal(&self, minor: u32, deferred: bool) -> Result<String, Failure> {
+        let mut cells = self.cells();
+        let name = cells.get(minor).ok_or(Errno::NXIO)?.name.clone();
+        cells.set_deferred(minor, deferred);
+        Ok(name)
+    }
+
+    /// Removes what was to be removed when closed, and is closed now. To be called by whoever
+    /// has released a device.
+    pub fn reap(&self) {
+        while let Some(minor) = self.next_due() {
+            if let Ok(cell) = self.take_closed(minor) {
+                // Whoever closes a device does not wait for its end.
+                drop(self.start_end(cell));
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<u32> {
+        self.cells().due()
+    }
+
+    /// Takes a device that nobody has open out of the control plane, so that nobody opens it from
+    /// here on: [`Errno::BUSY`] if somebody has. What is left of it is for [`end`](Self::end).
+    fn take_closed(&self, minor: u32) -> Result<Cell, Errno> {
+        let mut cells = self.cells();
+        cells.get(minor).ok_or(Errno::NXIO)?.device.retire()?;
+        if let Some(recorder) = self.recorder.get() {
+            recorder.note(minor, None);
+        }
+        Ok(cells.remove(minor).expect("found above"))
+    }
+
+    /// Ends a device that was taken out: its targets are told as at a suspend, and its tables go.
+    /// Goes on by itself when it is dropped, as the device cannot come back.
+    async fn end(&self, cell: Cell) {
+        self.start_end(cell).wait().await;
+    }
+
+    fn start_end(&self, cell: Cell) -> Arc<Outcome<()>> {
+        let (name, minor) = (cell.name.clone(), cell.device.minor());
+        let ended = Arc::new(Outcome::new());
+        let outcome = ended.clone();
+        let mut end: BoxFuture<'static, ()> = Box::pin(async move {
+            cell.tear_down().await;
+            outcome.set(());
+        });
+        // What ends at once needs no task.
+        let mut cx = Context::from_waker(Waker::noop());
+        if end.as_mut().poll(&mut cx).is_pending() {
+            self.runtime.spawn(end);
+        }
+        self.changed(&Changed::Name(name));
+        self.changed(&Changed::Content(minor));
+        ended
+    }
+
+    pub(super) async fn dev_suspend(&self, id: &Id, held: Held) -> Done {
+        let device = self.device(id)?;
+        let suspended = device.suspend(held).await;
+        let status = self.status_of(&device);
+        suspended?;
+        status
+    }
+
+    pub(super) async fn dev_resume(&self, id: &Id, held: Held) -> Done {
+        let (device, inactive) =
+            self.with(id, |cell| Ok((cell.device.clone(), cell.inactive.take())))?;
+        // Until the new table is bound, a resume that is given up puts it back.
+        let mut pending = PutBack { control: self, device: &device, table: inactive };
+        let result = device
+            .resume(pending.table.clone(), held, |table| {
+                pending.table = None;
+                let site = self.site(&device, table.access(), "");
+                table.limits(&site.build()).map_err(|error| error.errno)
+            })
+            .await;
+        drop(pending);
+        // The old table is gone now, and with it what kept devices below open.
+        self.reap();
+        let status = self.status_of(&device);
+        result?;
+        self.changed(&Changed::Content(device.minor()));
+        status
+    }
+
+    /// Returns how a device is, and notes it for the record; [`Errno::NXIO`] where it was removed.
+    fn status_of(&self, device: &MappedDevice) -> Done {
+        let mut cells = self.cells();
+        let cell = cells.cell_of(device).ok_or(Errno::NXIO)?;
+        self.note(cell);
+        Ok(Answer::Status(cell.status(Slot::Live)))
+    }
+
+    pub(super) async fn dev_wait(&self, id: &Id, event_nr: u32) -> Done {
+        let device = self.device(id)?;
+        device.events().until(|number| number != event_nr || device.is_gone()).await;
+        let id = self.with(id, |cell| {
+            let same = Arc::ptr_eq(&cell.device, &device);
+            same.then(|| Id::Name(cell.name.clone())).ok_or(Errno::NXIO.into())
+        })?;
+        self.table_status(&id, Report::Status, Slot::Live, false, KeyText::Zeros)
+    }
+}
+
+impl Cell {
+    /// Suspends the device for good, and lets its tables go.
+    async fn tear_down(self) {
+        self.device.tear_down().await;
+    }
+}
+
+/// Puts the inactive table back when a resume is given up before the table is live.
+struct PutBack<'a> {
+    control: &'a Control,
+    device: &'a MappedDevice,
+    table: Option<Arc<Table>>,
+}
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        if let Some(table) = self.table.take()
+            && let Some(cell) = self.control.cells().cell_of(self.device)
+        {
+            // A table loaded in the meantime is newer.
+            cell.inactive.get_or_insert(table);
+        }
+    }
+}

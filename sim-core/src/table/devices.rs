@@ -1,0 +1,186 @@
+//! The devices that a table has open.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::MAX_DEPTH;
+use crate::args::OpenByWord;
+use crate::graph::{Edge, Refused};
+use crate::{Access, BlockDevice, BoxFuture, DevNumber, Errno, Fails, MappedDevice, OpenDevice};
+
+/// Finds the device that a word of a table line names.
+pub(crate) trait FindDevice: Sync {
+    /// Returns the device: [`Errno::NOENT`] for an unknown name, [`Errno::NXIO`] for an unknown
+    /// number, [`Errno::NOTBLK`] for what is no block device.
+    fn find_device(&self, word: &str) -> Found<'_>;
+
+    /// Notes that the table maps onto a mapped device, unless it must not.
+    fn reserve(&self, below: &MappedDevice) -> Result<Edge, Refused>;
+}
+
+type Device = Result<Arc<dyn BlockDevice>, Errno>;
+
+/// A device that was looked for.
+pub(crate) enum Found<'a> {
+    /// It is known.
+    Now(Device),
+    /// It has to be opened first, which may wait.
+    Later(BoxFuture<'a, Device>),
+}
+
+/// Why a device cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenError {
+    Errno(Errno),
+    TooDeep(u32),
+    /// The device is being opened: the target is made once more when that has ended.
+    Waits,
+}
+
+impl OpenError {
+    pub(crate) fn errno(self) -> Errno {
+        match self {
+            OpenError::Errno(errno) => errno,
+            OpenError::TooDeep(_) => Errno::LOOP,
+            OpenError::Waits => Errno::AGAIN,
+        }
+    }
+}
+
+impl From<Errno> for OpenError {
+    fn from(errno: Errno) -> OpenError {
+        OpenError::Errno(errno)
+    }
+}
+
+impl From<Refused> for OpenError {
+    fn from(refused: Refused) -> OpenError {
+        match refused {
+            Refused::Loop => OpenError::Errno(Errno::LOOP),
+            Refused::TooDeep(depth) => OpenError::TooDeep(depth),
+        }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Within a message, which goes on in lower case.
+            OpenError::Errno(_) | OpenError::Waits => {
+                let mut text = self.errno().text().chars();
+                let first = text.next().into_iter().flat_map(char::to_lowercase);
+                first.chain(text).try_for_each(|c| write!(f, "{c}"))
+            }
+            OpenError::TooDeep(depth) => {
+                write!(f, "{depth} mapped devices on top of one another, of {MAX_DEPTH} at most")
+            }
+        }
+    }
+}
+
+/// The devices that a table has open: each once, however often it is named.
+pub(super) struct Devices<'a> {
+    finder: &'a dyn FindDevice,
+    access: Access,
+    /// What the device's other tables have open: shared where the access is the same.
+    shared: HashMap<(DevNumber, Access), Arc<OpenDevice>>,
+    by_word: HashMap<String, Arc<OpenDevice>>,
+    by_number: HashMap<DevNumber, Arc<OpenDevice>>,
+    /// The word that waits for its device.
+    waiting: Option<(String, BoxFuture<'a, Device>)>,
+    /// What came of the words that waited.
+    came: HashMap<String, Device>,
+    /// In the order of their first use.
+    pub(super) order: Vec<Arc<OpenDevice>>,
+}
+
+impl<'a> Devices<'a> {
+    /// `open` is what the device's other tables have open.
+    pub(super) fn new(
+        finder: &'a dyn FindDevice,
+        access: Access,
+        open: &[Arc<OpenDevice>],
+    ) -> Devices<'a> {
+        let mut shared = HashMap::new();
+        for open in open {
+            shared.entry((open.device().number(), open.access())).or_insert_with(|| open.clone());
+        }
+        Devices {
+            finder,
+            access,
+            shared,
+            by_word: HashMap::new(),
+            by_number: HashMap::new(),
+            waiting: None,
+            came: HashMap::new(),
+            order: Vec::new(),
+        }
+    }
+
+    /// Waits for the device that the last [`OpenByWord::open`] left waiting; tells whether it did.
+    pub(super) async fn wait(&mut self) -> bool {
+        let Some((word, mut device)) = self.waiting.take() else { return false };
+        let device = poll_fn(|cx| device.as_mut().poll(cx)).await;
+        self.came.insert(word, device);
+        true
+    }
+
+    fn find(&mut self, word: &str) -> Result<Arc<dyn BlockDevice>, OpenError> {
+        if let Some(device) = self.came.get(word) {
+            return Ok(device.clone()?);
+        }
+        let mut later = match self.finder.find_device(word) {
+            Found::Now(device) => return Ok(device?),
+            Found::Later(later) => later,
+        };
+        match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(device) => Ok(device?),
+            Poll::Pending => {
+                self.waiting = Some((word.to_owned(), later));
+                Err(OpenError::Waits)
+            }
+        }
+    }
+
+    fn open_anew(&self, device: Arc<dyn BlockDevice>) -> Result<OpenDevice, OpenError> {
+        let number = device.number();
+        let edge = device.as_mapped().map(|below| self.finder.reserve(below)).transpose()?;
+        let open = OpenDevice::below(device, self.access, edge)?;
+        // What fails for one table of the device does so for all.
+        let others = [Access::ReadOnly, Access::ReadWrite];
+        let other = others.iter().find_map(|access| self.shared.get(&(number, *access)));
+        open.set_fails(other.map_or(Fails::Nothing, |other| other.fails()));
+        Ok(open)
+    }
+}
+
+impl OpenByWord for Devices<'_> {
+    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, OpenError> {
+        if let Some(device) = self.by_word.get(word) {
+            return Ok(device.clone());
+        }
+        let device = self.find(word)?;
+        let number = device.number();
+        let open = match self.by_number.get(&number) {
+            Some(open) => open.clone(),
+            None => {
+                let open = match self.shared.get(&(number, self.access)) {
+                    Some(open) => open.clone(),
+                    None => Arc::new(self.open_anew(device)?),
+                };
+                self.by_number.insert(number, open.clone());
+                self.order.push(open.clone());
+                open
+            }
+        };
+        self.by_word.insert(word.to_owned(), open.clone());
+        Ok(open)
+    }
+
+    fn access(&self) -> Access {
+        self.access
+    }
+}
