@@ -48,13 +48,8 @@ pub(crate) struct World {
 impl World {
     /// Makes `count` disks of zeros, [`NAMES`] at most, and a control plane without devices.
     pub(crate) fn new(registry: Registry, count: u32, size: Sectors, sector_size: u32) -> World {
-        let disk = |minor| {
-            let number = DevNumber { major: 7, minor };
-            Memory::new(number, &format!("loop{minor}"), size, sector_size)
-        };
-        let disks: Vec<Arc<Memory>> = (0..count).map(disk).collect();
+        let (backing, disks) = disks(count, size, sector_size);
         let sim = Sim::new(0);
-        let backing = Arc::new(Disks(disks.clone()));
         let control = Control::new(registry, backing, sim.runtime(), Arc::new(NoLog));
         World { sim, control, disks }
     }
@@ -90,6 +85,20 @@ impl World {
         let done = self.execute(Command::DevRemove { id: id(name), open: WhenOpen::Refuse });
         done.expect("nobody has it open");
     }
+}
+
+/// Makes `count` disks of zeros, [`NAMES`] at most, and what finds them.
+pub(crate) fn disks(
+    count: u32,
+    size: Sectors,
+    sector_size: u32,
+) -> (Arc<dyn Backing>, Vec<Arc<Memory>>) {
+    let disk = |minor| {
+        let number = DevNumber { major: 7, minor };
+        Memory::new(number, &format!("loop{minor}"), size, sector_size)
+    };
+    let disks: Vec<Arc<Memory>> = (0..count).map(disk).collect();
+    (Arc::new(Disks(disks.clone())), disks)
 }
 
 /// Reads a table that this crate has written itself.

@@ -14,6 +14,7 @@ mod file;
 mod frames;
 mod metadata;
 mod table;
+mod threads;
 
 pub use container::container;
 pub use control::control_plane;
@@ -21,3 +22,4 @@ pub use file::file;
 pub use frames::frames;
 pub use metadata::{metadata, metadata_of_ours};
 pub use table::{table_parse, table_text};
+pub use threads::control_threads;

@@ -31,6 +31,11 @@ fn control() {
 }
 
 #[test]
+fn control_threads() {
+    run("control_threads", fuzz::control_threads);
+}
+
+#[test]
 fn frames() {
     run("frames", fuzz::frames);
 }
