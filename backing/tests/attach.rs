@@ -285,3 +285,24 @@ fn a_file_is_made_only_where_there_is_none_and_stays_only_when_it_is_used() {
     }
     assert_eq!(images.attach(&made(&new, 8192)).unwrap().size, Sectors(16));
 }
+
+#[test]
+fn an_image_that_is_slow_to_go_keeps_only_those_waiting_who_want_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = Images::new();
+    let (slow, other) = (numbered(dir.path(), "slow", 8), numbered(dir.path(), "other", 8));
+    let device = attach(&images, &ask(&slow));
+    let attached = images.list().remove(0);
+    images.detach(&attached.number.to_string()).unwrap();
+    let begun = std::time::Instant::now();
+    attach(&images, &ask(&other));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "it waited for another image");
+    // Whoever wants the same file waits until it is free.
+    let waits = std::thread::spawn({
+        let (images, slow) = (images.clone(), slow.clone());
+        move || images.attach(&ask(&slow)).map(drop)
+    });
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    drop(device);
+    assert!(waits.join().unwrap().is_ok());
+}
