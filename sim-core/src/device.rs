@@ -253,16 +253,21 @@ pub struct Area {
     device: Arc<OpenDevice>,
     /// The first sector on the device.
     pub start: Sector,
-    /// The length. Zero is an area that is named but not used, as the kernel's `error` target
-    /// keeps one.
-    pub len: Sectors,
+    /// Nothing for the whole of the device, however long it is at the time.
+    len: Option<Sectors>,
 }
 
 impl Area {
     /// Makes an area of `len` sectors from `start` on. Whether the device is that large is
     /// checked when the table is complete, as the kernel does.
     pub fn new(device: Arc<OpenDevice>, start: Sector, len: Sectors) -> Area {
-        Area { device, start, len }
+        Area { device, start, len: Some(len) }
+    }
+
+    /// Returns the length. Of the whole of a device it is the device's own, which may be another
+    /// whenever the device is resumed: nobody may keep it.
+    pub fn size(&self) -> Sectors {
+        self.len.unwrap_or_else(|| self.device().size())
     }
 
     /// Returns the device.
@@ -275,10 +280,9 @@ impl Area {
         self.device.fails() != Fails::Nothing
     }
 
-    /// Makes an area of the whole of a device.
+    /// Makes an area of the whole of a device, which need not have a size yet.
     pub fn whole(device: Arc<OpenDevice>) -> Area {
-        let len = device.device().size();
-        Area { device, start: Sector::ZERO, len }
+        Area { device, start: Sector::ZERO, len: None }
     }
 
     /// Returns the whole of the area's device.
@@ -313,7 +317,7 @@ impl Area {
     /// A target that sends a bio past the end of its area is at fault; the neighbours on the
     /// device are kept from it.
     pub fn place<'b>(&self, sector: Sector, bio: Bio<'b>) -> Result<Bio<'b>, BlkError> {
-        let within = sector.checked_add(bio.len()).is_some_and(|end| end.0 <= self.len.0);
+        let within = sector.checked_add(bio.len()).is_some_and(|end| end.0 <= self.size().0);
         let start = self.start.checked_add(sector.from_start());
         match start {
             Some(start) if within => Ok(bio.at(start)),

@@ -9,6 +9,7 @@ mod crypt;
 mod error;
 mod linear;
 mod mirror;
+mod parts;
 pub mod snapshot;
 mod striped;
 mod zero;

@@ -51,6 +51,6 @@ impl Target for Linear {
     }
 
     fn flatten(&self, offset: Sector) -> Flat<'_> {
-        Flat::Device(&self.area, offset, self.area.len - offset.from_start())
+        Flat::Device(&self.area, offset, self.area.size() - offset.from_start())
     }
 }

@@ -73,7 +73,9 @@ impl StoreFile {
                 return (scan, Some(why));
             }
             bytes.chunks_exact(ENTRY).map_while(Entry::read).for_each(&mut *each);
-            scan.take(&bytes, damaged);
+            if let Err(why) = scan.take(&bytes, damaged) {
+                return (scan, Some(format!("the list of exceptions: {why}")));
+            }
         }
         (scan, None)
     }

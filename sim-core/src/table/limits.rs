@@ -139,7 +139,7 @@ fn check_area(area: &Area, limits: &Limits, with: &Build<'_>) -> Result<(), Tabl
     if size.is_zero() {
         return Ok(());
     }
-    let (start, len) = (area.start, area.len);
+    let (start, len) = (area.start, area.size());
     let fits = start.checked_add(len).is_some_and(|end| end.0 <= size.0) && start.0 < size.0;
     if !fits {
         return refuse(format!(

@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use sim_core::{SECTOR_SIZE, Sectors};
+use sim_core::Sectors;
 
-use super::bits::Bits;
+use crate::parts::bits::{Bits, NoMemory};
 
 /// `mirr` read as a little-endian number.
 const MAGIC: u32 = 0x4D69_5272;
@@ -24,7 +24,7 @@ const BLOCK: u64 = 4096;
 /// Returns how many bytes a log of so many regions takes on its device: as the kernel counts, with
 /// the bits rounded up to a word, and all of it to the device's logical block.
 pub(super) fn bytes(regions: u64, logical_block: Sectors) -> u64 {
-    (BITS as u64 + regions.div_ceil(64) * 8).next_multiple_of(logical_block.bytes())
+    (BITS as u64 + bits(regions)).next_multiple_of(logical_block.bytes())
 }
 
 /// What a log device held when it was read.
@@ -56,33 +56,73 @@ impl Header {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct OtherVersion;
 
-/// The bytes of a log, and which of them the device does not have yet.
+/// A log as its device has it, or is to have it: the clean regions, and the bytes around their bits.
 pub(super) struct Image {
-    bytes: Vec<u8>,
-    regions: u64,
+    head: [u8; BITS],
+    clean: Bits,
+    /// What follows the bits, up to the end of a logical block.
+    tail: Vec<u8>,
     /// How long a block is, in bytes.
-    block: usize,
+    block: u64,
 }
 
 impl Image {
     /// Makes the image of a log in which every region is clean.
     pub(super) fn new(regions: u64, logical_block: Sectors) -> Image {
-        let mut bytes = vec![0; bytes(regions, logical_block) as usize];
-        let bits = regions.div_ceil(64) as usize * 8;
-        bytes[BITS..BITS + bits].fill(0xff);
-        let block = BLOCK.max(logical_block.bytes()) as usize;
-        Image { bytes, regions, block }
+        let tail = bytes(regions, logical_block) - (BITS as u64 + bits(regions));
+        Image {
+            head: [0; BITS],
+            clean: Bits::new(regions, true),
+            tail: vec![0; tail as usize],
+            block: BLOCK.max(logical_block.bytes()),
+        }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// Returns how many bytes the log has.
+    pub(super) fn len(&self) -> u64 {
+        self.bits_end() + self.tail.len() as u64
     }
 
-    /// Takes over what the device holds, as far as it is a log that goes on; `fresh` asks for a
-    /// new one. Returns its header, and whether its version is one that can be read.
-    pub(super) fn take(&mut self, read: &[u8], fresh: bool) -> (Header, Result<(), OtherVersion>) {
-        self.bytes.copy_from_slice(read);
-        let mut header = Header::read(read);
+    /// Takes in what the device holds, a multiple of eight bytes from byte `at` on.
+    pub(super) fn put_bytes(&mut self, at: u64, bytes: &[u8]) -> Result<(), NoMemory> {
+        let [head, bits, tail] = self.parts(at, bytes.len());
+        self.head[head.clone()].copy_from_slice(&bytes[..head.len()]);
+        let (own, rest) = bytes[head.len()..].split_at(bits.len());
+        self.tail[tail].copy_from_slice(rest);
+        match own {
+            [] => Ok(()),
+            own => self.clean.put_bytes(bits.start as u64 * 8, own),
+        }
+    }
+
+    /// Gives out what the device is to hold, a multiple of eight bytes from byte `at` on.
+    pub(super) fn get_bytes(&self, at: u64, bytes: &mut [u8]) {
+        let [head, bits, tail] = self.parts(at, bytes.len());
+        let (to_head, rest) = bytes.split_at_mut(head.len());
+        let (to_bits, to_tail) = rest.split_at_mut(bits.len());
+        to_head.copy_from_slice(&self.head[head]);
+        self.clean.get_bytes(bits.start as u64 * 8, to_bits);
+        to_tail.copy_from_slice(&self.tail[tail]);
+    }
+
+    /// Returns what a range of bytes has of head, bits and tail, counted from the start of each.
+    fn parts(&self, at: u64, len: usize) -> [Range<usize>; 3] {
+        let (head, bits) = (BITS as u64, self.bits_end());
+        let part = |from: u64, to: u64| {
+            let (begin, end) = (at.clamp(from, to), (at + len as u64).clamp(from, to));
+            (begin - from) as usize..(end - from) as usize
+        };
+        [part(0, head), part(head, bits), part(bits, self.len())]
+    }
+
+    fn bits_end(&self) -> u64 {
+        BITS as u64 + bits(self.clean.len())
+    }
+
+    /// Returns the header of what was read, as far as it is a log that goes on, and whether its
+    /// version is one that can be read; `fresh` asks for a new one.
+    pub(super) fn header(&self, fresh: bool) -> (Header, Result<(), OtherVersion>) {
+        let mut header = Header::read(&self.head);
         if fresh || header.magic != MAGIC {
             header = Header::NEW;
         }
@@ -96,14 +136,10 @@ impl Image {
     /// Makes the image that of this target: regions that the log did not have are clean or not,
     /// those that the target does not have are not, and the header says how many there are.
     pub(super) fn fit(&mut self, mut header: Header, new_are_clean: bool) {
-        for region in header.regions..self.regions {
-            self.put(region, new_are_clean);
-        }
-        for past in self.regions..self.regions.next_multiple_of(64) {
-            self.put(past, false);
-        }
-        header.regions = self.regions;
-        header.write(&mut self.bytes);
+        let regions = self.clean.len();
+        self.clean.set_range(header.regions..regions, new_are_clean);
+        header.regions = regions;
+        header.write(&mut self.head);
     }
 
     /// Says that no region is the log's own: what it holds is not to be trusted.
@@ -112,45 +148,40 @@ impl Image {
     }
 
     /// Returns the clean regions.
-    pub(super) fn clean(&self) -> Bits {
-        Bits::from_bytes(&self.bytes[BITS..], self.regions)
+    pub(super) fn clean(&self) -> &Bits {
+        &self.clean
     }
 
     pub(super) fn get(&self, region: u64) -> bool {
-        let (byte, bit) = place(region);
-        self.bytes[byte] >> bit & 1 == 1
+        self.clean.get(region)
     }
 
     /// Sets the bit of a region, and returns the block that it lies in.
     pub(super) fn put(&mut self, region: u64, clean: bool) -> u64 {
-        let (byte, bit) = place(region);
-        self.bytes[byte] = self.bytes[byte] & !(1 << bit) | u8::from(clean) << bit;
-        (byte / self.block) as u64
+        self.clean.set(region, clean);
+        (BITS as u64 + region / 8) / self.block
     }
 
     /// Makes no region clean, and returns the blocks in which that may have changed something.
     pub(super) fn clear(&mut self) -> Range<u64> {
-        let end = BITS + self.regions.div_ceil(64) as usize * 8;
-        self.bytes[BITS..end].fill(0);
-        (BITS / self.block) as u64..end.div_ceil(self.block) as u64
+        self.clean.set_range(0..self.clean.len(), false);
+        BITS as u64 / self.block..self.bits_end().div_ceil(self.block)
     }
 
     /// Returns all blocks.
     pub(super) fn blocks(&self) -> Range<u64> {
-        0..self.bytes.len().div_ceil(self.block) as u64
+        0..self.len().div_ceil(self.block)
     }
 
-    /// Returns where a run of blocks begins on the device, and what it holds.
-    pub(super) fn run(&self, blocks: Range<u64>) -> (Sectors, &[u8]) {
-        let from = blocks.start as usize * self.block;
-        let to = (blocks.end as usize * self.block).min(self.bytes.len());
-        (Sectors(from as u64 / SECTOR_SIZE), &self.bytes[from..to])
+    /// Returns the bytes of a run of blocks.
+    pub(super) fn bytes_of(&self, blocks: &Range<u64>) -> Range<u64> {
+        blocks.start * self.block..(blocks.end * self.block).min(self.len())
     }
 }
 
-/// Returns the byte and the bit of a region.
-fn place(region: u64) -> (usize, u32) {
-    (BITS + (region / 8) as usize, (region % 8) as u32)
+/// Returns how many bytes the bits of so many regions take: whole words.
+fn bits(regions: u64) -> u64 {
+    regions.div_ceil(64) * 8
 }
 
 #[cfg(test)]
@@ -166,18 +197,49 @@ mod tests {
         assert_eq!(bytes(4, Sectors(8)), 4096);
     }
 
+    /// Returns the bytes of a log.
+    fn written(image: &Image) -> Vec<u8> {
+        let mut bytes = vec![0; image.len() as usize];
+        image.get_bytes(0, &mut bytes);
+        bytes
+    }
+
+    /// Takes over what another log has on its device.
+    fn read(image: &mut Image, bytes: &[u8], fresh: bool) -> (Header, Result<(), OtherVersion>) {
+        let len = bytes.len().min(image.len() as usize);
+        // In pieces, as from a device.
+        for (nr, piece) in (0..).zip(bytes[..len].chunks(512)) {
+            assert_eq!(image.put_bytes(nr * 512, piece), Ok(()));
+        }
+        image.header(fresh)
+    }
+
     #[test]
     fn a_log_of_another_size_is_made_to_fit() {
         let mut small = Image::new(10, Sectors(1));
         small.fit(Header::NEW, true);
-        assert_eq!((small.clean().ones(), small.get(10)), (10, false));
+        assert_eq!(
+            (small.clean().ones(), written(&small)[BITS..][..3].to_vec()),
+            (10, vec![255, 3, 0])
+        );
         let mut large = Image::new(100, Sectors(1));
-        let (header, known) = large.take(&small.bytes, false);
+        let (header, known) = read(&mut large, &written(&small), false);
         assert_eq!((header.regions, known), (10, Ok(())));
         large.fit(header, false);
         assert_eq!(large.clean().ones(), 10);
-        let (header, _) = small.take(&large.bytes, true);
+        let (header, _) = read(&mut small, &written(&large), true);
         assert_eq!(header, Header::NEW);
+    }
+
+    #[test]
+    fn what_lies_around_the_bits_is_kept() {
+        let mut image = Image::new(100, Sectors(1));
+        let bytes: Vec<u8> = (0..image.len()).map(|at| (at % 251) as u8).collect();
+        assert_eq!(image.put_bytes(0, &bytes), Ok(()));
+        let after = BITS + 16;
+        let kept = written(&image);
+        assert_eq!((&kept[..BITS], &kept[after..]), (&bytes[..BITS], &bytes[after..]));
+        assert_eq!(kept[BITS..BITS + 12], bytes[BITS..BITS + 12], "and the bits, up to the last");
     }
 
     #[test]
@@ -185,11 +247,11 @@ mod tests {
         let mut image = Image::new(10, Sectors(1));
         image.fit(Header::NEW, true);
         for (version, taken) in [(1, true), (2, true), (3, false), (0, false)] {
-            let mut bytes = image.bytes.clone();
+            let mut bytes = written(&image);
             bytes[4] = version;
-            assert_eq!(image.take(&bytes, false).1.is_ok(), taken, "version {version}");
+            assert_eq!(read(&mut image, &bytes, false).1.is_ok(), taken, "version {version}");
         }
-        assert_eq!(image.bytes[..4], *b"rRiM");
+        assert_eq!(written(&image)[..4], *b"rRiM");
     }
 
     #[test]
@@ -200,7 +262,6 @@ mod tests {
             (0, 0, 1)
         );
         assert_eq!(image.clear(), 0..4);
-        let (sector, bytes) = image.run(3..4);
-        assert_eq!((sector, bytes.len()), (Sectors(24), image.bytes.len() - 3 * 4096));
+        assert_eq!(image.bytes_of(&(3..4)), 3 * 4096..image.len());
     }
 }

@@ -9,6 +9,9 @@ use super::disk;
 /// The most legs: as many as one copy of the kernel has destinations, and its source.
 pub(super) const MAX_LEGS: u32 = 9;
 
+/// The most regions: the kernel counts them in 32 bits.
+const MAX_REGIONS: u64 = u32::MAX as u64;
+
 const LOG: &str = "Error creating mirror dirty log";
 const TOO_FEW_LOG: &str = "Insufficient mirror log arguments";
 const TOO_FEW: &str = "Too few mirror arguments";
@@ -135,8 +138,8 @@ impl LogWords {
         let (region, sync) = read_regions(args, has_sync, refuse)?;
         let regions = args.target_len().0.div_ceil(region.0);
         let need = disk::bytes(regions, area.device().limits().logical_block());
-        if need > area.len.bytes() {
-            let (number, size) = (area.device().number(), area.len.bytes());
+        if need > area.size().bytes() {
+            let (number, size) = (area.device().number(), area.size().bytes());
             let why = format_args!("log device {number} too small: need {need} bytes");
             let expected = format_args!("a device of {need} bytes at least, not of {size}");
             return Err(refuse.word(word, expected, why));
@@ -202,6 +205,12 @@ fn read_regions(
     if !fits {
         let expected = format_args!("a power of two from 2 to the target's length, {len}");
         let why = format_args!("invalid region size {}", size_word.text());
+        return Err(refuse.word(size_word, expected, why));
+    }
+    let regions = len.0.div_ceil(size.into());
+    if regions > MAX_REGIONS {
+        let expected = format_args!("a size that makes {MAX_REGIONS} regions of {len} at most");
+        let why = format_args!("region count exceeds limit of {MAX_REGIONS}");
         return Err(refuse.word(size_word, expected, why));
     }
     Ok((Sectors(size.into()), sync))

@@ -8,11 +8,15 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Sector, Sectors};
 
 use super::disk::Image;
 use super::set::Set;
+
+/// The log is read and written in pieces of this many bytes, and so many pieces at a time.
+pub(super) const PIECE: u64 = 1 << 20;
+const AT_A_TIME: usize = 4;
 
 /// The log, but for its device.
 pub(super) struct Log {
@@ -128,7 +132,7 @@ impl Log {
         !self.changed.is_empty() || self.marked
     }
 
-    /// Returns the runs of blocks that changed.
+    /// Returns the runs of blocks that changed, as bytes.
     fn runs(&self) -> Vec<Range<u64>> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         for &block in &self.changed {
@@ -137,14 +141,27 @@ impl Log {
                 Some(_) | None => runs.push(block..block + 1),
             }
         }
-        runs
+        let image = self.image();
+        runs.iter().map(|run| image.bytes_of(run)).collect()
     }
+
+    fn image(&self) -> &Image {
+        self.image.as_ref().expect("a core log has nothing to commit")
+    }
+}
+
+/// Cuts a range of bytes into pieces.
+pub(super) fn pieces(bytes: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let end = bytes.end;
+    bytes.step_by(PIECE as usize).map(move |at| at..end.min(at + PIECE))
 }
 
 /// What one commit writes.
 struct Batch {
     blocks: BTreeSet<u64>,
-    writes: Vec<(Sectors, Buffer)>,
+    /// Of the log's bytes, as they are when their turn comes: what has changed meanwhile may be
+    /// written too early, and is written again.
+    writes: Vec<Range<u64>>,
     marked: bool,
 }
 
@@ -198,7 +215,7 @@ impl Set {
                     return;
                 }
                 log.began += 1;
-                self.batch(log)
+                Set::batch(log)
             };
             let result = self.write_batch(&batch).await;
             let failed = {
@@ -222,15 +239,9 @@ impl Set {
         }
     }
 
-    fn batch(&self, log: &mut Log) -> Batch {
-        let image = log.image.as_ref().expect("a core log has nothing to commit");
-        let writes = log.runs().into_iter().map(|run| {
-            let (sector, bytes) = image.run(run);
-            (sector, Buffer::copy_of(bytes))
-        });
-        let writes = writes.collect();
+    fn batch(log: &mut Log) -> Batch {
         Batch {
-            writes,
+            writes: log.runs().into_iter().flat_map(pieces).collect(),
             blocks: std::mem::take(&mut log.changed),
             marked: std::mem::take(&mut log.marked),
         }
@@ -238,9 +249,8 @@ impl Set {
 
     async fn write_batch(&self, batch: &Batch) -> Result<(), Failed> {
         let device = self.log_device.as_ref().expect("a core log has nothing to commit");
-        let writes = batch.writes.iter();
-        let mut writes: FuturesUnordered<_> =
-            writes.map(|(start, bytes)| write_at(device, start.to_sector(), bytes)).collect();
+        let writes = batch.writes.iter().cloned().map(|bytes| self.write_log(device, bytes));
+        let mut writes = stream::iter(writes).buffer_unordered(AT_A_TIME);
         let mut result = Ok(());
         while let Some(end) = writes.next().await {
             result = result.and(end);
@@ -252,8 +262,16 @@ impl Set {
         }
         Ok(())
     }
+
+    async fn write_log(&self, device: &Area, bytes: Range<u64>) -> BlkResult {
+        let mut buffer = Buffer::take((bytes.end - bytes.start) as usize);
+        self.state().log.image().get_bytes(bytes.start, &mut buffer);
+        write_at(device, bytes.start, &buffer).await
+    }
 }
 
-async fn write_at(device: &Area, sector: Sector, bytes: &[u8]) -> BlkResult {
+/// Writes some bytes of the log to its device.
+pub(super) async fn write_at(device: &Area, at: u64, bytes: &[u8]) -> BlkResult {
+    let sector = Sectors::in_bytes(at).to_sector();
     device.submit(sector, Bio::write(sector, bytes)).await
 }

@@ -9,10 +9,10 @@
 //!
 //! The kernel's mirror takes no messages; ours takes `resync_rate <sectors a second>`, zero for no
 //! limit, and tells it when asked without a number. `behind` answers a word for each leg: the
-//! regions in which it lacks what another leg has, as `<first>+<count>` with commas, or `-`.
+//! regions in which it lacks what another leg has, as `<first>+<count>` with commas, or `-`; where
+//! there are more than 10,000 runs, the last goes on to the end.
 //! `resync` answers `running`, or `idle` where no region is copied any more before the next resume.
 
-mod bits;
 mod clean;
 mod disk;
 mod line;
@@ -137,10 +137,7 @@ impl Target for Mirror {
     }
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
-        Box::pin(async {
-            self.set.load().await;
-            Ok(())
-        })
+        Box::pin(self.set.load())
     }
 
     fn resume(&self) {

@@ -5,20 +5,17 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sim_core::{
-    Area, Args, Bio, Buffer, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
+    Area, Args, Bio, Buffer, Errno, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
 };
 
-use super::bits::Bits;
 use super::disk::{Header, Image};
 use super::line::{Features, Line, Sync};
-use super::log::Log;
+use super::log::{Log, PIECE, pieces, write_at};
 use super::pace::Pace;
 use super::say::Said;
 use super::state::{Fault, Legs, State};
 use crate::lock;
-
-/// The log is read and written in pieces of this many sectors when the target comes into use.
-const PIECE: Sectors = Sectors(2048);
+use crate::parts::bits::{Bits, NoMemory};
 
 /// The legs, and everything that is known of them.
 pub(super) struct Set {
@@ -149,10 +146,10 @@ impl Set {
 
     /// Finds out what is in sync before the target comes into use, from the log if there is one on
     /// a device. As in the kernel, no fault of the log keeps it from that.
-    pub(super) async fn load(&self) {
+    pub(super) async fn load(&self) -> Result<(), Errno> {
         let well = match &self.log_device {
             None => true,
-            Some(device) => self.load_disk(device).await,
+            Some(device) => self.load_disk(device).await.map_err(|NoMemory| Errno::NOMEM)?,
         };
         if !well {
             self.log.line("log resume failed");
@@ -161,43 +158,27 @@ impl Set {
         state.distrust_unsynced();
         state.unsync_behind();
         (state.search, state.suspending) = (0, false);
+        Ok(())
     }
 
     /// Reads the log, and writes it again with this target's number of regions; tells whether that
     /// went well.
-    async fn load_disk(&self, device: &Area) -> bool {
-        let len = {
-            let state = self.state();
-            state.log.image.as_ref().map_or(0, |image| image.bytes().len())
-        };
-        let mut bytes = Buffer::take(len);
+    async fn load_disk(&self, device: &Area) -> Result<bool, NoMemory> {
         let name = device.device().number();
-        let read = read_all(device, &mut bytes).await;
-        let (read_failed, bytes) = {
-            let mut state = self.state();
-            let image = state.log.image.as_mut().expect("a disk log has an image");
-            let fresh = self.sync != Sync::AsLogged;
-            let (header, known) = match read {
-                true => image.take(&bytes, fresh),
-                false => (Header::NEW, Ok(())),
-            };
-            if known.is_err() {
-                self.log_log.line("incompatible disk log version");
-            }
-            let trusted = read && known.is_ok();
-            let header = if trusted { header } else { Image::distrust(header) };
-            image.fit(header, self.sync == Sync::Everything);
-            let (sync, bytes) = (image.clean(), Buffer::copy_of(image.bytes()));
-            state.sync = sync;
-            state.log.settle();
-            (!trusted, bytes)
-        };
-        if read_failed {
+        let mut image = Image::new(self.regions, device.device().limits().logical_block());
+        let trusted = self.read_log(device, &mut image).await?;
+        let sync = image.clean().try_clone()?;
+        if !trusted {
             let what = "Failed to read header on dirty region log device";
             self.log_log.line(format_args!("{name}: {what}"));
             self.fail_log();
         }
-        let written = write_all(device, &bytes).await;
+        let written = write_all(device, &image).await;
+        {
+            let mut state = self.state();
+            (state.sync, state.log.image) = (sync, Some(image));
+            state.log.settle();
+        }
         let flushed = written && device.submit(Sector::ZERO, Bio::flush()).await.is_ok();
         if written && !flushed {
             self.state().log.flush_failed = true;
@@ -208,7 +189,25 @@ impl Set {
             self.fail_log();
             self.state().log.header_is_volatile();
         }
-        flushed
+        Ok(flushed)
+    }
+
+    /// Makes the image what the log is from now on; tells whether what the device holds is a log that
+    /// can be trusted.
+    async fn read_log(&self, device: &Area, image: &mut Image) -> Result<bool, NoMemory> {
+        let fresh = self.sync != Sync::AsLogged;
+        let read = read_all(device, image).await?;
+        let (header, known) = match read {
+            true => image.header(fresh),
+            false => (Header::NEW, Ok(())),
+        };
+        if known.is_err() {
+            self.log_log.line("incompatible disk log version");
+        }
+        let trusted = read && known.is_ok();
+        let header = if trusted { header } else { Image::distrust(header) };
+        image.fit(header, self.sync == Sync::Everything);
+        Ok(trusted)
     }
 
     fn fail_log(&self) {
@@ -217,25 +216,28 @@ impl Set {
     }
 }
 
-async fn read_all(device: &Area, bytes: &mut [u8]) -> bool {
-    let mut sector = Sector::ZERO;
-    for piece in bytes.chunks_mut(PIECE.bytes() as usize) {
-        let len = Sectors::in_bytes(piece.len() as u64);
-        if device.submit(sector, Bio::read(sector, piece)).await.is_err() {
-            return false;
+/// Reads the whole log; tells whether the device let that happen.
+async fn read_all(device: &Area, image: &mut Image) -> Result<bool, NoMemory> {
+    let mut buffer = Buffer::take(image.len().min(PIECE) as usize);
+    for piece in pieces(0..image.len()) {
+        let bytes = &mut buffer[..(piece.end - piece.start) as usize];
+        let sector = Sectors::in_bytes(piece.start).to_sector();
+        if device.submit(sector, Bio::read(sector, bytes)).await.is_err() {
+            return Ok(false);
         }
-        sector += len;
+        image.put_bytes(piece.start, bytes)?;
     }
-    true
+    Ok(true)
 }
 
-async fn write_all(device: &Area, bytes: &[u8]) -> bool {
-    let mut sector = Sector::ZERO;
-    for piece in bytes.chunks(PIECE.bytes() as usize) {
-        if device.submit(sector, Bio::write(sector, piece)).await.is_err() {
+async fn write_all(device: &Area, image: &Image) -> bool {
+    let mut buffer = Buffer::take(image.len().min(PIECE) as usize);
+    for piece in pieces(0..image.len()) {
+        let bytes = &mut buffer[..(piece.end - piece.start) as usize];
+        image.get_bytes(piece.start, bytes);
+        if write_at(device, piece.start, bytes).await.is_err() {
             return false;
         }
-        sector += Sectors::in_bytes(piece.len() as u64);
     }
     true
 }

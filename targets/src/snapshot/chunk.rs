@@ -42,12 +42,17 @@ impl ChunkSize {
         sector.0 >> self.shift
     }
 
+    /// Returns how many chunks have an address, and so does their end.
+    pub fn addresses(self) -> u64 {
+        u64::MAX >> self.shift
+    }
+
     /// Returns the first sector of a chunk.
     ///
     /// # Panics
     /// When it lies past the last address there is.
     pub fn start(self, chunk: u64) -> Sector {
-        assert!(chunk <= u64::MAX >> self.shift, "chunk {chunk} has no address");
+        assert!(chunk <= self.addresses(), "chunk {chunk} has no address");
         Sector(chunk << self.shift)
     }
 

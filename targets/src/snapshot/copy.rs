@@ -65,7 +65,7 @@ impl Copy {
         let chunk = self.snap.chunk;
         let begin = chunk.start(self.chunks.start);
         // The last chunk of the origin may be a short one.
-        let end = chunk.start(self.chunks.end).min(self.snap.origin.len.to_sector());
+        let end = chunk.start(self.chunks.end).min(self.snap.origin.size().to_sector());
         let mut at = begin;
         while at < end {
             let piece = at..at + PIECE.min(end - at);

@@ -138,7 +138,7 @@ impl Line {
             }
             Kind::Transient => {
                 let chunk = self.chunk.expect("a chunk size is asked for first");
-                let store = Store::Transient(Transient::new(chunk, self.cow.len));
+                let store = Store::Transient(Transient::new(self.cow.clone(), chunk));
                 Ok(Loaded { store, exceptions: Some(ExceptionTable::default()) })
             }
         }
@@ -147,7 +147,7 @@ impl Line {
     fn parts(&self) -> Parts {
         Parts {
             origin: self.device.clone(),
-            end: self.start + self.shown.len,
+            end: self.start + self.shown.size(),
             cow: self.cow.clone(),
             role: self.member.role,
             when_full: self.kind.when_full(),
@@ -194,7 +194,7 @@ impl Line {
 
     fn info(&self, merge: Option<&str>, out: &mut StatusWriter<'_>) -> fmt::Result {
         if self.claim() == Claim::Waits {
-            return write!(out, "0/{} 0", self.cow.len);
+            return write!(out, "0/{} 0", self.cow.size());
         }
         let Some(snap) = self.snap() else { return write!(out, "Invalid") };
         match (snap.health(), merge) {
@@ -203,7 +203,7 @@ impl Line {
             (Health::Overflowed, None) => write!(out, "Overflow"),
             (Health::Good, None) => {
                 let usage = snap.usage();
-                write!(out, "{}/{} {}", usage.allocated, self.cow.len, usage.metadata)
+                write!(out, "{}/{} {}", usage.allocated, self.cow.size(), usage.metadata)
             }
         }
     }

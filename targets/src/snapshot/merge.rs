@@ -300,7 +300,7 @@ impl Snap {
     /// Returns the sectors of a run of chunks, as far as the origin goes.
     fn extent(&self, old: u64, len: u64) -> (Sector, Sectors) {
         let (begin, end) = (self.chunk.start(old), self.chunk.start(old + len));
-        let end = end.min(self.origin.len.to_sector());
+        let end = end.min(self.origin.size().to_sector());
         (begin, Sectors(end.0.saturating_sub(begin.0)))
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without")]
 
+mod below;
 mod crash;
 mod damage;
 #[path = "../data/images.rs"]

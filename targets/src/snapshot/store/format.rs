@@ -11,6 +11,7 @@ use std::fmt;
 use sim_core::{Sector, Sectors};
 
 use super::super::ChunkSize;
+use super::super::table::{MAX_NEW, MAX_OLD};
 
 /// The first four bytes of a store: `SnAp`.
 pub const MAGIC: u32 = 0x7041_6e53;
@@ -158,6 +159,22 @@ impl Layout {
                     * u64::from(!self.is_metadata(chunk))
             }
         }
+    }
+
+    /// Says why an entry cannot be right in a store of this size, if it cannot.
+    pub fn check(self, Entry { old, new }: Entry, size: Sectors) -> Result<(), Fault> {
+        // One past the end of the origin, which may have been longer once, does no harm.
+        if old > MAX_OLD || old >= self.chunk.addresses() {
+            return Err(Fault::NoChunk);
+        }
+        let store = self.chunk.whole_in(size);
+        if new >= store || new > MAX_NEW {
+            return Err(Fault::PastStore { chunks: store });
+        }
+        if self.is_metadata(new) {
+            return Err(Fault::Metadata);
+        }
+        Ok(())
     }
 
     /// Returns where an entry lies, in bytes from the start of its area's metadata.

@@ -119,8 +119,8 @@ impl Store {
                 Store::Persistent(Arc::new(store))
             }
             Store::Transient(store) => Store::Transient(Transient {
+                cow,
                 chunk: store.chunk,
-                size: cow.len,
                 next_free: Mutex::new(*lock(&store.next_free)),
             }),
         }
@@ -129,19 +129,19 @@ impl Store {
 
 /// A store that is forgotten with its snapshot: chunks of data from the first on.
 pub(crate) struct Transient {
+    cow: Area,
     chunk: ChunkSize,
-    size: Sectors,
     next_free: Mutex<u64>,
 }
 
 impl Transient {
-    pub(crate) fn new(chunk: ChunkSize, size: Sectors) -> Transient {
-        Transient { chunk, size, next_free: Mutex::new(0) }
+    pub(crate) fn new(cow: Area, chunk: ChunkSize) -> Transient {
+        Transient { cow, chunk, next_free: Mutex::new(0) }
     }
 
     fn allocate(&self, len: u64) -> Option<Run> {
         let mut next_free = lock(&self.next_free);
-        let chunks = self.chunk.whole_in(self.size).min(MAX_NEW);
+        let chunks = self.chunk.whole_in(self.cow.size()).min(MAX_NEW);
         let len = len.min(chunks.saturating_sub(*next_free));
         let run = Run { new: *next_free, len };
         *next_free += len;

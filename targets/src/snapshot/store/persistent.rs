@@ -283,7 +283,7 @@ impl Persistent {
     async fn zero_area(&self, area: u64) -> BlkResult {
         let (begin, len) = (self.layout.area_sector(area), self.layout.chunk().sectors());
         // All of it or nothing, as the kernel's one write.
-        if begin.checked_add(len).is_none_or(|end| end.0 > self.cow.len.0) {
+        if begin.checked_add(len).is_none_or(|end| end.0 > self.cow.size().0) {
             return Err(BlkError::Io);
         }
         self.zero(begin, len).await
@@ -307,7 +307,7 @@ impl Persistent {
         let chunk = self.layout.chunk().sectors();
         if self.chunks() < 2 {
             self.log.line("zero_disk_area(0) failed");
-            let cow = self.cow.len;
+            let cow = self.cow.size();
             let detail = format!("two chunks of {chunk} sectors do not fit the store's {cow}");
             return Err(Refused { errno: Errno::IO, detail });
         }
@@ -345,11 +345,12 @@ impl Persistent {
     /// Returns how many bytes of a chunk of metadata are written at once, at least.
     fn block(&self) -> u64 {
         let block = self.cow.device().limits().logical_block().bytes();
-        BLOCK.min(self.layout.chunk().sectors().bytes()).max(block)
+        // No more than a chunk, whatever the device below has become since.
+        BLOCK.max(block).min(self.layout.chunk().sectors().bytes())
     }
 
     async fn read_entries(&self) -> Result<ExceptionTable, Refused> {
-        let mut scan = Scan::new(self.layout, self.cow.len);
+        let mut scan = Scan::new(self.layout, self.cow.size());
         let mut fault = None;
         let mut buffer = Buffer::take(0);
         while let Some((sector, len)) = scan.wants() {
@@ -361,9 +362,10 @@ impl Persistent {
             read.map_err(|error| {
                 Refused::io(error, format!("the store's metadata at sector {sector} is not there"))
             })?;
-            scan.take(&buffer, &mut |damage| {
+            let taken = scan.take(&buffer, &mut |damage| {
                 fault.get_or_insert_with(|| damage.to_string());
             });
+            taken.map_err(|why| Refused { errno: Errno::NOMEM, detail: why.to_string() })?;
             if fault.is_some() {
                 break;
             }
@@ -424,10 +426,13 @@ impl Persistent {
         for at in (0..bytes).step_by(buffer.len()) {
             let sector = self.layout.area_sector(area) + Sectors::in_bytes(at);
             self.cow.submit(sector, Bio::read(sector, &mut buffer)).await?;
+            entries.try_reserve(buffer.len() / ENTRY).map_err(|_| BlkError::Io)?;
             entries.extend(buffer.chunks_exact(ENTRY).map_while(Entry::read));
         }
-        // An area that others follow is full.
-        if entries.len() as u64 != self.layout.entries() {
+        // They were right when the store was loaded, and an area that others follow is full.
+        let size = self.cow.size();
+        let right = entries.iter().all(|entry| self.layout.check(*entry, size).is_ok());
+        if !right || entries.len() as u64 != self.layout.entries() {
             return Err(BlkError::Io);
         }
         Ok(entries)
@@ -453,7 +458,7 @@ impl Persistent {
 
     /// Returns how many whole chunks there are.
     fn chunks(&self) -> u64 {
-        self.layout.chunk().whole_in(self.cow.len).min(MAX_NEW)
+        self.layout.chunk().whole_in(self.cow.size()).min(MAX_NEW)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -484,9 +489,12 @@ fn default_chunk(cow: &Area) -> ChunkSize {
 
 async fn read_header(cow: &Area, chunk: ChunkSize) -> Result<Found, Refused> {
     // The kernel reads the whole chunk.
-    if chunk.sectors() > cow.len {
-        let detail =
-            format!("a chunk of {} sectors does not fit the store's {}", chunk.sectors(), cow.len);
+    if chunk.sectors() > cow.size() {
+        let detail = format!(
+            "a chunk of {} sectors does not fit the store's {}",
+            chunk.sectors(),
+            cow.size()
+        );
         return Err(Refused { errno: Errno::IO, detail });
     }
     let mut bytes = Buffer::take(cow.device().limits().logical_block().bytes() as usize);

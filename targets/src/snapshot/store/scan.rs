@@ -1,9 +1,11 @@
 //! Reads the metadata of a persistent store, whoever does the reading: says which sectors it
 //! wants, and takes their bytes.
 
+use std::collections::TryReserveError;
+
 use sim_core::{Sector, Sectors};
 
-use super::super::table::{ExceptionTable, MAX_NEW, MAX_OLD};
+use super::super::table::ExceptionTable;
 use super::format::{Damage, ENTRY, Entry, Fault, Layout};
 
 /// How much is read at a time, in bytes, where a chunk is longer.
@@ -83,40 +85,34 @@ impl Scan {
 
     /// Takes the bytes of the sectors that were [wanted](Self::wants). Calls `damaged` with each
     /// entry that cannot be right, which is left out: a second exception of a chunk may come to
-    /// light some calls later, when the list has ended at the latest.
-    pub fn take(&mut self, bytes: &[u8], damaged: &mut dyn FnMut(Damage)) {
+    /// light some calls later, when the list has ended at the latest. Fails where there is no memory
+    /// for as many entries as the store has.
+    pub fn take(
+        &mut self,
+        bytes: &[u8],
+        damaged: &mut dyn FnMut(Damage),
+    ) -> Result<(), TryReserveError> {
+        let most = bytes.len() / ENTRY;
+        self.entries.try_reserve(most)?;
+        self.waiting.try_reserve(most)?;
         for bytes in bytes.chunks_exact(ENTRY) {
             let Some(entry) = Entry::read(bytes) else {
                 self.ended = true;
                 break;
             };
             let place = self.area * self.layout.entries() + self.entries.len() as u64;
-            match self.check(entry) {
+            match self.layout.check(entry, self.size) {
                 Ok(()) => self.waiting.push(Waiting { place, entry }),
                 Err(fault) => damaged(self.damage(place, entry, fault)),
             }
             self.entries.push(entry);
         }
         if self.ended || self.waiting.len() >= BATCH {
-            self.add(damaged);
+            self.add(damaged)?;
         }
         if self.entries.len() as u64 == self.layout.entries() {
             self.entries.clear();
             self.area += 1;
-        }
-    }
-
-    fn check(&self, Entry { old, new }: Entry) -> Result<(), Fault> {
-        // One past the end of the origin, which may have been longer once, does no harm.
-        if old > MAX_OLD {
-            return Err(Fault::NoChunk);
-        }
-        let store = self.layout.chunk().whole_in(self.size);
-        if new >= store || new > MAX_NEW {
-            return Err(Fault::PastStore { chunks: store });
-        }
-        if self.layout.is_metadata(new) {
-            return Err(Fault::Metadata);
         }
         Ok(())
     }
@@ -127,7 +123,8 @@ impl Scan {
     }
 
     /// Adds what waits to the table.
-    fn add(&mut self, damaged: &mut dyn FnMut(Damage)) {
+    fn add(&mut self, damaged: &mut dyn FnMut(Damage)) -> Result<(), TryReserveError> {
+        self.taken.try_reserve(self.waiting.len())?;
         let mut waiting = std::mem::take(&mut self.waiting);
         let pair = |waiting: &Waiting| (waiting.entry.old, waiting.entry.new);
         let mut refused = self.exceptions.insert_all(&waiting, pair).into_iter().peekable();
@@ -140,6 +137,7 @@ impl Scan {
             self.next_free = self.next_free.max(entry.new + 1);
         }
         self.waiting = waiting;
+        Ok(())
     }
 
     /// Ends the reading. Calls `shared` with each chunk of the store that two entries name.
@@ -167,7 +165,8 @@ mod tests {
             assert!(scan.wants().is_some(), "the list has not ended");
             let mut bytes: Vec<u8> = area.iter().flat_map(|entry| entry.to_bytes()).collect();
             bytes.resize(512, 0);
-            scan.take(&bytes, &mut |damage| found.push(damage));
+            let taken = scan.take(&bytes, &mut |damage| found.push(damage));
+            taken.expect("memory for some entries");
         }
         assert_eq!(scan.wants(), None);
         found
@@ -181,5 +180,14 @@ mod tests {
         entries[35].old = 3;
         let entry = entries[35];
         assert_eq!(damage(&entries), [Damage { area: 1, index: 3, entry, fault: Fault::Twice }]);
+    }
+
+    #[test]
+    fn a_chunk_of_the_origin_that_has_no_address_is_refused() {
+        let layout = Layout::new(ChunkSize::new(Sectors(1 << 21), &[]).expect("a chunk size"));
+        let fault = |old| layout.check(Entry { old, new: 2 }, Sectors(1 << 40));
+        assert_eq!(fault((1 << 43) - 2), Ok(()));
+        assert_eq!(fault((1 << 43) - 1), Err(Fault::NoChunk), "its end has none");
+        assert_eq!(fault(u64::MAX), Err(Fault::NoChunk));
     }
 }

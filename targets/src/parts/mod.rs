@@ -1,0 +1,3 @@
+//! What several target types are made of.
+
+pub(crate) mod bits;

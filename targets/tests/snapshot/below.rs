@@ -1,0 +1,74 @@
+//! Devices below that have only an inactive table while the one above is made, or that change
+//! their size later: recorded from Linux 6.12.
+
+use std::sync::Arc;
+
+use sim_core::{Bio, Errno, Held, MappedDevice, Sector};
+use testkit::{SimDisk, World, pattern, read_all, send};
+
+use crate::stack::{disks, specs, status};
+
+fn world(disks: &[Arc<SimDisk>]) -> World {
+    World::with(&testkit::Schedule::Random(3), targets::registry(), disks)
+}
+
+/// Loads a table and leaves the device without a live one.
+fn load(world: &World, minor: u32, table: &str) -> Result<(), Errno> {
+    world.load(minor, specs(table)).map(drop).map_err(|failure| failure.errno)
+}
+
+fn content(world: &World, device: Arc<MappedDevice>) -> Vec<u8> {
+    world.sim.block_on(read_all(device)).expect("a device that is read")
+}
+
+/// As `lvcreate -s` goes about it: all tables are loaded first, then resumed from below.
+#[test]
+fn an_origin_and_its_snapshot_are_made_before_the_device_below_has_a_size() {
+    let disks = disks(2);
+    let world = world(&disks);
+    (0..3).for_each(|minor| drop(world.create(minor).unwrap()));
+    load(&world, 0, "0 64 linear a 0").unwrap();
+    load(&world, 1, "0 64 snapshot-origin 253:0").unwrap();
+    load(&world, 2, "0 64 snapshot 253:0 b P 8").unwrap();
+    (0..3).for_each(|minor| drop(world.resume(minor).unwrap()));
+    let before = content(&world, world.device(0));
+    assert_eq!(content(&world, world.device(1)), before);
+    assert_eq!(content(&world, world.device(2)), before);
+    let write = Bio::write(Sector(3), &[7; 512]);
+    assert_eq!(world.sim.block_on(send(world.device(1), write)), Ok(()));
+    assert_eq!(content(&world, world.device(2)), before);
+    assert_ne!(content(&world, world.device(1)), before);
+}
+
+#[test]
+fn a_store_in_memory_is_made_before_its_device_has_a_size_and_one_on_disk_is_not() {
+    let disks = disks(2);
+    let world = world(&disks);
+    (0..2).for_each(|minor| drop(world.create(minor).unwrap()));
+    load(&world, 0, "0 128 linear b 0").unwrap();
+    assert_eq!(load(&world, 1, "0 64 snapshot a 253:0 P 8"), Err(Errno::IO));
+    load(&world, 1, "0 64 snapshot a 253:0 N 8").unwrap();
+    (0..2).for_each(|minor| drop(world.resume(minor).unwrap()));
+    assert_eq!(status(&world, 1), "0/128 0");
+    let data = pattern(5, 0, 16);
+    let write = Bio::write(Sector(0), &data);
+    assert_eq!(world.sim.block_on(send(world.device(1), write)), Ok(()));
+    assert_eq!(status(&world, 1), "16/128 0");
+}
+
+#[test]
+fn a_store_whose_device_has_become_longer_is_longer() {
+    let disks = disks(2);
+    let world = world(&disks);
+    world.set_up(0, "0 32 linear b 0");
+    // A header, an area, and two chunks of data.
+    let device = world.set_up(1, "0 64 snapshot a 253:0 P 8");
+    assert_eq!(status(&world, 1), "16/32 16");
+    load(&world, 0, "0 64 linear b 0").unwrap();
+    world.suspend(0, Held::Flush).unwrap();
+    world.resume(0).unwrap();
+    assert_eq!(status(&world, 1), "16/64 16");
+    let data = pattern(5, 0, 32);
+    assert_eq!(world.sim.block_on(send(device, Bio::write(Sector(0), &data))), Ok(()));
+    assert_eq!(status(&world, 1), "48/64 16");
+}
