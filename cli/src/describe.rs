@@ -158,7 +158,7 @@ fn failing(device: &MappedDevice) -> Vec<Failing> {
     let live = device.live();
     let devices = live.iter().flat_map(|table| table.devices());
     let failing = devices.filter(|open| open.fails() != Fails::Nothing).map(|open| {
-        let DevNumber { major, minor } = open.device().number();
+        let DevNumber { major, minor } = open.number();
         Failing { major, minor, fails: open.fails() }
     });
     failing.collect()

@@ -48,7 +48,7 @@ impl Devices {
     /// Flushes one device. One that cannot have been written to has nothing to flush.
     pub(crate) fn flush(&self, device: u32) -> c_int {
         match self.area(device) {
-            Some(area) => code::of_bio(pollster::block_on(area.device().submit(Bio::flush()))),
+            Some(area) => code::of_bio(pollster::block_on(area.submit(Sector::ZERO, Bio::flush()))),
             None => code::INVALID,
         }
     }

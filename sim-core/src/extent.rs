@@ -91,7 +91,7 @@ impl FlatMap {
         while offset.0 < entry.len.0 {
             let run = match entry.target.flatten(offset) {
                 // The map would lead past what makes it fail.
-                Flat::Device(area, ..) if area.fails() => Flat::Opaque,
+                Flat::Device(area, ..) if area.is_watched() => Flat::Opaque,
                 run => run,
             };
             let len = match run {
@@ -116,7 +116,12 @@ impl FlatMap {
                 Flat::Error(len) => self.push(begin + len, Place::Error),
                 Flat::Opaque => unreachable!("left above"),
                 Flat::Device(area, sector, len) => {
-                    self.fold_device(begin, area.device(), area.start + sector.from_start(), len)?;
+                    self.fold_device(
+                        begin,
+                        area.device().device(),
+                        area.start.wrapping_add(sector.from_start()),
+                        len,
+                    )?;
                 }
             }
         }
@@ -127,7 +132,7 @@ impl FlatMap {
     fn passes_through(&mut self, entry: &crate::table::Entry) -> Option<()> {
         let (mut all, mut watched) = (true, false);
         entry.target.iterate_devices(&mut |area| {
-            if let Some(below) = area.device().as_mapped() {
+            if let Some(below) = area.as_mapped() {
                 let flat = below.flat();
                 all &= flat.is_some();
                 watched |= flat.is_some_and(|flat| !flat.unwatched);
@@ -153,18 +158,17 @@ impl FlatMap {
         self.unwatched &= below.unwatched;
         let mut done = Sectors::ZERO;
         while done < len {
-            let sector = start + done;
-            // Past the end of the device below nothing can be read.
-            let Some((place, extent, room)) = below.find(sector) else {
-                self.push(begin + len, Place::Error);
-                return Some(());
-            };
+            let sector = start.wrapping_add(done);
+            // Past the end of the device below nothing can be read, up to where addresses begin
+            // again at zero.
+            let past_end = (&Place::Error, sector, sector.to_wrap());
+            let (place, extent, room) = below.find(sector).unwrap_or(past_end);
             let run = room.min(len - done);
             let end = begin + done + run;
             match place {
                 Place::Leaf(leaf, to) => {
                     let leaf = self.leaf_index(below.leaf(*leaf));
-                    self.push(end, Place::Leaf(leaf, *to + (sector - extent)));
+                    self.push(end, Place::Leaf(leaf, to.wrapping_add(sector - extent)));
                 }
                 Place::Zero => self.push(end, Place::Zero),
                 Place::Error => self.push(end, Place::Error),
@@ -196,7 +200,7 @@ impl FlatMap {
         let last_begin = self.ends.len().checked_sub(2).map_or(0, |at| self.ends[at]);
         let joins = match (self.extents.last(), &place) {
             (Some(Place::Leaf(a, at)), Place::Leaf(b, to)) => {
-                a == b && at.0 + (begin - last_begin) == to.0
+                a == b && at.0.wrapping_add(begin - last_begin) == to.0
             }
             (Some(Place::Zero), Place::Zero)
             | (Some(Place::Error), Place::Error)
@@ -253,14 +257,14 @@ pub(crate) fn walk(device: &MappedDevice, sector: Sector) -> Option<(Found, Sect
         Flat::Zero(len) => Some((Found::Zero, len.min(left))),
         Flat::Error(len) => Some((Found::Error, len.min(left))),
         Flat::Opaque => Some((Found::Opaque, left)),
-        Flat::Device(area, ..) if area.fails() => Some((Found::Opaque, left)),
+        Flat::Device(area, ..) if area.is_watched() => Some((Found::Opaque, left)),
         Flat::Device(area, to, len) => {
-            let (to, len) = (area.start + to.from_start(), len.min(left));
-            match area.device().as_mapped() {
-                None => Some((Found::Leaf(area.device().clone(), to), len)),
+            let (to, len) = (area.start.wrapping_add(to.from_start()), len.min(left));
+            match area.as_mapped() {
+                None => Some((Found::Leaf(area.device().device().clone(), to), len)),
                 Some(below) => match walk(below, to) {
                     Some((found, run)) => Some((found, run.min(len))),
-                    None => Some((Found::Error, len)),
+                    None => Some((Found::Error, len.min(to.to_wrap()))),
                 },
             }
         }

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod area;
 mod args;
 mod bio;
 mod buffer;
@@ -23,6 +24,7 @@ mod graph;
 mod limits;
 mod mapped;
 mod numbers;
+mod open;
 mod runtime;
 mod sector;
 mod shared;
@@ -30,11 +32,12 @@ mod signal;
 mod table;
 mod target;
 
+pub use area::{Area, Submission};
 pub use args::{Arg, Args, CtrError, split_words};
 pub use bio::{Bio, Flags, Op};
 pub use buffer::Buffer;
 pub use control::{Backing, Control};
-pub use device::{Access, Allocation, Area, BlockDevice, DM_MAJOR, DevNumber, Fails, OpenDevice};
+pub use device::{Access, Allocation, BlockDevice, DM_MAJOR, DevNumber};
 pub use error::{BlkError, BlkResult, Errno};
 pub use event::{Events, TargetEvents};
 pub use futures_util::future::BoxFuture;
@@ -42,6 +45,7 @@ pub use gate::{Gate, Gone, Pass};
 pub use limits::{Limits, Misaligned};
 pub use mapped::{Held, MappedDevice};
 pub use numbers::FreeNumbers;
+pub use open::{Fails, OpenDevice};
 pub use runtime::{Half, KernelLog, NoLog, Runtime, TargetLog};
 pub use sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
 pub use signal::{Outcome, Signal};

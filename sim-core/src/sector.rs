@@ -40,6 +40,19 @@ impl Sector {
         self.0.checked_add(len.0).map(Sector)
     }
 
+    /// Adds a length, and begins again at zero past 2^64 sectors, as the kernel's addresses do.
+    pub fn wrapping_add(self, len: Sectors) -> Sector {
+        Sector(self.0.wrapping_add(len.0))
+    }
+
+    /// Returns the length from here to the end of all addresses.
+    pub fn to_wrap(self) -> Sectors {
+        match self.0 {
+            0 => Sectors::MAX,
+            at => Sectors(at.wrapping_neg()),
+        }
+    }
+
     /// Returns the distance from the start of the device, or of the target.
     pub fn from_start(self) -> Sectors {
         Sectors(self.0)

@@ -276,8 +276,8 @@ impl<'a> StatusWriter<'a> {
     /// Writes the device of an area: `major:minor`, unless names were asked for.
     pub fn device(&mut self, area: &Area) -> fmt::Result {
         match self.devices {
-            DeviceStyle::Number => write!(self, "{}", area.device().number()),
-            DeviceStyle::Name => write!(self, "{}", area.device().name()),
+            DeviceStyle::Number => write!(self, "{}", area.number()),
+            DeviceStyle::Name => write!(self, "{}", area.name()),
         }
     }
 

@@ -138,9 +138,9 @@ impl Target for Striped {
             Err(_) => {}
         }
         // As the kernel counts: for every stripe on the device that failed.
-        let failed = end.area.device().number();
+        let failed = end.area.number();
         for stripe in &self.stripes {
-            if stripe.area.device().number() == failed
+            if stripe.area.number() == failed
                 && stripe.errors.fetch_add(1, Relaxed) + 1 < ERROR_THRESHOLD
             {
                 self.events.raise();

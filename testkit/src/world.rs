@@ -139,10 +139,7 @@ pub fn id(minor: u32) -> Id {
 /// device open meanwhile.
 pub async fn send(device: Arc<dyn BlockDevice>, bio: Bio<'_>) -> BlkResult {
     let open = OpenDevice::new(device, Access::ReadWrite).map_err(|_| sim_core::BlkError::Gone)?;
-    match open.device().try_now(bio) {
-        Ok(result) => result,
-        Err(bio) => open.device().submit(bio).await,
-    }
+    open.submit(bio).await
 }
 
 #[derive(Default)]

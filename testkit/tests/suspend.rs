@@ -186,7 +186,7 @@ mod told {
         }
         fn postsuspend(&self) -> BoxFuture<'_, ()> {
             Box::pin(async {
-                let at = Sector(self.0.len.0 - 1);
+                let at = Sector(self.0.size().0 - 1);
                 let mut sector = [0; 512];
                 self.0.submit(at, Bio::read(at, &mut sector)).await.expect("the disk is good");
                 sector[0] += 1;

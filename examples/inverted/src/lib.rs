@@ -49,7 +49,7 @@ impl Target for Inverted {
     }
     fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
         Box::pin(async {
-            let (at, mut sector) = (Sector(self.area.len.0 - 1), [0; 512]);
+            let (at, mut sector) = (Sector(self.area.size().0 - 1), [0; 512]);
             self.area.submit(at, Bio::read(at, &mut sector)).await?;
             let count = u64::from_le_bytes(sector[8..16].try_into().expect("eight bytes"));
             self.writes.store(if sector.starts_with(MAGIC) { count } else { 0 }, SeqCst);
@@ -74,7 +74,7 @@ impl Inverted {
         let mut sector = [0; 512];
         sector[..8].copy_from_slice(MAGIC);
         sector[8..16].copy_from_slice(&count.to_le_bytes());
-        let at = Sector(self.area.len.0 - 1);
+        let at = Sector(self.area.size().0 - 1);
         self.area.submit(at, Bio::write(at, &sector).with_flags(flags)).await
     }
 }

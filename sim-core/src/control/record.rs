@@ -55,7 +55,7 @@ impl RecordedTable {
             access: table.access(),
             targets,
             without_keys,
-            below: table.devices().map(|open| open.device().number()).collect(),
+            below: table.devices().map(|open| open.number()).collect(),
             changes_below: table.changes_below(),
         }
     }

@@ -87,7 +87,7 @@ impl Control {
     pub(super) fn table_deps(&self, id: &Id, slot: Slot) -> Done {
         let table = self.with(id, |cell| Ok(cell.table(slot)))?;
         let deps = table.iter().flat_map(|table| table.devices());
-        Ok(Answer::Deps(deps.map(|open| open.device().number()).collect()))
+        Ok(Answer::Deps(deps.map(|open| open.number()).collect()))
     }
 
     pub(super) fn table_status(
@@ -108,7 +108,7 @@ impl Control {
         let (device, status) = self.with(id, |cell| {
             let mut found = false;
             for table in cell.tables() {
-                let open = table.devices().filter(|open| open.device().number() == below);
+                let open = table.devices().filter(|open| open.number() == below);
                 open.for_each(|open| {
                     open.set_fails(fails);
                     found = true;

@@ -55,7 +55,7 @@ impl BlockDevice for MappedDevice {
             // One run of one leaf: on to it, with the caller's buffer.
             Some((Place::Leaf(leaf, start), begin, room)) if room >= bio.len() => {
                 let (op, flags, sector, len) = (bio.op(), bio.flags, bio.sector, bio.len());
-                match map.leaf(*leaf).try_now(bio.at(*start + (sector - begin))) {
+                match map.leaf(*leaf).try_now(bio.at(start.wrapping_add(sector - begin))) {
                     Ok(result) => Ok(self.end_flat(op, flags, sector, len, result)),
                     Err(bio) => Err(bio.at(sector)),
                 }
@@ -88,7 +88,7 @@ impl BlockDevice for MappedDevice {
         }
         match map.find(sector) {
             Some((Place::Leaf(leaf, start), begin, room)) if room >= len => {
-                map.leaf(*leaf).lend(*start + (sector - begin), len, reply)
+                map.leaf(*leaf).lend(start.wrapping_add(sector - begin), len, reply)
             }
             _ => false,
         }
@@ -114,7 +114,7 @@ impl BlockDevice for MappedDevice {
     fn discard_zeroes(&self) -> bool {
         let live = self.table();
         let Some(table) = live.as_ref() else { return true };
-        table.is_remap_only() && table.devices().all(|below| below.device().discard_zeroes())
+        table.is_remap_only() && table.devices().all(|below| below.discard_zeroes())
     }
 
     fn as_mapped(&self) -> Option<&MappedDevice> {
@@ -211,7 +211,7 @@ impl MappedDevice {
         let (place, begin, room) = map.find(sector)?;
         Some(match place {
             Place::Leaf(leaf, start) => {
-                (Found::Leaf(map.leaf(*leaf).clone(), *start + (sector - begin)), room)
+                (Found::Leaf(map.leaf(*leaf).clone(), start.wrapping_add(sector - begin)), room)
             }
             Place::Zero => (Found::Zero, room),
             Place::Error => (Found::Error, room),
@@ -249,16 +249,15 @@ impl MappedDevice {
 
     /// Carries out a read or a write by the table, where one target takes all of it and does no
     /// more than to send it on.
-    fn walk_now<'b>(&self, mut bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+    fn walk_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
         let Some(_pass) = self.gate.try_enter() else { return Err(bio) };
         let live = self.table();
         let Some(table) = live.as_ref() else { return Err(bio) };
         if self.is_past_end(&bio) {
             return Ok(Err(BlkError::Io));
         }
-        let Some(entry) = table.find(bio.sector) else { return Err(bio) };
-        match entry.run_now(bio.reborrow()) {
-            Some(result) => Ok(result),
+        match table.find(bio.sector) {
+            Some(entry) => entry.run_now(bio),
             None => Err(bio),
         }
     }
@@ -279,8 +278,10 @@ impl MappedDevice {
         let Some(entry) = table.find(sector) else { return result };
         let offset = (sector - entry.begin).to_sector();
         let Flat::Device(area, to, _) = entry.target.flatten(offset) else { return result };
-        let result = match area.device().as_mapped() {
-            Some(below) => below.end_flat(op, flags, area.start + to.from_start(), len, result),
+        let result = match area.as_mapped() {
+            Some(below) => {
+                below.end_flat(op, flags, area.start.wrapping_add(to.from_start()), len, result)
+            }
             None => result,
         };
         entry.target.end_io(&End { op, flags, sector: offset, len, area }, result)

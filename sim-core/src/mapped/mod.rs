@@ -211,7 +211,7 @@ impl MappedDevice {
                 entry.target.closed().await;
             }
             for below in table.devices() {
-                if let Some(below) = below.device().as_mapped() {
+                if let Some(below) = below.as_mapped() {
                     below.tell_closed(seen).await;
                 }
             }
@@ -428,7 +428,7 @@ impl MappedDevice {
 
 /// Lists the mapped devices that a table maps onto.
 fn mapped_below(table: &Table) -> impl Iterator<Item = &MappedDevice> {
-    table.devices().filter_map(|open| open.device().as_mapped())
+    table.devices().filter_map(|open| open.as_mapped())
 }
 
 /// Opens the device again when a suspend is given up before its end.

@@ -106,7 +106,7 @@ impl<'a> Devices<'a> {
     ) -> Devices<'a> {
         let mut shared = HashMap::new();
         for open in open {
-            shared.entry((open.device().number(), open.access())).or_insert_with(|| open.clone());
+            shared.entry((open.number(), open.access())).or_insert_with(|| open.clone());
         }
         Devices {
             finder,

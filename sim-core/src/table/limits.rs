@@ -83,12 +83,12 @@ impl Entry {
     fn limits(&self, with: &Build<'_>) -> Result<Limits, TableError> {
         let mut limits = Limits::stacking();
         self.target.iterate_devices(&mut |area| {
-            let below = area.device().limits();
+            let below = area.limits();
             if limits.stack(&below, area.start) == Misaligned(true) {
                 with.log(format_args!(
                     "adding target device {} caused an alignment inconsistency: \
                      physical_block_size={}, logical_block_size={}, alignment_offset={}, start={}",
-                    area.device().name(),
+                    area.name(),
                     below.physical_block_size,
                     below.logical_block_size,
                     below.alignment_offset,
@@ -121,7 +121,7 @@ impl Entry {
         let (mut any, mut all) = (false, true);
         self.target.iterate_devices(&mut |area| {
             any = true;
-            all &= able(&area.device().limits());
+            all &= able(&area.limits());
         });
         any && all
     }
@@ -130,7 +130,7 @@ impl Entry {
 /// Checks an area against its device and against the target's limits
 /// (`device_area_is_invalid`).
 fn check_area(area: &Area, limits: &Limits, with: &Build<'_>) -> Result<(), TableError> {
-    let (device, size) = (area.device().name(), area.device().size());
+    let (device, size) = (area.name(), area.device_size());
     let refuse = |text: String| {
         with.log(format_args!("{text}"));
         Err(TableError::new(text))

@@ -18,8 +18,9 @@ pub(crate) use devices::{FindDevice, Found, OpenError};
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
 use crate::{
-    Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, DeviceStyle, End, Errno, Flat,
-    KeyText, Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind, StatusWriter, Target,
+    Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DeviceStyle, End,
+    Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind,
+    StatusWriter, Target,
 };
 
 /// The longest device: past this the kernel's byte offsets would not fit a signed 64-bit number.
@@ -232,9 +233,9 @@ impl Table {
     }
 
     async fn flush(&self) -> BlkResult {
-        let mut flushes = FuturesUnordered::new();
+        let mut flushes: FuturesUnordered<BoxFuture<'_, BlkResult>> = FuturesUnordered::new();
         for device in &self.flush.devices {
-            flushes.push(device.submit(Bio::flush()));
+            flushes.push(Box::pin(device.submit(Bio::flush())));
         }
         for &index in &self.flush.targets {
             let entry = &self.entries[index];
@@ -281,24 +282,27 @@ impl Entry {
         }
     }
 
-    /// Carries a bio of the device out at once, or does nothing that counts: where it crosses a
-    /// boundary, where more than a remap happens to it, or where the device below could wait.
-    pub(crate) fn run_now(&self, bio: Bio<'_>) -> Option<BlkResult> {
+    /// Carries a bio of the device out on the spot, or hands it back: where it crosses a boundary,
+    /// where more than a remap happens to it, or where the device below could wait.
+    pub(crate) fn run_now<'b>(&self, mut bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
         let offset = (bio.sector - self.begin).to_sector();
         let maps_again = self.profile.map_may_be_repeated
             || !matches!(self.target.flatten(offset), Flat::Opaque);
         if self.room(&bio) < bio.len() || !maps_again {
-            return None;
+            return Err(bio);
         }
         let (op, flags, sector, len) = (bio.op(), bio.flags, offset, bio.len());
-        match self.target.map(bio.at(offset)) {
-            Mapped::Completed(result) => Some(result),
-            Mapped::InFlight(_) => None,
+        match self.target.map(bio.reborrow().at(offset)) {
+            Mapped::Completed(result) => return Ok(result),
+            Mapped::InFlight(_) => {}
             Mapped::Remapped(area, to, bio) => {
-                let result = area.submit_now(to, bio)?;
-                Some(self.target.end_io(&End { op, flags, sector, len, area }, result))
+                if let Ok(result) = area.submit(to, bio).now() {
+                    let end = End { op, flags, sector, len, area };
+                    return Ok(self.target.end_io(&end, result));
+                }
             }
         }
+        Err(bio)
     }
 }
 
@@ -310,12 +314,12 @@ impl FlushPlan {
             match (entry.profile.num_flush_bios, entry.profile.flush_bypasses_map) {
                 (0, _) => {}
                 (_, true) => entry.target.iterate_devices(&mut |area| {
-                    below.insert(area.device().number());
+                    below.insert(area.number());
                 }),
                 (_, false) => plan.targets.push(index),
             }
         }
-        let reached = |device: &&Arc<OpenDevice>| below.contains(&device.device().number());
+        let reached = |device: &&Arc<OpenDevice>| below.contains(&device.number());
         plan.devices = devices.iter().filter(reached).cloned().collect();
         plan
     }

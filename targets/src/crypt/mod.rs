@@ -194,11 +194,7 @@ impl Crypt {
     fn read<'a>(&'a self, mut bio: Bio<'a>) -> Mapped<'a> {
         let Some(cipher) = self.cipher.load_full() else { return no_key() };
         let sector = bio.sector;
-        let below = match self.area.place(sector, bio.reborrow()) {
-            Ok(below) => below,
-            Err(error) => return Mapped::Completed(Err(error)),
-        };
-        match self.area.device().try_now(below) {
+        match self.area.submit(sector, bio.reborrow()).now() {
             Ok(result) => {
                 Mapped::Completed(result.map(|()| self.decrypt(&cipher, sector, bio.buffer())))
             }
@@ -217,13 +213,9 @@ impl Crypt {
         let mut buffer = Buffer::take(bio.data().len());
         self.encrypt(&cipher, sector, bio.data(), &mut buffer);
         let below = Bio::write(sector, &buffer).with_flags(flags);
-        let ended = match self.area.place(sector, below) {
-            Ok(below) => self.area.device().try_now(below).ok(),
-            Err(error) => Some(Err(error)),
-        };
-        match ended {
-            Some(result) => Mapped::Completed(result),
-            None => Mapped::InFlight(Box::pin(async move {
+        match self.area.submit(sector, below).now() {
+            Ok(result) => Mapped::Completed(result),
+            Err(_) => Mapped::InFlight(Box::pin(async move {
                 let below = Bio::write(sector, &buffer).with_flags(flags);
                 self.area.submit(sector, below).await
             })),

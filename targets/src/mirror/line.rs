@@ -137,9 +137,9 @@ impl LogWords {
         let area = Area::whole(device);
         let (region, sync) = read_regions(args, has_sync, refuse)?;
         let regions = args.target_len().0.div_ceil(region.0);
-        let need = disk::bytes(regions, area.device().limits().logical_block());
+        let need = disk::bytes(regions, area.limits().logical_block());
         if need > area.size().bytes() {
-            let (number, size) = (area.device().number(), area.size().bytes());
+            let (number, size) = (area.number(), area.size().bytes());
             let why = format_args!("log device {number} too small: need {need} bytes");
             let expected = format_args!("a device of {need} bytes at least, not of {size}");
             return Err(refuse.word(word, expected, why));

@@ -41,7 +41,7 @@ impl Set {
             let sector = bio.sector + range.start;
             let data = &bio.data()[range.start.bytes() as usize..range.end.bytes() as usize];
             let bio = Bio::write(sector, data).with_flags(bio.flags);
-            match self.legs[leg].submit_now(sector, bio) {
+            match self.legs[leg].submit(sector, bio).now().ok() {
                 Some(Ok(())) => {}
                 Some(Err(_)) => drop(pieces.failed.fetch_or(1 << leg, Relaxed)),
                 None => drop(pieces.left.fetch_or(1 << leg, Relaxed)),

@@ -37,7 +37,7 @@ impl Set {
             }
             return Mapped::Completed(Err(BlkError::Io));
         };
-        match self.legs[from.leg].submit_now(bio.sector, bio.reborrow()) {
+        match self.legs[from.leg].submit(bio.sector, bio.reborrow()).now().ok() {
             None => Mapped::InFlight(Box::pin(self.read_later(bio, from, None))),
             Some(Ok(())) => Mapped::Completed(Ok(())),
             Some(Err(error)) => Mapped::InFlight(Box::pin(self.read_later(bio, from, Some(error)))),
@@ -124,7 +124,7 @@ impl Set {
     /// range is copied meanwhile, which would bring back on one leg what is gone on another.
     pub(super) async fn discard(self: &Arc<Self>, bio: Bio<'_>) -> BlkResult {
         let (sector, len) = (bio.sector, bio.len());
-        if self.legs.iter().any(|leg| leg.device().limits().max_discard_sectors == 0) {
+        if self.legs.iter().any(|leg| leg.limits().max_discard_sectors == 0) {
             return Err(BlkError::NotSupported);
         }
         let range = sector..sector + len;

@@ -47,7 +47,7 @@ impl Set {
             .log
             .disk
             .as_ref()
-            .map(|device| Image::new(regions, device.device().limits().logical_block()));
+            .map(|device| Image::new(regions, device.limits().logical_block()));
         let sync = Bits::new(regions, line.log.sync == Sync::Everything);
         let state = State::new(line.legs.len(), sync, Log::new(image));
         Set {
@@ -92,7 +92,7 @@ impl Set {
 
     /// Returns the number of a leg's device, as the kernel's messages name it.
     pub(super) fn name(&self, leg: usize) -> impl std::fmt::Display + use<> {
-        self.legs[leg].device().number()
+        self.legs[leg].number()
     }
 
     /// Counts a fault of some legs (`fail_mirror`), and tells whether that is an event.
@@ -164,8 +164,8 @@ impl Set {
     /// Reads the log, and writes it again with this target's number of regions; tells whether that
     /// went well.
     async fn load_disk(&self, device: &Area) -> Result<bool, NoMemory> {
-        let name = device.device().number();
-        let mut image = Image::new(self.regions, device.device().limits().logical_block());
+        let name = device.number();
+        let mut image = Image::new(self.regions, device.limits().logical_block());
         let trusted = self.read_log(device, &mut image).await?;
         let sync = image.clean().try_clone()?;
         if !trusted {

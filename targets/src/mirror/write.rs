@@ -139,7 +139,7 @@ impl Set {
     ) -> Mapped<'a> {
         let area = &self.legs[leg];
         let sector = bio.sector;
-        match area.submit_now(sector, bio.reborrow()) {
+        match area.submit(sector, bio.reborrow()).now().ok() {
             Some(Ok(())) => Mapped::Completed(Ok(())),
             Some(Err(_)) if self.features.hold() => {
                 Mapped::InFlight(Box::pin(self.hold_one(ticket, leg)))

@@ -104,7 +104,7 @@ impl Snap {
                 Err(error) => return Some(Err(error)),
             };
             let (area, to, len) = self.target(&place, sector);
-            let result = area.submit_now(to, bio.part(done, len))?;
+            let result = area.submit(to, bio.part(done, len)).now().ok()?;
             if result.is_err() {
                 return Some(result);
             }
@@ -139,7 +139,7 @@ impl Snap {
                 }
             };
             let Place::Cow(to, len) = place else { return None };
-            let result = self.cow.submit_now(to, bio.part(done, len))?;
+            let result = self.cow.submit(to, bio.part(done, len)).now().ok()?;
             if result.is_err() {
                 return Some(result);
             }
@@ -287,7 +287,7 @@ impl Snap {
     }
 
     async fn zero(&self, to: Sector, len: Sectors) -> BlkResult {
-        if self.cow.device().limits().max_write_zeroes_sectors > 0 {
+        if self.cow.limits().max_write_zeroes_sectors > 0 {
             return self.cow.submit(to, Bio::write_zeroes(to, len)).await;
         }
         let mut done = Sectors::ZERO;

@@ -66,7 +66,7 @@ impl Line {
         let len = args.target_len();
         let shown = args.area(origin_word, Sector::ZERO, len, "Cannot get origin device")?;
         let cow = Area::whole(args.device(cow_word, "Cannot get COW device")?);
-        let (origin_number, cow_number) = (shown.device().number(), cow.device().number());
+        let (origin_number, cow_number) = (shown.number(), cow.number());
         if origin_number == cow_number {
             let same = "COW device cannot be the same as origin device";
             return Err(cow_word.error("another device than the origin", same));
@@ -371,7 +371,7 @@ impl fmt::Display for Kind {
 }
 
 fn blocks(areas: &[&Area]) -> Vec<Sectors> {
-    areas.iter().map(|area| area.device().limits().logical_block()).collect()
+    areas.iter().map(|area| area.limits().logical_block()).collect()
 }
 
 /// Reads the chunk size; nothing for zero.

@@ -221,7 +221,7 @@ impl Snap {
             let (sector, left) = (bio.sector + done, bio.len() - done);
             let (result, len) = match self.need_merging(sector, left) {
                 Need::Cow(to, len, _tracked) => {
-                    (self.cow.submit_now(to, bio.part(done, len))?, len)
+                    (self.cow.submit(to, bio.part(done, len)).now().ok()?, len)
                 }
                 Need::Origin(len) => {
                     (origin.write_now(&self.origin, bio.part(done, len)).ok()?, len)

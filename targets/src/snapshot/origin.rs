@@ -139,7 +139,11 @@ impl Origin {
     }
 
     /// Carries out a write of the origin at once, or hands it back where it has to wait.
-    pub(super) fn write_now<'b>(&self, area: &Area, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+    pub(super) fn write_now<'b>(
+        &self,
+        area: &Area,
+        mut bio: Bio<'b>,
+    ) -> Result<BlkResult, Bio<'b>> {
         let Some(_pass) = self.gate.try_enter() else { return Err(bio) };
         let (sector, len) = (bio.sector, bio.len());
         let protected = |member: &Arc<Member>| match member.guarded() {
@@ -149,10 +153,10 @@ impl Origin {
         if !self.members().iter().all(protected) {
             return Err(bio);
         }
-        match area.place(sector, bio) {
-            Ok(bio) => area.device().try_now(bio).map_err(|bio| bio.at(sector)),
-            Err(error) => Ok(Err(error)),
+        if let Ok(result) = area.submit(sector, bio.reborrow()).now() {
+            return Ok(result);
         }
+        Err(bio)
     }
 
     /// Carries out a write of the origin when every snapshot has what it needs.
@@ -220,7 +224,7 @@ impl TargetType for SnapshotOrigin {
         args.exactly(1, COUNT)?;
         let (word, len) = (args.next(COUNT)?, args.target_len());
         let shown = args.area(word, Sector::ZERO, len, "Cannot get target device")?;
-        let origin = args.shared::<Origins>().of(shown.device().number());
+        let origin = args.shared::<Origins>().of(shown.number());
         let (device, start) = (shown.whole_device(), args.target_start());
         Ok(SnapshotOrigin { shown, device, start, origin })
     }

@@ -38,7 +38,7 @@ impl TargetName {
     /// Where a sector of the target lies in the area, and how far its chunk goes on from there.
     fn locate(&self, sector: Sector) -> (Sector, Sectors) {
         let within = sector.0 % CHUNK.0;
-        let chunk_end = self.area.len.0 - (sector.0 - within);
+        let chunk_end = self.area.size().0 - (sector.0 - within);
         (Sector(chunk_end - CHUNK.0 + within), Sectors(CHUNK.0 - within))
     }
 }

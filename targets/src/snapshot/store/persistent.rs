@@ -344,7 +344,7 @@ impl Persistent {
 
     /// Returns how many bytes of a chunk of metadata are written at once, at least.
     fn block(&self) -> u64 {
-        let block = self.cow.device().limits().logical_block().bytes();
+        let block = self.cow.limits().logical_block().bytes();
         // No more than a chunk, whatever the device below has become since.
         BLOCK.max(block).min(self.layout.chunk().sectors().bytes())
     }
@@ -482,7 +482,7 @@ enum Begin {
 
 /// Returns what a chunk is where nobody says: 16 KiB, or a block of the device if that is more.
 fn default_chunk(cow: &Area) -> ChunkSize {
-    let block = cow.device().limits().logical_block();
+    let block = cow.limits().logical_block();
     let chunk = ChunkSize::DEFAULT.sectors().max(block);
     ChunkSize::new(chunk, &[]).unwrap_or(ChunkSize::DEFAULT)
 }
@@ -497,7 +497,7 @@ async fn read_header(cow: &Area, chunk: ChunkSize) -> Result<Found, Refused> {
         );
         return Err(Refused { errno: Errno::IO, detail });
     }
-    let mut bytes = Buffer::take(cow.device().limits().logical_block().bytes() as usize);
+    let mut bytes = Buffer::take(cow.limits().logical_block().bytes() as usize);
     let read = cow.submit(Sector::ZERO, Bio::read(Sector::ZERO, &mut bytes)).await;
     read.map_err(|error| Refused::io(error, "the header of the store cannot be read"))?;
     Ok(Header::read(&bytes))
