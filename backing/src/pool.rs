@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sim_core::{BoxFuture, Errno, Half, Runtime};
+use sim_core::{BoxFuture, Errno, Half, Panic, Runtime, panic_text};
 use zeroize::Zeroizing;
 
 use crate::key_ring;
@@ -111,6 +111,10 @@ impl Runtime for Pool {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+
+    fn caught(&self, place: &str, panic: Panic) {
+        tracing::error!(place, panic = panic_text(&panic), "a panic: what it was in has failed");
+    }
 }
 
 /// Waits for its waker.
@@ -158,18 +162,26 @@ impl Task {
         let mut context = Context::from_waker(&waker);
         // A task that panics is gone, and takes nothing else with it.
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-        if !matches!(polled, Ok(Poll::Pending)) {
-            if polled.is_err() {
-                tracing::error!("a background task panicked");
+        match polled {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(())) => return end(slot.take()),
+            Err(panic) => {
+                tracing::error!(panic = panic_text(&panic), "a background task panicked");
+                return end(slot.take());
             }
-            *slot = None;
-            return;
         }
         drop(slot);
         if self.state.compare_exchange(RUNNING, IDLE, SeqCst, SeqCst).is_err() {
             self.state.store(QUEUED, SeqCst);
             self.queue();
         }
+    }
+}
+
+/// Drops a task: what it held is given back, and may be half changed.
+fn end(task: Option<BoxFuture<'static, ()>>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(task))) {
+        tracing::error!(panic = panic_text(&panic), "a background task panicked at its end");
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod area;
 mod args;
+mod barrier;
 mod bio;
 mod buffer;
 pub mod control;
@@ -34,6 +35,7 @@ mod target;
 
 pub use area::{Area, Submission};
 pub use args::{Arg, Args, CtrError, split_words};
+pub use barrier::{Locked, Panic, panic_text};
 pub use bio::{Bio, Flags, Op};
 pub use buffer::Buffer;
 pub use control::{Backing, Control};

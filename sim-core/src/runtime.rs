@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
-use crate::Errno;
+use crate::{Errno, Panic};
 
 /// Half of a computation: what [`Runtime::join`] runs, once.
 pub type Half<'a> = &'a mut (dyn FnMut() + Send);
@@ -43,6 +43,11 @@ pub trait Runtime: Send + Sync {
 
     /// Returns a random number.
     fn random(&self) -> u64;
+
+    /// Is told of a panic in a bio, a command or a task, and where it happened. Whatever it
+    /// happened in has failed, and all else goes on, unless this panics again: a driver that runs
+    /// tests lets it spread.
+    fn caught(&self, place: &str, panic: Panic);
 }
 
 /// Takes the lines that the kernel would log, each without its newline.

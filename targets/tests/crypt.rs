@@ -142,7 +142,8 @@ fn a_key_in_the_key_ring_is_taken_at_load_and_by_a_message_and_shown_by_its_name
     let write = |device| world.sim.block_on(send(device, Bio::write(Sector(0), &plain)));
     assert_eq!(write(device.clone()), Ok(()));
     let encrypted = world.disk(0).content();
-    let text = device.live().expect("a table").status(StatusKind::Table, Default::default()).0;
+    let text =
+        device.live().expect("a table").status(StatusKind::Table, Default::default()).unwrap().0;
     assert_eq!(&*text[0].params, "aes-xts-plain64 :32:user:a:b 0 7:0 0");
 
     let message = |text: &str| {

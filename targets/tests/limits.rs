@@ -86,6 +86,9 @@ impl Runtime for NoRuntime {
     fn random(&self) -> u64 {
         0
     }
+    fn caught(&self, _place: &str, panic: sim_core::Panic) {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 #[derive(Default)]

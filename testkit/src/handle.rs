@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sim_core::{Errno, Half, Runtime};
+use sim_core::{Errno, Half, Panic, Runtime};
 use zeroize::Zeroizing;
 
 use crate::sim::Core;
@@ -79,6 +79,10 @@ impl Runtime for Handle {
 
     fn random(&self) -> u64 {
         self.core.state().rng.number()
+    }
+
+    fn caught(&self, place: &str, panic: Panic) {
+        self.core.caught(place, panic);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sim_core::Runtime;
+use sim_core::{Panic, Runtime, panic_text};
 
 use crate::schedule::{Choice, Chooser, Schedule};
 use crate::trace::Trace;
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub(crate) now: Duration,
     /// A key ring: payloads by type and description.
     pub(crate) keys: BTreeMap<(String, String), Vec<u8>>,
+    /// What panicked; none where panics spread.
+    pub(crate) caught: Option<Vec<String>>,
     next_id: u64,
     tasks: BTreeMap<u64, Task>,
     /// Tasks that were woken, each once.
@@ -113,6 +116,7 @@ impl Sim {
             rng: Rng::new(!seed),
             now: Duration::ZERO,
             keys: BTreeMap::new(),
+            caught: None,
             next_id: MAIN + 1,
             tasks: BTreeMap::new(),
             ready: Vec::new(),
@@ -126,6 +130,16 @@ impl Sim {
     /// Returns the seed.
     pub fn seed(&self) -> u64 {
         self.core.seed
+    }
+
+    /// Keeps panics from spreading from here on, as production does: see [`panics`](Self::panics).
+    pub fn catch_panics(&self) {
+        self.core.state().caught = Some(Vec::new());
+    }
+
+    /// Returns what has panicked since the last call, each with where it did.
+    pub fn panics(&self) -> Vec<String> {
+        self.core.state().caught.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Returns the choices made so far: as an exact schedule they repeat the run.
@@ -314,7 +328,14 @@ impl Core {
             (future, Waker::from(task.waker.clone()))
         };
         // No lock is held while a task runs, nor while it is dropped.
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
+        let polled = polled.unwrap_or_else(|panic| {
+            self.caught("a task", panic);
+            Poll::Ready(())
+        });
+        match polled {
             Poll::Ready(()) => {
                 drop(future);
                 self.state().tasks.remove(&id);
@@ -325,6 +346,16 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Lets a panic spread, so that a test fails where it happened, unless the test is about it.
+    pub(crate) fn caught(&self, place: &str, panic: Panic) {
+        let mut state = self.state();
+        let Some(caught) = &mut state.caught else {
+            drop(state);
+            resume_unwind(panic);
+        };
+        caught.push(format!("{place}: {}", panic_text(&panic)));
     }
 
     fn stuck(&self, main: &str, endless: bool) -> Stuck {

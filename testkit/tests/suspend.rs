@@ -103,7 +103,8 @@ fn an_error_is_counted_for_its_leg_by_either_path() {
         let read = Bio::read(Sector(0), &mut buffer);
         assert_eq!(world.sim.block_on(send(striped.clone(), read)), Err(BlkError::Io));
         let live = striped.live().unwrap();
-        let status = live.status(sim_core::StatusKind::Info, Default::default()).0;
+        let status =
+            live.status(sim_core::StatusKind::Info, Default::default()).expect("no panic").0;
         assert_eq!(&*status[0].params, "2 253:0 253:1 1 AD", "folding {folding}");
     }
 }

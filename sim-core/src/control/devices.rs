@@ -41,7 +41,12 @@ impl Control {
             return Err(Errno::BUSY.into());
         }
         let cell = Cell {
-            device: MappedDevice::new(minor, self.graph.node(), self.log.clone()),
+            device: MappedDevice::new(
+                minor,
+                self.graph.node(),
+                self.log.clone(),
+                self.runtime.clone(),
+            ),
             name,
             uuid,
             inactive: None,

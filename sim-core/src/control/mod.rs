@@ -22,6 +22,7 @@ use find::Finder;
 pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
 use crate::args::World;
+use crate::barrier::Barrier;
 use crate::event::{Events, TargetEvents};
 use crate::graph::Graph;
 use crate::shared::Shared;
@@ -222,6 +223,11 @@ impl Control {
     /// Waits where the kernel's would sleep; an operation that is dropped while it waits is
     /// undone.
     pub async fn perform(&self, command: Command) -> Done {
+        let barrier = Barrier::new(self.runtime.clone(), "a command".to_owned());
+        barrier.wait(Err(Errno::IO.into()), self.carry_out(command)).await
+    }
+
+    async fn carry_out(&self, command: Command) -> Done {
         // What was closed since the last operation without anybody saying so.
         self.reap();
         match command {

@@ -48,16 +48,17 @@ pub struct RecordedTable {
 }
 
 impl RecordedTable {
-    fn of(table: &Table) -> RecordedTable {
+    /// Nothing where a target panics.
+    fn of(table: &Table) -> Option<RecordedTable> {
         let text = TextStyle { devices: DeviceStyle::Number, keys: KeyText::LeftOut };
-        let (targets, without_keys) = table.status(StatusKind::Table, text);
-        RecordedTable {
+        let (targets, without_keys) = table.status(StatusKind::Table, text).ok()?;
+        Some(RecordedTable {
             access: table.access(),
             targets,
             without_keys,
             below: table.devices().map(|open| open.number()).collect(),
             changes_below: table.changes_below(),
-        }
+        })
     }
 }
 
@@ -113,8 +114,8 @@ impl NotedTable<'_> {
         self.0.revision()
     }
 
-    /// Writes the table's text. It costs as much as the table is long.
-    pub fn record(&self) -> RecordedTable {
+    /// Writes the table's text, at the cost of its length; nothing where a target panics.
+    pub fn record(&self) -> Option<RecordedTable> {
         RecordedTable::of(self.0)
     }
 }
@@ -138,7 +139,7 @@ impl Cell {
     }
 
     pub(super) fn record(&self) -> Record {
-        let table = |slot| self.table(slot).map(|table| RecordedTable::of(&table));
+        let table = |slot| self.table(slot).and_then(|table| RecordedTable::of(&table));
         Record {
             name: self.name.clone(),
             uuid: self.uuid.clone(),

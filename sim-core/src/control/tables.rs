@@ -100,8 +100,8 @@ impl Control {
     ) -> Done {
         let (status, table) = self.with(id, |cell| Ok((cell.status(slot), cell.table(slot))))?;
         let style = TextStyle { devices: command::style(device_names), keys };
-        let lines = table.map(|table| table.status(report.kind(), style).0);
-        Ok(Answer::Table(status, lines.unwrap_or_default()))
+        let lines = table.map(|table| table.status(report.kind(), style)).transpose()?;
+        Ok(Answer::Table(status, lines.map(|(lines, _)| lines).unwrap_or_default()))
     }
 
     pub(super) fn set_fails(&self, id: &Id, below: DevNumber, fails: Fails) -> Done {
@@ -156,9 +156,7 @@ impl Control {
         if !entry.target.takes_messages() {
             return Err(self.failure(Errno::INVAL, "Target type does not support messages"));
         }
-        let answer = entry.target.message(&words);
-        // It may have changed what the table says.
-        table.revise();
+        let answer = table.message(entry, &words);
         self.change(id, |_| Ok(()))?;
         Ok(Answer::Text(answer?))
     }

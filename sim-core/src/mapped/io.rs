@@ -35,6 +35,47 @@ impl BlockDevice for MappedDevice {
     }
 
     fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+        self.barrier.run(Ok(Err(BlkError::Io)), || self.flat_now(bio))
+    }
+
+    fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
+        Box::pin(self.barrier.wait(Err(BlkError::Io), self.run(bio)))
+    }
+
+    fn open(&self, _access: Access) -> Result<(), Errno> {
+        let open = |opens| (opens & RETIRED == 0).then_some(opens + 1);
+        self.opens.fetch_update(SeqCst, SeqCst, open).map(drop).map_err(|_| Errno::NXIO)
+    }
+
+    fn release(&self) {
+        self.opens.fetch_sub(1, SeqCst);
+    }
+
+    fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
+        self.barrier.run(false, || self.lend_flat(sector, len, reply))
+    }
+
+    fn run_at(&self, at: Sector) -> (Allocation, Sectors) {
+        // A resume may have made the device smaller than the caller knows.
+        let left = self.size.load(SeqCst).saturating_sub(at.0);
+        let unknown = (Allocation::Data, Sectors(left));
+        self.barrier.run(unknown, || self.flat_run_at(at).unwrap_or(unknown))
+    }
+
+    fn discard_zeroes(&self) -> bool {
+        let live = self.table();
+        let Some(table) = live.as_ref() else { return true };
+        table.is_remap_only() && table.devices().all(|below| below.discard_zeroes())
+    }
+
+    fn as_mapped(&self) -> Option<&MappedDevice> {
+        Some(self)
+    }
+}
+
+impl MappedDevice {
+    /// Carries a bio out on the spot: by the flattened map, or by the table.
+    fn flat_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
         if !matches!(bio.op(), Op::Read | Op::Write) || bio.flags.preflush {
             return Err(bio);
         }
@@ -66,20 +107,7 @@ impl BlockDevice for MappedDevice {
         }
     }
 
-    fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
-        Box::pin(self.run(bio))
-    }
-
-    fn open(&self, _access: Access) -> Result<(), Errno> {
-        let open = |opens| (opens & RETIRED == 0).then_some(opens + 1);
-        self.opens.fetch_update(SeqCst, SeqCst, open).map(drop).map_err(|_| Errno::NXIO)
-    }
-
-    fn release(&self) {
-        self.opens.fetch_sub(1, SeqCst);
-    }
-
-    fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
+    fn lend_flat(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
         let flat = self.flat.load();
         let Some(map) = flat.as_ref().filter(|map| map.unwatched) else { return false };
         let Some(_pass) = map.gate.try_enter() else { return false };
@@ -94,35 +122,21 @@ impl BlockDevice for MappedDevice {
         }
     }
 
-    fn run_at(&self, at: Sector) -> (Allocation, Sectors) {
-        // A resume may have made the device smaller than the caller knows.
-        let left = self.size.load(SeqCst).saturating_sub(at.0);
-        let unknown = (Allocation::Data, Sectors(left));
-        let Some(map) = self.flat() else { return unknown };
-        let Some(_pass) = map.gate.try_enter() else { return unknown };
-        match self.find(&map, at) {
-            Some((Found::Leaf(leaf, to), room)) => {
+    /// Tells what a run holds, by the flattened map; none where there is no map.
+    fn flat_run_at(&self, at: Sector) -> Option<(Allocation, Sectors)> {
+        let map = self.flat()?;
+        let _pass = map.gate.try_enter()?;
+        let (found, room) = self.find(&map, at)?;
+        Some(match found {
+            Found::Leaf(leaf, to) => {
                 let (kind, run) = leaf.run_at(to);
                 (kind, run.min(room))
             }
-            Some((Found::Zero, room)) => (Allocation::Hole, room),
-            Some((Found::Error | Found::Opaque, room)) => (Allocation::Data, room),
-            None => unknown,
-        }
+            Found::Zero => (Allocation::Hole, room),
+            Found::Error | Found::Opaque => (Allocation::Data, room),
+        })
     }
 
-    fn discard_zeroes(&self) -> bool {
-        let live = self.table();
-        let Some(table) = live.as_ref() else { return true };
-        table.is_remap_only() && table.devices().all(|below| below.discard_zeroes())
-    }
-
-    fn as_mapped(&self) -> Option<&MappedDevice> {
-        Some(self)
-    }
-}
-
-impl MappedDevice {
     /// Carries out a bio, waiting as long as the device is suspended.
     async fn run(&self, mut bio: Bio<'_>) -> BlkResult {
         loop {

@@ -8,11 +8,14 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use futures_util::lock::Mutex as AsyncMutex;
 
+use crate::barrier::Barrier;
 use crate::event::Events;
 use crate::extent::{FlatMap, Found, Place, walk};
 use crate::gate::Gate;
 use crate::graph::NodeId;
-use crate::{Access, BlockDevice, DevNumber, Errno, KernelLog, Limits, Sector, Table};
+use crate::{
+    Access, BlockDevice, DevNumber, Errno, KernelLog, Limits, Runtime, Sector, Table, Target,
+};
 
 mod io;
 
@@ -41,6 +44,7 @@ pub struct MappedDevice {
     folding: AtomicBool,
     state: Mutex<State>,
     log: Arc<dyn KernelLog>,
+    barrier: Barrier,
 }
 
 struct State {
@@ -72,7 +76,13 @@ pub enum Held {
 }
 
 impl MappedDevice {
-    pub(crate) fn new(minor: u32, node: NodeId, log: Arc<dyn KernelLog>) -> Arc<MappedDevice> {
+    pub(crate) fn new(
+        minor: u32,
+        node: NodeId,
+        log: Arc<dyn KernelLog>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Arc<MappedDevice> {
+        let barrier = Barrier::new(runtime, format!("dm-{minor}"));
         Arc::new_cyclic(|me| MappedDevice {
             minor,
             node,
@@ -94,6 +104,7 @@ impl MappedDevice {
                 draining: Vec::new(),
             }),
             log,
+            barrier,
         })
     }
 
@@ -208,7 +219,7 @@ impl MappedDevice {
             let Some(_pass) = self.gate.try_enter() else { return };
             let Some(table) = self.live().filter(|_| seen.insert(self.minor)) else { return };
             for entry in table.entries() {
-                entry.target.closed().await;
+                self.barrier.wait((), async { entry.target.closed().await }).await;
             }
             for below in table.devices() {
                 if let Some(below) = below.as_mapped() {
@@ -252,18 +263,14 @@ impl MappedDevice {
         // Whoever gives up waiting leaves the device as it was.
         let mut undo = UndoSuspend { device: self, done: false };
         let table = self.live();
-        for entry in table.iter().flat_map(|table| table.entries()) {
-            entry.target.presuspend();
-        }
+        self.tell(&table, |target| target.presuspend());
         let revoked = self.revoke();
         self.gate.close();
         for map in &revoked {
             map.gate.drained().await;
         }
         self.gate.drained().await;
-        for entry in table.iter().flat_map(|table| table.entries()) {
-            entry.target.postsuspend().await;
-        }
+        self.end_background(&table).await;
         undo.done = true;
         let mut state = self.state();
         if state.phase == Phase::Suspending {
@@ -295,7 +302,9 @@ impl MappedDevice {
         };
         let table = self.live().ok_or(Errno::INVAL)?;
         for entry in table.entries() {
-            if let Err(errno) = entry.target.preresume().await {
+            let preresume = async { entry.target.preresume().await };
+            let ready = self.barrier.wait(Err(Errno::IO), preresume).await;
+            if let Err(errno) = ready {
                 self.log.line(&format!(
                     "device-mapper: table: {}: {}: preresume failed, error = -{}",
                     self.number(),
@@ -305,8 +314,11 @@ impl MappedDevice {
                 return Err(errno);
             }
         }
-        for entry in table.entries() {
-            entry.target.resume();
+        let table = Some(table);
+        if !self.tell(&table, |target| target.resume()) {
+            // Those that have begun end what they do in the background, as at a suspend.
+            self.end_background(&table).await;
+            return Err(Errno::IO);
         }
         {
             let mut state = self.state();
@@ -318,6 +330,24 @@ impl MappedDevice {
         self.refold();
         self.gate.open();
         Ok(())
+    }
+
+    /// Tells each target of a table something. False where one panicked: the others are told.
+    fn tell(&self, table: &Option<Arc<Table>>, what: impl Fn(&dyn Target)) -> bool {
+        let entries = table.iter().flat_map(|table| table.entries());
+        entries.fold(true, |told, entry| {
+            self.barrier.run(false, || {
+                what(&*entry.target);
+                true
+            }) && told
+        })
+    }
+
+    /// Ends what the targets do in the background.
+    async fn end_background(&self, table: &Option<Arc<Table>>) {
+        for entry in table.iter().flat_map(|table| table.entries()) {
+            self.barrier.wait((), async { entry.target.postsuspend().await }).await;
+        }
     }
 
     /// Makes `table` the live one, and returns the one before; nothing is in flight.
@@ -410,9 +440,8 @@ impl MappedDevice {
             if !due || self.flat.load().is_some() {
                 return;
             }
-            let Some(map) = self.table().as_ref().and_then(|table| FlatMap::fold(table)) else {
-                return;
-            };
+            let fold = || self.table().as_ref().and_then(|table| FlatMap::fold(table));
+            let Some(map) = self.barrier.run(None, fold) else { return };
             self.flat.store(Some(Arc::new(map)));
             state.above.clone()
         };
@@ -450,11 +479,7 @@ impl Drop for UndoSuspend<'_> {
             }
             state.noflush = false;
         }
-        if let Some(table) = device.live() {
-            for entry in table.entries() {
-                entry.target.presuspend_undo();
-            }
-        }
+        device.tell(&device.live(), |target| target.presuspend_undo());
         device.refold();
         device.gate.open();
     }

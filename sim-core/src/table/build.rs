@@ -8,9 +8,10 @@ use zeroize::Zeroizing;
 use super::devices::{Devices, FindDevice};
 use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec};
 use crate::args::World;
+use crate::barrier::Barrier;
 use crate::{
-    Access, Args, CtrError, DevNumber, Flat, KernelLog, OpenDevice, Registry, Sector, Target,
-    TargetLog, split_words,
+    Access, Args, CtrError, DevNumber, Errno, Flat, KernelLog, OpenDevice, Registry, Sector,
+    Target, TargetLog, split_words,
 };
 
 /// What a table is built with.
@@ -27,6 +28,10 @@ pub(crate) struct Build<'a> {
 }
 
 impl Build<'_> {
+    fn barrier(&self) -> Barrier {
+        Barrier::new(self.world.runtime.clone(), format!("the table of {}", self.number))
+    }
+
     pub(super) fn log(&self, text: fmt::Arguments<'_>) {
         self.log.line(&format!("device-mapper: table: {}: {text}", self.number));
     }
@@ -63,7 +68,8 @@ impl Table {
         let is_remap = |entry: &Entry| !matches!(entry.target.flatten(Sector::ZERO), Flat::Opaque);
         let remap_only = entries.iter().all(is_remap);
         let (devices, access) = (devices.order, with.access);
-        let table = Table { entries, ends, devices, flush, access, remap_only, revision: 0.into() };
+        let (revision, barrier) = (0.into(), with.barrier());
+        let table = Table { entries, ends, devices, flush, access, remap_only, revision, barrier };
         table.revise();
         Ok(table)
     }
@@ -127,7 +133,8 @@ async fn add_target(
             let log = TargetLog::new(with.log.clone(), name);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let place = (spec.start, spec.len);
-            target_type.ctr(&mut Args::new(&words, place, devices, with.world, log))
+            let mut args = Args::new(&words, place, devices, with.world, log);
+            with.barrier().run(Err(panicked()), || target_type.ctr(&mut args))
         };
         // A target does not wait for its devices: where one has to be opened first, what came of
         // that is there when it is made anew.
@@ -135,7 +142,7 @@ async fn add_target(
             break made;
         }
     };
-    match read_metadata(made).await {
+    match with.barrier().wait(Err(panicked()), read_metadata(made)).await {
         Ok(target) => {
             let profile = target.profile();
             let target_type = target_type.clone();
@@ -147,6 +154,11 @@ async fn add_target(
             refuse(&error.kernel, TableError { errno, kernel, target: None, arg, detail })
         }
     }
+}
+
+/// What a target that panics is refused with.
+fn panicked() -> CtrError {
+    CtrError::new("the target panicked").errno(Errno::IO)
 }
 
 /// Carries out the second half of making a target.

@@ -17,6 +17,7 @@ pub(crate) use build::Build;
 pub(crate) use devices::{FindDevice, Found, OpenError};
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
+use crate::barrier::Barrier;
 use crate::{
     Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DeviceStyle, End,
     Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind,
@@ -56,6 +57,7 @@ pub struct Table {
     /// No target does more to a read or a write than to send it on.
     remap_only: bool,
     revision: AtomicU64,
+    barrier: Barrier,
 }
 
 /// Revisions of tables that were given out.
@@ -101,10 +103,15 @@ impl Table {
         self.devices.iter().rev()
     }
 
-    /// Returns the text of each target, and whether a key was left out of any of them.
-    pub fn status(&self, kind: StatusKind, style: TextStyle) -> (Vec<TargetSpec>, bool) {
+    /// Returns the text of each target, and whether a key was left out of any of them;
+    /// [`Errno::IO`] where a target panics.
+    pub fn status(
+        &self,
+        kind: StatusKind,
+        style: TextStyle,
+    ) -> Result<(Vec<TargetSpec>, bool), Errno> {
         let mut without_keys = false;
-        let mut text = |entry: &Entry| {
+        let mut line = |entry: &Entry| {
             // Room for the longest key first: a text that moves in memory leaves a copy behind.
             let mut text = String::with_capacity(match style.keys {
                 KeyText::Plain => ROOM_FOR_KEYS,
@@ -114,16 +121,23 @@ impl Table {
             // A string takes everything: an error is the target's own, and cuts its text short.
             let _cut_short = entry.target.status(kind, &mut out);
             without_keys |= out.left_out_keys();
-            text
+            TargetSpec {
+                start: entry.begin,
+                len: entry.len,
+                target_type: entry.target_type.name().to_owned(),
+                params: text.into(),
+            }
         };
-        let line = |entry: &Entry| TargetSpec {
-            start: entry.begin,
-            len: entry.len,
-            target_type: entry.target_type.name().to_owned(),
-            params: text(entry).into(),
-        };
-        let lines = self.entries.iter().map(line).collect();
-        (lines, without_keys)
+        let lines = self.barrier.run(None, || Some(self.entries.iter().map(&mut line).collect()));
+        Ok((lines.ok_or(Errno::IO)?, without_keys))
+    }
+
+    /// Gives a target a message, and takes its answer.
+    pub(crate) fn message(&self, entry: &Entry, words: &[&str]) -> Result<Option<String>, Errno> {
+        let answer = self.barrier.run(Err(Errno::IO), || entry.target.message(words));
+        // It may have changed what the table says.
+        self.revise();
+        answer
     }
 
     /// Returns a number that no other table has, and that is another once the table's text may be.
@@ -132,7 +146,7 @@ impl Table {
     }
 
     /// Takes note that the table's text may be another one from now on.
-    pub(crate) fn revise(&self) {
+    fn revise(&self) {
         self.revision.store(REVISIONS.fetch_add(1, Relaxed), Relaxed);
     }
 

@@ -48,7 +48,7 @@ fn world(disks: usize) -> World {
 
 fn status(world: &World) -> String {
     let live = world.device(0).live().expect("a table");
-    live.status(StatusKind::Info, Default::default()).0[0].params.to_string()
+    live.status(StatusKind::Info, Default::default()).expect("no panic").0[0].params.to_string()
 }
 
 fn write(world: &World, sector: u64) -> Result<(), BlkError> {

@@ -247,7 +247,7 @@ impl Rig {
 
     pub(crate) fn status(&self) -> String {
         let live = self.device.live().expect("a table");
-        live.status(StatusKind::Info, Default::default()).0[0].params.to_string()
+        live.status(StatusKind::Info, Default::default()).expect("no panic").0[0].params.to_string()
     }
 }
 

@@ -87,7 +87,8 @@ fn legs_are_equal_after_many_threads_and_suspends() {
     call(status);
     let in_sync = || {
         let live = control.device(&id()).expect("a device").live().expect("a table");
-        let (text, _) = live.status(sim_core::StatusKind::Info, Default::default());
+        let (text, _) =
+            live.status(sim_core::StatusKind::Info, Default::default()).expect("no panic");
         text[0].params.contains(" 64/64 1 AAA ")
     };
     while !in_sync() {

@@ -1,0 +1,120 @@
+//! What keeps a panic from spreading: it ends the bio or the command that it happened in, and
+//! nothing else.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt;
+
+use crate::Runtime;
+
+/// What a panic carries.
+pub type Panic = Box<dyn Any + Send>;
+
+/// Runs what may panic, and tells the runtime where it happened.
+pub(crate) struct Barrier {
+    runtime: Arc<dyn Runtime>,
+    place: String,
+}
+
+impl Barrier {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, place: String) -> Barrier {
+        Barrier { runtime, place }
+    }
+
+    /// Runs `act`; what it panics with ends here, and `instead` is its result.
+    pub(crate) fn run<T>(&self, instead: T, act: impl FnOnce() -> T) -> T {
+        // What is half changed by a panic is under a lock that knows (`Locked`), or a guard's.
+        catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+            self.caught(panic);
+            instead
+        })
+    }
+
+    /// As [`run`](Self::run), for a future.
+    pub(crate) async fn wait<T>(&self, instead: T, act: impl Future<Output = T>) -> T {
+        AssertUnwindSafe(act).catch_unwind().await.unwrap_or_else(|panic| {
+            self.caught(panic);
+            instead
+        })
+    }
+
+    fn caught(&self, panic: Panic) {
+        self.runtime.caught(&self.place, panic);
+    }
+}
+
+/// Says what a panic was about.
+pub fn panic_text(panic: &Panic) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let half_changed = panic.is::<HalfChanged>().then_some(HALF_CHANGED);
+    text.or(half_changed).unwrap_or("a panic without words")
+}
+
+const HALF_CHANGED: &str =
+    "what a panic before this one left half changed is not used until the table is loaded anew";
+
+/// What [`Locked::lock`] panics with.
+struct HalfChanged;
+
+/// What a target changes under a lock that is never held across an await.
+///
+/// A panic while it is locked may leave it half changed. From then on whoever locks it panics
+/// too, which the barrier around each bio and command makes an I/O error of: the target fails
+/// until its table is loaded anew.
+#[derive(Debug, Default)]
+pub struct Locked<T>(Mutex<T>);
+
+impl<T> Locked<T> {
+    /// Makes one that nobody has locked.
+    pub fn new(value: T) -> Locked<T> {
+        Locked(Mutex::new(value))
+    }
+
+    /// Locks it.
+    ///
+    /// # Panics
+    /// When a panic has left it half changed, without a word on standard error: the first one
+    /// has been told. Not while a panic unwinds.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(|half_changed| {
+            if !std::thread::panicking() {
+                resume_unwind(Box::new(HalfChanged));
+            }
+            half_changed.into_inner()
+        })
+    }
+
+    /// Locks it as it is, to give back what somebody has of it: in a `drop`, which must not panic.
+    pub fn lock_as_it_is(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the value to whoever has it alone.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_panic_left_half_changed_is_not_used_again() {
+        let state = Locked::new(1);
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            *state.lock() = 2;
+            let _held = state.lock_as_it_is();
+            panic!("planted");
+        }))
+        .unwrap_err();
+        assert_eq!(panic_text(&panic), "planted");
+        let again = catch_unwind(AssertUnwindSafe(|| *state.lock())).unwrap_err();
+        assert_eq!(panic_text(&again), HALF_CHANGED);
+        assert_eq!(*state.lock_as_it_is(), 2);
+    }
+}
