@@ -119,9 +119,9 @@ impl Limits {
         Sectors((u64::from(self.io_opt) * 2 / SECTOR_SIZE).max(MIN_READ_AHEAD))
     }
 
-    /// Returns the logical block size in sectors.
+    /// Returns the logical block size in sectors; one, where a device says that it has less.
     pub fn logical_block(&self) -> Sectors {
-        Sectors(u64::from(self.logical_block_size) / SECTOR_SIZE)
+        Sectors((u64::from(self.logical_block_size) / SECTOR_SIZE).max(1))
     }
 
     /// Lifts every limit on discards: for a target that takes them itself.
@@ -147,15 +147,16 @@ impl Limits {
         let mut misaligned = below.misaligned;
         let alignment = offset_in(below.alignment_offset, below.alignment_unit(), start);
         if self.alignment_offset != alignment {
-            let top = self.alignment_unit() + self.alignment_offset;
-            let bottom = below.alignment_unit() + alignment;
+            let top = u64::from(self.alignment_unit()) + u64::from(self.alignment_offset);
+            let bottom = u64::from(below.alignment_unit()) + u64::from(alignment);
             misaligned |= !top.max(bottom).is_multiple_of(top.min(bottom));
         }
 
         self.logical_block_size = self.logical_block_size.max(below.logical_block_size);
         self.physical_block_size = self.physical_block_size.max(below.physical_block_size);
         self.io_min = self.io_min.max(below.io_min);
-        self.io_opt = lcm_not_zero(self.io_opt, below.io_opt);
+        // What does not fit is no preference at all.
+        self.io_opt = lcm_not_zero(self.io_opt, below.io_opt).try_into().unwrap_or(0);
         self.dma_alignment = self.dma_alignment.max(below.dma_alignment);
         if below.chunk_sectors != 0 {
             self.chunk_sectors = gcd(self.chunk_sectors, below.chunk_sectors);
@@ -174,8 +175,8 @@ impl Limits {
             self.chunk_sectors = 0;
             misaligned = true;
         }
-        self.alignment_offset =
-            lcm_not_zero(self.alignment_offset, alignment) % self.alignment_unit();
+        let offset = lcm_not_zero(self.alignment_offset, alignment);
+        self.alignment_offset = remainder(offset, self.alignment_unit());
         misaligned |= !self.alignment_offset.is_multiple_of(self.logical_block_size);
 
         self.stack_discard(below, start);
@@ -191,8 +192,8 @@ impl Limits {
         self.max_discard_sectors =
             min_not_zero(self.max_discard_sectors, below.max_discard_sectors);
         self.discard_granularity = self.discard_granularity.max(below.discard_granularity);
-        self.discard_alignment =
-            lcm_not_zero(self.discard_alignment, alignment) % self.discard_granularity;
+        let first = lcm_not_zero(self.discard_alignment, alignment);
+        self.discard_alignment = remainder(first, self.discard_granularity);
     }
 
     fn alignment_unit(&self) -> u32 {
@@ -203,8 +204,14 @@ impl Limits {
 /// Where, in bytes after `start`, the next unit begins on a device whose first unit begins at
 /// `first`.
 fn offset_in(first: u32, unit: u32, start: Sector) -> u32 {
-    let into = (u128::from(start.0) * u128::from(SECTOR_SIZE) % u128::from(unit)) as u32;
-    (unit - into + first) % unit
+    // A device that has no unit is one all through.
+    let unit = unit.max(1);
+    let into = u128::from(start.0) * u128::from(SECTOR_SIZE) % u128::from(unit);
+    remainder(u64::from(unit) - into as u64 + u64::from(first), unit)
+}
+
+fn remainder(number: u64, unit: u32) -> u32 {
+    (number % u64::from(unit)) as u32
 }
 
 fn min_not_zero<T: Ord + Default + Copy>(a: T, b: T) -> T {
@@ -216,13 +223,12 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn lcm_not_zero(a: u32, b: u32) -> u32 {
+/// Returns the least common multiple, or the one that is not zero.
+fn lcm_not_zero(a: u32, b: u32) -> u64 {
     if a == 0 || b == 0 {
-        return a.max(b);
+        return a.max(b).into();
     }
-    let lcm = u64::from(a / gcd(a, b)) * u64::from(b);
-    // What does not fit is no preference at all.
-    u32::try_from(lcm).unwrap_or(0)
+    u64::from(a / gcd(a, b)) * u64::from(b)
 }
 
 #[cfg(test)]
@@ -244,6 +250,66 @@ mod tests {
         let _ = limits.stack(&Limits::image(512), Sector(0));
         let _ = limits.stack(&without, Sector(0));
         assert_eq!(limits.max_write_zeroes_sectors, 0);
+    }
+
+    /// Numbers that no device of today has, near the ends of what they are counted in.
+    fn odd(seed: u64) -> impl FnMut() -> u32 {
+        let mut state = seed;
+        move || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            let number = (state >> 32) as u32;
+            match number % 5 {
+                0 => u32::MAX - (number >> 8) % 1024,
+                1 => 1 << ((number >> 8) % 32),
+                2 => (u32::MAX << 9).wrapping_sub((number >> 8) % 4 * 512),
+                3 => 0,
+                _ => number,
+            }
+        }
+    }
+
+    #[test]
+    fn limits_of_any_size_are_stacked() {
+        for seed in 0..20_000 {
+            let mut number = odd(seed);
+            let mut limits = Limits::stacking();
+            for _ in 0..4 {
+                let below = Limits {
+                    logical_block_size: number(),
+                    physical_block_size: number(),
+                    io_min: number(),
+                    io_opt: number(),
+                    alignment_offset: number(),
+                    discard_granularity: number(),
+                    discard_alignment: number(),
+                    max_discard_sectors: number(),
+                    max_hw_sectors: number(),
+                    chunk_sectors: number(),
+                    ..Limits::image(512)
+                };
+                let start = u64::from(number()) << (number() % 33);
+                let _may_be = limits.stack(&below, Sector(start));
+                let unit = limits.physical_block_size.max(limits.io_min);
+                assert!(limits.alignment_offset < unit, "seed {seed}: {limits:?}");
+                assert!(
+                    limits.logical_block().0 > 0 && limits.max_sectors() <= limits.max_hw_sectors
+                );
+                let _read_ahead = limits.read_ahead();
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_that_do_not_fit_32_bits_are_compared_as_they_are() {
+        // In 32 bits 0xffff_fe00 + 0x400 would be 0x200.
+        let wide = Limits { io_min: 0xffff_fe00, alignment_offset: 0x400, ..Limits::image(512) };
+        let mut limits = Limits::stacking();
+        assert_eq!(limits.stack(&wide, Sector(0)), Misaligned(false));
+        assert_eq!((limits.io_min, limits.alignment_offset), (0xffff_fe00, 0x400));
+        // The multiple of both is counted before the remainder is.
+        let other = Limits { alignment_offset: 0xffff_f600, ..wide };
+        let _ = limits.stack(&other, Sector(0));
+        assert_eq!(limits.alignment_offset, 0xffff_ee00);
     }
 
     #[test]
