@@ -260,7 +260,7 @@ mod tests {
             let number = (state >> 32) as u32;
             match number % 5 {
                 0 => u32::MAX - (number >> 8) % 1024,
-                1 => 1 << (number >> 8) % 32,
+                1 => 1 << ((number >> 8) % 32),
                 2 => (u32::MAX << 9).wrapping_sub((number >> 8) % 4 * 512),
                 3 => 0,
                 _ => number,

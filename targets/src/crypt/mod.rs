@@ -170,6 +170,11 @@ impl Target for Crypt {
         }
     }
 
+    /// The suspend may be given up while another target of the table goes on with its part.
+    fn presuspend_undo(&self) {
+        self.suspended.store(false, SeqCst);
+    }
+
     fn postsuspend(&self) -> BoxFuture<'_, ()> {
         self.suspended.store(true, SeqCst);
         Box::pin(std::future::ready(()))

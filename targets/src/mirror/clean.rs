@@ -28,6 +28,18 @@ impl Set {
         self.runtime.spawn(Box::pin(async move { task.0.clean_up(generation).await }));
     }
 
+    /// Starts to make regions clean if there are any without writes and nobody does.
+    pub(super) fn go_on_cleaning(self: &Arc<Self>) {
+        let begins = {
+            let mut state = self.state();
+            let is_left = state.regions.values().any(Region::is_idle);
+            is_left && !state.suspending && state.wants_cleaning()
+        };
+        if begins {
+            self.start_cleaning();
+        }
+    }
+
     /// Makes regions clean as long as there are any that are not.
     async fn clean_up(self: &Arc<Self>, generation: u64) {
         while self.goes_on(generation) {
@@ -45,14 +57,36 @@ impl Set {
             }
         }
         self.state().cleaning = false;
+        // Where the suspend was given up that has ended this.
+        self.go_on_cleaning();
     }
 
     /// Makes regions clean that nobody writes now. Unknown to a core log.
     pub(super) async fn clean_now(self: &Arc<Self>) {
-        if self.log_device.is_some() {
-            let since = self.state().tick();
-            self.clean_round(since).await;
+        if self.log_device.is_none() {
+            return;
         }
+        self.state().begin_task();
+        let task = Task(self.clone());
+        self.finish(async move {
+            let since = task.0.state().tick();
+            task.0.clean_round(since).await;
+            // What it has mended was too young for it.
+            task.0.go_on_cleaning();
+        })
+        .await;
+    }
+
+    /// Runs a task of its own to its end: whoever waits for that may give up, and nothing is left
+    /// half done.
+    async fn finish(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let finished = Arc::new(Outcome::new());
+        let ends = Ends(finished.clone());
+        self.runtime.spawn_here(Box::pin(async move {
+            let _ends = ends;
+            task.await;
+        }));
+        finished.wait().await;
     }
 
     /// Makes regions clean that nobody has written since.
@@ -152,19 +186,18 @@ impl Set {
     /// Ends what goes on in the background, and leaves every region clean that can be; nobody
     /// writes any more. Ends well where the log has all of that.
     pub(super) async fn settle(self: &Arc<Self>) {
-        let settled = Arc::new(Outcome::new());
-        // A task of its own: who waits for it may give up, and nothing is to be left half done.
-        let (set, ended) = (self.clone(), settled.clone());
-        self.runtime.spawn_here(Box::pin(async move {
-            set.settle_all().await;
-            ended.set(());
-        }));
-        settled.wait().await;
+        // Here, as by the time of the task the suspend may be given up and others have begun.
+        self.stop_tasks();
+        let set = self.clone();
+        self.finish(async move { set.settle_all().await }).await;
     }
 
     async fn settle_all(self: &Arc<Self>) {
-        self.stop_tasks();
-        self.signal.until(|| (self.state().tasks == 0).then_some(())).await;
+        let ended = || {
+            let state = self.state();
+            (state.tasks == 0 || !state.suspending).then_some(())
+        };
+        self.signal.until(ended).await;
         loop {
             let since = self.state().tick();
             self.clean_round(since).await;
@@ -180,5 +213,15 @@ impl Set {
         if self.commit_changes().await.is_err() {
             self.log.line("log postsuspend failed");
         }
+        self.go_on_cleaning();
+    }
+}
+
+/// The end of a task, however it comes about.
+struct Ends(Arc<Outcome<()>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.set(());
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
-use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Sector, Sectors};
+use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Flags, Sector, Sectors};
 
 use super::disk::Image;
 use super::set::Set;
@@ -266,12 +266,12 @@ impl Set {
     async fn write_log(&self, device: &Area, bytes: Range<u64>) -> BlkResult {
         let mut buffer = Buffer::take((bytes.end - bytes.start) as usize);
         self.state().log.image().get_bytes(bytes.start, &mut buffer);
-        write_at(device, bytes.start, &buffer).await
+        write_at(device, bytes.start, &buffer, Flags::default()).await
     }
 }
 
 /// Writes some bytes of the log to its device.
-pub(super) async fn write_at(device: &Area, at: u64, bytes: &[u8]) -> BlkResult {
+pub(super) async fn write_at(device: &Area, at: u64, bytes: &[u8], flags: Flags) -> BlkResult {
     let sector = Sectors::in_bytes(at).to_sector();
-    device.submit(sector, Bio::write(sector, bytes)).await
+    device.submit(sector, Bio::write(sector, bytes).with_flags(flags)).await
 }

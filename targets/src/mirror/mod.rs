@@ -129,7 +129,10 @@ impl Target for Mirror {
 
     fn presuspend_undo(&self) {
         self.set.state().suspending = false;
+        // Whoever waits for the end of the suspend does so no more.
+        self.set.signal.notify();
         self.set.start_resync();
+        self.set.go_on_cleaning();
     }
 
     fn postsuspend(&self) -> BoxFuture<'_, ()> {

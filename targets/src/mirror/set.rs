@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sim_core::{
-    Area, Args, Bio, Buffer, Errno, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
+    Area, Args, Bio, Buffer, Errno, Flags, Runtime, Sector, Sectors, Signal, TargetEvents,
+    TargetLog,
 };
 
 use super::disk::{Header, Image};
@@ -230,12 +231,18 @@ async fn read_all(device: &Area, image: &mut Image) -> Result<bool, NoMemory> {
     Ok(true)
 }
 
+/// Writes the whole log: the first piece, with the header, when all others are durable, as it says
+/// how many of their bits mean something.
 async fn write_all(device: &Area, image: &Image) -> bool {
     let mut buffer = Buffer::take(image.len().min(PIECE) as usize);
-    for piece in pieces(0..image.len()) {
+    let mut pieces: Vec<Range<u64>> = pieces(0..image.len()).collect();
+    pieces.rotate_left(1);
+    for piece in &pieces {
         let bytes = &mut buffer[..(piece.end - piece.start) as usize];
         image.get_bytes(piece.start, bytes);
-        if write_at(device, piece.start, bytes).await.is_err() {
+        let is_header = piece.start == 0 && pieces.len() > 1;
+        let before = Flags { preflush: is_header, ..Flags::default() };
+        if write_at(device, piece.start, bytes, before).await.is_err() {
             return false;
         }
     }

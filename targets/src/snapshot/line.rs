@@ -75,21 +75,21 @@ impl Line {
         let kind = Kind::read(kind_word, &args.log())?;
         let chunk = read_chunk(chunk_word, &[&shown, &cow])?;
         let origin = args.shared::<Origins>().of(origin_number);
-        let pairing = origin.sharing(cow_number);
-        let claim = if pairing.source.is_some() { Claim::Waits } else { Claim::Has };
-        check_pairing(&pairing, role, cow_word)?;
-        if role == Role::Merge && kind == Kind::Transient {
-            return Err(kind_word.error("a persistent store", NO_MERGE));
-        }
-        let member = Arc::new(Member {
-            role,
-            cow: cow_number,
-            active: AtomicBool::new(false),
-            suspended: AtomicBool::new(true),
-            snap: OnceLock::new(),
-            claim: Mutex::new(claim),
-        });
-        origin.add(member.clone());
+        let member = origin.join(cow_number, |pairing| {
+            check_pairing(&pairing, role, cow_word)?;
+            if role == Role::Merge && kind == Kind::Transient {
+                return Err(kind_word.error("a persistent store", NO_MERGE));
+            }
+            let claim = if pairing.source.is_some() { Claim::Waits } else { Claim::Has };
+            Ok(Arc::new(Member {
+                role,
+                cow: cow_number,
+                active: AtomicBool::new(false),
+                suspended: AtomicBool::new(true),
+                snap: OnceLock::new(),
+                claim: Mutex::new(claim),
+            }))
+        })?;
         let (runtime, events) = (args.runtime().clone(), args.events());
         let (device, start) = (shown.whole_device(), args.target_start());
         Ok(Line {
@@ -239,34 +239,44 @@ impl Line {
 
     /// Takes the store over from another target, if there is one that has it, and comes into use.
     pub(super) async fn preresume(&self) -> Result<(), Errno> {
-        let pairing = self.origin.sharing(self.member.cow);
-        let source = match (pairing.source, pairing.destination) {
-            (Some(source), Some(_)) if Arc::ptr_eq(&source, &self.member) => {
-                self.log.line("Unable to resume snapshot source until handover completes.");
-                return Err(Errno::INVAL);
-            }
-            (Some(source), Some(_)) if !source.suspended.load(SeqCst) => {
-                self.log.line("Unable to perform snapshot handover until source is suspended.");
-                return Err(Errno::INVAL);
-            }
-            (Some(source), Some(_)) => Some(source),
-            (Some(_) | None, None) | (None, Some(_)) => None,
-        };
+        let cow = self.member.cow;
+        self.source_in(&self.origin.sharing(cow))?;
         if self.member.active.load(SeqCst) {
             return Ok(());
         }
-        self.origin
-            .change(|| {
-                let from = source.as_ref().filter(|_| self.claim() == Claim::Waits);
-                if let Some((source, from)) = from.and_then(|from| Some((from, from.snap.get()?))) {
-                    *lock(&source.claim) = Claim::Gave;
-                    let taken = self.member.snap.set(from.hand_over(self.parts()));
-                    assert!(taken.is_ok(), "a store is handed over once");
-                    *lock(&self.member.claim) = Claim::Has;
-                }
-                self.member.active.store(true, SeqCst);
-            })
-            .await;
+        // Asked again when nobody comes or goes: it may be another one by then.
+        self.origin.change(cow, |pairing| self.come_into_use(&pairing)).await
+    }
+
+    /// Returns the target that hands its store over, if there is one; fails where it cannot do that
+    /// yet, or where this one is to.
+    fn source_in(&self, pairing: &Pairing) -> Result<Option<Arc<Member>>, Errno> {
+        let (Some(source), Some(_)) = (&pairing.source, &pairing.destination) else {
+            return Ok(None);
+        };
+        if Arc::ptr_eq(source, &self.member) {
+            self.log.line("Unable to resume snapshot source until handover completes.");
+            return Err(Errno::INVAL);
+        }
+        if !source.suspended.load(SeqCst) {
+            self.log.line("Unable to perform snapshot handover until source is suspended.");
+            return Err(Errno::INVAL);
+        }
+        Ok(Some(source.clone()))
+    }
+
+    fn come_into_use(&self, pairing: &Pairing) -> Result<(), Errno> {
+        let source = self.source_in(pairing)?;
+        let source = source.filter(|_| self.claim() == Claim::Waits);
+        if let Some((source, from)) =
+            source.as_ref().and_then(|from| Some((from, from.snap.get()?)))
+        {
+            *lock(&source.claim) = Claim::Gave;
+            let taken = self.member.snap.set(from.hand_over(self.parts()));
+            assert!(taken.is_ok(), "a store is handed over once");
+            *lock(&self.member.claim) = Claim::Has;
+        }
+        self.member.active.store(true, SeqCst);
         Ok(())
     }
 
@@ -281,14 +291,9 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let Pairing { source, destination, .. } = self.origin.sharing(self.member.cow);
-        if let (Some(source), Some(destination)) = (source, destination)
-            && Arc::ptr_eq(&source, &self.member)
-        {
-            *lock(&destination.claim) = Claim::Cancelled;
+        if self.origin.leave(&self.member) {
             self.log.line("Cancelling snapshot handover.");
         }
-        self.origin.remove(&self.member);
     }
 }
 

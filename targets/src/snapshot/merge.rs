@@ -94,6 +94,7 @@ impl Target for SnapshotMerge {
     }
 
     fn presuspend_undo(&self) {
+        self.line.resume();
         self.start();
     }
 

@@ -89,6 +89,11 @@ impl Target for Snapshot {
         self.line.io_hints(limits);
     }
 
+    /// The suspend may be given up while another target of the table goes on with its part.
+    fn presuspend_undo(&self) {
+        self.line.resume();
+    }
+
     fn postsuspend(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.line.postsuspend())
     }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{
+    Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 
 use futures_util::lock::Mutex as AsyncMutex;
 use sim_core::{
@@ -91,24 +93,11 @@ pub(super) struct Pairing {
     pub(super) merge: Option<Arc<Member>>,
 }
 
-impl Origin {
-    fn members(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Member>>> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn add(&self, member: Arc<Member>) {
-        self.members.write().unwrap_or_else(PoisonError::into_inner).push(member);
-    }
-
-    pub(super) fn remove(&self, member: &Arc<Member>) {
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        members.retain(|other| !Arc::ptr_eq(other, member));
-    }
-
+impl Pairing {
     /// Finds the members whose store is on this device (`__find_snapshots_sharing_cow`).
-    pub(super) fn sharing(&self, cow: DevNumber) -> Pairing {
+    fn of(members: &[Arc<Member>], cow: DevNumber) -> Pairing {
         let mut pairing = Pairing::default();
-        for member in self.members().iter() {
+        for member in members {
             if member.role == Role::Merge {
                 pairing.merge = Some(member.clone());
             }
@@ -123,14 +112,54 @@ impl Origin {
         }
         pairing
     }
+}
 
-    /// Runs `change` while no write of the origin is under way.
-    pub(super) async fn change(&self, change: impl FnOnce()) {
+impl Origin {
+    fn members(&self) -> RwLockReadGuard<'_, Vec<Arc<Member>>> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn members_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Member>>> {
+        self.members.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a snapshot in, unless `join` refuses to for those that share its store: what it has
+    /// looked at is so until the snapshot is there.
+    pub(super) fn join<E>(
+        &self,
+        cow: DevNumber,
+        join: impl FnOnce(Pairing) -> Result<Arc<Member>, E>,
+    ) -> Result<Arc<Member>, E> {
+        let mut members = self.members_mut();
+        let member = join(Pairing::of(&members, cow))?;
+        members.push(member.clone());
+        Ok(member)
+    }
+
+    /// Lets a snapshot go, and tells whether a handover of its store was cancelled by that.
+    pub(super) fn leave(&self, member: &Arc<Member>) -> bool {
+        let mut members = self.members_mut();
+        let Pairing { source, destination, .. } = Pairing::of(&members, member.cow);
+        members.retain(|other| !Arc::ptr_eq(other, member));
+        let source = source.filter(|source| Arc::ptr_eq(source, member));
+        let destination = destination.filter(|_| source.is_some());
+        destination.inspect(|destination| *lock(&destination.claim) = Claim::Cancelled).is_some()
+    }
+
+    /// Finds the members whose store is on this device.
+    pub(super) fn sharing(&self, cow: DevNumber) -> Pairing {
+        Pairing::of(&self.members(), cow)
+    }
+
+    /// Calls `change` with the members whose store is on this device while no write of the origin
+    /// is under way, and while no member comes or goes.
+    pub(super) async fn change<T>(&self, cow: DevNumber, change: impl FnOnce(Pairing) -> T) -> T {
         let _one = self.changing.lock().await;
         self.gate.close();
         let _opens = Opens(&self.gate);
         self.gate.drained().await;
-        change();
+        let members = self.members_mut();
+        change(Pairing::of(&members, cow))
     }
 
     /// Lets a merge write to the origin for as long as the pass is held.

@@ -4,6 +4,7 @@
 //! minutes in each of the searches.
 
 mod crash;
+mod dropped;
 mod faults;
 #[path = "../data/images.rs"]
 mod images;

@@ -9,4 +9,5 @@ mod damage;
 mod images;
 mod kernel;
 mod stack;
+mod threads;
 mod work;
