@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::shared::Shared;
 use crate::table::OpenError;
-use crate::{Access, Area, Errno, OpenDevice, Runtime, Sector, Sectors, TargetEvents, TargetLog};
+use crate::{
+    Access, Area, Errno, MappedDevice, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents,
+    TargetLog,
+};
 
 /// Why a target could not be made from its table line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,7 @@ pub struct Args<'a> {
     devices: &'a mut dyn OpenByWord,
     world: World<'a>,
     log: TargetLog,
+    routes: Option<Routes>,
 }
 
 /// What targets are made with that does not come from their lines.
@@ -80,6 +84,7 @@ pub(crate) struct World<'a> {
     pub(crate) runtime: &'a Arc<dyn Runtime>,
     pub(crate) events: &'a TargetEvents,
     pub(crate) shared: &'a Shared,
+    pub(crate) device: &'a Weak<MappedDevice>,
 }
 
 /// Hides the lifetimes of [`Devices`].
@@ -96,7 +101,7 @@ impl<'a> Args<'a> {
         world: World<'a>,
         log: TargetLog,
     ) -> Args<'a> {
-        Args { words, next: 0, start, len, devices, world, log }
+        Args { words, next: 0, start, len, devices, world, log, routes: None }
     }
 
     /// Returns where the target begins on its device.
@@ -123,6 +128,17 @@ impl<'a> Args<'a> {
     /// for: what a kernel module would keep in a static variable.
     pub fn shared<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
         self.world.shared.of()
+    }
+
+    /// Returns how the target changes where it sends bios while the device is in use. For one
+    /// whose profile says `reroutes`; the same each time.
+    pub fn routes(&mut self) -> Routes {
+        let device = self.world.device;
+        self.routes.get_or_insert_with(|| Routes::of(device.clone())).clone()
+    }
+
+    pub(crate) fn take_routes(&mut self) -> Option<Routes> {
+        self.routes.take()
     }
 
     /// Returns where the target counts the events of its device.

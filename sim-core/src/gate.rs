@@ -1,6 +1,6 @@
 //! A gate that bios pass: counts those inside, can be closed, and tells when it is empty.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use crate::Signal;
 
@@ -8,22 +8,33 @@ use crate::Signal;
 const CLOSED: u64 = 1 << 63;
 /// Set when nobody will ever enter again.
 const GONE: u64 = 1 << 62;
-const COUNT: u64 = GONE - 1;
+/// Which of the two counts whoever enters now is in.
+const TURN: u64 = 1 << 61;
+/// Bits of one count; the other lies above it.
+const COUNT_BITS: u32 = 30;
+const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
 /// Counts who is inside, and keeps others out while it is closed.
 ///
 /// The order of a close and an enter is decided by one atomic word, so a closer that has seen
-/// the gate empty knows that nobody is inside.
+/// the gate empty knows that nobody is inside. There are two counts in it: who enters is counted
+/// in one of them, and [`turned_over`](Self::turned_over) waits for the other.
 #[derive(Debug, Default)]
 pub struct Gate {
     word: AtomicU64,
+    /// How many wait for those who were inside, while others enter.
+    turning: AtomicU32,
     waiting: Signal,
 }
 
 /// The right to be inside a [`Gate`]; leaves it when dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Pass<'a>(&'a Gate);
+pub struct Pass<'a> {
+    gate: &'a Gate,
+    /// What one is in the count that it was counted in.
+    one: u64,
+}
 
 /// The gate will never open again.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,13 +45,15 @@ impl Gate {
     pub fn try_enter(&self) -> Option<Pass<'_>> {
         // Look first: to step in and out of a closed gate wakes those who wait for it, and one
         // who waits to enter would wake itself for ever.
-        if self.word.load(SeqCst) & (CLOSED | GONE) != 0 {
+        let word = self.word.load(SeqCst);
+        if word & (CLOSED | GONE) != 0 {
             return None;
         }
-        if self.word.fetch_add(1, SeqCst) & (CLOSED | GONE) == 0 {
-            return Some(Pass(self));
+        let one = one(word);
+        if self.word.fetch_add(one, SeqCst) & (CLOSED | GONE) == 0 {
+            return Some(Pass { gate: self, one });
         }
-        self.leave();
+        self.leave(one);
         None
     }
 
@@ -74,22 +87,35 @@ impl Gate {
 
     /// Returns how many are inside.
     pub fn inside(&self) -> u64 {
-        self.word.load(SeqCst) & COUNT
+        inside(self.word.load(SeqCst))
     }
 
     /// Waits until nobody is inside.
     pub async fn drained(&self) {
-        self.until(|word| (word & COUNT == 0).then_some(())).await;
+        self.until(|word| (inside(word) == 0).then_some(())).await;
+    }
+
+    /// Waits until everybody who was inside when it was called has left. Others may enter
+    /// meanwhile. Whoever is inside must not wait for it.
+    pub async fn turned_over(&self) {
+        let _turning = Turning::new(&self.turning);
+        // Twice: one who looked which count is in turn before the first change, and was counted
+        // after it, is in the count that the second change waits for.
+        for _ in 0..2 {
+            let before = one(self.word.fetch_xor(TURN, SeqCst));
+            self.until(|word| (word / before & COUNT == 0).then_some(())).await;
+        }
     }
 
     async fn until<T>(&self, mut ready: impl FnMut(u64) -> Option<T>) -> T {
         self.waiting.until(|| ready(self.word.load(SeqCst))).await
     }
 
-    fn leave(&self) {
-        let before = self.word.fetch_sub(1, SeqCst);
-        // Only a gate that is closed has someone who waits for it to be empty.
-        if before & COUNT == 1 && before & (CLOSED | GONE) != 0 {
+    fn leave(&self, one: u64) {
+        let before = self.word.fetch_sub(one, SeqCst);
+        // Only a gate that is closed, or turned over, has someone who waits for it to be empty.
+        let last = before / one & COUNT == 1;
+        if last && (before & (CLOSED | GONE) != 0 || self.turning.load(SeqCst) > 0) {
             self.wake();
         }
     }
@@ -99,9 +125,34 @@ impl Gate {
     }
 }
 
+/// Returns what one is in the count that is in turn.
+fn one(word: u64) -> u64 {
+    if word & TURN == 0 { 1 } else { 1 << COUNT_BITS }
+}
+
+fn inside(word: u64) -> u64 {
+    (word & COUNT) + (word >> COUNT_BITS & COUNT)
+}
+
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.gate.leave(self.one);
+    }
+}
+
+/// Someone who waits for those who were inside.
+struct Turning<'a>(&'a AtomicU32);
+
+impl Turning<'_> {
+    fn new(count: &AtomicU32) -> Turning<'_> {
+        count.fetch_add(1, SeqCst);
+        Turning(count)
+    }
+}
+
+impl Drop for Turning<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 
@@ -109,7 +160,7 @@ impl Drop for Pass<'_> {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     #[test]
     fn a_closed_gate_lets_nobody_in_and_those_inside_out() {
@@ -148,6 +199,27 @@ mod tests {
         assert!(enter.as_mut().poll(&mut cx).is_ready());
     }
 
+    #[test]
+    fn a_turn_waits_for_those_who_were_inside_and_for_nobody_else() {
+        let gate = Gate::default();
+        let before = gate.try_enter().expect("an open gate");
+        let mut turned = Box::pin(gate.turned_over());
+        assert!(turned.as_mut().now_or_never().is_none());
+        let after = gate.try_enter().expect("still open");
+        assert_eq!(gate.inside(), 2);
+        drop(before);
+        // The second change of turns waits for none either: whoever came later is known to be.
+        drop(after);
+        assert!(turned.now_or_never().is_some());
+        assert!(gate.turned_over().now_or_never().is_some(), "nobody is inside");
+        let (waker, woken) = counting_waker();
+        let pass = gate.try_enter();
+        let mut turned = std::pin::pin!(gate.turned_over());
+        assert!(turned.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(pass);
+        assert_eq!(woken.load(SeqCst), 1, "the last one to leave says so");
+    }
+
     /// A waker that counts how often it is called.
     fn counting_waker() -> (Waker, std::sync::Arc<AtomicU64>) {
         struct Count(std::sync::Arc<AtomicU64>);
@@ -158,28 +230,5 @@ mod tests {
         }
         let count = std::sync::Arc::new(AtomicU64::new(0));
         (std::sync::Arc::new(Count(count.clone())).into(), count)
-    }
-
-    #[test]
-    fn no_wake_up_is_lost_between_threads() {
-        let gate = Gate::default();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..20_000 {
-                        drop(gate.try_enter());
-                    }
-                });
-            }
-            for _ in 0..2_000 {
-                gate.close();
-                futures_util::future::poll_fn(|_| {
-                    if gate.inside() == 0 { Poll::Ready(()) } else { Poll::Pending }
-                })
-                .now_or_never();
-                gate.open();
-            }
-        });
-        assert_eq!(gate.inside(), 0);
     }
 }

@@ -39,9 +39,10 @@ pub trait Target: Send + Sync {
     fn io_hints(&self, _limits: &mut Limits) {}
 
     /// Says where the run of sectors that begins at `offset` goes, if that is all that happens to
-    /// a read or a write of it. The answer holds for as long as the table is live, and `map` of
+    /// a bio of it; `op` is [`Op::Read`] or [`Op::Write`]. The answer holds for as long as the table
+    /// is live, unless the profile says `reroutes` (see [`Routes`](crate::Routes)), and `map` of
     /// such a bio changes nothing in the target: it may be called again for the same bio.
-    fn flatten(&self, _offset: Sector) -> Flat<'_> {
+    fn flatten(&self, _op: Op, _offset: Sector) -> Flat<'_> {
         Flat::Opaque
     }
 
@@ -113,6 +114,22 @@ pub enum Flat<'a> {
     Opaque,
 }
 
+impl Flat<'_> {
+    /// Tells whether both say the same.
+    pub(crate) fn is_same(&self, other: &Flat<'_>) -> bool {
+        match (self, other) {
+            (Flat::Device(area, to, len), Flat::Device(other, place, room)) => {
+                std::ptr::eq(*area, *other) && (to, len) == (place, room)
+            }
+            (Flat::Zero(len), Flat::Zero(room)) | (Flat::Error(len), Flat::Error(room)) => {
+                len == room
+            }
+            (Flat::Opaque, Flat::Opaque) => true,
+            _ => false,
+        }
+    }
+}
+
 /// What kind of bios a target takes, and in how many copies: zero of a kind means that the target
 /// never sees it. The kernel's fields of the same names in `struct dm_target`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +159,9 @@ pub struct Profile {
     /// maps on the spot, with the caller's buffer, and needs a task only where that happened.
     /// Targets that flatten to a device need not say so.
     pub map_may_be_repeated: bool,
+    /// What [`flatten`](Target::flatten) says may change while the table is live, by way of
+    /// [`Routes`](crate::Routes).
+    pub reroutes: bool,
 }
 
 impl Profile {
@@ -158,6 +178,7 @@ impl Profile {
         max_discard_granularity: false,
         watches_end: false,
         map_may_be_repeated: false,
+        reroutes: false,
     };
 
     /// The profile of a target without storage: it takes discards itself, and nothing else that

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, CtrError, Features, Flat, Limits, Mapped, Profile, Sector, Sectors,
-    StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, CtrError, Features, Flat, Limits, Mapped, Op, Profile, Sector,
+    Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 /// Errors, as far as the target is long.
@@ -58,7 +58,7 @@ impl Target for Error {
         limits.allow_any_discard();
     }
 
-    fn flatten(&self, offset: Sector) -> Flat<'_> {
+    fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
         Flat::Error(self.len - offset.from_start())
     }
 }

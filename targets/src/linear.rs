@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sim_core::{
-    Area, Args, Bio, CtrError, Flat, Mapped, Profile, Sector, StatusKind, StatusWriter, Target,
+    Area, Args, Bio, CtrError, Flat, Mapped, Op, Profile, Sector, StatusKind, StatusWriter, Target,
     TargetType,
 };
 
@@ -50,7 +50,7 @@ impl Target for Linear {
         Profile::REMAP
     }
 
-    fn flatten(&self, offset: Sector) -> Flat<'_> {
+    fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
         Flat::Device(&self.area, offset, self.area.size() - offset.from_start())
     }
 }

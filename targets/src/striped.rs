@@ -124,7 +124,7 @@ impl Target for Striped {
         limits.io_opt = bytes(self.stripes.len() as u64).unwrap_or(0);
     }
 
-    fn flatten(&self, offset: Sector) -> Flat<'_> {
+    fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
         let (stripe, sector) = self.locate(offset);
         let left = Sectors(self.chunk.0 - offset.0 % self.chunk.0);
         Flat::Device(&self.stripes[stripe].area, sector, left)

@@ -52,7 +52,7 @@ impl Target for Zero {
         limits.allow_any_discard();
     }
 
-    fn flatten(&self, offset: Sector) -> Flat<'_> {
+    fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
         Flat::Zero(self.len - offset.from_start())
     }
 }

@@ -95,7 +95,7 @@ impl Target for Panics {
     fn io_hints(&self, _limits: &mut sim_core::Limits) {
         self.at("io_hints");
     }
-    fn flatten(&self, offset: Sector) -> Flat<'_> {
+    fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
         // Not as early as when the table is built.
         if offset > Sector::ZERO {
             self.at("flatten");

@@ -11,7 +11,7 @@ mod lifecycle;
 mod record;
 mod tables;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use cells::Cells;
 pub use command::{
@@ -260,7 +260,7 @@ impl Control {
                 cell.read_ahead = Some(sectors);
                 Ok(Answer::Status(cell.status(Slot::Live)))
             }),
-            Command::SetFails { id, below, fails } => self.set_fails(&id, below, fails),
+            Command::SetFails { id, below, fails } => self.set_fails(&id, below, fails).await,
             Command::SetNode { id, node } => self.change(&id, |cell| {
                 cell.node = node;
                 Ok(Answer::Status(cell.status(Slot::Live)))
@@ -297,7 +297,8 @@ impl Control {
         };
         let finder = Finder { control: self, device, base };
         let number = device.number();
-        Site { control: self, number, access, finder, events: self.events_of(device), open }
+        let (events, device) = (self.events_of(device), Arc::downgrade(device));
+        Site { control: self, number, access, finder, events, device, open }
     }
 
     /// Acts on a device, with the lock held.
@@ -355,13 +356,14 @@ struct Site<'a> {
     access: Access,
     finder: Finder<'a>,
     events: TargetEvents,
+    device: Weak<MappedDevice>,
     open: Vec<Arc<OpenDevice>>,
 }
 
 impl Site<'_> {
     fn build(&self) -> Build<'_> {
         let Control { registry, runtime, shared, log, .. } = self.control;
-        let world = World { runtime, events: &self.events, shared };
+        let world = World { runtime, events: &self.events, shared, device: &self.device };
         let (number, access, finder, open) = (self.number, self.access, &self.finder, &self.open);
         Build { number, access, registry, finder, world, log, open }
     }

@@ -104,7 +104,7 @@ impl Control {
         Ok(Answer::Table(status, lines.map(|(lines, _)| lines).unwrap_or_default()))
     }
 
-    pub(super) fn set_fails(&self, id: &Id, below: DevNumber, fails: Fails) -> Done {
+    pub(super) async fn set_fails(&self, id: &Id, below: DevNumber, fails: Fails) -> Done {
         let (device, status) = self.with(id, |cell| {
             let mut found = false;
             for table in cell.tables() {
@@ -120,7 +120,7 @@ impl Control {
             }
             Ok((cell.device.clone(), cell.status(Slot::Live)))
         })?;
-        device.fold_anew();
+        device.fold_anew().await;
         Ok(Answer::Status(status))
     }
 

@@ -92,7 +92,7 @@ impl MappedDevice {
         if self.is_past_end(&bio) {
             return Ok(Err(BlkError::Io));
         }
-        match map.find(bio.sector) {
+        match map.find(bio.op(), bio.sector) {
             // One run of one leaf: on to it, with the caller's buffer.
             Some((Place::Leaf(leaf, start), begin, room)) if room >= bio.len() => {
                 let (op, flags, sector, len) = (bio.op(), bio.flags, bio.sector, bio.len());
@@ -114,7 +114,7 @@ impl MappedDevice {
         if sector.checked_add(len).is_none_or(|end| end.0 > self.size.load(SeqCst)) {
             return false;
         }
-        match map.find(sector) {
+        match map.find(Op::Read, sector) {
             Some((Place::Leaf(leaf, start), begin, room)) if room >= len => {
                 map.leaf(*leaf).lend(start.wrapping_add(sector - begin), len, reply)
             }
@@ -126,7 +126,7 @@ impl MappedDevice {
     fn flat_run_at(&self, at: Sector) -> Option<(Allocation, Sectors)> {
         let map = self.flat()?;
         let _pass = map.gate.try_enter()?;
-        let (found, room) = self.find(&map, at)?;
+        let (found, room) = self.find(&map, Op::Read, at)?;
         Some(match found {
             Found::Leaf(leaf, to) => {
                 let (kind, run) = leaf.run_at(to);
@@ -193,7 +193,7 @@ impl MappedDevice {
         let mut runs = FuturesUnordered::new();
         let mut rest = Some(bio.reborrow());
         while let Some(bio) = rest.take() {
-            let (found, len) = self.find(&map, bio.sector)?;
+            let (found, len) = self.find(&map, bio.op(), bio.sector)?;
             let run = if len < bio.len() {
                 let (run, tail) = bio.split_at(len);
                 rest = Some(tail);
@@ -221,8 +221,8 @@ impl MappedDevice {
     }
 
     /// Finds where a sector ends up, by the map and, where it says so, by the tables.
-    fn find(&self, map: &FlatMap, sector: Sector) -> Option<(Found, Sectors)> {
-        let (place, begin, room) = map.find(sector)?;
+    fn find(&self, map: &FlatMap, op: Op, sector: Sector) -> Option<(Found, Sectors)> {
+        let (place, begin, room) = map.find(op, sector)?;
         Some(match place {
             Place::Leaf(leaf, start) => {
                 (Found::Leaf(map.leaf(*leaf).clone(), start.wrapping_add(sector - begin)), room)
@@ -231,7 +231,7 @@ impl MappedDevice {
             Place::Error => (Found::Error, room),
             Place::Opaque => (Found::Opaque, room),
             Place::Ask => {
-                let (found, run) = walk(self, sector)?;
+                let (found, run) = walk(self, op, sector)?;
                 (found, run.min(room))
             }
         })
@@ -242,7 +242,7 @@ impl MappedDevice {
         let (mut done, mut result) = (Sectors::ZERO, Ok(()));
         while done < bio.len() {
             let sector = bio.sector + done;
-            let Some((found, room)) = self.find(map, sector) else { return Err(bio) };
+            let Some((found, room)) = self.find(map, bio.op(), sector) else { return Err(bio) };
             let len = room.min(bio.len() - done);
             let run = bio.part(done, len);
             let (op, flags) = (run.op(), run.flags);
@@ -291,7 +291,7 @@ impl MappedDevice {
         let Some(table) = self.live() else { return result };
         let Some(entry) = table.find(sector) else { return result };
         let offset = (sector - entry.begin).to_sector();
-        let Flat::Device(area, to, _) = entry.target.flatten(offset) else { return result };
+        let Flat::Device(area, to, _) = entry.target.flatten(op, offset) else { return result };
         let result = match area.as_mapped() {
             Some(below) => {
                 below.end_flat(op, flags, area.start.wrapping_add(to.from_start()), len, result)

@@ -14,7 +14,7 @@ use crate::extent::{FlatMap, Found, Place, walk};
 use crate::gate::Gate;
 use crate::graph::NodeId;
 use crate::{
-    Access, BlockDevice, DevNumber, Errno, KernelLog, Limits, Runtime, Sector, Table, Target,
+    Access, BlockDevice, DevNumber, Errno, KernelLog, Limits, Op, Runtime, Sector, Table, Target,
 };
 
 mod io;
@@ -169,12 +169,12 @@ impl MappedDevice {
         self.flat.load().as_ref().map(|map| map.len())
     }
 
-    /// Follows a sector down to where it ends up below all tables: the leaf device and the sector
+    /// Follows a read of a sector down to where it ends up below all tables: the leaf device and the sector
     /// on it, or nothing where it is mapped to zeros, to errors, or by more than a remap.
     ///
     /// Asks each table on the way; [`flat_place`](Self::flat_place) asks the flattened map.
     pub fn walk_place(&self, sector: Sector) -> Option<(DevNumber, Sector)> {
-        match walk(self, sector)?.0 {
+        match walk(self, Op::Read, sector)?.0 {
             Found::Leaf(leaf, to) => Some((leaf.number(), to)),
             Found::Zero | Found::Error | Found::Opaque => None,
         }
@@ -183,7 +183,7 @@ impl MappedDevice {
     /// As [`walk_place`](Self::walk_place), by the flattened map; `None` also while there is none.
     pub fn flat_place(&self, sector: Sector) -> Option<(DevNumber, Sector)> {
         let map = self.flat()?;
-        match map.find(sector)? {
+        match map.find(Op::Read, sector)? {
             (Place::Leaf(leaf, start), begin, _) => {
                 Some((map.leaf(*leaf).number(), *start + (sector - begin)))
             }
@@ -203,9 +203,37 @@ impl MappedDevice {
     }
 
     /// Folds the maps anew that pass through this device: something below is mapped otherwise now.
-    pub(crate) fn fold_anew(&self) {
-        self.revoke();
+    /// Waits until no bio is left in those that were.
+    pub(crate) async fn fold_anew(&self) {
+        let _one = self.changing.lock().await;
+        for map in self.revoke() {
+            map.gate.drained().await;
+        }
         self.refold();
+    }
+
+    /// Waits until every bio that has gone by a flattened map through this device has ended, while
+    /// others go on. Not to be called from within one.
+    pub(crate) async fn maps_turned_over(&self) {
+        let (mut maps, mut seen) = (Vec::new(), BTreeSet::new());
+        self.maps_upwards(&mut maps, &mut seen);
+        for map in maps {
+            map.gate.turned_over().await;
+        }
+    }
+
+    fn maps_upwards(&self, maps: &mut Vec<Arc<FlatMap>>, seen: &mut BTreeSet<u32>) {
+        if !seen.insert(self.minor) {
+            return;
+        }
+        let above = {
+            let state = self.state();
+            maps.extend(self.flat().into_iter().chain(state.draining.iter().cloned()));
+            state.above.clone()
+        };
+        for device in above.values().filter_map(Weak::upgrade) {
+            device.maps_upwards(maps, seen);
+        }
     }
 
     /// Tells the targets here and below that somebody who could write has closed the device.

@@ -10,7 +10,7 @@ use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, Tar
 use crate::args::World;
 use crate::barrier::Barrier;
 use crate::{
-    Access, Args, CtrError, DevNumber, Errno, Flat, KernelLog, OpenDevice, Registry, Sector,
+    Access, Args, CtrError, DevNumber, Errno, Flat, KernelLog, Op, OpenDevice, Registry, Sector,
     Target, TargetLog, split_words,
 };
 
@@ -65,7 +65,10 @@ impl Table {
         }
         let ends = entries.iter().map(|entry| (entry.begin + entry.len).0).collect();
         let flush = FlushPlan::new(&entries, &devices.order);
-        let is_remap = |entry: &Entry| !matches!(entry.target.flatten(Sector::ZERO), Flat::Opaque);
+        let is_remap = |entry: &Entry| {
+            let flat = [Op::Read, Op::Write].map(|op| entry.target.flatten(op, Sector::ZERO));
+            flat.iter().all(|flat| !matches!(flat, Flat::Opaque))
+        };
         let remap_only = entries.iter().all(is_remap);
         let (devices, access) = (devices.order, with.access);
         let (revision, barrier) = (0.into(), with.barrier());
@@ -128,25 +131,26 @@ async fn add_target(
         return refuse(kernel, TableError { detail, ..TableError::new(kernel) });
     }
     let words = Zeroizing::new(split_words(&spec.params));
-    let made = loop {
-        let made = {
+    let (made, routes) = loop {
+        let (made, routes) = {
             let log = TargetLog::new(with.log.clone(), name);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let place = (spec.start, spec.len);
             let mut args = Args::new(&words, place, devices, with.world, log);
-            with.barrier().run(Err(panicked()), || target_type.ctr(&mut args))
+            let made = with.barrier().run(Err(panicked()), || target_type.ctr(&mut args));
+            (made, args.take_routes())
         };
         // A target does not wait for its devices: where one has to be opened first, what came of
         // that is there when it is made anew.
         if made.is_ok() || !devices.wait().await {
-            break made;
+            break (made, routes);
         }
     };
     match with.barrier().wait(Err(panicked()), read_metadata(made)).await {
         Ok(target) => {
-            let profile = target.profile();
-            let target_type = target_type.clone();
-            Ok(Entry { begin: spec.start, len: spec.len, target_type, target, profile })
+            let (profile, target_type) = (target.profile(), target_type.clone());
+            let (begin, len) = (spec.start, spec.len);
+            Ok(Entry { begin, len, target_type, target, profile, routes })
         }
         Err(error) => {
             let (arg, detail, errno) = (error.arg, error.detail.clone(), error.errno);

@@ -18,6 +18,8 @@ pub(crate) use devices::{FindDevice, Found, OpenError};
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
 use crate::barrier::Barrier;
+use crate::gate::Pass;
+use crate::routes::Routes;
 use crate::{
     Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DeviceStyle, End,
     Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind,
@@ -44,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) target_type: Arc<dyn AnyTargetType>,
     pub(crate) target: Box<dyn Target>,
     pub(crate) profile: Profile,
+    /// Passed by what the target remaps, where it said that it reroutes.
+    pub(crate) routes: Option<Routes>,
 }
 
 /// A complete table: targets in order, without gap or overlap.
@@ -286,14 +290,25 @@ impl Entry {
     /// Carries out a bio whose sectors are relative to the target.
     pub(crate) async fn run(&self, bio: Bio<'_>) -> BlkResult {
         let (op, flags, sector, len) = (bio.op(), bio.flags, bio.sector, bio.len());
+        let pass = self.enter_route();
         match self.target.map(bio) {
             Mapped::Completed(result) => result,
-            Mapped::InFlight(end) => end.await,
+            Mapped::InFlight(end) => {
+                // It may be the one for which the target changes its routes.
+                drop(pass);
+                end.await
+            }
             Mapped::Remapped(area, to, bio) => {
                 let result = area.submit(to, bio).await;
+                drop(pass);
                 self.target.end_io(&End { op, flags, sector, len, area }, result)
             }
         }
+    }
+
+    /// Counts a bio that the target is about to route.
+    fn enter_route(&self) -> Option<Pass<'_>> {
+        self.routes.as_ref().map(Routes::enter)
     }
 
     /// Carries a bio of the device out on the spot, or hands it back: where it crosses a boundary,
@@ -301,11 +316,12 @@ impl Entry {
     pub(crate) fn run_now<'b>(&self, mut bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
         let offset = (bio.sector - self.begin).to_sector();
         let maps_again = self.profile.map_may_be_repeated
-            || !matches!(self.target.flatten(offset), Flat::Opaque);
+            || !matches!(self.target.flatten(bio.op(), offset), Flat::Opaque);
         if self.room(&bio) < bio.len() || !maps_again {
             return Err(bio);
         }
         let (op, flags, sector, len) = (bio.op(), bio.flags, offset, bio.len());
+        let _pass = self.enter_route();
         match self.target.map(bio.reborrow().at(offset)) {
             Mapped::Completed(result) => return Ok(result),
             Mapped::InFlight(_) => {}

@@ -9,7 +9,7 @@ use std::sync::{
 
 use futures_util::lock::Mutex as AsyncMutex;
 use sim_core::{
-    Area, Args, Bio, BlkResult, CtrError, DevNumber, Gate, Mapped, Op, Pass, Profile, Sector,
+    Area, Args, Bio, BlkResult, CtrError, DevNumber, Flat, Gate, Mapped, Op, Pass, Profile, Sector,
     Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
@@ -287,5 +287,15 @@ impl Target for SnapshotOrigin {
 
     fn profile(&self) -> Profile {
         Profile { num_flush_bios: 1, map_may_be_repeated: true, ..Profile::default() }
+    }
+
+    fn flatten(&self, op: Op, offset: Sector) -> Flat<'_> {
+        match op {
+            Op::Read => {
+                let sector = self.start + offset.from_start();
+                Flat::Device(&self.device, sector, self.shown.size() - offset.from_start())
+            }
+            _ => Flat::Opaque,
+        }
     }
 }

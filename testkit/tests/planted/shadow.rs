@@ -129,7 +129,7 @@ impl<const BUG: u8> Target for Shadow<BUG> {
         Profile { num_flush_bios: 1, flush_supported: true, ..Profile::default() }
     }
 
-    fn flatten(&self, offset: Sector) -> Flat<'_> {
+    fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
         match BUG {
             FLATTENS_ELSEWHERE => Flat::Device(&self.core.area, offset, Sectors(1)),
             _ => Flat::Opaque,

@@ -5,8 +5,8 @@
 use std::fmt;
 
 use sim_core::{
-    Area, Args, Bio, CtrError, Flat, Mapped, Profile, Sector, Sectors, StatusKind, StatusWriter,
-    Target, TargetType,
+    Area, Args, Bio, CtrError, Flat, Mapped, Op, Profile, Sector, Sectors, StatusKind,
+    StatusWriter, Target, TargetType,
 };
 
 /// What stays together. A bio that crosses the end of a chunk is cut there by the core.
@@ -48,7 +48,7 @@ impl Target for TargetName {
         Mapped::Remapped(&self.area, self.locate(bio.sector).0, bio)
     }
 
-    fn flatten(&self, offset: Sector) -> Flat<'_> {
+    fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
         let (to, len) = self.locate(offset);
         Flat::Device(&self.area, to, len)
     }
