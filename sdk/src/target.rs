@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use sim_core::{
-    Area, Bio, BlkError, BlkResult, BoxFuture, Errno, Mapped, Op, Profile, SECTOR_SIZE, Sectors,
-    StatusKind, StatusWriter, Target,
+    Area, Bio, BlkError, BlkResult, BoxFuture, Errno, Mapped, Op, Profile, Reply, SECTOR_SIZE,
+    Sectors, StatusKind, StatusWriter, Target, reply,
 };
 
 use crate::abi;
@@ -156,12 +156,9 @@ impl Target for PluginTarget {
         }
     }
 
-    fn message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
-        self.instance.message(words)
-    }
-
-    fn takes_messages(&self) -> bool {
-        self.instance.calls().message.is_some()
+    fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
+        self.instance.calls().message?;
+        reply(self.instance.message(words))
     }
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {

@@ -58,6 +58,6 @@ pub use table::{
     TextStyle, hide_keys, parse_table,
 };
 pub use target::{
-    AnyTargetType, DeviceStyle, End, Features, Flat, KeyText, Mapped, Profile, Registry,
-    StatusKind, StatusWriter, Target, TargetType,
+    AnyTargetType, DeviceStyle, End, Features, Flat, KeyText, Mapped, Profile, Registry, Reply,
+    StatusKind, StatusWriter, Target, TargetType, reply,
 };

@@ -52,15 +52,18 @@ pub trait Target: Send + Sync {
         result
     }
 
-    /// Takes a message, and answers with text or nothing (`message`).
-    fn message(&self, _words: &[&str]) -> Result<Option<String>, Errno> {
-        Err(Errno::INVAL)
+    /// Takes a message, and answers with text or nothing (`message`); no answer at all from a type
+    /// that takes none, which the core refuses with the kernel's words. The answer may wait, but
+    /// for no bio while the device is suspended. The words may be keys: they are wiped afterwards.
+    fn message<'a>(&'a self, _words: &'a [&'a str]) -> Option<Reply<'a>> {
+        None
     }
 
-    /// Tells whether the type has a `message` of its own. The core refuses one for those that do
-    /// not, with the kernel's words.
-    fn takes_messages(&self) -> bool {
-        false
+    /// Gets ready to be asked for a status of the kind [`Info`](StatusKind::Info): commits, say,
+    /// what the text is to show. Not called with `--noflush`, nor while the device is suspended;
+    /// and never before a [`Table`](StatusKind::Table) text, which is asked for under a lock.
+    fn prepare_status(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     /// Does what is put off until nobody writes: somebody who could write has closed the device, and
@@ -88,6 +91,14 @@ pub trait Target: Send + Sync {
 
     /// Starts what the target does in the background (`resume`).
     fn resume(&self) {}
+}
+
+/// A target's answer to a message, which may wait.
+pub type Reply<'a> = BoxFuture<'a, Result<Option<String>, Errno>>;
+
+/// Answers a message on the spot.
+pub fn reply<'a>(reply: Result<Option<String>, Errno>) -> Option<Reply<'a>> {
+    Some(Box::pin(std::future::ready(reply)))
 }
 
 /// What becomes of a bio.

@@ -5,8 +5,8 @@ use std::fmt;
 use sim_core::control::{Answer, Command, Id, Report, Slot, WhenOpen};
 use sim_core::{
     Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, DevNumber, End, Errno, Flat, Held,
-    KeyText, Locked, Mapped, Op, Profile, Registry, Sector, Sectors, StatusKind, StatusWriter,
-    Target, TargetType, parse_table,
+    KeyText, Locked, Mapped, Op, Profile, Registry, Reply, Sector, Sectors, StatusKind,
+    StatusWriter, Target, TargetType, parse_table, reply,
 };
 use testkit::{World, id, send};
 
@@ -109,12 +109,9 @@ impl Target for Panics {
         self.at("end_io");
         result
     }
-    fn message(&self, _words: &[&str]) -> Result<Option<String>, Errno> {
+    fn message<'a>(&'a self, _words: &'a [&'a str]) -> Option<Reply<'a>> {
         self.at("message");
-        Ok(None)
-    }
-    fn takes_messages(&self) -> bool {
-        true
+        reply(Ok(None))
     }
     fn presuspend(&self) {
         self.at("presuspend");

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use sim_core::control::{Command, Slot};
 use sim_core::{
-    Area, Args, Bio, CtrError, Errno, Flat, Mapped, Op, Outcome, Profile, Routes, Runtime, Sector,
-    Sectors, Signal, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, CtrError, Flat, Mapped, Op, Outcome, Profile, Reply, Routes, Runtime, Sector,
+    Sectors, Signal, StatusKind, StatusWriter, Target, TargetType, reply,
 };
 use testkit::{World, id, send};
 
@@ -91,12 +91,9 @@ impl Target for Moves {
     fn profile(&self) -> Profile {
         Profile { reroutes: true, ..Profile::REMAP }
     }
-    fn message(&self, _words: &[&str]) -> Result<Option<String>, Errno> {
+    fn message<'a>(&'a self, _words: &'a [&'a str]) -> Option<Reply<'a>> {
         self.0.runtime.spawn(Box::pin(self.0.clone().move_data()));
-        Ok(None)
-    }
-    fn takes_messages(&self) -> bool {
-        true
+        reply(Ok(None))
     }
     fn status(&self, _kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
         write!(out, "{}", self.0.at.load(SeqCst))

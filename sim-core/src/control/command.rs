@@ -49,8 +49,10 @@ pub enum WhenOpen {
 /// Which text of a table is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    /// How the targets are (`dmsetup status`).
+    /// How the targets are (`dmsetup status`), when they have committed what they have to.
     Status,
+    /// How the targets are, as they are (`dmsetup status --noflush`).
+    StatusNoFlush,
     /// What the targets were made from (`dmsetup table`).
     Table,
 }
@@ -369,7 +371,7 @@ impl std::error::Error for Failure {}
 impl Report {
     pub(crate) fn kind(self) -> crate::StatusKind {
         match self {
-            Report::Status => crate::StatusKind::Info,
+            Report::Status | Report::StatusNoFlush => crate::StatusKind::Info,
             Report::Table => crate::StatusKind::Table,
         }
     }

@@ -158,7 +158,7 @@ impl Control {
             let same = Arc::ptr_eq(&cell.device, &device);
             same.then(|| Id::Name(cell.name.clone())).ok_or(Errno::NXIO.into())
         })?;
-        self.table_status(&id, Report::Status, Slot::Live, false, KeyText::Zeros)
+        self.table_status(&id, Report::Status, Slot::Live, false, KeyText::Zeros).await
     }
 }
 

@@ -247,11 +247,11 @@ impl Control {
             Command::TableClear { id } => self.table_clear(&id),
             Command::TableDeps { id, slot } => self.table_deps(&id, slot),
             Command::TableStatus { id, report, slot, device_names, keys } => {
-                self.table_status(&id, report, slot, device_names, keys)
+                self.table_status(&id, report, slot, device_names, keys).await
             }
             Command::ListVersions => Ok(Answer::Versions(self.versions())),
             Command::TargetMsg { id, sector, message, slot } => {
-                self.target_msg(&id, sector, &message, slot)
+                self.target_msg(&id, sector, &message, slot).await
             }
             Command::SetGeometry { id, geometry } => self.set_geometry(&id, &geometry),
             Command::ArmPoll => Ok(Answer::Events(self.events.number())),

@@ -90,7 +90,7 @@ impl Control {
         Ok(Answer::Deps(deps.map(|open| open.number()).collect()))
     }
 
-    pub(super) fn table_status(
+    pub(super) async fn table_status(
         &self,
         id: &Id,
         report: Report,
@@ -98,7 +98,15 @@ impl Control {
         device_names: bool,
         keys: KeyText,
     ) -> Done {
-        let (status, table) = self.with(id, |cell| Ok((cell.status(slot), cell.table(slot))))?;
+        let asked = || self.with(id, |cell| Ok((cell.status(slot), cell.table(slot))));
+        let (mut status, mut table) = asked()?;
+        if report == Report::Status && slot == Slot::Live && !status.suspended {
+            if let Some(table) = &table {
+                table.prepare_status().await;
+            }
+            // It may have waited.
+            (status, table) = asked()?;
+        }
         let style = TextStyle { devices: command::style(device_names), keys };
         let lines = table.map(|table| table.status(report.kind(), style)).transpose()?;
         Ok(Answer::Table(status, lines.map(|(lines, _)| lines).unwrap_or_default()))
@@ -137,7 +145,13 @@ impl Control {
         found.map(|version| Answer::Versions(vec![version])).ok_or(Errno::INVAL.into())
     }
 
-    pub(super) fn target_msg(&self, id: &Id, sector: Sector, message: &str, slot: Slot) -> Done {
+    pub(super) async fn target_msg(
+        &self,
+        id: &Id,
+        sector: Sector,
+        message: &str,
+        slot: Slot,
+    ) -> Done {
         let table = self.with(id, |cell| Ok(cell.table(slot)))?;
         let words = Zeroizing::new(split_words(message));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -153,10 +167,9 @@ impl Control {
             let why = "Target message sector outside device.";
             return Err(self.failure(Errno::INVAL, why));
         };
-        if !entry.target.takes_messages() {
+        let Some(answer) = table.message(entry, &words).await else {
             return Err(self.failure(Errno::INVAL, "Target type does not support messages"));
-        }
-        let answer = table.message(entry, &words);
+        };
         self.change(id, |_| Ok(()))?;
         Ok(Answer::Text(answer?))
     }

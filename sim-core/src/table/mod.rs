@@ -136,12 +136,24 @@ impl Table {
         Ok((lines.ok_or(Errno::IO)?, without_keys))
     }
 
-    /// Gives a target a message, and takes its answer.
-    pub(crate) fn message(&self, entry: &Entry, words: &[&str]) -> Result<Option<String>, Errno> {
-        let answer = self.barrier.run(Err(Errno::IO), || entry.target.message(words));
+    /// Gives a target a message, and takes its answer; nothing where it takes no messages.
+    pub(crate) async fn message(
+        &self,
+        entry: &Entry,
+        words: &[&str],
+    ) -> Option<Result<Option<String>, Errno>> {
+        let answer = async { Some(entry.target.message(words)?.await) };
+        let answer = self.barrier.wait(Some(Err(Errno::IO)), answer).await;
         // It may have changed what the table says.
         self.revise();
         answer
+    }
+
+    /// Lets the targets get ready to be asked for their status.
+    pub(crate) async fn prepare_status(&self) {
+        for entry in &self.entries {
+            self.barrier.wait((), async { entry.target.prepare_status().await }).await;
+        }
     }
 
     /// Returns a number that no other table has, and that is another once the table's text may be.

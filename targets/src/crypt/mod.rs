@@ -12,7 +12,8 @@ use arc_swap::ArcSwapOption;
 use crypto::{Fault, Secret, SectorCipher, Spec};
 use sim_core::{
     Area, Arg, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Mapped,
-    Op, Profile, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetLog, TargetType,
+    Op, Profile, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetLog,
+    TargetType, reply,
 };
 
 use key::{Key, KeyFault};
@@ -146,30 +147,10 @@ impl Target for Crypt {
         limits.dma_alignment = limits.logical_block_size - 1;
     }
 
-    fn takes_messages(&self) -> bool {
-        true
-    }
-
     /// `key set <key>` and `key wipe`, while suspended.
-    fn message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
-        let is = |word: &str, name: &str| word.eq_ignore_ascii_case(name);
-        let refused = |why: &str| {
-            self.log.line_with(LOG_PREFIX, why);
-            Err(Errno::INVAL)
-        };
-        match words {
-            [key, _, ..] if is(key, "key") && !self.suspended.load(SeqCst) => {
-                refused("not suspended during key manipulation.")
-            }
-            [key, set, word] if is(key, "key") && is(set, "set") => self.set_key(word),
-            [key, wipe] if is(key, "key") && is(wipe, "wipe") => {
-                self.wipe_key();
-                Ok(None)
-            }
-            _ => refused("unrecognised message received."),
-        }
+    fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
+        reply(self.take_message(words))
     }
-
     /// The suspend may be given up while another target of the table goes on with its part.
     fn presuspend_undo(&self) {
         self.suspended.store(false, SeqCst);
@@ -196,6 +177,25 @@ impl Target for Crypt {
 }
 
 impl Crypt {
+    fn take_message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
+        let is = |word: &str, name: &str| word.eq_ignore_ascii_case(name);
+        let refused = |why: &str| {
+            self.log.line_with(LOG_PREFIX, why);
+            Err(Errno::INVAL)
+        };
+        match words {
+            [key, _, ..] if is(key, "key") && !self.suspended.load(SeqCst) => {
+                refused("not suspended during key manipulation.")
+            }
+            [key, set, word] if is(key, "key") && is(set, "set") => self.set_key(word),
+            [key, wipe] if is(key, "key") && is(wipe, "wipe") => {
+                self.wipe_key();
+                Ok(None)
+            }
+            _ => refused("unrecognised message received."),
+        }
+    }
+
     fn read<'a>(&'a self, mut bio: Bio<'a>) -> Mapped<'a> {
         let Some(cipher) = self.cipher.load_full() else { return no_key() };
         let sector = bio.sector;

@@ -31,8 +31,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, Profile, StatusKind,
-    StatusWriter, Target, TargetLog, TargetType,
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, Profile, Reply, StatusKind,
+    StatusWriter, Target, TargetLog, TargetType, reply,
 };
 
 use self::line::Line;
@@ -91,31 +91,8 @@ impl Target for Mirror {
         }
     }
 
-    fn takes_messages(&self) -> bool {
-        true
-    }
-
-    fn message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
-        let pace = &self.set.pace;
-        match words {
-            ["resync_rate"] => Ok(Some(pace.rate().to_string())),
-            ["behind"] => Ok(Some(self.set.state().behind_text())),
-            ["resync"] => {
-                let idle = self.set.state().resync_is_over(self.set.regions);
-                Ok(Some(if idle { "idle" } else { "running" }.to_owned()))
-            }
-            ["resync_rate", rate] if rate.bytes().all(|byte| byte.is_ascii_digit()) => {
-                pace.set_rate(rate.parse().map_err(|_| Errno::INVAL)?);
-                // Whoever waits for his turn by the old rate looks anew.
-                self.set.signal.notify();
-                Ok(None)
-            }
-            _ => {
-                // As where a type takes none, which is what the kernel has here.
-                self.ioctl_log.line("Target type does not support messages");
-                Err(Errno::INVAL)
-            }
-        }
+    fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
+        reply(self.take_message(words))
     }
 
     fn closed(&self) -> BoxFuture<'_, ()> {
@@ -169,6 +146,31 @@ impl Mirror {
                     (false, false) => 'A',
                 };
                 write!(out, " {letter}")
+            }
+        }
+    }
+}
+
+impl Mirror {
+    fn take_message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
+        let pace = &self.set.pace;
+        match words {
+            ["resync_rate"] => Ok(Some(pace.rate().to_string())),
+            ["behind"] => Ok(Some(self.set.state().behind_text())),
+            ["resync"] => {
+                let idle = self.set.state().resync_is_over(self.set.regions);
+                Ok(Some(if idle { "idle" } else { "running" }.to_owned()))
+            }
+            ["resync_rate", rate] if rate.bytes().all(|byte| byte.is_ascii_digit()) => {
+                pace.set_rate(rate.parse().map_err(|_| Errno::INVAL)?);
+                // Whoever waits for his turn by the old rate looks anew.
+                self.set.signal.notify();
+                Ok(None)
+            }
+            _ => {
+                // As where a type takes none, which is what the kernel has here.
+                self.ioctl_log.line("Target type does not support messages");
+                Err(Errno::INVAL)
             }
         }
     }

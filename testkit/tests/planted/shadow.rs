@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::lock::Mutex as AsyncMutex;
 use sim_core::{
     Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Flat, Mapped, Op, Profile,
-    Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
 };
 
 use crate::lock::ChunkLock;
@@ -136,16 +136,12 @@ impl<const BUG: u8> Target for Shadow<BUG> {
         }
     }
 
-    fn takes_messages(&self) -> bool {
-        true
-    }
-
-    fn message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
-        match words {
+    fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
+        reply(match words {
             ["set", ..] if BUG == MESSAGE_OUT_OF_BOUNDS => Ok(Some(words[1].to_owned())),
             ["generation"] => Ok(Some(self.core.state().generation.to_string())),
             _ => Err(Errno::INVAL),
-        }
+        })
     }
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {

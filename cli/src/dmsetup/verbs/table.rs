@@ -30,7 +30,11 @@ pub(super) fn status(session: &mut Session<'_, '_>, words: &[String]) -> Done {
     let mut printed = Printed { first: true, json: Vec::new() };
     let shown = Devices::of(session, words)?.each(session, &mut |session, device| {
         session.known_status(&device.task)?;
-        let (status, lines) = lines(session, device, Report::Status)?;
+        let report = match session.options.noflush {
+            true => Report::StatusNoFlush,
+            false => Report::Status,
+        };
+        let (status, lines) = lines(session, device, report)?;
         print_lines(session, device, &status, &lines, &mut printed)
     });
     printed.finish(session, shown)
@@ -61,7 +65,7 @@ fn lines(
     let keys = if session.options.showkeys { KeyText::Plain } else { KeyText::Zeros };
     let command = Command::TableStatus { id, report, slot, device_names, keys };
     let action = match report {
-        Report::Status => "status",
+        Report::Status | Report::StatusNoFlush => "status",
         Report::Table => "table",
     };
     match session.call(action, &device.task, command)? {
