@@ -33,6 +33,6 @@ mod timer;
 
 pub use attach::{Attach, AttachError, Attached};
 pub use block_on::{Cancel, block_on, block_on_or};
-pub use images::Images;
+pub use images::{ImageChange, Images};
 pub use memory::Memory;
 pub use pool::Pool;

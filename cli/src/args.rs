@@ -96,7 +96,7 @@ pub(crate) enum Verb {
     Fail(Fail),
     Heal(Heal),
     Diff(Diff),
-    /// Bring back what state.json records from before; keys are asked for again
+    /// Bring back what is on record from before; keys are asked for again
     Restore {
         /// Drop the record instead
         #[arg(long)]

@@ -111,6 +111,14 @@ impl Client {
         }
     }
 
+    /// Asks for something that has no answer but that it is done.
+    pub(crate) fn done(&mut self, request: &Request) -> Result<(), Fault> {
+        match self.ask(request)? {
+            Outcome::Done => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Waits until the daemon's process has ended: until then, it may hold images.
     pub(crate) fn wait_for_end(self) -> Result<(), Fault> {
         let pid = i32::try_from(self.welcome.pid).ok().and_then(Pid::from_raw);

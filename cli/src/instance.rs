@@ -63,8 +63,8 @@ impl Instance {
     }
 
     /// Returns the record of what is attached and loaded.
-    pub(crate) fn state(&self) -> PathBuf {
-        self.dir.join("state.json")
+    pub(crate) fn record(&self) -> PathBuf {
+        self.dir.join(RECORD)
     }
 
     /// Returns the folder of the stores that `snapshot` makes where none is named.
@@ -159,6 +159,9 @@ impl Instance {
 
 /// How long a daemon that was killed may take to let go of its lock.
 const ENDING: Duration = Duration::from_secs(5);
+
+/// The name of the record of what is attached and loaded.
+pub(crate) const RECORD: &str = "record.log";
 
 /// What the fault says when a second daemon is started over a directory.
 pub(crate) const ALREADY_RUNS: &str = "a daemon runs here already";

@@ -25,7 +25,6 @@ pub mod protocol;
 mod remote;
 mod size;
 mod snapshot;
-mod state;
 mod tree;
 mod verbs;
 

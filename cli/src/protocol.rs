@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -46,6 +46,8 @@ pub struct Welcome {
     pub mount: PathBuf,
     /// How many images and devices are recorded from before, and wait for a restore.
     pub pending: usize,
+    /// What of the record was found damaged when it started.
+    pub damage: Option<String>,
 }
 
 /// What a client asks for.
@@ -75,6 +77,12 @@ pub enum Request {
     Restore(Vec<Filled>),
     /// Drops the record of what was there before.
     Forget,
+    /// Says that more changes follow on this connection: they are made durable together, with
+    /// [`Request::Commit`], or when the client hangs up. A power cut in the middle leaves those
+    /// up to one of them.
+    Batch,
+    /// Makes durable what was changed since [`Request::Batch`].
+    Commit,
     /// Ends the daemon.
     Stop {
         /// Also when devices are open.
@@ -102,7 +110,14 @@ pub struct Keyless {
     pub uuid: Option<String>,
     /// The tables that lack keys: each key is a word that has `?` and its length in bytes.
     pub tables: Vec<(Slot, Vec<TargetSpec>)>,
-    /// The recorded images.
+}
+
+/// What is recorded from before, but for its keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeylessStack {
+    /// The devices.
+    pub devices: Vec<Keyless>,
+    /// The images, of those that are there too.
     pub images: Vec<(DevNumber, PathBuf)>,
 }
 
@@ -151,7 +166,7 @@ pub enum Outcome {
     /// Devices.
     Described(Vec<Description>),
     /// Devices without keys.
-    Keyless(Vec<Keyless>),
+    Keyless(KeylessStack),
     /// What became of a restore.
     Restored(Restored),
     /// Why it failed.

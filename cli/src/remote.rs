@@ -17,14 +17,25 @@ pub(crate) struct Remote {
     client: Option<Client>,
     /// The kernel's names of the attached images, once asked for.
     names: Option<HashMap<DevNumber, String>>,
+    batch: Batch,
     /// Why the daemon cannot be reached.
     pub(crate) fault: Option<Fault>,
+}
+
+/// Changes that are made durable together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Batch {
+    None,
+    /// The daemon is told with the first of them.
+    Wanted,
+    /// The daemon was told.
+    Begun,
 }
 
 impl Remote {
     /// A fault of the instance is told when it is needed first: some verbs need none.
     pub(crate) fn new(instance: Result<Instance, Fault>) -> Remote {
-        Remote { instance, client: None, names: None, fault: None }
+        Remote { instance, client: None, names: None, batch: Batch::None, fault: None }
     }
 
     /// Connects, and starts the daemon where there is none and the command makes a device.
@@ -38,7 +49,12 @@ impl Remote {
             None if starts => Client::connect_or_start(instance)?,
             None => Client::connect(instance)?,
         };
-        Ok(self.client.insert(client))
+        let client = self.client.insert(client);
+        if self.batch == Batch::Wanted {
+            client.done(&Request::Batch)?;
+            self.batch = Batch::Begun;
+        }
+        Ok(client)
     }
 
     fn failure(&mut self, fault: Fault) -> Failure {
@@ -53,6 +69,21 @@ impl Dm for Remote {
         let starts = matches!(command, Command::DevCreate { .. });
         let result = self.client(starts).and_then(|client| client.control(command));
         result.unwrap_or_else(|fault| Err(self.failure(fault)))
+    }
+
+    fn begin_batch(&mut self) {
+        self.batch = Batch::Wanted;
+    }
+
+    fn commit_batch(&mut self) {
+        let batch = std::mem::replace(&mut self.batch, Batch::None);
+        // Where the connection is lost, the daemon has committed.
+        if batch == Batch::Begun
+            && self.fault.is_none()
+            && let Err(fault) = self.client(false).and_then(|client| client.done(&Request::Commit))
+        {
+            eprintln!("dmsim: {fault}");
+        }
     }
 
     fn device_name(&mut self, dev: DevNumber) -> Option<String> {

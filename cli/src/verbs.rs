@@ -76,12 +76,16 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
     launch::launch(instance, options).map_err(|failed| match failed {
         Failed::AlreadyRuns(fault) | Failed::Fault(fault) => fault,
     })?;
-    let pending = Client::connect(instance)?.welcome.pending;
+    let welcome = Client::connect(instance)?.welcome;
+    if let Some(damage) = welcome.damage {
+        eprintln!("dmsim: {damage}");
+    }
+    let pending = welcome.pending;
     if pending > 0 {
         eprintln!(
             "dmsim: {}: {pending} images and devices are on record from before: \
              `dmsim restore` brings them back, `dmsim restore --forget` drops the record",
-            instance.state().display()
+            instance.record().display()
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -147,10 +151,7 @@ fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
 }
 
 fn done(instance: &Instance, request: &Request) -> Result<ExitCode, Fault> {
-    match Client::connect(instance)?.ask(request)? {
-        Outcome::Done => Ok(ExitCode::SUCCESS),
-        other => Err(unexpected(other)),
-    }
+    Client::connect(instance)?.done(request).map(|()| ExitCode::SUCCESS)
 }
 
 fn restore(instance: &Instance, keys: &open::Keys) -> Result<ExitCode, Fault> {

@@ -101,7 +101,8 @@ impl Fs {
 
     fn set_node(&self, shown: &Shown, node: Node) -> Result<(), Errno> {
         let id = Id::Dev(shown.device.number());
-        let set = self.files.control.execute(Command::SetNode { id, node });
+        // Noted for the record on the spot, and written without the client waiting for the disk.
+        let set = self.files.control.perform(Command::SetNode { id, node });
         // Nothing in it waits; where that changes, the client is told that it could not be done.
         match set.now_or_never() {
             Some(Ok(_)) => Ok(()),

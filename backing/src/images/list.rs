@@ -146,14 +146,16 @@ impl List {
         }
     }
 
-    /// Takes an entry out.
-    pub(super) fn remove(&mut self, number: DevNumber) {
+    /// Takes an entry out, and tells whether an image was there until now: attached, and not
+    /// detached.
+    pub(super) fn remove(&mut self, number: DevNumber) -> bool {
         self.set_file(number, None);
-        let Some(entry) = self.entries.remove(&number) else { return };
+        let Some(entry) = self.entries.remove(&number) else { return false };
         entry.name.map(|name| self.names.remove(&name));
         if number.major == LOOP_MAJOR {
             self.loops.give_back(number.minor);
         }
+        matches!(entry.state, State::Here { .. })
     }
 
     fn set_file(&mut self, number: DevNumber, file: Option<Identity>) {

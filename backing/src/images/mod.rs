@@ -3,7 +3,7 @@
 mod list;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use list::List;
@@ -27,6 +27,18 @@ pub struct Images {
     list: Mutex<List>,
     /// An image came or went.
     changed: Condvar,
+    watcher: OnceLock<Watcher>,
+}
+
+type Watcher = Box<dyn Fn(ImageChange<'_>) + Send + Sync>;
+
+/// What a watcher is told.
+#[derive(Clone, Copy, Debug)]
+pub enum ImageChange<'a> {
+    /// An image is attached.
+    Attached(&'a Attached),
+    /// The image with this number is detached, or its last user has let go of it.
+    Gone(DevNumber),
 }
 
 /// The entry of an image. It is the last of an image to go: until then its number is taken, and
@@ -45,7 +57,11 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(images) = self.images.upgrade() {
-            images.locked().remove(self.number);
+            let mut list = images.locked();
+            if list.remove(self.number) {
+                images.tell(ImageChange::Gone(self.number));
+            }
+            drop(list);
             images.changed.notify_all();
         }
     }
@@ -58,7 +74,24 @@ impl Images {
             me: me.clone(),
             list: Mutex::default(),
             changed: Condvar::new(),
+            watcher: OnceLock::new(),
         })
+    }
+
+    /// Tells `watcher` of each image that comes or goes from now on, in the order in which they
+    /// do: with the list locked, so that it must neither wait nor ask for images.
+    ///
+    /// # Panics
+    /// When there is a watcher already.
+    pub fn watch(&self, watcher: impl Fn(ImageChange<'_>) + Send + Sync + 'static) {
+        let set = self.watcher.set(Box::new(watcher));
+        assert!(set.is_ok(), "a list of images has one watcher");
+    }
+
+    fn tell(&self, change: ImageChange<'_>) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher(change);
+        }
     }
 
     /// Attaches an image for as long as the user wants it.
@@ -75,7 +108,10 @@ impl Images {
             let (name, number) = (attached.known_as().to_owned(), attached.number);
             AttachError::InUse { name, number, users }
         })?;
-        let kept = self.locked().detach(attached.number);
+        let mut list = self.locked();
+        let kept = list.detach(attached.number);
+        self.tell(ImageChange::Gone(attached.number));
+        drop(list);
         // Outside the lock, which an image takes when it goes.
         drop((kept, image));
         Ok(())
@@ -164,7 +200,11 @@ impl Images {
         let file = opened.identity;
         let image = Arc::new(Image::new(label, opened, place));
         let kept = (keep == Keep::Attached).then(|| image.clone());
-        self.locked().arrive(number, file, &image, kept);
+        let attached = image.attached();
+        let mut list = self.locked();
+        list.arrive(number, file, &image, kept);
+        self.tell(ImageChange::Attached(&attached));
+        drop(list);
         self.changed.notify_all();
         tracing::info!(path = %ask.path.display(), %number, "attached");
         Ok(image)

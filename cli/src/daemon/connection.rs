@@ -7,12 +7,13 @@ use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use backing::Cancel;
 
+use super::counted::Counted;
+use super::request::Session;
 use super::{Daemon, spawn};
 use crate::protocol::{
     Hello, Outcome, Reply, Request, VERSION, Welcome, read_message, write_message,
@@ -26,39 +27,44 @@ const HELLO_TIME: Duration = Duration::from_secs(10);
 
 /// Serves a connection until it ends. Returns at once.
 pub(super) fn serve(daemon: &Arc<Daemon>, stream: UnixStream) {
-    if daemon.connections.load(SeqCst) >= MAX_CONNECTIONS {
+    let Some(counted) = Counted::below(MAX_CONNECTIONS, &daemon.connections) else {
         // Closed without a word: an answer to one who has not asked could block.
         tracing::warn!("more than {MAX_CONNECTIONS} clients at a time: one is turned away");
         return;
-    }
+    };
     let daemon = daemon.clone();
-    // Only the thread that accepts counts up, so that the limit holds.
-    daemon.connections.fetch_add(1, SeqCst);
-    let connection = daemon.clone();
     let spawned = spawn("client", move || {
-        converse(&connection, stream);
-        connection.connections.fetch_sub(1, SeqCst);
+        let _counted = counted;
+        converse(&daemon, stream);
     });
     if let Err(fault) = spawned {
         tracing::error!(%fault, "a client is turned away");
-        daemon.connections.fetch_sub(1, SeqCst);
     }
 }
 
 /// Gives the replies that are under way the time to go out; a command that waits gets none.
 pub(super) fn let_replies_out(daemon: &Daemon) {
     let deadline = Instant::now() + Duration::from_millis(200);
-    while daemon.replying.load(SeqCst) > 0 && Instant::now() < deadline {
+    while Counted::count(&daemon.replying) > 0 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 fn converse(daemon: &Daemon, stream: UnixStream) {
-    if let Err(error) = try_converse(daemon, &stream) {
+    let stream = Closing(stream);
+    if let Err(error) = try_converse(daemon, &stream.0) {
         tracing::debug!(%error, "a connection ends");
     }
-    // The reader may wait for more.
-    let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// A connection that is closed however its conversation ends: the reader, which has it open too,
+/// may wait for more, and the client for an answer.
+struct Closing(UnixStream);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
@@ -71,7 +77,8 @@ fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
             version: VERSION,
             pid: std::process::id(),
             mount: daemon.mount.clone(),
-            pending: daemon.keeper.past().len(),
+            pending: daemon.keeper.pending(),
+            damage: daemon.damage.clone(),
         },
     )?;
     if version != VERSION {
@@ -90,6 +97,7 @@ fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
 
 /// Passes requests on until there are no more, which takes back what waits.
 fn read(from: &mut UnixStream, requests: &SyncSender<io::Result<Request>>, hung_up: &Cancel) {
+    let _hung_up = HungUp(hung_up);
     loop {
         let request = read_message(from).transpose();
         let last = !matches!(request, Some(Ok(_)));
@@ -108,7 +116,15 @@ fn read(from: &mut UnixStream, requests: &SyncSender<io::Result<Request>>, hung_
             break;
         }
     }
-    hung_up.cancel();
+}
+
+/// Takes back what waits, however the reading ends.
+struct HungUp<'a>(&'a Cancel);
+
+impl Drop for HungUp<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 fn answer(
@@ -117,11 +133,12 @@ fn answer(
     inbox: &Receiver<io::Result<Request>>,
     hung_up: &Cancel,
 ) -> io::Result<()> {
+    let mut session = Session::new(daemon, hung_up);
     for request in inbox {
         match request {
             Ok(request) => {
                 let _replying = Counted::new(&daemon.replying);
-                write_message(&mut stream, &daemon.perform(request, hung_up))?;
+                write_message(&mut stream, &session.answer(request))?;
             }
             Err(error) => {
                 let outcome = Outcome::Failed(format!("request: {error}"));
@@ -130,20 +147,4 @@ fn answer(
         }
     }
     Ok(())
-}
-
-/// Something that is counted as long as it lasts.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl Counted<'_> {
-    fn new(count: &AtomicUsize) -> Counted<'_> {
-        count.fetch_add(1, SeqCst);
-        Counted(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
-    }
 }

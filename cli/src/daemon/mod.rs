@@ -1,28 +1,32 @@
 //! The daemon: one process for each instance, which holds its devices and shows them.
 
 mod connection;
+mod counted;
+mod record;
 mod request;
 mod restore;
 mod settle;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use backing::{Images, Pool};
 use fuse_frontend::Frontend;
 use rustix::fs::Mode;
-use sim_core::control::{Backing, Changed};
+use sim_core::control::{Backing, Recorder};
 use sim_core::{Control, Registry};
 
 use crate::args::Start;
 use crate::fault::{About, Fault, causes};
 use crate::instance::{Instance, make_private_dir};
 use crate::kmsg::Kmsg;
-use crate::state::{self, Keeper, Stack};
+use counted::Count;
+use record::Keeper;
 
 /// What the daemon holds.
 struct Daemon {
@@ -31,9 +35,11 @@ struct Daemon {
     images: Arc<Images>,
     frontend: Arc<Frontend>,
     keeper: Arc<Keeper>,
-    connections: AtomicUsize,
+    /// What of the record was found damaged when the daemon started.
+    damage: Option<String>,
+    connections: Count,
     /// Requests that are not answered yet.
-    replying: AtomicUsize,
+    replying: Count,
     events: Sender<Event>,
 }
 
@@ -68,11 +74,15 @@ pub(crate) fn run(
         }
     }
     crate::open::keep_out_of_core_dumps();
-    let past = state::read(&instance.state())?;
+    let (keeper, damage) = Keeper::open(instance.dir())?;
+    if let Some(fault) = &damage {
+        tracing::error!(%fault, "the record");
+    }
     make_private_dir(&mount)?;
     let listener = instance.listen().about(instance.socket().display())?;
     let (events, inbox) = channel();
-    let daemon = start(instance, registry, options, mount, past, events.clone())?;
+    let damage = damage.map(|fault| fault.to_string());
+    let daemon = start(instance, registry, options, mount, (keeper, damage), events.clone())?;
     watch_signals(events)?;
     accept(&daemon, listener)?;
     ready();
@@ -91,7 +101,7 @@ fn start(
     registry: Registry,
     options: &Start,
     mount: PathBuf,
-    past: Stack,
+    (keeper, damage): (Keeper, Option<String>),
     events: Sender<Event>,
 ) -> Result<Arc<Daemon>, Fault> {
     let pool = Pool::new(0);
@@ -107,53 +117,34 @@ fn start(
     };
     let frontend = Frontend::mount(control.clone(), pool, &mount, &frontend);
     let frontend = Arc::new(frontend.map_err(|error| Fault::new("mount", causes(&error)))?);
-    let keeper = Arc::new(keeper(instance.state(), past, &control, &images));
-    watch(&control, &frontend, &keeper)?;
+    let shows = frontend.clone();
+    control.watch(move |changed| shows.changed(changed));
+    let keeper = record(keeper, &control, &images)?;
     Ok(Arc::new(Daemon {
         mount,
         control,
         images,
         frontend,
         keeper,
-        connections: AtomicUsize::new(0),
-        replying: AtomicUsize::new(0),
+        damage,
+        connections: Count::default(),
+        replying: Count::default(),
         events,
     }))
 }
 
-fn keeper(path: PathBuf, past: Stack, control: &Arc<Control>, images: &Arc<Images>) -> Keeper {
-    let (control, images) = (control.clone(), images.clone());
-    Keeper::new(path, past, move || Stack {
-        images: images.list().into_iter().map(Into::into).collect(),
-        devices: control.records(),
-    })
-}
-
-/// Tells the front end of each change, and writes down those that no command made: a device that
-/// was to be removed goes when its last user closes it.
-fn watch(
+/// Shows the record every change, and starts the thread that writes it.
+fn record(
+    keeper: Keeper,
     control: &Arc<Control>,
-    frontend: &Arc<Frontend>,
-    keeper: &Arc<Keeper>,
-) -> Result<(), Fault> {
-    let (changes, unrecorded) = channel();
-    let (shows, keeps) = (frontend.clone(), keeper.clone());
-    control.watch(move |changed| {
-        shows.changed(changed);
-        if matches!(changed, Changed::Name(_)) && !keeps.is_changing() {
-            // Without a recorder the process is about to end.
-            let _ = changes.send(());
-        }
-    });
-    let keeper = keeper.clone();
-    spawn("recorder", move || {
-        while unrecorded.recv().is_ok() {
-            while unrecorded.try_recv().is_ok() {}
-            if let Err(fault) = keeper.save() {
-                tracing::error!(%fault, "a change is not on record");
-            }
-        }
-    })
+    images: &Arc<Images>,
+) -> Result<Arc<Keeper>, Fault> {
+    let keeper = Arc::new(keeper);
+    let (of_images, writes) = (keeper.clone(), keeper.clone());
+    images.watch(move |change| of_images.note_image(change));
+    control.record_with(keeper.clone() as Arc<dyn Recorder>);
+    spawn("recorder", move || writes.run())?;
+    Ok(keeper)
 }
 
 /// Makes an event of each signal that asks to end.

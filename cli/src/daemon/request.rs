@@ -1,74 +1,145 @@
 //! Carries out requests.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::channel;
 
-use backing::{AttachError, Cancel, block_on_or};
+use backing::{AttachError, Cancel, block_on, block_on_or};
 use sim_core::Errno;
 use sim_core::control::{Command, Failure};
 
+use super::record::Change;
 use super::settle::settle;
 use super::{Daemon, Event};
 use crate::describe::describe;
 use crate::fault::Fault;
 use crate::protocol::{Outcome, Reply, Request, User};
 
-impl Daemon {
-    /// Carries out a request; gives it up where it waits and the client hangs up.
-    pub(super) fn perform(&self, request: Request, hung_up: &Cancel) -> Reply {
+/// One client's requests.
+pub(super) struct Session<'a> {
+    daemon: &'a Daemon,
+    hung_up: &'a Cancel,
+    /// What is changed now is made durable later, all of it at once.
+    batch: Option<Change<'a>>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(daemon: &'a Daemon, hung_up: &'a Cancel) -> Session<'a> {
+        Session { daemon, hung_up, batch: None }
+    }
+
+    /// Carries out a request; gives it up where it waits and the client hangs up. A panic is an
+    /// answer too: the fault of one request is no other's.
+    pub(super) fn answer(&mut self, request: Request) -> Reply {
+        let kind = match request {
+            Request::Control(_) => Kind::Control,
+            _ => Kind::Other,
+        };
+        guarded(kind, || self.perform(request))
+    }
+
+    fn perform(&mut self, request: Request) -> Reply {
+        let (daemon, hung_up) = (self.daemon, self.hung_up);
         match request {
-            Request::Control(command) if changes(&command) => {
-                self.change(|| Outcome::Control(self.control(command, hung_up)))
+            Request::Control(command) if command.changes() => {
+                self.change(|| Outcome::Control(daemon.control(command, hung_up)))
             }
-            Request::Control(command) => reply(Outcome::Control(self.control(command, hung_up))),
-            Request::Attach(image) => self.change(|| match self.images.attach(&image) {
+            Request::Control(command) => reply(Outcome::Control(daemon.control(command, hung_up))),
+            Request::Attach(image) => self.change(|| match daemon.images.attach(&image) {
                 Ok(attached) => Outcome::Attached(attached),
                 Err(error) => failed("attach", error),
             }),
-            Request::Detach { word, base } => self.change(|| match self.detach(&word, &base) {
+            Request::Detach { word, base } => self.change(|| match daemon.detach(&word, &base) {
                 Ok(()) => Outcome::Done,
                 Err(error) => failed("detach", error),
             }),
-            Request::Images => reply(Outcome::Images(self.images.list())),
-            Request::Users => reply(Outcome::Users(self.users())),
+            Request::Images => reply(Outcome::Images(daemon.images.list())),
+            Request::Users => reply(Outcome::Users(daemon.users())),
             Request::Describe(id) => {
-                let described = block_on_or(describe(&self.control, id), hung_up);
+                let described = block_on_or(describe(&daemon.control, id), hung_up);
                 reply(match described.unwrap_or(Err(Errno::INTR.into())) {
                     Ok(devices) => Outcome::Described(devices),
                     Err(failure) => failed("info", failure),
                 })
             }
-            Request::Keyless => reply(Outcome::Keyless(self.keyless())),
-            Request::Restore(filled) => {
-                self.change(|| Outcome::Restored(self.restore(&filled, hung_up)))
-            }
+            Request::Keyless => reply(match daemon.keyless() {
+                Ok(keyless) => Outcome::Keyless(keyless),
+                Err(fault) => Outcome::Failed(fault.to_string()),
+            }),
+            Request::Restore(filled) => self.change(|| match daemon.restore(&filled, hung_up) {
+                Ok(restored) => Outcome::Restored(restored),
+                Err(fault) => Outcome::Failed(fault.to_string()),
+            }),
             Request::Forget => self.change(|| {
-                self.keeper.with_past(|past| *past = Default::default());
+                daemon.keeper.forget();
                 Outcome::Done
             }),
-            Request::Stop { force } => self.ask_to_stop(force),
+            Request::Batch => {
+                self.batch.get_or_insert_with(|| daemon.keeper.change());
+                reply(Outcome::Done)
+            }
+            Request::Commit => {
+                // A change that changes nothing else.
+                let batch = self.batch.take();
+                let reply = self.change(|| Outcome::Done);
+                drop(batch);
+                reply
+            }
+            Request::Stop { force } => daemon.ask_to_stop(force),
         }
     }
 
-    /// Makes a change and writes it down, before the client is told of it. What fails may have
-    /// changed something too.
+    /// Makes a change and writes it down, before the client is told of it, unless more changes
+    /// are to follow. What fails may have changed something too.
     fn change(&self, make: impl FnOnce() -> Outcome) -> Reply {
-        let change = self.keeper.change();
+        let _change = self.daemon.keeper.change();
         let outcome = make();
-        let warning = change.save().err().map(|fault| {
-            tracing::error!(%fault, "a change is not on record");
-            format!("{fault}: the change is made, and lost when the daemon ends")
-        });
+        let committed = match self.batch {
+            Some(_) => {
+                self.daemon.keeper.end_command();
+                Ok(())
+            }
+            None => block_on(self.daemon.control.commit()),
+        };
+        let warning = committed.err();
+        let warning =
+            warning.map(|why| format!("{why}: the change is made, and lost when the daemon ends"));
         Reply { outcome, warning }
     }
+}
 
+/// What an answer to a request looks like.
+#[derive(Clone, Copy)]
+enum Kind {
+    Control,
+    Other,
+}
+
+/// Makes an answer of a panic. What that leaves half done is behind locks that whoever takes them
+/// next gets along with: the control plane's commands undo what they drop.
+fn guarded(kind: Kind, perform: impl FnOnce() -> Reply) -> Reply {
+    catch_unwind(AssertUnwindSafe(perform)).unwrap_or_else(|panic| {
+        let why = panic_text(&*panic);
+        tracing::error!(why, "a request panicked");
+        let why = format!("a fault in dmsim: {why}");
+        reply(match kind {
+            Kind::Control => {
+                Outcome::Control(Err(Failure { errno: Errno::IO, table: None, why: Some(why) }))
+            }
+            Kind::Other => failed("request", why),
+        })
+    })
+}
+
+impl Daemon {
     fn control(
         &self,
         command: Command,
         hung_up: &Cancel,
     ) -> Result<sim_core::control::Answer, Failure> {
         settle(&self.control, &command);
-        block_on_or(self.control.execute(command), hung_up).unwrap_or(Err(Errno::INTR.into()))
+        block_on_or(self.control.perform(command), hung_up).unwrap_or(Err(Errno::INTR.into()))
     }
 
     /// Detaches by name or number, else by path.
@@ -106,37 +177,14 @@ impl Daemon {
     }
 }
 
-/// Tells whether an operation changes what is to be recorded.
-fn changes(command: &Command) -> bool {
-    match command {
-        Command::RemoveAll { .. }
-        | Command::DevCreate { .. }
-        | Command::DevRemove { .. }
-        | Command::DevRename { .. }
-        | Command::DevSuspend { .. }
-        | Command::DevResume { .. }
-        | Command::TableLoad { .. }
-        | Command::TableClear { .. }
-        | Command::TargetMsg { .. }
-        | Command::SetReadAhead { .. }
-        | Command::SetNode { .. } => true,
-        Command::Version
-        | Command::ListDevices
-        | Command::DevStatus { .. }
-        | Command::DevWait { .. }
-        | Command::TableDeps { .. }
-        | Command::TableStatus { .. }
-        | Command::ListVersions
-        // A restart heals: nothing of it is on record.
-        | Command::SetFails { .. }
-        | Command::SetGeometry { .. }
-        | Command::ArmPoll
-        | Command::GetTargetVersion { .. } => false,
-    }
-}
-
 fn reply(outcome: Outcome) -> Reply {
     Reply { outcome, warning: None }
+}
+
+/// Returns what a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
 }
 
 fn failed(what: &str, why: impl std::fmt::Display) -> Outcome {
@@ -155,4 +203,21 @@ fn process(thread: u32) -> u32 {
 fn program(pid: u32) -> String {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
     name.map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_answer_that_its_request_expects() {
+        let control = guarded(Kind::Control, || panic!("planted {}", 1)).outcome;
+        let Outcome::Control(Err(failure)) = control else { panic!("{control:?}") };
+        assert_eq!(failure.errno, Errno::IO);
+        assert_eq!(failure.to_string(), "a fault in dmsim: planted 1");
+        let other = guarded(Kind::Other, || panic!("planted")).outcome;
+        assert!(
+            matches!(other, Outcome::Failed(why) if why == "request: a fault in dmsim: planted")
+        );
+    }
 }

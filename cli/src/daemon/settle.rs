@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use backing::block_on;
-use sim_core::control::{Answer, Command, Id, Slot};
+use sim_core::control::{Answer, Command, Id};
 use sim_core::{Control, DevNumber};
 
 /// How long a close may be on its way.
@@ -20,26 +20,14 @@ pub(super) fn settle(control: &Control, command: &Command) {
         _ => return,
     };
     let deadline = Instant::now() + TIME;
-    for device in devices.iter().filter_map(|id| control.device(id).ok()) {
-        if device.open_count() == 0 {
-            continue;
-        }
-        let by_tables = tables_above(control, DevNumber::mapped(device.minor()));
-        while device.open_count() > by_tables && Instant::now() < deadline {
+    for id in &devices {
+        let Ok(device) = control.device(id) else { continue };
+        while device.open_count() > control.opened_by_tables(id).unwrap_or(u32::MAX)
+            && Instant::now() < deadline
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-/// Counts the devices with a table that maps onto `below`; each has it open once.
-fn tables_above(control: &Control, below: DevNumber) -> u32 {
-    let maps_onto = |above: &DevNumber, slot| {
-        let deps = Command::TableDeps { id: Id::Dev(*above), slot };
-        matches!(block_on(control.execute(deps)), Ok(Answer::Deps(deps)) if deps.contains(&below))
-    };
-    let above = all(control).into_iter();
-    let above = above.filter(|dev| maps_onto(dev, Slot::Live) || maps_onto(dev, Slot::Inactive));
-    u32::try_from(above.count()).unwrap_or(u32::MAX)
 }
 
 fn all(control: &Control) -> Vec<DevNumber> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use backing::{Cancel, block_on_or};
 use fuse_frontend::Busy;
 use sim_core::control::{Command, Id};
-use sim_core::{DevNumber, Held};
+use sim_core::{BlockDevice, Held};
 
 use super::Daemon;
 use crate::fault::{Fault, causes};
@@ -76,14 +76,16 @@ impl Daemon {
     fn quiesce(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + TIME;
         let mut result = Ok(());
-        for device in self.control.records().iter().rev() {
-            let id = Id::Dev(DevNumber::mapped(device.minor));
-            let suspend = self.control.execute(Command::DevSuspend { id, held: Held::Flush });
+        for device in self.control.top_down() {
+            let id = Id::Dev(device.number());
+            let shown = self.control.find_minor(device.minor());
+            let name = shown.map_or_else(|| device.name(), |shown| shown.name);
+            let suspend = self.control.perform(Command::DevSuspend { id, held: Held::Flush });
             let suspended =
                 match within(deadline.saturating_duration_since(Instant::now()), suspend) {
                     Some(Ok(_)) => Ok(()),
-                    Some(Err(failure)) => Err(Fault::new(&device.name, failure)),
-                    None => Err(Fault::new(&device.name, "I/O is still running after 10 s")),
+                    Some(Err(failure)) => Err(Fault::new(name, failure)),
+                    None => Err(Fault::new(name, "I/O is still running after 10 s")),
                 };
             result = result.and(suspended);
         }

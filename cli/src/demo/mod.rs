@@ -88,7 +88,7 @@ fn play(show: &Show, stage: &Stage) -> Result<(), Fault> {
     show.line(&format!(
         "Devices: {}\nState:   {}\nKernel's log lines: {}\n",
         stage.instance().mapper().display(),
-        stage.instance().state().display(),
+        stage.instance().record().display(),
         stage.instance().kmsg().display()
     ))
     .map(drop)

@@ -38,6 +38,12 @@ pub trait Dm {
     /// Returns the directory that the command was typed in: where relative paths start.
     fn base(&self) -> String;
 
+    /// Begins a batch of changes, which are made durable together, when it is committed.
+    fn begin_batch(&mut self) {}
+
+    /// Ends a batch of changes.
+    fn commit_batch(&mut self) {}
+
     /// Returns the path of the file that shows a mapped device, given the kernel's (mangled)
     /// name: what `--exec` hands to its program. `None` for `/dev/mapper/` and the name.
     fn node(&self, _name: &str) -> Option<String> {

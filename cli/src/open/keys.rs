@@ -1,4 +1,4 @@
-//! Keys that `state.json` does not have: asked for again when devices are restored.
+//! Keys that the record does not have: asked for again when devices are restored.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::image::ImageFile;
 use super::passphrase::{self, Range};
 use super::{UUID, keep_out_of_core_dumps, read_header, told};
 use crate::fault::Fault;
-use crate::protocol::{Filled, Keyless};
+use crate::protocol::{Filled, Keyless, KeylessStack};
 
 /// What stands in a recorded table for a key, before its length in bytes.
 const LEFT_OUT: char = '?';
@@ -22,6 +22,9 @@ pub(crate) struct Keys {
     headers: Vec<(String, PathBuf)>,
 }
 
+/// Images by their numbers.
+type Images = [(DevNumber, PathBuf)];
+
 impl Keys {
     /// Takes files by the names of the devices.
     pub(crate) fn new(files: Vec<(String, PathBuf)>, headers: Vec<(String, PathBuf)>) -> Keys {
@@ -30,15 +33,15 @@ impl Keys {
 
     /// Gives tables their keys again. Those of a device for which no file is named and nobody can
     /// be asked stay as they are, and those for which that leads to no key: why, is told.
-    pub(crate) fn fill(&self, keyless: &[Keyless]) -> Vec<Filled> {
+    pub(crate) fn fill(&self, keyless: &KeylessStack) -> Vec<Filled> {
         keep_out_of_core_dumps();
         let mut filled = Vec::new();
-        for device in keyless {
+        for device in &keyless.devices {
             let file = named(&self.files, &device.name);
             if file.is_none() && !passphrase::is_asked() {
                 continue;
             }
-            match self.fill_device(device, file) {
+            match self.fill_device(device, &keyless.images, file) {
                 Ok(tables) => filled.extend(tables),
                 Err(fault) => eprintln!("dmsim: restore: {}: {fault}", device.name),
             }
@@ -46,13 +49,18 @@ impl Keys {
         filled
     }
 
-    fn fill_device(&self, device: &Keyless, file: Option<&Path>) -> Result<Vec<Filled>, Fault> {
+    fn fill_device(
+        &self,
+        device: &Keyless,
+        images: &Images,
+        file: Option<&Path>,
+    ) -> Result<Vec<Filled>, Fault> {
         let kind = device.uuid.as_ref().and_then(|uuid| uuid.strip_prefix(UUID));
         if kind.is_some_and(|kind| kind.starts_with("TCRYPT-")) {
             let why = "a cascade of ciphers has several keys: `dmsim open` it again";
             return Err(Fault::new("key", why));
         }
-        let key = match self.container(device) {
+        let key = match self.container(device, images) {
             Some((header, data)) => unlock(device, file, &header, data.as_deref())?,
             None => plain_key(device, file)?,
         };
@@ -65,12 +73,12 @@ impl Keys {
     }
 
     /// Returns where a device's header lies, if it has one, and where the data, if apart.
-    fn container(&self, device: &Keyless) -> Option<(PathBuf, Option<PathBuf>)> {
+    fn container(&self, device: &Keyless, images: &Images) -> Option<(PathBuf, Option<PathBuf>)> {
         let kind = device.uuid.as_ref()?.strip_prefix(UUID)?;
         if kind.starts_with("PLAIN-") {
             return None;
         }
-        let data = image_of(device)?;
+        let data = image_of(device, images)?;
         match named(&self.headers, &device.name) {
             Some(header) => Some((header.to_owned(), Some(data))),
             None => Some((data, None)),
@@ -83,11 +91,11 @@ fn named<'a>(files: &'a [(String, PathBuf)], name: &str) -> Option<&'a Path> {
 }
 
 /// Returns the image that a device's first line with a key maps onto, as far as it is one.
-fn image_of(device: &Keyless) -> Option<PathBuf> {
+fn image_of(device: &Keyless, images: &Images) -> Option<PathBuf> {
     let lines = device.tables.iter().flat_map(|(_, lines)| lines);
     let numbers = lines.flat_map(|line| line.params.split(' '));
     let number: DevNumber = numbers.filter_map(|word| word.parse().ok()).next()?;
-    let image = device.images.iter().find(|(dev, _)| *dev == number);
+    let image = images.iter().find(|(dev, _)| *dev == number);
     image.map(|(_, path)| path.clone())
 }
 

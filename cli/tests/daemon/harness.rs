@@ -95,7 +95,7 @@ impl Instance {
     pub(crate) fn connect(&self) -> UnixStream {
         let mut stream = UnixStream::connect(self.path("control.sock")).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
-        send(&mut stream, br#"{"version":1}"#);
+        send(&mut stream, br#"{"version":2}"#);
         assert!(receive(&mut stream).contains("\"pid\""));
         stream
     }

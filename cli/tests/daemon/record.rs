@@ -1,8 +1,11 @@
 //! What is on record, and comes back.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Output, Stdio};
 
-use crate::harness::{Instance, can_mount};
+use crate::harness::{Instance, can_mount, receive, send, wait_until};
 
 /// Builds a stack with everything that a record has.
 fn build(instance: &Instance) {
@@ -112,13 +115,15 @@ fn the_record_is_whole_at_every_moment_and_there_before_the_answer() {
             for n in 0..30 {
                 let name = format!("z{n}");
                 instance.ok(&["create", &name, "--table", "0 8 zero"]);
-                let text = fs::read_to_string(instance.path("state.json")).unwrap();
+                let text = fs::read_to_string(instance.path("record.log")).unwrap();
                 assert!(text.contains(&format!("\"{name}\"")), "{text}");
             }
         });
         while !changes.is_finished() {
-            if let Ok(text) = fs::read_to_string(instance.path("state.json")) {
-                serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            let text = fs::read_to_string(instance.path("record.log")).unwrap_or_default();
+            // The last line may be on its way.
+            for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+                serde_json::from_str::<serde_json::Value>(line).unwrap();
             }
         }
     });
@@ -134,8 +139,9 @@ fn a_deferred_removal_is_on_record_once_the_last_user_has_gone() {
     let file = fs::File::open(instance.path("mapper/gone")).unwrap();
     instance.ok(&["remove", "--deferred", "gone"]);
     drop(file);
-    crate::harness::wait_until("the record has lost it", || {
-        !fs::read_to_string(instance.path("state.json")).unwrap().contains("gone")
+    wait_until("the record has lost it", || {
+        let text = fs::read_to_string(instance.path("record.log")).unwrap();
+        text.lines().last().unwrap().contains("\"gone\":")
     });
 }
 
@@ -160,20 +166,125 @@ fn a_change_that_cannot_be_recorded_is_made_and_told() {
     let instance = Instance::new();
     instance.ok(&["start"]);
     // Nothing can be renamed over a directory.
-    fs::create_dir(instance.path("state.json")).unwrap();
+    fs::create_dir(instance.path("record.log")).unwrap();
     let output = instance.run(&["create", "z", "--table", "0 8 zero"]);
     assert!(output.status.success());
-    assert!(String::from_utf8(output.stderr).unwrap().contains("state.json"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("record.log"));
     assert!(instance.path("mapper/z").exists());
-    fs::remove_dir(instance.path("state.json")).unwrap();
+    fs::remove_dir(instance.path("record.log")).unwrap();
+    // The next change records both.
+    instance.ok(&["create", "y", "--table", "0 8 zero"]);
+    let text = fs::read_to_string(instance.path("record.log")).unwrap();
+    assert!(text.contains("\"z\"") && text.contains("\"y\""), "{text}");
 }
 
 #[test]
 fn a_record_that_cannot_be_read_is_not_replaced() {
     let instance = Instance::new();
     fs::create_dir(instance.path("")).unwrap();
-    fs::write(instance.path("state.json"), "not ours").unwrap();
-    let complaint = instance.fails(&["start"]);
-    assert!(complaint.contains("state.json") && complaint.contains("move it away"), "{complaint}");
-    assert_eq!(fs::read_to_string(instance.path("state.json")).unwrap(), "not ours");
+    for name in ["record.log", "state.json"] {
+        fs::write(instance.path(name), "not ours").unwrap();
+        let complaint = instance.fails(&["start"]);
+        assert!(complaint.contains(name) && complaint.contains("move it away"), "{complaint}");
+        assert_eq!(fs::read_to_string(instance.path(name)).unwrap(), "not ours");
+        fs::remove_file(instance.path(name)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_changed_through_the_mount_is_on_record() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    instance.ok(&["create", "z", "--table", "0 8 zero"]);
+    fs::set_permissions(instance.path("mapper/z"), fs::Permissions::from_mode(0o640)).unwrap();
+    wait_until("it is on record without another command", || {
+        let text = fs::read_to_string(instance.path("record.log")).unwrap();
+        text.contains(&format!("\"mode\":{}", 0o640))
+    });
+    instance.crash();
+    instance.ok(&["start"]);
+    instance.ok(&["restore"]);
+    let mode = fs::metadata(instance.path("mapper/z")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+}
+
+/// Creates devices in one batch from standard input.
+fn create_concise(instance: &Instance, text: &str) -> Output {
+    let mut create = instance.command(&["create", "--concise"]);
+    create.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut create = create.spawn().unwrap();
+    create.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    create.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_batch_is_on_record_when_it_ends_however_it_ends() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    instance.ok(&["start"]);
+    let many: Vec<String> = (0..200).map(|n| format!("z{n},,,,0 8 zero")).collect();
+    assert!(create_concise(&instance, &many.join(";")).status.success());
+    let output = create_concise(&instance, "good,,,,0 8 zero;bad,,,,0 8 nosuch;never,,,,0 8 zero");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    // A client that goes in the middle.
+    let mut stream = instance.connect();
+    let create = br#"{"Control":{"DevCreate":{"name":"last","uuid":null,"minor":null}}}"#;
+    for request in [&br#""Batch""#[..], create] {
+        send(&mut stream, request);
+        receive(&mut stream);
+    }
+    let is_on_record = |name: &str| {
+        let text = fs::read_to_string(instance.path("record.log")).unwrap();
+        text.contains(&format!("\"{name}\""))
+    };
+    assert!(is_on_record("good") && !is_on_record("last"));
+    drop(stream);
+    wait_until("the batch is on record", || is_on_record("last"));
+    instance.crash();
+    instance.ok(&["start"]);
+    instance.ok(&["restore"]);
+    assert_eq!(instance.ok(&["ls"]).lines().count(), 202);
+}
+
+#[test]
+fn a_damaged_record_is_kept_and_told() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    for name in ["a", "b", "c"] {
+        instance.ok(&["create", name, "--table", "0 8 zero"]);
+    }
+    instance.crash();
+    let whole = fs::read_to_string(instance.path("record.log")).unwrap();
+    fs::write(instance.path("record.log"), whole.replacen("\"b\"", "\"x\"", 1)).unwrap();
+    let note = String::from_utf8(instance.run(&["start"]).stderr).unwrap();
+    assert!(note.contains("damaged") && note.contains("record.log.damaged-1"), "{note}");
+    assert!(fs::read_to_string(instance.path("record.log.damaged-1")).unwrap().contains("\"x\""));
+    instance.ok(&["restore"]);
+    assert!(instance.ok(&["ls"]).contains('a'));
+}
+
+#[test]
+fn a_state_json_is_restored_as_a_record_is() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    fs::create_dir(instance.path("")).unwrap();
+    // As dmsim wrote it before there was record.log.
+    let old = r#"{"version":1,"images":[],"devices":[{"name":"low","uuid":null,"minor":4,"live":{
+        "access":"ReadWrite","targets":[{"start":0,"len":8,"target_type":"zero","params":""}],
+        "without_keys":false},"inactive":null,"suspended":false,"read_ahead":null,
+        "node":{"mode":384,"uid":null,"gid":null}}],"past":{"images":[],"devices":[]}}"#;
+    fs::write(instance.path("state.json"), old).unwrap();
+    let note = String::from_utf8(instance.run(&["start"]).stderr).unwrap();
+    assert!(note.contains("1 images and devices are on record"), "{note}");
+    assert!(!instance.path("state.json").exists());
+    instance.ok(&["restore"]);
+    assert_eq!(instance.ok(&["table", "low"]).trim(), "0 8 zero");
 }

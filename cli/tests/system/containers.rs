@@ -305,7 +305,7 @@ fn what_was_open_is_restored_when_its_passphrase_is_given_again() {
         "--table",
         &format!("0 8 crypt aes-xts-plain64 {} 0 /dev/mapper/d 0", "5a".repeat(32)),
     ]);
-    let state = std::fs::read_to_string(instance.path("run/state.json")).expect("a record");
+    let state = std::fs::read_to_string(instance.path("run/record.log")).expect("a record");
     assert!(!state.contains(&"5a".repeat(8)), "{state}");
 
     let instance = Instance::start_in(instance.crash(), &[]);

@@ -92,7 +92,7 @@ fn a_key_is_in_no_file_of_the_instance_and_in_no_output() {
         said += &instance.dmsim(args);
     }
     assert!(!said.contains(&key[..16]), "{said}");
-    for name in ["state.json", "log", "kmsg"] {
+    for name in ["record.log", "log", "kmsg"] {
         let path = instance.path("run").join(name);
         let content = std::fs::read(&path).unwrap_or_default();
         let found = content.windows(16).any(|window| window == &key.as_bytes()[..16]);

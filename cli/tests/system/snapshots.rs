@@ -131,7 +131,7 @@ fn keys_move_with_the_table_and_are_shown_nowhere() {
     assert_eq!(keys("data-real"), table);
     write_at(&device, 0, &bytes(2, 4096)).expect("room for it");
     assert!(read_at(&instance.device("snap"), 0, 65536).expect("a read") == bytes(1, 65536));
-    let state = std::fs::read_to_string(instance.path("run/state.json")).expect("a record");
+    let state = std::fs::read_to_string(instance.path("run/record.log")).expect("a record");
     assert!(!state.contains(&key[..32]), "{state}");
     instance.dmsim(&["merge", "snap"]);
     assert_eq!(keys("data"), table);

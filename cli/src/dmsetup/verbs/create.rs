@@ -54,7 +54,15 @@ fn create_concise(session: &mut Session<'_, '_>, words: &[String]) -> Done {
         [text] => text.clone(),
         _ => return session.fail("dmsetup create --concise takes at most one argument"),
     };
-    for entry in Entries::new(&text) {
+    session.dm.begin_batch();
+    let created = create_all(session, &text);
+    session.dm.commit_batch();
+    created
+}
+
+/// Creates the devices of a concise text, until one fails.
+fn create_all(session: &mut Session<'_, '_>, text: &str) -> Done {
+    for entry in Entries::new(text) {
         let entry = match entry {
             Ok(entry) => entry,
             Err(mut lines) => {

@@ -1,0 +1,217 @@
+//! What was there before and is not restored yet, in an order in which it can be built.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::io;
+
+use sim_core::DM_MAJOR;
+use sim_core::control::{Record, RecordedTable};
+
+use super::entry::{DeviceEntry, Entry, EntryId, ImageRecord};
+use super::log::Log;
+
+/// What is past.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// The images, in the order in which they were attached first.
+    pub(crate) images: Vec<PastImage>,
+    /// The devices, each after those that it maps onto.
+    pub(crate) devices: Vec<PastDevice>,
+}
+
+/// An image that is past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PastImage {
+    pub(super) id: EntryId,
+    /// The image.
+    pub(crate) image: ImageRecord,
+}
+
+/// A device that is past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PastDevice {
+    pub(super) entry: DeviceEntry,
+    /// The device.
+    pub(crate) device: Record,
+}
+
+impl Past {
+    /// Reads what is past and has an id in `left`.
+    pub(super) fn read(log: &Log, left: &BTreeSet<EntryId>) -> io::Result<Past> {
+        let mut past = Past::default();
+        for (id, place) in log.contents().past() {
+            if !left.contains(&id) {
+                continue;
+            }
+            match log.read(place)? {
+                Entry::Image(image) => past.images.push(PastImage { id, image: image.image }),
+                Entry::Device(entry) => past.devices.push(PastDevice::read(log, entry)?),
+                other => return Err(io::Error::other(format!("unexpected entry {other:?}"))),
+            }
+        }
+        past.devices = in_order(past.devices);
+        Ok(past)
+    }
+}
+
+impl PastDevice {
+    fn read(log: &Log, entry: DeviceEntry) -> io::Result<PastDevice> {
+        let table = |id: Option<EntryId>| -> io::Result<Option<RecordedTable>> {
+            let Some(id) = id else { return Ok(None) };
+            match log.read_table(id)? {
+                Entry::Table(table) => Ok(Some(table.table())),
+                other => Err(io::Error::other(format!("unexpected entry {other:?}"))),
+            }
+        };
+        let device = Record {
+            name: entry.name.clone(),
+            uuid: entry.uuid.clone(),
+            minor: entry.minor,
+            live: table(entry.live)?,
+            inactive: table(entry.inactive)?,
+            suspended: entry.suspended,
+            read_ahead: entry.read_ahead,
+            node: entry.node,
+        };
+        Ok(PastDevice { entry, device })
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &RecordedTable> {
+        self.device.live.iter().chain(&self.device.inactive)
+    }
+}
+
+/// Puts devices in an order in which they can be built: each after those that it maps onto, those
+/// that change what is below by themselves, and what is above these, after all others; otherwise
+/// as they come.
+fn in_order(devices: Vec<PastDevice>) -> Vec<PastDevice> {
+    let mut by_minor: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (at, device) in devices.iter().enumerate() {
+        by_minor.entry(device.device.minor).or_default().push(at);
+    }
+    let mut above = vec![Vec::new(); devices.len()];
+    let mut missing = vec![0; devices.len()];
+    for (at, device) in devices.iter().enumerate() {
+        let below = device.tables().flat_map(|table| &table.below);
+        let below = below.filter(|dev| dev.major == DM_MAJOR);
+        let below: BTreeSet<usize> =
+            below.filter_map(|dev| by_minor.get(&dev.minor)).flatten().copied().collect();
+        missing[at] = below.len();
+        below.into_iter().for_each(|below| above[below].push(at));
+    }
+    let late = late(&devices, &above);
+    let ready = (0..devices.len()).filter(|at| missing[*at] == 0);
+    let mut ready: BinaryHeap<_> = ready.map(|at| Reverse((late[at], at))).collect();
+    let mut order = Vec::with_capacity(devices.len());
+    while let Some(Reverse((_, at))) = ready.pop() {
+        order.push(at);
+        for above in &above[at] {
+            missing[*above] -= 1;
+            if missing[*above] == 0 {
+                ready.push(Reverse((late[*above], *above)));
+            }
+        }
+    }
+    // Two records of different times can map onto each other: as they come.
+    order.extend((0..devices.len()).filter(|at| missing[*at] > 0));
+    let mut devices: Vec<Option<PastDevice>> = devices.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|at| devices[at].take()).collect()
+}
+
+/// Tells of each device whether it changes what is below, or is above one that does.
+fn late(devices: &[PastDevice], above: &[Vec<usize>]) -> Vec<bool> {
+    let changes = |device: &PastDevice| device.tables().any(|table| table.changes_below);
+    let mut late: Vec<bool> = devices.iter().map(changes).collect();
+    let mut next: Vec<usize> = (0..devices.len()).filter(|at| late[*at]).collect();
+    while let Some(at) = next.pop() {
+        for above in &above[at] {
+            if !std::mem::replace(&mut late[*above], true) {
+                next.push(*above);
+            }
+        }
+    }
+    late
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim_core::{Access, DevNumber};
+
+    /// A device by its minor and what it maps onto; `!` in front of those that change it.
+    fn device(minor: u32, below: &str) -> PastDevice {
+        let (changes_below, below) = match below.strip_prefix('!') {
+            Some(below) => (true, below),
+            None => (false, below),
+        };
+        let below = below.split_whitespace().map(|dev| match dev.parse::<u32>() {
+            Ok(minor) => DevNumber::mapped(minor),
+            Err(_) => dev.parse::<DevNumber>().unwrap(),
+        });
+        let table = RecordedTable {
+            access: Access::ReadWrite,
+            targets: Vec::new(),
+            without_keys: false,
+            below: below.collect(),
+            changes_below,
+        };
+        let node = Default::default();
+        let (name, live) = (minor.to_string(), Some(table));
+        let entry = DeviceEntry {
+            id: minor.into(),
+            minor,
+            name: name.clone(),
+            uuid: None,
+            live: Some(0),
+            inactive: None,
+            suspended: false,
+            read_ahead: None,
+            node,
+            past: true,
+        };
+        let device = Record {
+            name,
+            uuid: None,
+            minor,
+            live,
+            inactive: None,
+            suspended: false,
+            read_ahead: None,
+            node,
+        };
+        PastDevice { entry, device }
+    }
+
+    fn check(devices: &[(u32, &str)], order: &[u32]) {
+        let devices = devices.iter().map(|(minor, below)| device(*minor, below)).collect();
+        let minors: Vec<u32> = in_order(devices).iter().map(|device| device.device.minor).collect();
+        assert_eq!(minors, order);
+    }
+
+    #[test]
+    fn devices_come_after_those_below_and_otherwise_as_they_are() {
+        check(&[(3, ""), (1, ""), (2, "")], &[3, 1, 2]);
+        check(&[(0, "1"), (1, "2 7:0"), (2, "")], &[2, 1, 0]);
+        check(&[(0, "2 1"), (5, ""), (1, "2"), (2, "7:0")], &[5, 2, 1, 0]);
+    }
+
+    #[test]
+    fn what_changes_what_is_below_comes_last_with_what_is_above_it() {
+        check(&[(0, "!3"), (1, "0"), (2, "3"), (3, ""), (4, "2")], &[3, 2, 4, 0, 1]);
+    }
+
+    #[test]
+    fn records_that_map_onto_each_other_are_all_there() {
+        check(&[(0, "1"), (1, "0"), (2, "")], &[2, 0, 1]);
+    }
+
+    #[test]
+    fn ten_thousand_devices_on_one_are_put_in_order_at_once() {
+        let all: Vec<PastDevice> = (0..10_000)
+            .map(|minor| device(minor, if minor < 9_999 { "9999" } else { "" }))
+            .collect();
+        let began = std::time::Instant::now();
+        assert_eq!(in_order(all)[0].device.minor, 9_999);
+        assert!(began.elapsed() < std::time::Duration::from_secs(2));
+    }
+}
