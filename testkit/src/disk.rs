@@ -82,6 +82,13 @@ impl SimDisk {
         self.state().in_flight
     }
 
+    /// Returns how many bios have ended, of any kind, and how many are pending.
+    pub fn activity(&self) -> (u64, u64) {
+        let Counts { reads, writes, flushes, discards, write_zeroes, secure_erases } =
+            self.counts();
+        (reads + writes + flushes + discards + write_zeroes + secure_erases, self.in_flight())
+    }
+
     /// Returns how many users have the disk open.
     pub fn open_count(&self) -> u32 {
         self.state().open_count

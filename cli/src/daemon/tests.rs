@@ -40,13 +40,9 @@ impl Target for Panics {
         write!(out, "{}", self.at)
     }
 
-    fn message(&self, _words: &[&str]) -> Result<Option<String>, Errno> {
+    fn message<'a>(&'a self, _words: &'a [&'a str]) -> Option<sim_core::Reply<'a>> {
         assert_ne!(self.at, "message", "planted");
-        Ok(None)
-    }
-
-    fn takes_messages(&self) -> bool {
-        true
+        sim_core::reply(Ok(None))
     }
 
     fn iterate_devices(&self, _each: &mut dyn FnMut(&Area)) {}

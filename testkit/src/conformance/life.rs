@@ -74,11 +74,8 @@ fn cycles(
 
 /// Returns how many I/Os have ended, and how many are pending.
 fn activity(disks: &[Arc<SimDisk>]) -> (u64, u64) {
-    let ended = |disk: &Arc<SimDisk>| {
-        let counts = disk.counts();
-        counts.reads + counts.writes + counts.flushes + counts.discards + counts.write_zeroes
-    };
-    (disks.iter().map(ended).sum(), disks.iter().map(|disk| disk.in_flight()).sum())
+    let each = disks.iter().map(|disk| disk.activity());
+    each.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
 }
 
 /// Bios that are given up at any point; then the device goes, and leaves nothing.

@@ -8,6 +8,7 @@
 //! cut as far as flushes and FUA promise. A target that is no storage names the exception, and is
 //! then held to everything but its content.
 
+mod below;
 mod bytes;
 mod life;
 mod power;
@@ -18,10 +19,12 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sim_core::{Registry, Sectors, TargetType};
+use sim_core::{MappedDevice, Registry, Sectors, TargetType};
 
+use crate::World;
 use crate::search::{SEED, seeds};
 
 /// The size of the disks `a`, `b` and `c` of the suite: 512 KiB each, zeros at first.
@@ -57,6 +60,7 @@ macro_rules! conformance {
         }
         $crate::conformance! { @tests
             model split reload garble flatten faults crash suspend operations messages idle
+            early moving failing
         }
     };
     (@tests $($part:ident)+) => {
@@ -94,11 +98,17 @@ pub enum Part {
     Messages,
     /// Bios that are given up leave nothing behind, and a removed device holds nothing open.
     Idle,
+    /// Over mapped devices that have only inactive tables when the target is made.
+    Early,
+    /// Over mapped devices that are suspended, resumed and reloaded meanwhile.
+    Moving,
+    /// As `Faults`, over mapped devices; left out where that is.
+    Failing,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 11] = [
+    pub const ALL: [Part; 14] = [
         Part::Model,
         Part::Split,
         Part::Reload,
@@ -110,6 +120,9 @@ impl Part {
         Part::Operations,
         Part::Messages,
         Part::Idle,
+        Part::Early,
+        Part::Moving,
+        Part::Failing,
     ];
 
     /// Returns the name: that of the stamped test.
@@ -126,16 +139,20 @@ impl Part {
             Part::Operations => "operations",
             Part::Messages => "messages",
             Part::Idle => "idle",
+            Part::Early => "early",
+            Part::Moving => "moving",
+            Part::Failing => "failing",
         }
     }
 
     /// Returns how many seeds a test runs, unless it is told otherwise.
     fn cases(self) -> u64 {
         match self {
-            Part::Model | Part::Suspend | Part::Idle => 100,
+            Part::Model | Part::Suspend | Part::Idle | Part::Moving => 100,
             Part::Split | Part::Flatten => 20,
             Part::Operations | Part::Messages => 20,
-            Part::Faults | Part::Crash => 20,
+            Part::Faults | Part::Crash | Part::Early => 20,
+            Part::Failing => 10,
             Part::Reload => 5,
             Part::Garble => 1,
         }
@@ -154,14 +171,20 @@ impl Part {
             Part::Operations => power::operations(suite, seed),
             Part::Messages => text::messages(suite, seed),
             Part::Idle => life::idle(suite, seed),
+            Part::Early => below::early(suite, seed),
+            Part::Moving => below::moving(suite, seed),
+            Part::Failing => power::faults(&suite.over_mapped(), seed),
         }
     }
 }
 
 /// A target type and a table of it, to be held to the parts.
+#[derive(Clone)]
 pub struct Suite {
     registry: Registry,
     table: String,
+    /// The table is set up over mapped devices, each all of a disk.
+    over_mapped: bool,
     except: BTreeMap<String, String>,
     /// The arguments of `cargo test` that name the stamped tests.
     filter: String,
@@ -193,7 +216,24 @@ impl Suite {
     /// Makes the suite of a table whose types are in `registry`.
     pub fn new(registry: Registry, table: &str) -> Suite {
         let (table, except, filter) = (table.to_owned(), BTreeMap::new(), String::new());
-        Suite { registry, table, except, filter }
+        let registry = registry.with::<below::Through>();
+        Suite { registry, table, over_mapped: false, except, filter }
+    }
+
+    /// Returns the same suite over mapped devices.
+    fn over_mapped(&self) -> Suite {
+        Suite { over_mapped: true, ..self.clone() }
+    }
+
+    /// Sets the device up in a world that has its disks.
+    fn set_up(&self, world: &World) -> Result<Arc<MappedDevice>, String> {
+        if self.over_mapped { below::set_up(self, world) } else { world.try_set_up(0, &self.table) }
+    }
+
+    /// Returns why a part is left out, if it is.
+    fn excepted(&self, part: &str) -> Option<&String> {
+        let same = (part == Part::Failing.name()).then(|| Part::Faults.name());
+        self.except.get(part).or_else(|| self.except.get(same?))
     }
 
     /// Says which package and module the stamped tests are in, for the line that repeats a case.
@@ -240,7 +280,7 @@ impl Suite {
     /// # Panics
     /// When a case fails.
     pub fn check(&self, part: &str) {
-        if let Some(reason) = self.except.get(part) {
+        if let Some(reason) = self.excepted(part) {
             println!("skipped: {reason}");
             return;
         }

@@ -28,7 +28,7 @@ pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
     let well = suite.start(seed)?;
     let steps = well.steps(&mut rng, 20);
     well.run_well(&steps, 2)?;
-    let ios: Vec<u64> = well.disks.iter().map(|disk| ended(disk)).collect();
+    let ios: Vec<u64> = well.disks.iter().map(|disk| disk.activity().0).collect();
     drop(well);
     for _ in 0..FAULTS {
         let disk = rng.below(ios.len());
@@ -43,11 +43,6 @@ pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
             .map_err(|why| format!("disk {disk}, {fault:?}: {why}"))?;
     }
     Ok(())
-}
-
-fn ended(disk: &SimDisk) -> u64 {
-    let counts = disk.counts();
-    counts.reads + counts.writes + counts.flushes + counts.discards + counts.write_zeroes
 }
 
 fn fail(suite: &Suite, seed: u64, steps: &[Step], disk: usize, fault: Fault) -> Result<(), String> {

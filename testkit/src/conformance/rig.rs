@@ -37,12 +37,22 @@ impl Suite {
 
     /// As [`start`](Self::start), under this schedule.
     pub(super) fn start_under(&self, schedule: &Schedule, seed: u64) -> Result<Rig, String> {
+        self.start_with(schedule, seed, Suite::set_up)
+    }
+
+    /// As [`start_under`](Self::start_under), set up in another way.
+    pub(super) fn start_with(
+        &self,
+        schedule: &Schedule,
+        seed: u64,
+        set_up: impl FnOnce(&Suite, &World) -> Result<Arc<MappedDevice>, String>,
+    ) -> Result<Rig, String> {
         let world = World::with(schedule, self.registry.clone(), &[]);
         let disks: Vec<Arc<SimDisk>> = (0..3).map(|_| world.add_disk(DISK)).collect();
         let speed =
             [Speed::Waits, Speed::Waits, Speed::Mixed, Speed::AtOnce][seed as usize / 3 % 4];
         disks.iter().for_each(|disk| disk.set_speed(speed));
-        let device = world.try_set_up(0, &self.table)?;
+        let device = set_up(self, &world)?;
         device.set_folding(seed.is_multiple_of(2));
         // What setting up has written is there for good.
         disks.iter().for_each(|disk| disk.power_cycle(world.handle()));
@@ -60,8 +70,7 @@ impl Suite {
 
     /// Sets the device up in a world that has its disks.
     pub(super) fn over(&self, world: World, disks: &[Arc<SimDisk>]) -> Result<Rig, String> {
-        let device =
-            world.try_set_up(0, &self.table).map_err(|error| format!("restart: {error}"))?;
+        let device = self.set_up(&world).map_err(|error| format!("restart: {error}"))?;
         Ok(Rig { world, disks: disks.to_vec(), device, sent: self.traffic() })
     }
 

@@ -148,3 +148,27 @@ fn a_recovery_that_cannot_be_cut_off_is_found() {
         Part::Crash,
     );
 }
+
+#[test]
+fn a_size_that_is_kept_from_before_is_found() {
+    finds::<{ shadow::KEEPS_THE_SIZE_BELOW }>(
+        "a_size_that_is_kept_from_before_is_found",
+        Part::Early,
+    );
+}
+
+#[test]
+fn a_target_that_does_not_wait_for_a_suspended_device_is_found() {
+    finds::<{ shadow::IMPATIENT }>(
+        "a_target_that_does_not_wait_for_a_suspended_device_is_found",
+        Part::Moving,
+    );
+}
+
+#[test]
+fn an_error_swallowed_over_mapped_devices_is_found() {
+    finds::<{ shadow::ERROR_SWALLOWED }>(
+        "an_error_swallowed_over_mapped_devices_is_found",
+        Part::Failing,
+    );
+}

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::lock::Mutex as AsyncMutex;
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Flat, Mapped, Op, Profile,
-    Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Flags, Flat, Mapped, Op,
+    Profile, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
 };
 
 use crate::lock::ChunkLock;
@@ -35,6 +35,8 @@ pub(crate) const MESSAGE_OUT_OF_BOUNDS: u8 = 13;
 pub(crate) const LOCK_KEPT_BY_A_DROPPED_BIO: u8 = 14;
 pub(crate) const SHOWS_ANOTHER_TABLE: u8 = 15;
 pub(crate) const RECOVERY_ERASES_FIRST: u8 = 16;
+pub(crate) const KEEPS_THE_SIZE_BELOW: u8 = 17;
+pub(crate) const IMPATIENT: u8 = 18;
 
 const SECTOR: usize = 512;
 const CHUNK: u64 = 4;
@@ -54,6 +56,8 @@ pub(crate) struct Shadow<const BUG: u8> {
 
 struct Core<const BUG: u8> {
     area: Area,
+    /// The device's size when the target was made, for the target with that fault.
+    size: Sectors,
     runtime: Arc<dyn Runtime>,
     chunks: u64,
     locks: Vec<ChunkLock>,
@@ -94,6 +98,7 @@ impl<const BUG: u8> TargetType for Shadow<BUG> {
         let len = Sectors(SLOTS_AT + (chunks + SPARE as u64) * CHUNK);
         let area = args.area(device, start, len, "Device lookup failed")?;
         let core = Core {
+            size: area.device_size(),
             area,
             runtime: args.runtime().clone(),
             chunks,
@@ -158,6 +163,19 @@ impl<const BUG: u8> Target for Shadow<BUG> {
 
 impl<const BUG: u8> Shadow<BUG> {
     async fn run(&self, mut bio: Bio<'_>) -> BlkResult {
+        match BUG {
+            KEEPS_THE_SIZE_BELOW if self.core.size < self.core.area.size() => {
+                return Err(BlkError::Io);
+            }
+            IMPATIENT => {
+                // Only a suspended device makes such a bio wait.
+                let nowait = Flags { nowait: true, ..Flags::default() };
+                let (at, mut sector) = (Sector::ZERO, [0; 512]);
+                let probe = Bio::read(at, &mut sector).with_flags(nowait);
+                self.core.area.submit(at, probe).await?;
+            }
+            _ => {}
+        }
         if bio.op() == Op::Flush {
             return if BUG == LOST_FLUSH { Ok(()) } else { self.core.commit().await };
         }
