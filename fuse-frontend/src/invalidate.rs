@@ -1,89 +1,135 @@
 //! Tells the kernel that a file reads as something else from now on, or has another size.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use fuser::{INodeNo, Notifier};
-
+use crate::dev_fuse::Connection;
 use crate::files::Files;
+
+/// How often is looked whether a device that holds requests of a file has let go of them.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Drops the pages that the kernel keeps of files.
 ///
 /// The kernel waits in it for pages that are being read or written, so it is done by a thread of
-/// its own for each file: where that file's device is suspended again, nothing else waits.
+/// its own for each file: where that file's device is suspended again, nothing else waits. While a
+/// suspended device holds a request of the file, the kernel is not told yet: a thread that waits in
+/// it for such a page keeps a daemon that is killed from ending, and its mount from dying.
 pub(crate) struct Invalidator {
-    pub(crate) files: Arc<Files>,
-    pub(crate) notifier: Arc<OnceLock<Notifier>>,
-    /// The minors with a thread under way, and whether they have changed once more since.
-    running: Mutex<HashMap<u32, Again>>,
+    files: Arc<Files>,
+    connection: Arc<Connection>,
+    state: Mutex<State>,
+    /// A pass over a file has ended.
+    passed: Condvar,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Again {
-    No,
-    Yes,
+#[derive(Default)]
+struct State {
+    /// How many changes there were.
+    changes: u64,
+    /// The minors with a thread under way.
+    running: HashMap<u32, Pass>,
+}
+
+/// How far the thread of a file has come.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// The last change of the file, by its number.
+    wanted: u64,
+    /// The last one that the kernel has been told of.
+    done: u64,
 }
 
 impl Invalidator {
-    pub(crate) fn new(files: Arc<Files>, notifier: Arc<OnceLock<Notifier>>) -> Arc<Invalidator> {
-        Arc::new(Invalidator { files, notifier, running: Mutex::default() })
+    pub(crate) fn new(files: Arc<Files>, connection: Arc<Connection>) -> Arc<Invalidator> {
+        let (state, passed) = (Mutex::default(), Condvar::new());
+        Arc::new(Invalidator { files, connection, state, passed })
     }
 
-    /// Starts to drop the pages of the device with this minor. The receiver is told when that is
-    /// done; `None` where there is nothing to drop, or a thread at it already.
-    pub(crate) fn start(self: &Arc<Invalidator>, minor: u32) -> Option<Receiver<()>> {
+    /// Starts to drop the pages of the device with this minor.
+    pub(crate) fn start(self: &Arc<Invalidator>, minor: u32) {
         // A file that the kernel has not seen has no pages.
-        self.files.seen(minor)?;
-        if self.running().insert(minor, Again::Yes).is_some() {
-            return None;
+        if self.files.seen(minor).is_none() || self.note(minor) == Before::Running {
+            return;
         }
-        let (done, ended) = sync_channel(1);
         let invalidator = self.clone();
         let thread = thread::Builder::new().name(format!("dm-{minor}-inval"));
-        let spawned = thread.spawn(move || {
-            invalidator.run(minor);
-            // Whoever waited may have given up.
-            let _ = done.try_send(());
-        });
-        match spawned {
-            Ok(_) => Some(ended),
-            Err(error) => {
-                self.running().remove(&minor);
-                tracing::error!(%error, minor, "no thread to drop the pages of a device");
-                None
+        if let Err(error) = thread.spawn(move || invalidator.run(minor)) {
+            self.state().running.remove(&minor);
+            self.passed.notify_all();
+            tracing::error!(%error, minor, "no thread to drop the pages of a device");
+        }
+    }
+
+    /// Waits until the kernel has been told of every change so far, and tells whether it has.
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
+        let state = self.state();
+        let changes = state.changes;
+        let is_due = |state: &mut State| {
+            state.running.values().any(|pass| pass.done < changes.min(pass.wanted))
+        };
+        let waited = self.passed.wait_timeout_while(state, limit, is_due);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !is_due(&mut state)
+    }
+
+    /// Takes note of a change, and returns how far the file's thread had come before.
+    fn note(&self, minor: u32) -> Before {
+        let mut state = self.state();
+        state.changes += 1;
+        let wanted = state.changes;
+        match state.running.get_mut(&minor) {
+            Some(pass) => {
+                pass.wanted = wanted;
+                Before::Running
+            }
+            None => {
+                state.running.insert(minor, Pass { wanted, done: wanted - 1 });
+                Before::Idle
             }
         }
     }
 
     fn run(&self, minor: u32) {
-        while self.is_wanted(minor) {
-            let (Some(notifier), Some(inode)) = (self.notifier.get(), self.files.seen(minor))
-            else {
-                continue;
-            };
-            // The whole file, and the size with it.
-            if let Err(error) = notifier.inval_inode(INodeNo(inode), 0, 0) {
-                tracing::debug!(%error, minor, "the kernel keeps its pages of a device");
+        while let Some(change) = self.next(minor) {
+            if let Some(inode) = self.files.seen(minor) {
+                while self.files.holds_all(minor) && self.connection.waits(inode) {
+                    thread::sleep(LOOK);
+                }
+                // The whole file, and the size with it.
+                if let Err(error) = self.connection.invalidate(inode) {
+                    tracing::debug!(%error, minor, "the kernel keeps its pages of a device");
+                }
             }
+            if let Some(pass) = self.state().running.get_mut(&minor) {
+                pass.done = change;
+            }
+            self.passed.notify_all();
         }
     }
 
-    /// Tells whether the device has changed since the last call; its thread ends if not. One lock
-    /// for both, so that no change falls in between.
-    fn is_wanted(&self, minor: u32) -> bool {
-        let mut running = self.running();
-        match running.insert(minor, Again::No) {
-            Some(Again::Yes) => true,
-            Some(Again::No) | None => {
-                running.remove(&minor);
-                false
-            }
+    /// Returns the last change that the kernel is to be told of; the thread ends where there is
+    /// none. One lock for both, so that no change falls in between.
+    fn next(&self, minor: u32) -> Option<u64> {
+        let mut state = self.state();
+        let pass = *state.running.get(&minor)?;
+        if pass.done < pass.wanted {
+            return Some(pass.wanted);
         }
+        state.running.remove(&minor);
+        None
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<u32, Again>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a file had a thread.
+#[derive(PartialEq, Eq)]
+enum Before {
+    Idle,
+    Running,
 }

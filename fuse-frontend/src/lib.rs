@@ -2,8 +2,12 @@
 //!
 //! One flat directory with one file for each device, as large as the device's table. A
 //! [`Frontend`] is such a mount. The parts, from the kernel inwards: `mount` makes and ends the
-//! mount, `fs` translates what the kernel asks, `files` knows which inode and which open file is
-//! which device, and [`request`] carries out one request on a device.
+//! mount, `dev_fuse` carries requests between the kernel and the files, [`wire`] is their form on
+//! the way, [`files`] carries them out and knows nothing of the other three, and
+//! [`request`] is the part of that which does one request on one device.
+//!
+//! A second transport calls [`files::Service`] with what [`wire`] decodes, as `dev_fuse` does, and
+//! changes nothing of the files.
 //!
 //! # What a client sees
 //! - A read or a write may begin and end at any byte. What does not fill whole logical blocks is
@@ -16,28 +20,30 @@
 //! - The size is the table's. `O_TRUNC` is ignored, and so is `truncate(2)` to no bytes, which
 //!   cannot be told from it; any other change of the size is refused. A program that reads by
 //!   asynchronous direct I/O sees a device that has grown when somebody has asked for its size.
-//! - A suspended device holds its requests, and nothing else waits for them. The client sleeps in
-//!   the kernel until the resume and cannot be killed before it: `fuser` answers FUSE_INTERRUPT
-//!   with ENOSYS, after which Linux waits for the reply whatever the signal, as a reader of a
-//!   suspended `/dev/dm-0` does. [`MappedDevice::fail_held`](sim_core::MappedDevice::fail_held)
-//!   ends the wait.
+//! - A suspended device holds its requests, and nothing else waits for them. A client that is
+//!   killed while it waits dies: its request is given up where nothing of it can have reached an
+//!   image, that is where the device itself is suspended, or only remaps onto devices that are.
+//!   Deeper in a stack it waits for the resume, or for
+//!   [`MappedDevice::fail_held`](sim_core::MappedDevice::fail_held), as what was begun must not
+//!   write to an image when others have come after it. Signals that do not kill break nothing
+//!   off, as with any regular file; nor does any signal of a client in a process namespace that
+//!   cannot be seen from here.
+//! - A request that panics here fails with an I/O error and a line in the log, and alone.
 //! - A file of a device that is removed stays the file of that device: it fails with
 //!   [`NODEV`](sim_core::Errno::NODEV), also when another device has its number by then.
 //! - A file is at most [`request::MAX_SIZE`] bytes long, which is as long as a table can be.
 
 #![forbid(unsafe_code)]
 
-mod files;
+mod dev_fuse;
+pub mod files;
 mod frontend;
-mod fs;
 mod invalidate;
 mod mount;
-mod ranges;
-mod reply;
-pub mod request;
-mod task;
+mod options;
+pub mod wire;
 
-pub use files::User;
-pub use frontend::{Busy, Frontend, Options};
+pub use files::{Tasks, User, request};
+pub use frontend::Frontend;
 pub use mount::{MountError, clean_dead_mount};
-pub use task::Tasks;
+pub use options::{Busy, Options};

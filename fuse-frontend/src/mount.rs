@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use crate::frontend::{Busy, Options};
+use crate::options::{Busy, Options};
 
 /// What the mount is called in the mount table, and the file system's subtype there.
 const NAME: &str = "dmsim";

@@ -4,100 +4,29 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::mounted::{apart, direct, errno, eventually, mount, skip, soon};
 use common::{M, MIB, World, pattern};
 use fuse_frontend::{Busy, Frontend, MountError, Options, clean_dead_mount};
 use rustix::fs::{FallocateFlags, fallocate};
 use sim_core::control::WhenOpen;
 use sim_core::{Access, Errno};
-use tempfile::TempDir;
 
 const O_DIRECT: i32 = 0o40000;
 const O_DSYNC: i32 = 0o10000;
 
 /// The environment variable that makes this program a daemon for [`serves_until_it_is_killed`].
 const SERVE: &str = "FUSE_FRONTEND_TEST_SERVE";
-
-struct Mounted {
-    // Unmounts before the directory goes.
-    frontend: Arc<Frontend>,
-    world: World,
-    dir: TempDir,
-}
-
-impl Mounted {
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn open(&self, name: &str) -> File {
-        OpenOptions::new().read(true).write(true).open(self.path(name)).unwrap()
-    }
-}
-
-/// Mounts a new world, or says why it cannot.
-fn mount(options: &Options) -> Option<Mounted> {
-    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
-    match Frontend::mount(world.control.clone(), world.pool.clone(), dir.path(), options) {
-        Ok(frontend) => {
-            let frontend = Arc::new(frontend);
-            let told = Arc::downgrade(&frontend);
-            world.control.watch(move |changed| {
-                if let Some(frontend) = told.upgrade() {
-                    frontend.changed(changed);
-                }
-            });
-            Some(Mounted { frontend, world, dir })
-        }
-        Err(error) => skip(&format!("no mount: {error}")),
-    }
-}
-
-fn skip<T>(why: &str) -> Option<T> {
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    println!("skipped: {why}");
-    None
-}
-
-fn direct() -> Option<Mounted> {
-    mount(&Options::default())
-}
-
-fn errno<T>(result: io::Result<T>) -> Result<T, Errno> {
-    result.map_err(|error| Errno(error.raw_os_error().expect("a system call's error")))
-}
-
-/// Runs `work` on a thread of its own, and tells what it returned.
-fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
-    let (sender, done) = channel();
-    thread::spawn(move || {
-        let _ = sender.send(work());
-    });
-    done
-}
-
-fn soon<T>(done: &Receiver<T>) -> T {
-    done.recv_timeout(Duration::from_secs(20)).expect("an end within 20 seconds")
-}
-
-/// Waits for what the kernel does after the fact: RELEASE comes after close has returned.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
 
 #[test]
 fn the_directory_lists_the_devices_with_their_sizes_and_modes() {
@@ -121,6 +50,21 @@ fn the_directory_lists_the_devices_with_their_sizes_and_modes() {
     let stat = fs::metadata(mounted.path("b")).unwrap();
     assert_eq!((stat.mode() & 0o7777, (stat.uid(), stat.gid())), (0o640, owner));
     assert_eq!(mounted.world.control.find_shown("b").unwrap().node.mode, 0o640);
+}
+
+#[test]
+fn ten_thousand_devices_are_listed_once_each() {
+    let Some(mounted) = direct() else { return };
+    for number in 0..10_000 {
+        mounted.world.create(&format!("d{number}"), "0 8 zero");
+    }
+    let names: HashSet<_> = fs::read_dir(mounted.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names.len(), 10_000);
+    assert!((0..10_000).all(|number| names.contains(&format!("d{number}"))));
+    assert!(names.iter().all(|name| fs::metadata(mounted.path(name)).unwrap().len() == 4096));
 }
 
 #[test]
@@ -398,23 +342,6 @@ fn eight_threads_find_what_they_wrote_while_the_table_is_reloaded() {
 }
 
 #[test]
-fn a_cached_file_reads_as_the_new_table_says_once_it_is_resumed() {
-    let Some(mounted) = mount(&Options { cache: true, ..Options::default() }) else { return };
-    mounted.world.create("a", "0 2048 linear disk 0");
-    mounted.world.create("d", "0 2048 linear disk 2048");
-    mounted.open("a").write_all_at(&[b'a'; 4096], 0).unwrap();
-    let file = mounted.open("d");
-    file.write_all_at(&[b'd'; 4096], 0).unwrap();
-    for round in 0..20 {
-        let (start, byte) = if round % 2 == 0 { (0, b'a') } else { (2048, b'd') };
-        mounted.world.reload("d", &format!("0 2048 linear disk {start}"));
-        let mut back = [0; 4096];
-        file.read_exact_at(&mut back, 0).unwrap();
-        assert!(back == [byte; 4096], "round {round}");
-    }
-}
-
-#[test]
 fn an_open_file_counts_until_it_is_closed_and_names_its_user() {
     let Some(mounted) = direct() else { return };
     let device = mounted.world.create("d", "0 8 zero");
@@ -447,6 +374,18 @@ fn a_new_device_with_an_old_number_is_another_file() {
     assert_ne!(old, new);
     assert_eq!(mounted.world.create("e", "0 8 zero").minor(), 1);
     assert_eq!(fs::metadata(mounted.path("d")).unwrap().ino(), new);
+}
+
+#[test]
+fn no_program_that_is_started_has_the_connection() {
+    let Some(mounted) = mount(&Options { threads: 4, ..Options::default() }) else { return };
+    assert!(mounted.frontend.is_mounted());
+    let fuse = |pid: &str| {
+        let listed = Command::new("ls").args(["-l", &format!("/proc/{pid}/fd")]).output().unwrap();
+        String::from_utf8(listed.stdout).unwrap().matches("/dev/fuse").count()
+    };
+    assert!(fuse(&std::process::id().to_string()) >= 1, "this process has it");
+    assert_eq!(fuse("self"), 0, "a child has it");
 }
 
 #[test]

@@ -4,134 +4,19 @@
 
 mod common;
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
+use common::asked::{Channel, Slow, allocate, ask, end, read, slow, write};
 use common::{M, MIB, World, pattern};
-use fuse_frontend::Tasks;
-use fuse_frontend::request::{Disk, Durability, MAX_SIZE, Reply, Seek};
+use fuse_frontend::request::{Durability, MAX_SIZE, Seek};
 use sim_core::control::WhenOpen;
-use sim_core::{
-    Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DevNumber, Errno, Limits,
-    Op, Sector, Sectors,
-};
+use sim_core::{Access, Errno};
 
-const PUNCH: i32 = 3;
-const ZERO: i32 = 0x10;
-const ZERO_KEEP: i32 = 0x11;
-
-/// Sends the answer to whoever waits for it.
-struct Channel<T>(std::sync::mpsc::Sender<Result<T, Errno>>);
-
-impl<T: ?Sized + ToOwned<Owned = U>, U: Send + 'static> Reply<T> for Channel<U> {
-    fn ok(self, answer: &T) {
-        self.0.send(Ok(answer.to_owned())).unwrap();
-    }
-    fn error(self, errno: Errno) {
-        self.0.send(Err(errno)).unwrap();
-    }
-}
-
-type Answer<T> = Receiver<Result<T, Errno>>;
-
-fn ask<T>(start: impl FnOnce(Channel<T>)) -> Answer<T> {
-    let (sender, answer) = channel();
-    start(Channel(sender));
-    answer
-}
-
-fn end<T>(answer: Answer<T>) -> Result<T, Errno> {
-    answer.recv_timeout(Duration::from_secs(20)).expect("an answer")
-}
-
-fn read(disk: &Arc<Disk>, at: u64, len: usize) -> Result<Vec<u8>, Errno> {
-    end(ask(|reply| disk.read(at, len, reply)))
-}
-
-fn write(disk: &Arc<Disk>, at: u64, data: &[u8]) -> Result<u32, Errno> {
-    end(ask(|reply| disk.write(at, data, Durability::AtFlush, reply)))
-}
-
-fn allocate(disk: &Arc<Disk>, mode: i32, at: u64, len: u64) -> Result<(), Errno> {
-    end(ask(|reply| disk.allocate(mode, at, len, reply)))
-}
-
-impl World {
-    fn disk(&self, device: Arc<dyn BlockDevice>) -> Arc<Disk> {
-        Disk::new(device, Arc::new(Tasks::new(self.pool.clone())))
-    }
-
-    fn disk_with(&self, table: &str) -> Arc<Disk> {
-        self.disk(self.create("d", table))
-    }
-}
-
-/// Holds every bio until it is told to go on, and notes what it was given.
-struct Slow {
-    under: Arc<dyn BlockDevice>,
-    gate: sim_core::Gate,
-    seen: Mutex<Vec<String>>,
-    limits: Limits,
-}
-
-impl Slow {
-    fn over(under: Arc<dyn BlockDevice>) -> Arc<Slow> {
-        let limits = under.limits();
-        Arc::new(Slow { under, gate: sim_core::Gate::default(), seen: Mutex::default(), limits })
-    }
-
-    fn seen(&self) -> Vec<String> {
-        std::mem::take(&mut *self.seen.lock().unwrap())
-    }
-}
-
-impl BlockDevice for Slow {
-    fn number(&self) -> DevNumber {
-        self.under.number()
-    }
-    fn name(&self) -> String {
-        "slow".to_owned()
-    }
-    fn size(&self) -> Sectors {
-        self.under.size()
-    }
-    fn limits(&self) -> Limits {
-        self.limits.clone()
-    }
-    fn access(&self) -> Access {
-        Access::ReadWrite
-    }
-    fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
-        Err(bio)
-    }
-    fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
-        self.seen.lock().unwrap().push(format!("{bio:?}"));
-        if bio.op() == Op::WriteZeroes && self.limits.max_write_zeroes_sectors == 0 {
-            return Box::pin(std::future::ready(Err(BlkError::NotSupported)));
-        }
-        Box::pin(async move {
-            let _pass = self.gate.enter().await.map_err(|_| BlkError::Gone)?;
-            match (bio.op(), self.limits.discard_granularity) {
-                // Discards that are taken and do nothing.
-                (Op::Discard, 0) => Ok(()),
-                _ => self.under.submit(bio).await,
-            }
-        })
-    }
-    fn open(&self, _: Access) -> Result<(), Errno> {
-        Ok(())
-    }
-    fn release(&self) {}
-    fn run_at(&self, at: Sector) -> (Allocation, Sectors) {
-        self.under.run_at(at)
-    }
-}
-
-fn slow(world: &World) -> (Arc<Slow>, Arc<Disk>) {
-    let slow = Slow::over(world.create("d", "0 8192 linear disk 0"));
-    (slow.clone(), world.disk(slow))
-}
+const PUNCH: u32 = 3;
+const ZERO: u32 = 0x10;
+const ZERO_KEEP: u32 = 0x11;
 
 #[test]
 fn what_is_written_anywhere_is_read_back_and_nothing_else_changes() {

@@ -5,7 +5,7 @@ mod model;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fuse_frontend::Tasks;
-use fuse_frontend::request::{Disk, Durability, Reply, Seek};
+use fuse_frontend::request::{Disk, Durability, Refuse, Reply, Seek};
 use sim_core::{Bio, BlockDevice, Errno, Sector, Sectors};
 
 use crate::bytes::Bytes;
@@ -271,6 +271,9 @@ impl<T: ?Sized + ToOwned<Owned = U>, U: Send + 'static> Reply<T> for Slot<U> {
     fn ok(self, answer: &T) {
         self.put(Ok(answer.to_owned()));
     }
+}
+
+impl<T: Send + 'static> Refuse for Slot<T> {
     fn error(self, errno: Errno) {
         self.put(Err(errno));
     }

@@ -13,6 +13,7 @@ mod disks;
 mod file;
 mod frames;
 mod metadata;
+mod requests;
 mod table;
 mod threads;
 
@@ -21,5 +22,6 @@ pub use control::control_plane;
 pub use file::file;
 pub use frames::frames;
 pub use metadata::{metadata, metadata_of_ours};
+pub use requests::requests;
 pub use table::{table_parse, table_text};
 pub use threads::control_threads;

@@ -46,6 +46,11 @@ fn file() {
 }
 
 #[test]
+fn requests() {
+    run("requests", fuzz::requests);
+}
+
+#[test]
 fn metadata() {
     run("metadata", fuzz::metadata_of_ours);
 }

@@ -115,6 +115,7 @@ errnos! {
     NOSYS 38 "Function not implemented",
     LOOP 40 "Too many levels of symbolic links",
     NODATA 61 "No data available",
+    PROTO 71 "Protocol error",
     OVERFLOW 75 "Value too large for defined data type",
     ILSEQ 84 "Invalid or incomplete multibyte or wide character",
     OPNOTSUPP 95 "Operation not supported",

@@ -139,7 +139,9 @@ impl Daemon {
         hung_up: &Cancel,
     ) -> Result<sim_core::control::Answer, Failure> {
         settle(&self.control, &command);
-        block_on_or(self.control.perform(command), hung_up).unwrap_or(Err(Errno::INTR.into()))
+        let done = block_on_or(self.control.perform(command), hung_up);
+        self.frontend.settled();
+        done.unwrap_or(Err(Errno::INTR.into()))
     }
 
     /// Detaches by name or number, else by path.

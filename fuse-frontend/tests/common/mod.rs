@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod asked;
+pub(crate) mod mounted;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +12,7 @@ use backing::{Memory, Pool, block_on};
 use sim_core::control::{Answer, Command, Failure, Id, WhenOpen};
 use sim_core::{
     Access, Backing, BlockDevice, BoxFuture, Control, DevNumber, Errno, Held, MappedDevice, NoLog,
-    Sectors, TargetSpec, parse_table,
+    Registry, Sectors, TargetSpec, parse_table,
 };
 
 /// Devices by the name that table lines use.
@@ -56,14 +59,18 @@ impl World {
     }
 
     pub(crate) fn on(devices: Arc<Devices>) -> World {
+        World::with(targets::registry(), devices)
+    }
+
+    /// As `on`, with these target types.
+    pub(crate) fn with(registry: Registry, devices: Arc<Devices>) -> World {
         for (minor, name, block) in [(0, "disk", 512), (1, "disk4k", 4096)] {
             let number = DevNumber { major: 7, minor };
             let memory = Memory::new(number, &format!("loop{minor}"), Sectors(64 * M), block);
             devices.add(name, memory);
         }
         let pool = Pool::new(2);
-        let control =
-            Control::new(targets::registry(), devices.clone(), pool.clone(), Arc::new(NoLog));
+        let control = Control::new(registry, devices.clone(), pool.clone(), Arc::new(NoLog));
         World { control, devices, pool }
     }
 

@@ -257,6 +257,25 @@ impl MappedDevice {
         })
     }
 
+    /// Tells whether no bio that is in this device has reached a device below all tables: it is
+    /// suspended, or only remaps onto devices of which that is true.
+    ///
+    /// Whoever asks must not have the bio in question carried on meanwhile.
+    pub fn holds_all(&self) -> bool {
+        self.holds_all_but(&mut BTreeSet::new())
+    }
+
+    fn holds_all_but(&self, seen: &mut BTreeSet<u32>) -> bool {
+        // One that was looked at before, and let something through, has ended the search.
+        if self.is_suspended() || !seen.insert(self.minor) {
+            return true;
+        }
+        let Some(table) = self.live().filter(|table| table.is_remap_only()) else { return false };
+        let mut devices = table.devices();
+        devices
+            .all(|below| below.device().as_mapped().is_some_and(|below| below.holds_all_but(seen)))
+    }
+
     /// Turns away whoever waits for the device to be resumed, and whoever comes after.
     pub fn fail_held(&self) {
         self.gate.demolish();

@@ -2,17 +2,26 @@
 //!
 //! Nothing here knows FUSE: a request comes as bytes and ends in a [`Reply`], so that tests and
 //! fuzzers drive it in process. A request that can end on the spot does, with no allocation for
-//! whole blocks; any other becomes a task that owns its buffer until the reply is sent.
+//! whole blocks; any other becomes a task that owns its buffer until the reply is sent. One that
+//! waits for a device to be resumed ends with [`INTR`](Errno::INTR) when its caller dies.
 
+use std::borrow::Borrow;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_util::lock::{Mutex as AsyncMutex, MutexGuard};
 use sim_core::{
-    Access, Bio, BlkResult, BlockDevice, Buffer, Errno, Flags, Gate, Gone, Pass, Sector, Sectors,
+    Access, Bio, BlkResult, BlockDevice, Buffer, Errno, Flags, Gate, Gone, MappedDevice, Pass,
+    Sector, Sectors,
 };
 
-pub use crate::ranges::Seek;
-use crate::task::Tasks;
+use super::barrier::barred;
+pub use super::ranges::Seek;
+use super::reply::{Interruption, Part, answer};
+pub use super::reply::{Refuse, Reply};
+use super::task::Tasks;
 
 /// The largest file, in bytes: the last whole sector below 2^63, where file offsets end. No table
 /// is longer than that, as the kernel's are not.
@@ -21,16 +30,6 @@ pub const MAX_SIZE: u64 = i64::MAX as u64 & !511;
 /// The largest logical block of a device, in bytes. Requests in these units need no look at the
 /// device's own.
 const LARGEST_BLOCK: u64 = 4096;
-
-/// Takes the answer to one request, on whichever thread the request ends.
-///
-/// One that is dropped without an answer answers an I/O error.
-pub trait Reply<T: ?Sized>: Send + 'static {
-    /// The request succeeded.
-    fn ok(self, answer: &T);
-    /// The request failed.
-    fn error(self, errno: Errno);
-}
 
 /// Whether a write is durable when it has been answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,12 +84,12 @@ impl Disk {
         let Some(reply) = reply else { return };
         let mut buffer = Buffer::take(span.len());
         if let Ok(result) = self.device.try_now(Bio::read(span.sector(), &mut buffer)) {
-            return answer(reply, result, &buffer[span.inner()]);
+            return answer(reply, result.map(|()| &buffer[span.inner()]).map_err(Errno::from));
         }
         let disk = self.clone();
-        self.tasks.start(async move {
-            let result = disk.device.submit(Bio::read(span.sector(), &mut buffer)).await;
-            answer(reply, result, &buffer[span.inner()]);
+        self.start(reply, async move {
+            disk.device.submit(Bio::read(span.sector(), &mut buffer)).await?;
+            Ok(Part { buffer, range: span.inner() })
         });
     }
 
@@ -118,40 +117,89 @@ impl Disk {
         let disk = self.clone();
         if !span.is_whole() {
             let data = Buffer::copy_of(data);
-            return self.tasks.start(async move {
-                answer(reply, disk.write_bytes(span, &data, flags).await, &written);
+            return self.start(reply, async move {
+                disk.write_bytes(span, &data, flags).await?;
+                Ok(written)
             });
         }
         if let Some(_pass) = self.writes.try_enter()
             && let Ok(result) =
                 self.device.try_now(Bio::write(span.sector(), data).with_flags(flags))
         {
-            return answer(reply, result, &written);
+            return answer(reply, result.map(|()| written).map_err(Errno::from));
         }
         let data = Buffer::copy_of(data);
-        self.tasks.start(async move {
-            let bio = Bio::write(span.sector(), &data).with_flags(flags);
-            answer(reply, disk.submit_write(bio).await, &written);
+        self.start(reply, async move {
+            disk.submit_write(Bio::write(span.sector(), &data).with_flags(flags)).await?;
+            Ok(written)
         });
     }
 
     /// Makes everything durable whose write has been answered.
     pub fn flush(self: &Arc<Disk>, reply: impl Reply<()>) {
         let disk = self.clone();
-        self.tasks.start(async move {
-            answer(reply, disk.device.submit(Bio::flush()).await, &());
-        });
+        self.start(reply, async move { Ok(disk.device.submit(Bio::flush()).await?) });
     }
 
     /// Waits for what the device has put off until nobody writes any more.
     pub fn closed(self: &Arc<Disk>, reply: impl Reply<()>) {
         let disk = self.clone();
-        self.tasks.start(async move {
+        self.start(reply, async move {
             if let Some(device) = disk.device.as_mapped() {
                 device.closed().await;
             }
-            reply.ok(&());
+            Ok(())
         });
+    }
+
+    /// Answers with what `work` returns, now or when it has ended.
+    ///
+    /// Work that panics fails. Work whose caller dies is given up, where nothing of it can have
+    /// reached what lies below all tables; else it goes on to its end, as an image must not be
+    /// written to behind the back of those who come after the caller.
+    pub(crate) fn start<T: ?Sized, A: Borrow<T> + Send>(
+        self: &Arc<Disk>,
+        mut reply: impl Reply<T>,
+        work: impl Future<Output = Result<A, Errno>> + Send + 'static,
+    ) {
+        let disk = self.clone();
+        self.tasks.start(async move {
+            // The work goes, with all that it holds, before anybody hears of its end.
+            let result = disk.carry_out(&mut reply, work).await;
+            answer(reply, result);
+        });
+    }
+
+    async fn carry_out<A>(
+        &self,
+        reply: &mut impl Refuse,
+        work: impl Future<Output = Result<A, Errno>>,
+    ) -> Result<A, Errno> {
+        let mut work = pin!(work);
+        let (mut waits, mut interruption) = (false, None::<Arc<Interruption>>);
+        poll_fn(|cx| {
+            if let Some(interruption) = &interruption
+                && interruption.is_set(cx.waker())
+                && self.is_held()
+            {
+                return Poll::Ready(Err(Errno::INTR));
+            }
+            match barred("a request", || work.as_mut().poll(cx)) {
+                None => return Poll::Ready(Err(Errno::IO)),
+                Some(Poll::Ready(result)) => return Poll::Ready(result),
+                Some(Poll::Pending) => {}
+            }
+            if !std::mem::replace(&mut waits, true) {
+                interruption = reply.interruption();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Tells whether no request that waits here has got anywhere.
+    fn is_held(&self) -> bool {
+        self.device.as_mapped().is_some_and(MappedDevice::holds_all)
     }
 
     /// Tells whether the device was removed.
@@ -290,13 +338,6 @@ impl Span {
 /// Returns a size in bytes, as large as a file can be at most.
 pub(crate) fn size_in_bytes(sectors: Sectors) -> u64 {
     sectors.0.saturating_mul(sim_core::SECTOR_SIZE).min(MAX_SIZE)
-}
-
-fn answer<T: ?Sized>(reply: impl Reply<T>, result: BlkResult, answer: &T) {
-    match result {
-        Ok(()) => reply.ok(answer),
-        Err(error) => reply.error(error.errno()),
-    }
 }
 
 fn in_memory(bytes: u64) -> usize {

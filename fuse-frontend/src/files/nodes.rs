@@ -8,8 +8,8 @@ use std::sync::{
 use sim_core::control::Shown;
 use sim_core::{Access, Control, Errno, MappedDevice, OpenDevice};
 
-use crate::request::Disk;
-use crate::task::Tasks;
+use super::request::{Disk, size_in_bytes};
+use super::task::Tasks;
 
 /// The inode number of the directory.
 pub(crate) const ROOT: u64 = 1;
@@ -36,7 +36,7 @@ pub struct User {
 }
 
 /// The inodes and open files of a mount.
-pub(crate) struct Files {
+pub(crate) struct Nodes {
     pub(crate) control: Arc<Control>,
     tasks: Arc<Tasks>,
     /// What was last seen with each minor number.
@@ -88,9 +88,9 @@ pub(crate) struct Opening {
     pub(crate) uid: u32,
 }
 
-impl Files {
-    pub(crate) fn new(control: Arc<Control>, tasks: Arc<Tasks>) -> Files {
-        Files { control, tasks, inodes: Mutex::default(), open: RwLock::default() }
+impl Nodes {
+    pub(crate) fn new(control: Arc<Control>, tasks: Arc<Tasks>) -> Nodes {
+        Nodes { control, tasks, inodes: Mutex::default(), open: RwLock::default() }
     }
 
     /// Returns a device's inode number: the same for as long as the device is there, and never
@@ -237,7 +237,7 @@ impl Slots {
 
 /// Returns the size of a device's file in bytes.
 pub(crate) fn size_of(shown: &Shown) -> u64 {
-    crate::request::size_in_bytes(sim_core::BlockDevice::size(&*shown.device))
+    size_in_bytes(sim_core::BlockDevice::size(&*shown.device))
 }
 
 fn minor(inode: u64) -> Option<u32> {

@@ -7,13 +7,14 @@ use sim_core::{
     Allocation, Bio, BlkError, BlkResult, Buffer, Errno, Flags, Op, SECTOR_SIZE, Sector, Sectors,
 };
 
-use crate::request::{Disk, Reply, Span};
-use crate::task::yield_now;
+use super::reply::Reply;
+use super::request::{Disk, Span};
+use super::task::yield_now;
 
 /// What `fallocate` can be asked for, by the kernel's numbers.
-const KEEP_SIZE: i32 = 0x01;
-const PUNCH_HOLE: i32 = 0x02;
-const ZERO_RANGE: i32 = 0x10;
+const KEEP_SIZE: u32 = 0x01;
+const PUNCH_HOLE: u32 = 0x02;
+const ZERO_RANGE: u32 = 0x10;
 
 /// How much is zeroed by a write at a time: 1 MiB.
 const CHUNK: Sectors = Sectors(2048);
@@ -56,7 +57,7 @@ impl Disk {
     /// A hole reads as zeros, as in any regular file, and the kernel's loop driver relies on it.
     /// A discard alone does not promise that, so what the device does not call a hole afterwards
     /// is read, and zeroed where it must be.
-    pub fn allocate(self: &Arc<Disk>, mode: i32, at: u64, len: u64, reply: impl Reply<()>) {
+    pub fn allocate(self: &Arc<Disk>, mode: u32, at: u64, len: u64, reply: impl Reply<()>) {
         let range = match self.check_allocate(mode, at, len) {
             Err(errno) => return reply.error(errno),
             Ok((Change::Reserve, _)) => return reply.ok(&()),
@@ -64,13 +65,8 @@ impl Disk {
             Ok((change, range)) => (change, range),
         };
         let disk = self.clone();
-        self.tasks.start(async move {
-            let (change, range) = range;
-            match disk.clear(change, range).await {
-                Ok(()) => reply.ok(&()),
-                Err(error) => reply.error(error.errno()),
-            }
-        });
+        let (change, range) = range;
+        self.start(reply, async move { Ok(disk.clear(change, range).await?) });
     }
 
     /// Finds the first byte from `at` on that lies in data or in a hole; the end counts as a hole.
@@ -106,9 +102,9 @@ impl Disk {
     }
 
     /// Checks a `fallocate`, and returns what it comes to.
-    fn check_allocate(&self, mode: i32, at: u64, len: u64) -> Result<(Change, Range<u64>), Errno> {
-        const PUNCH: i32 = PUNCH_HOLE | KEEP_SIZE;
-        const ZERO_KEEP: i32 = ZERO_RANGE | KEEP_SIZE;
+    fn check_allocate(&self, mode: u32, at: u64, len: u64) -> Result<(Change, Range<u64>), Errno> {
+        const PUNCH: u32 = PUNCH_HOLE | KEEP_SIZE;
+        const ZERO_KEEP: u32 = ZERO_RANGE | KEEP_SIZE;
         let (change, past_end) = match mode {
             0 | KEEP_SIZE => (Change::Reserve, PastEnd::Refuse),
             PUNCH => (Change::Punch, PastEnd::LeaveOut),

@@ -1,0 +1,223 @@
+//! Carries out what is asked of the mount, on the devices of a control plane.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::FutureExt;
+use sim_core::control::{Command, Id, Node, Shown};
+use sim_core::{Access, Control, Errno};
+
+use super::directory::list;
+use super::nodes::{Nodes, OpenFile, Opening, ROOT, size_of};
+use super::reply::answer;
+use super::request::Seek;
+use super::{
+    Attributes, Caller, Entry, Ioctl, Kind, Opened, Operation, Output, Pages, Position, Replies,
+    Request, Service, SetAttributes, Statistics, Tasks, User,
+};
+
+// lseek(2) and linux/fs.h, on every architecture that this runs on.
+const SEEK_DATA: u32 = 3;
+const SEEK_HOLE: u32 = 4;
+const BLKGETSIZE64: u32 = 0x8008_1272;
+
+/// What the files of a mount have in common.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// The kernel keeps pages of open files.
+    pub cache: bool,
+    /// Others than the owner may look into the directory.
+    pub allow_other: bool,
+    /// When it was mounted: the time that every file shows.
+    pub mounted: SystemTime,
+    /// The user and the group that own what no command has given away.
+    pub owner: (u32, u32),
+}
+
+/// The files of a mount: one for each device that a control plane shows.
+pub struct Files {
+    nodes: Nodes,
+    mount: Mount,
+}
+
+impl Service for Files {
+    fn serve(&self, request: Request<'_>, reply: impl Replies) {
+        let Request { caller, inode, operation } = request;
+        match operation {
+            Operation::LookUp { name } => {
+                let shown = name.to_str().filter(|_| inode == ROOT);
+                let shown = shown.and_then(|name| self.nodes.control.find_shown(name));
+                let entry = shown.map(|shown| Entry(self.attributes_of(&shown)));
+                answer(reply, entry.ok_or(Errno::NOENT));
+            }
+            Operation::Attributes => answer(reply, self.attributes(inode)),
+            Operation::SetAttributes(set) => answer(reply, self.set_attributes(inode, &set)),
+            Operation::Open { access } => answer(reply, self.open(inode, access, caller)),
+            Operation::OpenDirectory => {
+                reply.ok(&Opened { handle: 0, pages: Pages::Default });
+            }
+            Operation::Read { handle, at, len } => match self.opened(handle) {
+                Ok(file) => file.disk.read(at, len as usize, reply),
+                Err(errno) => reply.error(errno),
+            },
+            Operation::Write { handle, at, data, durability, .. } => match self.opened(handle) {
+                Ok(file) => file.disk.write(at, data, durability, reply),
+                Err(errno) => reply.error(errno),
+            },
+            Operation::Flush { handle } => match self.opened(handle) {
+                Ok(file) => file.disk.flush(reply),
+                Err(errno) => reply.error(errno),
+            },
+            // A close makes nothing durable, as on a block device.
+            Operation::Close { handle } => match self.opened(handle) {
+                Ok(file) if file.access.is_read_only() => reply.ok(&()),
+                Ok(file) => file.disk.closed(reply),
+                Err(errno) => reply.error(errno),
+            },
+            Operation::Allocate { handle, mode, at, len } => match self.opened(handle) {
+                Ok(file) => file.disk.allocate(mode, at, len, reply),
+                Err(errno) => reply.error(errno),
+            },
+            Operation::Seek { handle, at, whence } => {
+                answer(reply, self.seek(handle, at, whence));
+            }
+            Operation::Ioctl(ioctl) => answer(reply, self.ioctl(&ioctl)),
+            Operation::Release { handle } => {
+                self.nodes.close(handle);
+                reply.ok(&());
+            }
+            Operation::List { after, most } => {
+                answer(reply, list(&self.nodes, inode, after, most));
+            }
+            Operation::ReleaseDirectory | Operation::FlushDirectory => reply.ok(&()),
+            Operation::Statistics => reply.ok(&Statistics::of(&self.nodes.control)),
+            // Files come and go with their devices, and in no other way.
+            Operation::Rearrange => reply.error(Errno::PERM),
+        }
+    }
+
+    fn end(&self) {
+        self.nodes.close_all();
+    }
+}
+
+impl Files {
+    /// Makes files of the devices that `control` shows. What waits goes on as one of `tasks`.
+    pub fn new(control: Arc<Control>, tasks: Arc<Tasks>, mount: Mount) -> Files {
+        Files { nodes: Nodes::new(control, tasks), mount }
+    }
+
+    /// Lists who has which device open.
+    pub(crate) fn users(&self) -> Vec<User> {
+        self.nodes.users()
+    }
+
+    /// Returns the inode of the device with this minor number, if the kernel may know it.
+    pub(crate) fn seen(&self, minor: u32) -> Option<u64> {
+        self.nodes.seen(minor)
+    }
+
+    /// Tells whether the device with this minor number holds whatever is asked of it.
+    pub(crate) fn holds_all(&self, minor: u32) -> bool {
+        self.nodes.control.find_minor(minor).is_some_and(|shown| shown.device.holds_all())
+    }
+
+    fn opened(&self, handle: u64) -> Result<Arc<OpenFile>, Errno> {
+        self.nodes.opened(handle)
+    }
+
+    fn attributes(&self, inode: u64) -> Result<Attributes, Errno> {
+        match inode {
+            ROOT => Ok(self.root()),
+            _ => Ok(self.attributes_of(&self.nodes.device(inode)?)),
+        }
+    }
+
+    fn attributes_of(&self, shown: &Shown) -> Attributes {
+        Attributes {
+            inode: self.nodes.inode(&shown.device),
+            kind: Kind::File,
+            size: size_of(shown),
+            mode: shown.node.mode & 0o7777,
+            uid: shown.node.uid.unwrap_or(self.mount.owner.0),
+            gid: shown.node.gid.unwrap_or(self.mount.owner.1),
+            time: self.mount.mounted,
+        }
+    }
+
+    fn root(&self) -> Attributes {
+        Attributes {
+            inode: ROOT,
+            kind: Kind::Directory,
+            size: 0,
+            mode: if self.mount.allow_other { 0o755 } else { 0o700 },
+            uid: self.mount.owner.0,
+            gid: self.mount.owner.1,
+            time: self.mount.mounted,
+        }
+    }
+
+    fn set_attributes(&self, inode: u64, set: &SetAttributes) -> Result<Attributes, Errno> {
+        let mut shown = self.nodes.device(inode).map_err(|errno| match errno {
+            Errno::ISDIR => Errno::PERM,
+            other => other,
+        })?;
+        match (set.size, set.handle) {
+            // An open with O_TRUNC, which a device ignores. So is a truncate(2) to no bytes, as
+            // it looks the same.
+            (None, _) | (Some(0), None) => {}
+            (Some(size), _) if size == size_of(&shown) => {}
+            // As ftruncate(2) on a block device.
+            (Some(_), _) => return Err(Errno::INVAL),
+        }
+        let node = Node {
+            mode: set.mode.map_or(shown.node.mode, |mode| mode & 0o7777),
+            uid: set.uid.or(shown.node.uid),
+            gid: set.gid.or(shown.node.gid),
+        };
+        if node != shown.node {
+            // Whether the caller may has been checked by the kernel (default_permissions).
+            self.set_node(&shown, node)?;
+            shown.node = node;
+        }
+        Ok(self.attributes_of(&shown))
+    }
+
+    fn set_node(&self, shown: &Shown, node: Node) -> Result<(), Errno> {
+        let id = Id::Dev(sim_core::BlockDevice::number(&*shown.device));
+        // Noted for the record on the spot, and written without the client waiting for the disk.
+        let set = self.nodes.control.perform(Command::SetNode { id, node });
+        // Nothing in it waits; where that changes, the client is told that it could not be done.
+        match set.now_or_never() {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(failure)) => Err(failure.errno),
+            None => Err(Errno::AGAIN),
+        }
+    }
+
+    fn open(&self, inode: u64, access: Access, caller: Caller) -> Result<Opened, Errno> {
+        let opening = Opening { access, pid: caller.pid, uid: caller.uid };
+        let handle = self.nodes.open(inode, &opening)?;
+        let pages = if self.mount.cache { Pages::Kept } else { Pages::Direct };
+        Ok(Opened { handle, pages })
+    }
+
+    fn seek(&self, handle: u64, at: u64, whence: u32) -> Result<Position, Errno> {
+        let what = match whence {
+            SEEK_DATA => Seek::Data,
+            SEEK_HOLE => Seek::Hole,
+            _ => return Err(Errno::INVAL),
+        };
+        self.opened(handle)?.disk.seek(at, what).map(Position)
+    }
+
+    fn ioctl(&self, ioctl: &Ioctl<'_>) -> Result<Output, Errno> {
+        let file = self.opened(ioctl.handle)?;
+        match (ioctl.command, ioctl.room) {
+            (BLKGETSIZE64, 8) => {
+                Ok(Output { value: 0, bytes: file.disk.size().to_ne_bytes().to_vec() })
+            }
+            _ => Err(Errno::NOTTY),
+        }
+    }
+}
