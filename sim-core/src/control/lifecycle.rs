@@ -116,17 +116,17 @@ impl Control {
 
     pub(super) async fn dev_suspend(&self, id: &Id, held: Held) -> Done {
         let device = self.device(id)?;
-        let suspended = device.suspend(held).await;
-        let status = self.status_of(&device);
-        suspended?;
-        status
+        device.suspend(held).await?;
+        self.cells().cell_of(&device).into_iter().for_each(|cell| self.note(cell));
+        self.status_of(&device)
     }
 
     pub(super) async fn dev_resume(&self, id: &Id, held: Held) -> Done {
         let (device, inactive) =
             self.with(id, |cell| Ok((cell.device.clone(), cell.inactive.take())))?;
-        // Until the new table is bound, a resume that is given up puts it back.
-        let mut pending = PutBack { control: self, device: &device, table: inactive };
+        // However it ends, how the device is then is noted; and until the new table is bound, a
+        // resume that is given up puts it back.
+        let mut pending = Pending { control: self, device: &device, table: inactive };
         let result = device
             .resume(pending.table.clone(), held, |table| {
                 pending.table = None;
@@ -143,11 +143,10 @@ impl Control {
         status
     }
 
-    /// Returns how a device is, and notes it for the record; [`Errno::NXIO`] where it was removed.
+    /// Returns how a device is; [`Errno::NXIO`] where it was removed.
     fn status_of(&self, device: &MappedDevice) -> Done {
         let mut cells = self.cells();
         let cell = cells.cell_of(device).ok_or(Errno::NXIO)?;
-        self.note(cell);
         Ok(Answer::Status(cell.status(Slot::Live)))
     }
 
@@ -169,20 +168,22 @@ impl Cell {
     }
 }
 
-/// Puts the inactive table back when a resume is given up before the table is live.
-struct PutBack<'a> {
+/// A resume under way.
+struct Pending<'a> {
     control: &'a Control,
     device: &'a MappedDevice,
+    /// The table that is to be live; nothing once it is.
     table: Option<Arc<Table>>,
 }
 
-impl Drop for PutBack<'_> {
+impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        if let Some(table) = self.table.take()
-            && let Some(cell) = self.control.cells().cell_of(self.device)
-        {
-            // A table loaded in the meantime is newer.
-            cell.inactive.get_or_insert(table);
+        if let Some(cell) = self.control.cells().cell_of(self.device) {
+            if let Some(table) = self.table.take() {
+                // A table loaded in the meantime is newer.
+                cell.inactive.get_or_insert(table);
+            }
+            self.control.note(cell);
         }
     }
 }

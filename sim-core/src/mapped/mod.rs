@@ -381,13 +381,14 @@ impl MappedDevice {
 
     /// Tells each target of a table something. False where one panicked: the others are told.
     fn tell(&self, table: &Option<Arc<Table>>, what: impl Fn(&dyn Target)) -> bool {
-        let entries = table.iter().flat_map(|table| table.entries());
-        entries.fold(true, |told, entry| {
-            self.barrier.run(false, || {
+        let mut all = true;
+        for entry in table.iter().flat_map(|table| table.entries()) {
+            all &= self.barrier.run(false, || {
                 what(&*entry.target);
                 true
-            }) && told
-        })
+            });
+        }
+        all
     }
 
     /// Ends what the targets do in the background.
