@@ -94,7 +94,8 @@ impl Frontend {
     }
 
     /// Waits until the kernel shows the new content of all that has changed before, half a second
-    /// at most: where it must wait for pages of a file that are in use, that goes on by itself.
+    /// at most: where it must wait for pages of a file that are in use, that goes on by itself. What
+    /// a suspended device holds is not waited for.
     /// To be called before a client is told that its command is done.
     pub fn settled(&self) {
         if self.cache && !self.invalidator.wait(SETTLE_LIMIT) {

@@ -40,6 +40,8 @@ struct Pass {
     wanted: u64,
     /// The last one that the kernel has been told of.
     done: u64,
+    /// The device is suspended, and holds a request of the file.
+    held: bool,
 }
 
 impl Invalidator {
@@ -63,12 +65,14 @@ impl Invalidator {
         }
     }
 
-    /// Waits until the kernel has been told of every change so far, and tells whether it has.
+    /// Waits until the kernel has been told of every change so far but those of files that a
+    /// suspended device holds, and tells whether it has.
     pub(crate) fn wait(&self, limit: Duration) -> bool {
         let state = self.state();
         let changes = state.changes;
         let is_due = |state: &mut State| {
-            state.running.values().any(|pass| pass.done < changes.min(pass.wanted))
+            let due = |pass: &Pass| !pass.held && pass.done < changes.min(pass.wanted);
+            state.running.values().any(due)
         };
         let waited = self.passed.wait_timeout_while(state, limit, is_due);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +90,7 @@ impl Invalidator {
                 Before::Running
             }
             None => {
-                state.running.insert(minor, Pass { wanted, done: wanted - 1 });
+                state.running.insert(minor, Pass { wanted, done: wanted - 1, held: false });
                 Before::Idle
             }
         }
@@ -95,19 +99,33 @@ impl Invalidator {
     fn run(&self, minor: u32) {
         while let Some(change) = self.next(minor) {
             if let Some(inode) = self.files.seen(minor) {
-                while self.files.holds_all(minor) && self.connection.waits(inode) {
-                    thread::sleep(LOOK);
-                }
+                self.wait_while_held(minor, inode);
                 // The whole file, and the size with it.
                 if let Err(error) = self.connection.invalidate(inode) {
                     tracing::debug!(%error, minor, "the kernel keeps its pages of a device");
                 }
             }
-            if let Some(pass) = self.state().running.get_mut(&minor) {
-                pass.done = change;
-            }
-            self.passed.notify_all();
+            self.note_pass(minor, |pass| pass.done = change);
         }
+    }
+
+    fn wait_while_held(&self, minor: u32, inode: u64) {
+        let is_held = || self.files.holds_all(minor) && self.connection.waits(inode);
+        if !is_held() {
+            return;
+        }
+        self.note_pass(minor, |pass| pass.held = true);
+        while is_held() {
+            thread::sleep(LOOK);
+        }
+        self.note_pass(minor, |pass| pass.held = false);
+    }
+
+    fn note_pass(&self, minor: u32, note: impl FnOnce(&mut Pass)) {
+        if let Some(pass) = self.state().running.get_mut(&minor) {
+            note(pass);
+        }
+        self.passed.notify_all();
     }
 
     /// Returns the last change that the kernel is to be told of; the thread ends where there is

@@ -5,16 +5,19 @@
 mod common;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::World;
-use common::mounted::{apart, eventually, mount, skip, soon};
+use common::asked::Slow;
+use common::mounted::{Mounted, apart, eventually, mount, mount_world, skip, soon};
 use fuse_frontend::{Frontend, Options, clean_dead_mount};
+use sim_core::MappedDevice;
 use sim_core::control::Changed;
 
 /// The environment variable that makes this program a daemon.
@@ -22,7 +25,7 @@ const SERVE: &str = "FUSE_FRONTEND_TEST_SERVE_CACHED";
 
 #[test]
 fn a_cached_file_reads_as_the_new_table_says_once_it_is_resumed() {
-    let Some(mounted) = mount(&Options { cache: true, ..Options::default() }) else { return };
+    let Some(mounted) = mount(&cached()) else { return };
     mounted.world.create("a", "0 2048 linear disk 0");
     mounted.world.create("d", "0 2048 linear disk 2048");
     mounted.open("a").write_all_at(&[b'a'; 4096], 0).unwrap();
@@ -40,10 +43,48 @@ fn a_cached_file_reads_as_the_new_table_says_once_it_is_resumed() {
 
 #[test]
 fn a_change_waits_for_no_page_that_is_being_read_and_settling_only_so_long() {
-    let Some(mounted) = mount(&Options { cache: true, ..Options::default() }) else { return };
+    let world = World::new();
+    let slow = Slow::over(world.create("below", "0 8192 linear disk 0"));
+    world.devices.add("slow", slow.clone());
+    let Some(mounted) = mount_world(world, &cached()) else { return };
+    let device = mounted.world.create("d", "0 2048 linear slow 0");
+    let (read, times) = change_while_reading(&mounted, &device, || slow.gate.close());
+    slow.gate.open();
+    assert!(soon(&read).is_ok());
+    let [changed, settled] = times;
+    assert!(changed < Duration::from_millis(100), "{changed:?}");
+    assert!(
+        settled > Duration::from_millis(300) && settled < Duration::from_secs(5),
+        "{settled:?}"
+    );
+    settles(&mounted);
+}
+
+#[test]
+fn what_a_suspended_device_holds_is_not_waited_for() {
+    let Some(mounted) = mount(&cached()) else { return };
     let device = mounted.world.create("d", "0 2048 linear disk 0");
+    let suspend = || mounted.world.suspend("d");
+    let (read, times) = change_while_reading(&mounted, &device, suspend);
+    mounted.world.resume("d");
+    assert!(soon(&read).is_ok());
+    assert!(times.iter().all(|time| *time < Duration::from_millis(300)), "{times:?}");
+    settles(&mounted);
+}
+
+fn cached() -> Options {
+    Options { cache: true, ..Options::default() }
+}
+
+/// Changes a device while a page of it is being read, which `stop` keeps from ending, and tells how
+/// long that took, and how long it took to settle.
+fn change_while_reading(
+    mounted: &Mounted,
+    device: &MappedDevice,
+    stop: impl FnOnce(),
+) -> (Receiver<io::Result<()>>, [Duration; 2]) {
     let file = mounted.open("d");
-    mounted.world.suspend("d");
+    stop();
     let read = apart(move || file.read_exact_at(&mut [0; 4096], 0));
     // Until the read has the page, nothing would wait, and the test would see nothing.
     thread::sleep(Duration::from_millis(100));
@@ -51,13 +92,13 @@ fn a_change_waits_for_no_page_that_is_being_read_and_settling_only_so_long() {
     for _ in 0..100 {
         mounted.frontend.changed(&Changed::Content(device.minor()));
     }
-    assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
+    let changed = started.elapsed();
     mounted.frontend.settled();
-    let waited = started.elapsed();
-    assert!(waited > Duration::from_millis(300) && waited < Duration::from_secs(5), "{waited:?}");
-    mounted.world.resume("d");
-    assert!(soon(&read).is_ok());
-    // Nothing is due any more, so this comes at once.
+    (read, [changed, started.elapsed()])
+}
+
+/// Sees that nothing is due any more: settling comes at once then.
+fn settles(mounted: &Mounted) {
     eventually("it settles", || {
         let started = Instant::now();
         mounted.frontend.settled();
@@ -71,16 +112,15 @@ fn serves_a_suspended_device_until_it_is_killed() {
     let Some(dir) = std::env::var_os(SERVE) else { return };
     let world = World::new();
     let device = world.create("d", "0 2048 linear disk 0");
-    let options = Options { cache: true, ..Options::default() };
     let (control, pool) = (world.control.clone(), world.pool.clone());
-    let frontend = match Frontend::mount(control, pool, Path::new(&dir), &options) {
+    let frontend = match Frontend::mount(control, pool, Path::new(&dir), &cached()) {
         Ok(frontend) => frontend,
         Err(error) => return println!("\nnot mounted: {error}"),
     };
     world.suspend("d");
     println!("\nmounted");
     // The other end has read by then, and waits.
-    std::io::stdin().read_line(&mut String::new()).unwrap();
+    io::stdin().read_line(&mut String::new()).unwrap();
     frontend.changed(&Changed::Content(device.minor()));
     println!("changed");
     thread::sleep(Duration::from_secs(60));

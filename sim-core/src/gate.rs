@@ -103,7 +103,7 @@ impl Gate {
         // after it, is in the count that the second change waits for.
         for _ in 0..2 {
             let before = one(self.word.fetch_xor(TURN, SeqCst));
-            self.until(|word| (word / before & COUNT == 0).then_some(())).await;
+            self.until(|word| ((word / before) & COUNT == 0).then_some(())).await;
         }
     }
 
@@ -114,7 +114,7 @@ impl Gate {
     fn leave(&self, one: u64) {
         let before = self.word.fetch_sub(one, SeqCst);
         // Only a gate that is closed, or turned over, has someone who waits for it to be empty.
-        let last = before / one & COUNT == 1;
+        let last = (before / one) & COUNT == 1;
         if last && (before & (CLOSED | GONE) != 0 || self.turning.load(SeqCst) > 0) {
             self.wake();
         }
