@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use sim_core::{Outcome, Sector};
 
+use super::mirror_set::MirrorSet;
 use super::resync::Task;
-use super::set::Set;
-use super::state::{Fault, Is, Region};
+use super::state::{Condition, Fault, Region};
 
 /// How long a region keeps its mark after a write, at least, while others are written: the next
 /// write of it then costs nothing.
@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_millis(200);
 /// legs takes that comes with it. The kernel does not wait at all.
 const PAUSE: Duration = Duration::from_millis(3);
 
-impl Set {
+impl MirrorSet {
     pub(super) fn start_cleaning(self: &Arc<Self>) {
         let (task, generation) = (Task(self.clone()), self.state().generation);
         self.runtime.spawn(Box::pin(async move { task.0.clean_up(generation).await }));
@@ -115,8 +115,8 @@ impl Set {
                 let good = state.good(region) == state.all_legs() && !state.flush_failed;
                 let Some(entry) = state.regions.get(&region) else { continue };
                 let still = entry.writes.is_empty() && entry.idle_since <= since;
-                match entry.is {
-                    Is::Dirty(mark) if still && entry.torn.is_none() => {
+                match entry.condition {
+                    Condition::Dirty(mark) if still && entry.torn.is_none() => {
                         state.regions.remove(&region);
                         if good && state.log.is_durable(mark) {
                             state.log.clean(region);
@@ -124,7 +124,10 @@ impl Set {
                             state.log.leave(mark);
                         }
                     }
-                    Is::Dirty(_) | Is::Clean | Is::OutOfSync | Is::Recovering => {}
+                    Condition::Dirty(_)
+                    | Condition::Clean
+                    | Condition::OutOfSync
+                    | Condition::Recovering => {}
                 }
             }
         }
@@ -151,7 +154,8 @@ impl Set {
                 let event = self.copy_failed(&mut state, copied);
                 let now = state.tick();
                 if let Some(entry) = state.regions.get_mut(&region) {
-                    (entry.is, entry.torn, entry.idle_since) = (Is::Dirty(mark), None, now);
+                    (entry.condition, entry.torn, entry.idle_since) =
+                        (Condition::Dirty(mark), None, now);
                 }
                 if !well {
                     // Whichever leg answers has all that was acknowledged.
@@ -171,12 +175,12 @@ impl Set {
     fn begin_mending(&self, since: u64) -> Option<(u64, u64, Range<Sector>)> {
         let mut state = self.state();
         let mut regions = state.regions.iter_mut();
-        regions.find_map(|(at, region)| match (region.is, &region.torn) {
-            (Is::Dirty(mark), Some(torn))
+        regions.find_map(|(at, region)| match (region.condition, &region.torn) {
+            (Condition::Dirty(mark), Some(torn))
                 if region.writes.is_empty() && region.idle_since <= since =>
             {
                 let range = torn.range.clone();
-                region.is = Is::Recovering;
+                region.condition = Condition::Recovering;
                 Some((*at, mark, range))
             }
             _ => None,
@@ -203,8 +207,9 @@ impl Set {
             self.clean_round(since).await;
             let state = self.state();
             let mut left = state.regions.values();
-            let is_left =
-                |region: &Region| matches!(region.is, Is::Dirty(_)) && region.writes.is_empty();
+            let is_left = |region: &Region| {
+                matches!(region.condition, Condition::Dirty(_)) && region.writes.is_empty()
+            };
             // Where the suspend was given up there are writes again, and somebody cleans up.
             if !state.suspending || !left.any(is_left) {
                 break;

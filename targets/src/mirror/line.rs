@@ -29,12 +29,12 @@ pub(super) struct LogWords {
     /// The device of a `disk` log; nothing for `core`.
     pub(super) disk: Option<Area>,
     pub(super) region: Sectors,
-    pub(super) sync: Sync,
+    pub(super) sync: InitialSync,
 }
 
 /// What is in sync when the target comes into use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sync {
+pub(super) enum InitialSync {
     /// What the log says.
     AsLogged,
     /// Nothing (`sync`).
@@ -148,7 +148,7 @@ impl LogWords {
     }
 
     fn write(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
-        let words = if self.sync == Sync::AsLogged { 1 } else { 2 };
+        let words = if self.sync == InitialSync::AsLogged { 1 } else { 2 };
         match &self.disk {
             None => write!(out, "core {words} ")?,
             Some(area) => {
@@ -159,9 +159,9 @@ impl LogWords {
         }
         write!(out, "{} ", self.region)?;
         match self.sync {
-            Sync::AsLogged => Ok(()),
-            Sync::Nothing => write!(out, "sync "),
-            Sync::Everything => write!(out, "nosync "),
+            InitialSync::AsLogged => Ok(()),
+            InitialSync::Nothing => write!(out, "sync "),
+            InitialSync::Everything => write!(out, "nosync "),
         }
     }
 }
@@ -182,14 +182,14 @@ fn read_regions(
     args: &mut Args<'_>,
     has_sync: bool,
     refuse: &Refuse,
-) -> Result<(Sectors, Sync), CtrError> {
+) -> Result<(Sectors, InitialSync), CtrError> {
     let size_word = args.next(TOO_FEW_LOG)?;
     let sync = match has_sync {
         true => {
             let word = args.next(TOO_FEW_LOG)?;
             match word.text() {
-                "sync" => Sync::Nothing,
-                "nosync" => Sync::Everything,
+                "sync" => InitialSync::Nothing,
+                "nosync" => InitialSync::Everything,
                 other => {
                     let why = "unrecognised sync argument to dirty region log";
                     let why = format_args!("{why}: {other}");
@@ -197,7 +197,7 @@ fn read_regions(
                 }
             }
         }
-        false => Sync::AsLogged,
+        false => InitialSync::AsLogged,
     };
     let len = args.target_len();
     let size = size_word.wrapping_u32(LOG).unwrap_or(0);

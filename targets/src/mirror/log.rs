@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt};
 use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Flags, Sector, Sectors};
 
 use super::disk::Image;
-use super::set::Set;
+use super::mirror_set::MirrorSet;
 
 /// The log is read and written in pieces of this many bytes, and so many pieces at a time.
 pub(super) const PIECE: u64 = 1 << 20;
@@ -171,7 +171,7 @@ enum Failed {
     Flush,
 }
 
-impl Set {
+impl MirrorSet {
     /// Waits until a mark is durable, and makes it so if nobody else does.
     pub(super) async fn commit(self: &Arc<Self>, commit: u64) -> BlkResult {
         let begins = {
@@ -215,7 +215,7 @@ impl Set {
                     return;
                 }
                 log.began += 1;
-                Set::batch(log)
+                MirrorSet::batch(log)
             };
             let result = self.write_batch(&batch).await;
             let failed = {

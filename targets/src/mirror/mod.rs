@@ -17,12 +17,12 @@ mod clean;
 mod disk;
 mod line;
 mod log;
-mod pace;
-mod pieces;
+
+mod large_write;
+mod line_limit;
+mod mirror_set;
 mod read;
 mod resync;
-mod say;
-mod set;
 mod state;
 mod ticket;
 mod write;
@@ -36,12 +36,12 @@ use sim_core::{
 };
 
 use self::line::Line;
-use self::set::Set;
+use self::mirror_set::MirrorSet;
 
 /// The same data on several legs.
 pub struct Mirror {
     line: Line,
-    set: Arc<Set>,
+    set: Arc<MirrorSet>,
     ioctl_log: TargetLog,
 }
 
@@ -51,7 +51,7 @@ impl TargetType for Mirror {
 
     fn ctr(args: &mut Args<'_>) -> Result<Mirror, CtrError> {
         let line = Line::read(args)?;
-        let set = Arc::new(Set::new(&line, args));
+        let set = Arc::new(MirrorSet::new(&line, args));
         Ok(Mirror { line, set, ioctl_log: args.log().of_module("ioctl") })
     }
 }

@@ -10,30 +10,30 @@ use std::sync::Arc;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkError, BlkResult, Mapped, Sector};
 
-use super::say::Line;
-use super::set::Set;
+use super::line_limit::Repeated;
+use super::mirror_set::MirrorSet;
 use super::state::{Fault, Legs, State, Write};
 
 /// Where a read goes.
 #[derive(Clone, Copy)]
-struct From {
+struct Source {
     leg: usize,
     /// The region is in sync, as the log counts.
     in_sync: bool,
 }
 
-impl Set {
+impl MirrorSet {
     /// Carries out a read, on the spot where nothing waits.
     pub(super) fn read<'a>(self: &'a Arc<Self>, mut bio: Bio<'a>) -> Mapped<'a> {
         let region = self.region_of(bio.sector);
         let (from, in_sync) = {
             let state = self.state();
-            (self.source(&state, region), state.sync.get(region))
+            (self.choose_source(&state, region), state.sync.get(region))
         };
         let Some(from) = from else {
             // The kernel has asked its worker, unless the region is in sync.
             if !in_sync && !bio.flags.readahead {
-                self.say(Line::ReadFailed, "Mirror read failed.");
+                self.say(Repeated::ReadFailed, "Mirror read failed.");
             }
             return Mapped::Completed(Err(BlkError::Io));
         };
@@ -45,22 +45,22 @@ impl Set {
     }
 
     /// Chooses a leg for a read of a region.
-    fn source(&self, state: &State, region: u64) -> Option<From> {
+    fn choose_source(&self, state: &State, region: u64) -> Option<Source> {
         if state.sync.get(region) {
-            return state.choose(region).map(|leg| From { leg, in_sync: true });
+            return state.choose(region).map(|leg| Source { leg, in_sync: true });
         }
         let leg = state.authority(region);
         // The kernel asks the default leg alone, and not where that has failed. Where another has
         // the data it is asked, be it one that has failed.
         let asked = state.health[leg].is_good() || state.health[state.default].is_good();
-        asked.then_some(From { leg, in_sync: false })
+        asked.then_some(Source { leg, in_sync: false })
     }
 
     /// Goes on with a read that waits, or that has failed on a leg.
     async fn read_later(
         self: &Arc<Self>,
         mut bio: Bio<'_>,
-        mut from: From,
+        mut from: Source,
         mut failed: Option<BlkError>,
     ) -> BlkResult {
         let (region, mut tried): (_, Legs) = (self.region_of(bio.sector), 0);
@@ -84,7 +84,7 @@ impl Set {
     }
 
     /// Takes in that a read has failed on a leg, and chooses another, in the kernel's words.
-    fn another(&self, region: u64, leg: usize, direct: bool) -> Option<From> {
+    fn another(&self, region: u64, leg: usize, direct: bool) -> Option<Source> {
         let name = self.name(leg);
         let trying = match direct {
             true => format!("Mirror read failed from {name}. Trying alternative device."),
@@ -96,7 +96,7 @@ impl Set {
         let (event, next) = {
             let mut state = self.state();
             let event = self.fail(&mut state, 1 << leg, Fault::Read);
-            let next = self.source(&state, region).filter(|from| from.leg != leg);
+            let next = self.choose_source(&state, region).filter(|from| from.leg != leg);
             // Without another leg the kernel hands the read to its worker, which finds none
             // either, where the default is good.
             let tries = next.is_some() || state.health[state.default].is_good();
@@ -106,16 +106,16 @@ impl Set {
         self.raise_if(event);
         match (next, direct) {
             (Some(_), true) => {}
-            (Some(_), false) => self.say(Line::ReadFailure, trying),
+            (Some(_), false) => self.say(Repeated::ReadFailure, trying),
             (None, true) => self.log.line("All replicated volumes dead, failing I/O"),
             (None, false) => {
                 let failing = format_args!("Read failure on mirror device {name}.  Failing I/O.");
-                self.say(Line::ReadFailure, failing);
+                self.say(Repeated::ReadFailure, failing);
             }
         }
         // The worker has the last word, but for a read that it never had.
         if next.flatten().is_none() && !(direct && next.is_none()) {
-            self.say(Line::ReadFailed, "Mirror read failed.");
+            self.say(Repeated::ReadFailed, "Mirror read failed.");
         }
         next.flatten()
     }
@@ -152,7 +152,7 @@ impl Set {
 
 /// A discard under way; over when dropped.
 struct Discard<'a> {
-    set: &'a Set,
+    set: &'a MirrorSet,
     id: u64,
 }
 

@@ -14,10 +14,10 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkResult, Buffer, Sector, Sectors};
 
-use super::pace::Pace;
-use super::say::Line;
-use super::set::Set;
-use super::state::{Fault, Is, Legs, Region, State, Write, overlap};
+use super::line_limit::Repeated;
+use super::mirror_set::MirrorSet;
+use super::state::{Condition, Fault, Legs, Region, State, Write, overlap};
+use crate::parts::pace::Pace;
 
 /// How many regions are copied at a time. The kernel copies one.
 const AT_A_TIME: usize = 4;
@@ -36,7 +36,7 @@ pub(super) struct Copied {
 }
 
 /// A task in the background; counted until it is dropped.
-pub(super) struct Task(pub(super) Arc<Set>);
+pub(super) struct Task(pub(super) Arc<MirrorSet>);
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -45,7 +45,7 @@ impl Drop for Task {
     }
 }
 
-impl Set {
+impl MirrorSet {
     /// Starts the resync, where there is something to do.
     pub(super) fn start_resync(self: &Arc<Self>) {
         self.look_whether_in_sync();
@@ -128,7 +128,7 @@ impl Set {
                 };
                 from = region + 1;
                 let entry = state.regions.get(&region);
-                if entry.is_some_and(|entry| entry.is == Is::Recovering) {
+                if entry.is_some_and(|entry| entry.condition == Condition::Recovering) {
                     continue;
                 }
                 let range = self.range_of(region);
@@ -138,7 +138,8 @@ impl Set {
                 }
                 state.search = from;
                 let entry = state.regions.entry(region);
-                entry.or_insert_with(|| Region::new(Is::Recovering)).is = Is::Recovering;
+                entry.or_insert_with(|| Region::new(Condition::Recovering)).condition =
+                    Condition::Recovering;
                 return Some(Some(region));
             }
         };
@@ -148,7 +149,9 @@ impl Set {
     /// Copies a region as soon as no write is under way in it.
     async fn recover(self: &Arc<Self>, region: u64) {
         let quiet = || match self.state().regions.get(&region) {
-            Some(entry) if entry.is == Is::Recovering => entry.writes.is_empty().then_some(true),
+            Some(entry) if entry.condition == Condition::Recovering => {
+                entry.writes.is_empty().then_some(true)
+            }
             // A write of it has failed: it stays as it is.
             Some(_) | None => Some(false),
         };
@@ -177,7 +180,8 @@ impl Set {
                     let mark = state.log.unclean();
                     let now = state.tick();
                     let entry = state.regions.get_mut(&region).expect("kept while it recovers");
-                    (entry.is, entry.torn, entry.idle_since) = (Is::Dirty(mark), None, now);
+                    (entry.condition, entry.torn, entry.idle_since) =
+                        (Condition::Dirty(mark), None, now);
                     begins = state.wants_cleaning();
                 }
                 (true, false) | (false, _) => {
@@ -203,7 +207,7 @@ impl Set {
     pub(super) fn copy_failed(&self, state: &mut State, copied: Copied) -> bool {
         let mut event = false;
         if copied.read_failed {
-            self.say(Line::RecoveryRead, "Unable to read primary mirror during recovery");
+            self.say(Repeated::RecoveryRead, "Unable to read primary mirror during recovery");
             event |= self.fail(state, 1 << copied.from, Fault::Sync);
         }
         if copied.failed != 0 {
@@ -212,7 +216,7 @@ impl Set {
             let above = copied.failed >> (copied.from + 1) << copied.from;
             let error = below | above;
             let text = format_args!("Write error during recovery (error = 0x{error:x})");
-            self.say(Line::RecoveryWrite, text);
+            self.say(Repeated::RecoveryWrite, text);
             event |= self.fail(state, copied.failed, Fault::Sync);
         }
         event

@@ -68,7 +68,7 @@ impl Health {
 
 /// What a region is to those who come to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Is {
+pub(super) enum Condition {
     /// In sync, and nobody writes.
     Clean,
     /// In sync, and marked in the log by this commit.
@@ -82,7 +82,7 @@ pub(super) enum Is {
 /// A region in which something goes on.
 #[derive(Debug)]
 pub(super) struct Region {
-    pub(super) is: Is,
+    pub(super) condition: Condition,
     /// Writes under way.
     pub(super) writes: Vec<Write>,
     /// What legs may differ in because a write was given up half way.
@@ -105,13 +105,13 @@ pub(super) struct Torn {
 }
 
 impl Region {
-    pub(super) fn new(is: Is) -> Region {
-        Region { is, writes: Vec::new(), torn: None, idle_since: 0 }
+    pub(super) fn new(condition: Condition) -> Region {
+        Region { condition, writes: Vec::new(), torn: None, idle_since: 0 }
     }
 
     /// Tells whether it is marked for writes that are over.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.is, Is::Dirty(_)) && self.writes.is_empty()
+        matches!(self.condition, Condition::Dirty(_)) && self.writes.is_empty()
     }
 
     /// Tells whether a write of this range would be under way beside another of the same sectors.
@@ -228,11 +228,11 @@ impl State {
     }
 
     /// Returns what a region is.
-    pub(super) fn is(&self, region: u64) -> Is {
+    pub(super) fn condition_of(&self, region: u64) -> Condition {
         match self.regions.get(&region) {
-            Some(region) => region.is,
-            None if !self.sync.get(region) => Is::OutOfSync,
-            None => Is::Clean,
+            Some(region) => region.condition,
+            None if !self.sync.get(region) => Condition::OutOfSync,
+            None => Condition::Clean,
         }
     }
 
@@ -324,7 +324,7 @@ impl State {
         self.sync.set(region, false);
         if let Some(region) = self.regions.get_mut(&region) {
             // A recovery that waited for this write gives up.
-            region.is = Is::OutOfSync;
+            region.condition = Condition::OutOfSync;
             region.torn = None;
         }
     }
@@ -368,7 +368,7 @@ impl State {
 
     /// Tells whether a region in this range is being recovered.
     pub(super) fn recovers_in(&self, regions: Range<u64>) -> bool {
-        self.regions.range(regions).any(|(_, region)| region.is == Is::Recovering)
+        self.regions.range(regions).any(|(_, region)| region.condition == Condition::Recovering)
     }
 }
 

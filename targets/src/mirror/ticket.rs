@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use sim_core::Sector;
 
-use super::set::Set;
-use super::state::{Is, Region, State, Torn, Write};
+use super::mirror_set::MirrorSet;
+use super::state::{Condition, Region, State, Torn, Write};
 
 /// The place of a write among those of its region; given back when dropped.
 pub(super) struct Ticket<'a> {
-    set: &'a Arc<Set>,
+    set: &'a Arc<MirrorSet>,
     pub(super) region: u64,
     id: u64,
     range: Range<Sector>,
-    pub(super) how: How,
+    pub(super) progress: Progress,
 }
 
 /// How far a write has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
+pub(super) enum Progress {
     /// No leg was touched.
     Untouched,
     /// Some legs may have it, others not.
@@ -38,19 +38,19 @@ impl Drop for Ticket<'_> {
     }
 }
 
-impl Set {
+impl MirrorSet {
     pub(super) fn ticket<'a>(
         self: &'a Arc<Self>,
         state: &mut State,
         region: u64,
-        is: Is,
+        condition: Condition,
         range: &Range<Sector>,
     ) -> Ticket<'a> {
         let id = state.tick();
-        let entry = state.regions.entry(region).or_insert_with(|| Region::new(is));
-        entry.is = is;
+        let entry = state.regions.entry(region).or_insert_with(|| Region::new(condition));
+        entry.condition = condition;
         entry.writes.push(Write { id, range: range.clone() });
-        Ticket { set: self, region, id, range: range.clone(), how: How::Untouched }
+        Ticket { set: self, region, id, range: range.clone(), progress: Progress::Untouched }
     }
 
     /// Takes a write out of its region, and tells whether somebody has to look after it.
@@ -59,29 +59,31 @@ impl Set {
         let now = state.tick();
         let entry = state.regions.get_mut(&ticket.region).expect("a region with a write is kept");
         entry.writes.retain(|write| write.id != ticket.id);
-        match ticket.how {
-            How::Untouched => {}
-            How::Begun if matches!(entry.is, Is::Dirty(_)) => entry.tear(&ticket.range, now),
-            How::Begun => {}
-            How::Over => entry.mend(&ticket.range, ticket.id),
+        match ticket.progress {
+            Progress::Untouched => {}
+            Progress::Begun if matches!(entry.condition, Condition::Dirty(_)) => {
+                entry.tear(&ticket.range, now)
+            }
+            Progress::Begun => {}
+            Progress::Over => entry.mend(&ticket.range, ticket.id),
         }
         if !entry.writes.is_empty() {
             return false;
         }
         entry.idle_since = now;
-        match entry.is {
-            Is::Dirty(_) if self.log_device.is_none() && entry.torn.is_none() => {
+        match entry.condition {
+            Condition::Dirty(_) if self.log_device.is_none() && entry.torn.is_none() => {
                 state.regions.remove(&ticket.region);
                 false
             }
-            Is::Dirty(_) => state.wants_cleaning(),
-            Is::OutOfSync => {
+            Condition::Dirty(_) => state.wants_cleaning(),
+            Condition::OutOfSync => {
                 state.regions.remove(&ticket.region);
                 false
             }
             // Whoever recovers it has waited for this.
-            Is::Recovering => false,
-            Is::Clean => unreachable!("a clean region is not kept"),
+            Condition::Recovering => false,
+            Condition::Clean => unreachable!("a clean region is not kept"),
         }
     }
 }

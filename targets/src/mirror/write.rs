@@ -11,9 +11,9 @@ use std::sync::Arc;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkError, BlkResult, Flags, Mapped, Sector};
 
-use super::set::Set;
-use super::state::{Fault, Is, Legs, State};
-use super::ticket::{How, Ticket};
+use super::mirror_set::MirrorSet;
+use super::state::{Condition, Fault, Legs, State};
+use super::ticket::{Progress, Ticket};
 
 /// What is to be done with a write.
 enum Admitted<'a> {
@@ -34,7 +34,7 @@ enum Ended {
     Held,
 }
 
-impl Set {
+impl MirrorSet {
     /// Carries out a write, on the spot where nothing waits.
     pub(super) fn write<'a>(self: &'a Arc<Self>, bio: Bio<'a>) -> Mapped<'a> {
         match self.admit(&range_of(&bio)) {
@@ -88,45 +88,47 @@ impl Set {
     fn admit<'a>(self: &'a Arc<Self>, range: &Range<Sector>) -> Option<Admitted<'a>> {
         let region = self.region_of(range.start);
         let mut state = self.state();
-        let is = state.is(region);
-        match is {
-            Is::Recovering => return None,
-            Is::OutOfSync if state.leg_failed && self.features.hold() => {
+        let condition = state.condition_of(region);
+        match condition {
+            Condition::Recovering => return None,
+            Condition::OutOfSync if state.leg_failed && self.features.hold() => {
                 state.in_sync = false;
                 return self.held(&state);
             }
-            Is::Clean | Is::Dirty(_) if state.log_failed && self.features.handle_errors => {
+            Condition::Clean | Condition::Dirty(_)
+                if state.log_failed && self.features.handle_errors =>
+            {
                 return match self.features.keep_log {
                     true => Some(Admitted::Failed(BlkError::Io)),
                     false => self.held(&state),
                 };
             }
-            Is::OutOfSync | Is::Clean | Is::Dirty(_) => {}
+            Condition::OutOfSync | Condition::Clean | Condition::Dirty(_) => {}
         }
         if state.regions.get(&region).is_some_and(|region| region.has_write_in(range)) {
             return None;
         }
-        Some(match is {
-            Is::OutOfSync => {
+        Some(match condition {
+            Condition::OutOfSync => {
                 let leg = state.authority(region);
                 let others = state.all_legs() & !(1 << leg);
                 state.set_behind(region, others);
-                Admitted::One(self.ticket(&mut state, region, Is::OutOfSync, range), leg)
+                Admitted::One(self.ticket(&mut state, region, Condition::OutOfSync, range), leg)
             }
-            Is::Clean | Is::Dirty(_) => {
-                let mark = match is {
-                    Is::Dirty(mark) => mark,
+            Condition::Clean | Condition::Dirty(_) => {
+                let mark = match condition {
+                    Condition::Dirty(mark) => mark,
                     _ => state.log.mark(region),
                 };
                 if state.log.is_durable(mark) {
-                    Admitted::All(self.ticket(&mut state, region, Is::Dirty(mark), range))
+                    Admitted::All(self.ticket(&mut state, region, Condition::Dirty(mark), range))
                 } else {
                     let commit = state.log.pending(mark);
-                    let is = Is::Dirty(commit);
-                    Admitted::AfterCommit(self.ticket(&mut state, region, is, range), commit)
+                    let condition = Condition::Dirty(commit);
+                    Admitted::AfterCommit(self.ticket(&mut state, region, condition, range), commit)
                 }
             }
-            Is::Recovering => unreachable!("a write of it waits"),
+            Condition::Recovering => unreachable!("a write of it waits"),
         })
     }
 
@@ -164,7 +166,7 @@ impl Set {
 
     /// Writes all legs, on the spot where they do not wait.
     fn write_all<'a>(self: &'a Arc<Self>, mut ticket: Ticket<'a>, bio: Bio<'a>) -> Mapped<'a> {
-        ticket.how = How::Begun;
+        ticket.progress = Progress::Begun;
         let (left, failed) = self.write_now(&bio);
         if left != 0 {
             return Mapped::InFlight(Box::pin(self.write_left(ticket, bio, left, failed)));
@@ -211,11 +213,11 @@ impl Set {
     /// Takes in how a write has ended on the legs.
     fn written(&self, ticket: &mut Ticket<'_>, failed: Legs) -> Ended {
         if failed == 0 {
-            ticket.how = How::Over;
+            ticket.progress = Progress::Over;
             return Ended::Now(Ok(()));
         }
         // Which legs have what is known, from here on by other means.
-        ticket.how = How::Untouched;
+        ticket.progress = Progress::Untouched;
         let (event, ended) = {
             let mut state = self.state();
             let event = self.fail(&mut state, failed, Fault::Write);

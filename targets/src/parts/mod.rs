@@ -1,3 +1,4 @@
 //! What several target types are made of.
 
 pub(crate) mod bits;
+pub(crate) mod pace;

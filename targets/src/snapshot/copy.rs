@@ -36,7 +36,7 @@ impl Overlay {
 }
 
 /// The copy of a run of chunks to a run of the store.
-pub(super) struct Copy {
+pub(super) struct ChunkCopy {
     pub(super) snap: Arc<Snap>,
     pub(super) chunks: Range<u64>,
     pub(super) to: Run,
@@ -45,7 +45,7 @@ pub(super) struct Copy {
     pub(super) copied: Arc<Outcome<BlkResult>>,
 }
 
-impl Copy {
+impl ChunkCopy {
     pub(super) async fn run(self) {
         let result = self.carry_out().await;
         let result = self.snap.copied(&self.chunks, self.to, result).await;

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard};
 
 use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors};
 
-use super::copy::{Copy, Overlay};
+use super::copy::{ChunkCopy, Overlay};
 use super::origin::Role;
 use super::snap::{Health, Pending, Snap, State, WhenFull};
 use super::store::Run;
@@ -330,7 +330,7 @@ impl Snap {
         let (own, end) = (overlay.is_some(), chunks.end);
         state.pending.insert(chunks.start, Pending { end, own, copied: copied.clone() });
         drop(state);
-        let copy = Copy { snap: self.clone(), chunks, to, overlay, copied: copied.clone() };
+        let copy = ChunkCopy { snap: self.clone(), chunks, to, overlay, copied: copied.clone() };
         self.runtime.spawn_here(Box::pin(copy.run()));
         copied
     }

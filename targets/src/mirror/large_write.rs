@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 
 use sim_core::{Bio, Sectors};
 
-use super::set::Set;
+use super::mirror_set::MirrorSet;
 use super::state::Legs;
 
 /// Writes of so many sectors, 512 KiB, are worth another processor, in pieces of 128 KiB.
 const LARGE: Sectors = Sectors(1024);
 const PIECE: Sectors = Sectors(256);
 
-impl Set {
+impl MirrorSet {
     /// Writes the legs that do not wait, and returns those that do, and those that failed. A large
     /// write is shared with another processor, unless others are being written.
     pub(super) fn write_now(&self, bio: &Bio<'_>) -> (Legs, Legs) {

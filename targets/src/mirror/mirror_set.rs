@@ -1,4 +1,4 @@
-//! A set of legs with its log: what bios and background tasks share.
+//! The legs with their log (`struct mirror_set`): what bios and background tasks share.
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
@@ -10,22 +10,22 @@ use sim_core::{
 };
 
 use super::disk::{Header, Image};
-use super::line::{Features, Line, Sync};
+use super::line::{Features, InitialSync, Line};
+use super::line_limit::LineLimits;
 use super::log::{Log, PIECE, pieces, write_at};
-use super::pace::Pace;
-use super::say::Said;
 use super::state::{Fault, Legs, State};
 use crate::lock;
 use crate::parts::bits::{Bits, NoMemory};
+use crate::parts::pace::Pace;
 
 /// The legs, and everything that is known of them.
-pub(super) struct Set {
+pub(super) struct MirrorSet {
     pub(super) legs: Vec<Area>,
     pub(super) log_device: Option<Area>,
     pub(super) region: Sectors,
     pub(super) regions: u64,
     pub(super) len: Sectors,
-    sync: Sync,
+    sync: InitialSync,
     pub(super) features: Features,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) events: TargetEvents,
@@ -34,14 +34,14 @@ pub(super) struct Set {
     /// Given whenever the state has changed in a way that somebody may wait for.
     pub(super) signal: Signal,
     pub(super) pace: Pace,
-    pub(super) said: Said,
+    pub(super) line_limits: LineLimits,
     /// Large writes that are being carried out on the spot.
     pub(super) large_writes: AtomicU32,
     state: Mutex<State>,
 }
 
-impl Set {
-    pub(super) fn new(line: &Line, args: &Args<'_>) -> Set {
+impl MirrorSet {
+    pub(super) fn new(line: &Line, args: &Args<'_>) -> MirrorSet {
         let (len, region) = (args.target_len(), line.log.region);
         let regions = len.0.div_ceil(region.0);
         let image = line
@@ -49,9 +49,9 @@ impl Set {
             .disk
             .as_ref()
             .map(|device| Image::new(regions, device.limits().logical_block()));
-        let sync = Bits::new(regions, line.log.sync == Sync::Everything);
+        let sync = Bits::new(regions, line.log.sync == InitialSync::Everything);
         let state = State::new(line.legs.len(), sync, Log::new(image));
-        Set {
+        MirrorSet {
             legs: line.legs.clone(),
             log_device: line.log.disk.clone(),
             region,
@@ -65,7 +65,7 @@ impl Set {
             log_log: args.log().of_module("dirty region log"),
             signal: Signal::default(),
             pace: Pace::default(),
-            said: Said::default(),
+            line_limits: LineLimits::default(),
             large_writes: AtomicU32::new(0),
             state: Mutex::new(state),
         }
@@ -196,7 +196,7 @@ impl Set {
     /// Makes the image what the log is from now on; tells whether what the device holds is a log that
     /// can be trusted.
     async fn read_log(&self, device: &Area, image: &mut Image) -> Result<bool, NoMemory> {
-        let fresh = self.sync != Sync::AsLogged;
+        let fresh = self.sync != InitialSync::AsLogged;
         let read = read_all(device, image).await?;
         let (header, known) = match read {
             true => image.header(fresh),
@@ -207,7 +207,7 @@ impl Set {
         }
         let trusted = read && known.is_ok();
         let header = if trusted { header } else { Image::distrust(header) };
-        image.fit(header, self.sync == Sync::Everything);
+        image.fit(header, self.sync == InitialSync::Everything);
         Ok(trusted)
     }
 

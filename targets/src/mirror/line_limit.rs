@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::set::Set;
+use super::mirror_set::MirrorSet;
 use crate::lock;
 
 /// So many lines of a kind are let through in this time, as with the kernel's `printk_ratelimit`.
@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The kinds of lines that are limited, each on its own.
 #[derive(Clone, Copy)]
-pub(super) enum Line {
+pub(super) enum Repeated {
     ReadFailed,
     ReadFailure,
     RecoveryRead,
@@ -22,10 +22,10 @@ pub(super) enum Line {
 
 /// How many lines of each kind there were, and since when.
 #[derive(Default)]
-pub(super) struct Said(Mutex<[(Duration, u32); 4]>);
+pub(super) struct LineLimits(Mutex<[(Duration, u32); 4]>);
 
-impl Said {
-    fn lets_through(&self, line: Line, now: Duration) -> bool {
+impl LineLimits {
+    fn lets_through(&self, line: Repeated, now: Duration) -> bool {
         let mut said = lock(&self.0);
         let (since, count) = &mut said[line as usize];
         if now >= *since + INTERVAL {
@@ -36,10 +36,10 @@ impl Said {
     }
 }
 
-impl Set {
+impl MirrorSet {
     /// Logs a line, unless there were many of its kind.
-    pub(super) fn say(&self, line: Line, text: impl fmt::Display) {
-        if self.said.lets_through(line, self.runtime.now()) {
+    pub(super) fn say(&self, line: Repeated, text: impl fmt::Display) {
+        if self.line_limits.lets_through(line, self.runtime.now()) {
             self.log.line(text);
         }
     }

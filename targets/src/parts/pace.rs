@@ -13,7 +13,7 @@ const NANOS: u128 = 1_000_000_000;
 
 /// Says when the next region may be copied.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Sectors a second; zero: no limit.
     rate: AtomicU64,
     /// When the next region may begin, in nanoseconds of the runtime's time.
@@ -23,26 +23,26 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn rate(&self) -> u64 {
+    pub(crate) fn rate(&self) -> u64 {
         self.rate.load(Relaxed)
     }
 
-    pub(super) fn set_rate(&self, rate: u64) {
+    pub(crate) fn set_rate(&self, rate: u64) {
         self.rate.store(rate, Relaxed);
         self.next.store(0, Relaxed);
     }
 
     /// Counts one bio from above.
-    pub(super) fn count(&self) {
+    pub(crate) fn count(&self) {
         self.used.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.used.load(Relaxed)
     }
 
     /// Takes the time for `len` sectors, and returns how long it is until then.
-    pub(super) fn reserve(&self, now: Duration, len: Sectors) -> Duration {
+    pub(crate) fn reserve(&self, now: Duration, len: Sectors) -> Duration {
         let Some(nanos) = (u128::from(len.0) * NANOS).checked_div(self.rate().into()) else {
             return Duration::ZERO;
         };
@@ -57,7 +57,7 @@ impl Pace {
     }
 
     /// Returns how long to stand back after a region that took this long, while others came.
-    pub(super) fn stand_back(took: Duration) -> Duration {
+    pub(crate) fn stand_back(took: Duration) -> Duration {
         took.min(MOST)
     }
 }
