@@ -1,8 +1,8 @@
 //! Whether an image can still be trusted. Once it cannot, that stays so.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-
 use sim_core::Errno;
+
+use crate::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Why an image fails all I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,20 +85,5 @@ pub(crate) struct Lender<'a>(&'a Health);
 impl Drop for Lender<'_> {
     fn drop(&mut self) {
         self.0.lenders.fetch_sub(1, SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_fault_stays() {
-        let health = Health::default();
-        assert_eq!(health.fault(), None);
-        health.poison(Fault::Flush(Errno::NOSPC));
-        health.poison(Fault::Unreadable);
-        assert_eq!(health.fault(), Some(Fault::Flush(Errno::NOSPC)));
-        assert!(health.lend().is_none() && !health.is_lent());
     }
 }

@@ -32,6 +32,10 @@ mod numbering;
 mod opening;
 mod pool;
 mod space;
+mod sync;
+mod task;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 pub use attach::{Attach, AttachError, Attached};

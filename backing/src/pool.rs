@@ -1,11 +1,9 @@
 //! The threads and the clock of production: tasks run on a rayon pool, one thread ends sleeps.
 
 use std::hash::{BuildHasher, RandomState};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -13,6 +11,7 @@ use sim_core::{BoxFuture, Errno, Half, Panic, Runtime, panic_text};
 use zeroize::Zeroizing;
 
 use crate::key_ring;
+use crate::task::{Queue, Task};
 use crate::timer::Timer;
 
 /// Sleeps no longer than this: a deadline must fit the clock.
@@ -48,13 +47,10 @@ impl Pool {
         })
     }
 
-    /// Makes a task that is about to run.
-    fn task(&self, future: BoxFuture<'static, ()>) -> Arc<Task> {
-        Arc::new(Task {
-            future: Mutex::new(Some(future)),
-            state: AtomicU8::new(QUEUED),
-            threads: Arc::downgrade(&self.threads),
-        })
+    /// Makes a task that is about to run. It holds the threads weakly, as it may hold what holds
+    /// the pool.
+    fn task(&self, future: BoxFuture<'static, ()>) -> Arc<Task<Weak<ThreadPool>>> {
+        Task::new(future, Arc::downgrade(&self.threads))
     }
 }
 
@@ -117,71 +113,11 @@ impl Runtime for Pool {
     }
 }
 
-/// Waits for its waker.
-const IDLE: u8 = 0;
-/// Waits for a thread.
-const QUEUED: u8 = 1;
-/// Is being polled.
-const RUNNING: u8 = 2;
-/// Is being polled, and was woken since the poll began.
-const WOKEN: u8 = 3;
-
-struct Task {
-    /// `None` when it has ended.
-    future: Mutex<Option<BoxFuture<'static, ()>>>,
-    state: AtomicU8,
-    /// Weak, as a task may hold what holds the pool.
-    threads: Weak<ThreadPool>,
-}
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        let woken = |state| match state {
-            IDLE => Some(QUEUED),
-            RUNNING => Some(WOKEN),
-            _ => None,
-        };
-        if self.state.fetch_update(SeqCst, SeqCst, woken) == Ok(IDLE) {
-            self.queue();
+impl Queue for Weak<ThreadPool> {
+    fn push(&self, task: Arc<Task<Self>>) {
+        if let Some(threads) = self.upgrade() {
+            threads.spawn(move || task.run());
         }
-    }
-}
-
-impl Task {
-    fn queue(self: Arc<Self>) {
-        if let Some(threads) = self.threads.upgrade() {
-            threads.spawn(move || self.run());
-        }
-    }
-
-    fn run(self: Arc<Self>) {
-        self.state.store(RUNNING, SeqCst);
-        let waker = Waker::from(self.clone());
-        let mut slot = self.future.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(future) = slot.as_mut() else { return };
-        let mut context = Context::from_waker(&waker);
-        // A task that panics is gone, and takes nothing else with it.
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-        match polled {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(())) => return end(slot.take()),
-            Err(panic) => {
-                tracing::error!(panic = panic_text(&panic), "a background task panicked");
-                return end(slot.take());
-            }
-        }
-        drop(slot);
-        if self.state.compare_exchange(RUNNING, IDLE, SeqCst, SeqCst).is_err() {
-            self.state.store(QUEUED, SeqCst);
-            self.queue();
-        }
-    }
-}
-
-/// Drops a task: what it held is given back, and may be half changed.
-fn end(task: Option<BoxFuture<'static, ()>>) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(task))) {
-        tracing::error!(panic = panic_text(&panic), "a background task panicked at its end");
     }
 }
 
@@ -189,6 +125,7 @@ fn end(task: Option<BoxFuture<'static, ()>>) {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::task::Poll;
     use std::thread;
 
     /// Is pending once, and wakes itself before it says so.

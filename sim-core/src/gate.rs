@@ -1,8 +1,7 @@
 //! A gate that bios pass: counts those inside, can be closed, and tells when it is empty.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
-
 use crate::Signal;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 /// Set while nobody may enter.
 const CLOSED: u64 = 1 << 63;
@@ -153,82 +152,5 @@ impl Turning<'_> {
 impl Drop for Turning<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-    use std::task::{Context, Waker};
-
-    #[test]
-    fn a_closed_gate_lets_nobody_in_and_those_inside_out() {
-        let gate = Gate::default();
-        let pass = gate.try_enter().expect("an open gate");
-        gate.close();
-        assert!(gate.try_enter().is_none());
-        assert!(gate.drained().now_or_never().is_none());
-        drop(pass);
-        assert!(gate.drained().now_or_never().is_some());
-        gate.open();
-        assert!(gate.try_enter().is_some());
-    }
-
-    #[test]
-    fn whoever_waits_at_a_gate_that_goes_is_turned_away() {
-        let gate = Gate::default();
-        gate.close();
-        assert!(gate.enter().now_or_never().is_none());
-        gate.demolish();
-        assert_eq!(gate.enter().now_or_never().map(|entered| entered.err()), Some(Some(Gone)));
-    }
-
-    #[test]
-    fn whoever_waits_at_a_closed_gate_sleeps_until_it_opens() {
-        let gate = Gate::default();
-        gate.close();
-        let (waker, woken) = counting_waker();
-        let mut enter = std::pin::pin!(gate.enter());
-        let mut cx = Context::from_waker(&waker);
-        assert!(enter.as_mut().poll(&mut cx).is_pending());
-        assert!(gate.try_enter().is_none());
-        assert_eq!(woken.load(SeqCst), 0);
-        gate.open();
-        assert_eq!(woken.load(SeqCst), 1);
-        assert!(enter.as_mut().poll(&mut cx).is_ready());
-    }
-
-    #[test]
-    fn a_turn_waits_for_those_who_were_inside_and_for_nobody_else() {
-        let gate = Gate::default();
-        let before = gate.try_enter().expect("an open gate");
-        let mut turned = Box::pin(gate.turned_over());
-        assert!(turned.as_mut().now_or_never().is_none());
-        let after = gate.try_enter().expect("still open");
-        assert_eq!(gate.inside(), 2);
-        drop(before);
-        // The second change of turns waits for none either: whoever came later is known to be.
-        drop(after);
-        assert!(turned.now_or_never().is_some());
-        assert!(gate.turned_over().now_or_never().is_some(), "nobody is inside");
-        let (waker, woken) = counting_waker();
-        let pass = gate.try_enter();
-        let mut turned = std::pin::pin!(gate.turned_over());
-        assert!(turned.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        drop(pass);
-        assert_eq!(woken.load(SeqCst), 1, "the last one to leave says so");
-    }
-
-    /// A waker that counts how often it is called.
-    fn counting_waker() -> (Waker, std::sync::Arc<AtomicU64>) {
-        struct Count(std::sync::Arc<AtomicU64>);
-        impl std::task::Wake for Count {
-            fn wake(self: std::sync::Arc<Self>) {
-                self.0.fetch_add(1, SeqCst);
-            }
-        }
-        let count = std::sync::Arc::new(AtomicU64::new(0));
-        (std::sync::Arc::new(Count(count.clone())).into(), count)
     }
 }

@@ -31,8 +31,11 @@ mod runtime;
 mod sector;
 mod shared;
 mod signal;
+mod sync;
 mod table;
 mod target;
+#[cfg(test)]
+mod tests;
 
 pub use area::{Area, Submission};
 pub use args::{Arg, Args, CtrError, split_words};

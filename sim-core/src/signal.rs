@@ -1,8 +1,9 @@
 //! What waiting is made of: a list of those who wait, and things that happen once.
 
 use std::future::poll_fn;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
+
+use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Wakes whoever waits for a condition that others bring about.
 ///
@@ -76,20 +77,4 @@ impl<T: Copy> Outcome<T> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-
-    #[test]
-    fn an_outcome_is_the_same_for_all_who_wait() {
-        let outcome = Outcome::new();
-        let (mut one, mut other) = (Box::pin(outcome.wait()), Box::pin(outcome.wait()));
-        assert_eq!((one.as_mut().now_or_never(), other.as_mut().now_or_never()), (None, None));
-        outcome.set(7);
-        assert_eq!((one.now_or_never(), other.now_or_never()), (Some(7), Some(7)));
-        assert_eq!(outcome.wait().now_or_never(), Some(7));
-    }
 }

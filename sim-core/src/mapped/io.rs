@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::{MappedDevice, RETIRED};
+use super::MappedDevice;
 use crate::extent::{FlatMap, Found, Place, walk};
 use crate::gate::Pass;
 use crate::{
@@ -43,12 +43,11 @@ impl BlockDevice for MappedDevice {
     }
 
     fn open(&self, _access: Access) -> Result<(), Errno> {
-        let open = |opens| (opens & RETIRED == 0).then_some(opens + 1);
-        self.opens.fetch_update(SeqCst, SeqCst, open).map(drop).map_err(|_| Errno::NXIO)
+        self.opens.open()
     }
 
     fn release(&self) {
-        self.opens.fetch_sub(1, SeqCst);
+        self.opens.release();
     }
 
     fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
@@ -82,13 +81,12 @@ impl MappedDevice {
         if !self.folding.load(SeqCst) {
             return self.walk_now(bio);
         }
-        let flat = self.flat.load();
-        let Some(map) = flat.as_ref() else {
-            // A thread can hold few of these guards at once at no cost: one a layer is too many.
-            drop(flat);
+        let look = self.flat.look();
+        if look.map().is_none() {
+            drop(look);
             return self.walk_now(bio);
-        };
-        let Some(_pass) = map.gate.try_enter() else { return Err(bio) };
+        }
+        let Some((map, _pass)) = look.enter() else { return Err(bio) };
         if self.is_past_end(&bio) {
             return Ok(Err(BlkError::Io));
         }
@@ -108,9 +106,11 @@ impl MappedDevice {
     }
 
     fn lend_flat(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
-        let flat = self.flat.load();
-        let Some(map) = flat.as_ref().filter(|map| map.unwatched) else { return false };
-        let Some(_pass) = map.gate.try_enter() else { return false };
+        let look = self.flat.look();
+        if !look.map().is_some_and(|map| map.unwatched) {
+            return false;
+        }
+        let Some((map, _pass)) = look.enter() else { return false };
         if sector.checked_add(len).is_none_or(|end| end.0 > self.size.load(SeqCst)) {
             return false;
         }

@@ -1,10 +1,9 @@
 //! A mapped device: a live table, the bios in flight through it, and suspend and resume.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
-use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use futures_util::lock::Mutex as AsyncMutex;
 
@@ -18,9 +17,11 @@ use crate::{
 };
 
 mod io;
+mod opens;
+mod slot;
 
-/// Set in the open count of a device that is removed: nobody opens it any more.
-const RETIRED: u32 = 1 << 31;
+use opens::Opens;
+use slot::Slot;
 
 /// A device whose sectors are mapped by a table.
 pub struct MappedDevice {
@@ -32,12 +33,10 @@ pub struct MappedDevice {
     /// Read by a bio for as long as it is inside: a reader holds no more than one atomic, however
     /// deep the stack. Written when nobody passes the gate.
     live: RwLock<Option<Arc<Table>>>,
-    flat: ArcSwapOption<FlatMap>,
+    flat: Slot,
     size: AtomicU64,
     read_only: AtomicBool,
-    /// How many users have the device open, and [`RETIRED`]: one word, so that either an open or a
-    /// removal comes first.
-    opens: AtomicU32,
+    opens: Opens,
     events: Arc<Events>,
     /// One suspend or resume at a time.
     changing: AsyncMutex<()>,
@@ -89,10 +88,10 @@ impl MappedDevice {
             me: me.clone(),
             gate: Gate::default(),
             live: RwLock::new(None),
-            flat: ArcSwapOption::empty(),
+            flat: Slot::empty(),
             size: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
-            opens: AtomicU32::new(0),
+            opens: Opens::default(),
             events: Arc::default(),
             changing: AsyncMutex::new(()),
             folding: AtomicBool::new(true),
@@ -140,14 +139,13 @@ impl MappedDevice {
 
     /// Returns how many users have the device open, tables of other devices among them.
     pub fn open_count(&self) -> u32 {
-        self.opens.load(SeqCst) & !RETIRED
+        self.opens.count()
     }
 
     /// Turns away whoever opens the device from here on; [`Errno::BUSY`] where somebody has it
     /// open.
     pub(crate) fn retire(&self) -> Result<(), Errno> {
-        let retired = self.opens.compare_exchange(0, RETIRED, SeqCst, SeqCst);
-        retired.map(drop).map_err(|_| Errno::BUSY)
+        self.opens.retire()
     }
 
     /// Returns the device's events.
@@ -159,14 +157,14 @@ impl MappedDevice {
     /// place in the table taken.
     pub fn in_flight(&self) -> u64 {
         let state = self.state();
-        let flat = self.flat.load();
-        let maps = flat.iter().chain(&state.draining);
+        let flat = self.flat.look();
+        let maps = flat.map().into_iter().chain(&state.draining);
         self.gate.inside() + maps.map(|map| map.gate.inside()).sum::<u64>()
     }
 
     /// Returns the number of extents in the flattened map; `None` while there is no map.
     pub fn extents(&self) -> Option<usize> {
-        self.flat.load().as_ref().map(|map| map.len())
+        self.flat.look().map().map(|map| map.len())
     }
 
     /// Follows a read of a sector down to where it ends up below all tables: the leaf device and the sector
@@ -282,7 +280,7 @@ impl MappedDevice {
     }
 
     pub(crate) fn flat(&self) -> Option<Arc<FlatMap>> {
-        self.flat.load_full()
+        self.flat.get()
     }
 
     pub(crate) fn set_access(&self, access: Access) {
@@ -461,13 +459,7 @@ impl MappedDevice {
         }
         let above = {
             let mut state = self.state();
-            // A map that another suspend has taken may still have bios in it, which pass through
-            // the device of this one too: who suspends waits for those as well.
-            state.draining.retain(|map| map.gate.inside() > 0);
-            if let Some(map) = self.flat.swap(None) {
-                map.gate.close();
-                state.draining.push(map);
-            }
+            self.flat.take_away(&mut state.draining);
             revoked.extend(state.draining.iter().cloned());
             state.above.clone()
         };
@@ -485,12 +477,12 @@ impl MappedDevice {
             // Held until the map is in place: whoever revokes it comes before or after.
             let state = self.state();
             let due = state.phase == Phase::Running && self.folding.load(SeqCst);
-            if !due || self.flat.load().is_some() {
+            if !due || self.flat.look().map().is_some() {
                 return;
             }
             let fold = || self.table().as_ref().and_then(|table| FlatMap::fold(table));
             let Some(map) = self.barrier.run(None, fold) else { return };
-            self.flat.store(Some(Arc::new(map)));
+            self.flat.put(Arc::new(map));
             state.above.clone()
         };
         for device in above.values().filter_map(Weak::upgrade) {

@@ -1,0 +1,5 @@
+//! What threads meet at. The sources that take it from here are compiled a second time in
+//! `tests/interleavings`, where a scheduler that tries interleavings stands behind these names.
+
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, atomic};
+pub(crate) use std::thread;

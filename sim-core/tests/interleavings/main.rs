@@ -1,0 +1,55 @@
+//! What threads meet at, under a scheduler that tries interleavings.
+//!
+//! The sources are those of the library, compiled a second time: `crate::sync` is the folder's
+//! own here, and has the scheduler behind it. Where a scene fails, or nobody in it can go on, the
+//! scheduler prints the interleaving; `shuttle::replay` repeats it.
+
+#![forbid(unsafe_code)]
+#![allow(dead_code, unreachable_pub, reason = "those who use the rest of the sources are not here")]
+
+use shuttle::thread::JoinHandle;
+use sim_core::Errno;
+
+use crate::signal::Signal;
+
+#[path = "../../src/gate.rs"]
+mod gate;
+#[path = "../../src/graph.rs"]
+mod graph;
+#[path = "../../src/mapped/opens.rs"]
+mod opens;
+#[path = "../../src/signal.rs"]
+mod signal;
+#[path = "../../src/mapped/slot.rs"]
+mod slot;
+mod sync;
+
+mod folding;
+mod opening;
+mod passing;
+mod stacking;
+mod waiting;
+
+/// The limits of the library.
+mod table {
+    pub(crate) use sim_core::MAX_DEPTH;
+}
+
+/// A flattened map that knows no more than which tables it was folded of.
+mod extent {
+    pub(crate) struct FlatMap {
+        pub(crate) gate: crate::gate::Gate,
+        pub(crate) folded_of: [u32; 2],
+    }
+}
+
+/// Tries a scene: with the next thread chosen at random, and with few changes of threads.
+fn try_interleavings(scene: fn()) {
+    shuttle::check_random(scene, 5000);
+    shuttle::check_pct(scene, 5000, 3);
+}
+
+/// Waits for threads, and returns what they return.
+fn join<T>(threads: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<T> {
+    threads.into_iter().map(|thread| thread.join().expect("a panic has ended the scene")).collect()
+}

@@ -1,0 +1,93 @@
+//! Bios that pass a gate, and those who close it or wait for it.
+
+use std::sync::Arc;
+
+use shuttle::future::block_on;
+use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use shuttle::thread;
+
+use crate::gate::{Gate, Gone};
+use crate::{join, try_interleavings};
+
+#[test]
+fn nobody_is_inside_a_gate_that_is_closed_and_drained_and_all_enter_when_it_opens() {
+    try_interleavings(|| {
+        let (gate, inside) = (Arc::new(Gate::default()), Arc::new(AtomicU32::new(0)));
+        let bios = [(); 3].map(|()| {
+            let (gate, inside) = (gate.clone(), inside.clone());
+            thread::spawn(move || {
+                let _pass = block_on(gate.enter()).expect("the gate stays");
+                inside.fetch_add(1, SeqCst);
+                inside.fetch_sub(1, SeqCst);
+            })
+        });
+        gate.close();
+        block_on(gate.drained());
+        // Two looks: others run before each.
+        assert_eq!((inside.load(SeqCst), inside.load(SeqCst)), (0, 0));
+        gate.open();
+        join(bios);
+        assert_eq!(gate.inside(), 0);
+    });
+}
+
+#[test]
+fn whoever_passes_or_waits_at_a_gate_that_goes_comes_to_an_end() {
+    try_interleavings(|| {
+        let gate = Arc::new(Gate::default());
+        let bios = [(); 2].map(|()| {
+            let gate = gate.clone();
+            thread::spawn(move || block_on(gate.enter()).map(drop))
+        });
+        gate.close();
+        gate.demolish();
+        block_on(gate.drained());
+        assert_eq!(block_on(gate.enter()).map(drop), Err(Gone));
+        let _passed_or_turned_away = join(bios);
+    });
+}
+
+/// Sends bios through a gate while some wait, each so often, for those who were inside.
+fn turn_over(bios: usize, waiting: usize, times: u32) {
+    let gate = Arc::new(Gate::default());
+    let turns: Arc<Vec<Turns>> = Arc::new((0..waiting).map(|_| Turns::default()).collect());
+    let bios: Vec<_> = (0..bios)
+        .map(|_| {
+            let (gate, turns) = (gate.clone(), turns.clone());
+            thread::spawn(move || {
+                let _pass = gate.try_enter().expect("nobody closes the gate");
+                let begun: Vec<u32> = turns.iter().map(|turns| turns.begun.load(SeqCst)).collect();
+                for (turns, begun) in turns.iter().zip(begun) {
+                    let ended = turns.ended.load(SeqCst);
+                    assert!(ended <= begun, "one who was inside at the call is inside after it");
+                }
+            })
+        })
+        .collect();
+    let waiting: Vec<_> = (0..waiting)
+        .map(|who| {
+            let (gate, turns) = (gate.clone(), turns.clone());
+            thread::spawn(move || {
+                for _ in 0..times {
+                    turns[who].begun.fetch_add(1, SeqCst);
+                    block_on(gate.turned_over());
+                    turns[who].ended.fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    join(bios);
+    join(waiting);
+}
+
+/// How often someone has begun to wait for those inside, and has ended.
+#[derive(Default)]
+struct Turns {
+    begun: AtomicU32,
+    ended: AtomicU32,
+}
+
+#[test]
+fn whoever_was_inside_has_left_when_the_gate_has_turned_over() {
+    try_interleavings(|| turn_over(2, 1, 2));
+}
