@@ -1,4 +1,5 @@
 //! What several target types are made of.
 
 pub(crate) mod bits;
+pub(crate) mod copying;
 pub(crate) mod pace;
