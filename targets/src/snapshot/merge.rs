@@ -20,6 +20,7 @@ use super::origin::{Origin, Role};
 use super::snap::{Health, Merging, Snap};
 use super::store::{Persistent, Run, Store};
 use crate::lock;
+use crate::parts::background::Ends;
 use crate::parts::copying::{self, Spot};
 
 /// The most that is merged as one, in bytes, where a chunk is not larger.
@@ -124,7 +125,7 @@ impl SnapshotMerge {
         let ended = Arc::new(Outcome::new());
         let before = lock(&self.merger.running).replace(ended.clone());
         let (snap, origin) = (snap.clone(), self.line.origin.clone());
-        let merger = self.merger.clone();
+        let (merger, ends) = (self.merger.clone(), Ends(ended));
         self.line.runtime.spawn(Box::pin(async move {
             // One that was told to stop, and then not to, may be at work yet.
             if let Some(before) = before {
@@ -133,7 +134,7 @@ impl SnapshotMerge {
             merger.merge(&snap, &origin).await;
             // Who waits for the end may take the devices away at once.
             drop((snap, origin));
-            ended.set(());
+            drop(ends);
         }));
     }
 }
