@@ -8,11 +8,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sim_core::{Outcome, Sector};
+use sim_core::Sector;
 
 use super::mirror_set::MirrorSet;
 use super::resync::Task;
 use super::state::{Condition, Fault, Region};
+use crate::parts::background::finish;
 
 /// How long a region keeps its mark after a write, at least, while others are written: the next
 /// write of it then costs nothing.
@@ -68,25 +69,13 @@ impl MirrorSet {
         }
         self.state().begin_task();
         let task = Task(self.clone());
-        self.finish(async move {
+        finish(&*self.runtime, async move {
             let since = task.0.state().tick();
             task.0.clean_round(since).await;
             // What it has mended was too young for it.
             task.0.go_on_cleaning();
         })
         .await;
-    }
-
-    /// Runs a task of its own to its end: whoever waits for that may give up, and nothing is left
-    /// half done.
-    async fn finish(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let finished = Arc::new(Outcome::new());
-        let ends = Ends(finished.clone());
-        self.runtime.spawn_here(Box::pin(async move {
-            let _ends = ends;
-            task.await;
-        }));
-        finished.wait().await;
     }
 
     /// Makes regions clean that nobody has written since.
@@ -193,7 +182,7 @@ impl MirrorSet {
         // Here, as by the time of the task the suspend may be given up and others have begun.
         self.stop_tasks();
         let set = self.clone();
-        self.finish(async move { set.settle_all().await }).await;
+        finish(&*self.runtime, async move { set.settle_all().await }).await;
     }
 
     async fn settle_all(self: &Arc<Self>) {
@@ -219,14 +208,5 @@ impl MirrorSet {
             self.log.line("log postsuspend failed");
         }
         self.go_on_cleaning();
-    }
-}
-
-/// The end of a task, however it comes about.
-struct Ends(Arc<Outcome<()>>);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.set(());
     }
 }

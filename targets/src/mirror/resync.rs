@@ -11,19 +11,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use sim_core::{Bio, BlkResult, Buffer, Sector, Sectors};
+use sim_core::Sector;
 
 use super::line_limit::Repeated;
 use super::mirror_set::MirrorSet;
 use super::state::{Condition, Fault, Legs, Region, State, Write, overlap};
+use crate::parts::copying::{self, Spot};
 use crate::parts::pace::Pace;
 
 /// How many regions are copied at a time. The kernel copies one.
 const AT_A_TIME: usize = 4;
-
-/// How much is copied at a time, in sectors: 1 MiB.
-const PIECE: Sectors = Sectors(2048);
 
 /// How a copy ended.
 #[derive(Clone, Copy, Default)]
@@ -225,31 +222,13 @@ impl MirrorSet {
     /// Copies a range of a region from the leg that has its data to all others.
     pub(super) async fn copy(&self, region: u64, range: Range<Sector>) -> Copied {
         let from = self.state().authority(region);
-        let mut copied = Copied { from, ..Copied::default() };
-        let mut at = range.start;
-        let all = (1 << self.legs.len()) - 1;
-        while at < range.end && copied.failed | 1 << from != all {
-            let len = PIECE.min(range.end - at);
-            let mut buffer = Buffer::take(len.bytes() as usize);
-            if self.legs[from].submit(at, Bio::read(at, &mut buffer)).await.is_err() {
-                copied.read_failed = true;
-                break;
-            }
-            let to =
-                (0..self.legs.len()).filter(|leg| *leg != from && copied.failed >> leg & 1 == 0);
-            let mut writes: FuturesUnordered<_> =
-                to.map(|leg| self.copy_to(leg, at, &buffer)).collect();
-            while let Some((leg, result)) = writes.next().await {
-                copied.failed |= Legs::from(result.is_err()) << leg;
-            }
-            drop(writes);
-            at += len;
-        }
-        copied
-    }
-
-    async fn copy_to(&self, leg: usize, sector: Sector, data: &[u8]) -> (usize, BlkResult) {
-        (leg, self.legs[leg].submit(sector, Bio::write(sector, data)).await)
+        let others: Vec<usize> = (0..self.legs.len()).filter(|leg| *leg != from).collect();
+        let place = |leg: usize| Spot { area: &self.legs[leg], sector: range.start };
+        let to: Vec<Spot<'_>> = others.iter().map(|leg| place(*leg)).collect();
+        let copied = copying::copy(place(from), range.end - range.start, &to).await;
+        let failed = (0..).zip(&others).filter(|(nr, _)| copied.failed >> nr & 1 == 1);
+        let failed = failed.fold(0, |legs, (_, leg)| legs | 1 << leg);
+        Copied { from, read_failed: copied.read_failed, failed }
     }
 }
 

@@ -1,4 +1,6 @@
 //! What several target types are made of.
 
+pub(crate) mod background;
 pub(crate) mod bits;
+pub(crate) mod copying;
 pub(crate) mod pace;

@@ -3,14 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use sim_core::{Bio, BlkResult, Buffer, Outcome, Sector, Sectors};
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors};
 
 use super::snap::Snap;
 use super::store::Run;
 use super::store::format::Entry;
-
-/// How much is copied at a time, in sectors: 1 MiB.
-const PIECE: Sectors = Sectors(2048);
+use crate::parts::copying::{self, Copied, PIECE, Spot};
 
 /// Data that takes the place of the origin's.
 pub(super) struct Overlay {
@@ -66,26 +64,27 @@ impl ChunkCopy {
         let begin = chunk.start(self.chunks.start);
         // The last chunk of the origin may be a short one.
         let end = chunk.start(self.chunks.end).min(self.snap.origin.size().to_sector());
+        let to = chunk.start(self.to.new);
+        let Some(overlay) = &self.overlay else {
+            let from = Spot { area: &self.snap.origin, sector: begin };
+            let to = Spot { area: &self.snap.cow, sector: to };
+            let copied = copying::copy(from, Sectors(end.0.saturating_sub(begin.0)), &[to]).await;
+            return if copied == Copied::default() { Ok(()) } else { Err(BlkError::Io) };
+        };
         let mut at = begin;
         while at < end {
             let piece = at..at + PIECE.min(end - at);
-            let to = chunk.start(self.to.new) + (at - begin);
-            self.copy_piece(piece.clone(), to).await?;
+            self.copy_piece(piece.clone(), overlay, to + (at - begin)).await?;
             at = piece.end;
         }
         Ok(())
     }
 
-    async fn copy_piece(&self, piece: Range<Sector>, to: Sector) -> BlkResult {
+    async fn copy_piece(&self, piece: Range<Sector>, overlay: &Overlay, to: Sector) -> BlkResult {
         let cow = &self.snap.cow;
-        let overlay = self.overlay.as_ref();
-        let covered = overlay.map_or(piece.end..piece.end, |overlay| {
-            overlay.sector.clamp(piece.start, piece.end)
-                ..overlay.end().clamp(piece.start, piece.end)
-        });
-        if let Some(overlay) = overlay
-            && covered == piece
-        {
+        let covered = overlay.sector.clamp(piece.start, piece.end)
+            ..overlay.end().clamp(piece.start, piece.end);
+        if covered == piece {
             return cow.submit(to, Bio::write(to, overlay.part(&piece))).await;
         }
         let len = |range: &Range<Sector>| (range.end - range.start).bytes() as usize;
@@ -97,7 +96,7 @@ impl ChunkCopy {
                 self.snap.origin.submit(sector, Bio::read(sector, part)).await?;
             }
         }
-        if let Some(overlay) = overlay.filter(|_| !middle.is_empty()) {
+        if !middle.is_empty() {
             middle.copy_from_slice(overlay.part(&covered));
         }
         cow.submit(to, Bio::write(to, &buffer)).await

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Features, Limits,
-    Mapped, Op, Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Features, Limits, Mapped, Op,
+    Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use super::io::{Place, Tracked, overlaps};
@@ -20,12 +20,11 @@ use super::origin::{Origin, Role};
 use super::snap::{Health, Merging, Snap};
 use super::store::{Persistent, Run, Store};
 use crate::lock;
+use crate::parts::background::Ends;
+use crate::parts::copying::{self, Spot};
 
 /// The most that is merged as one, in bytes, where a chunk is not larger.
 const BATCH: u64 = 8 << 20;
-
-/// How much is copied at a time, in sectors: 1 MiB.
-const PIECE: Sectors = Sectors(2048);
 
 /// A snapshot on its way back into its origin.
 pub struct SnapshotMerge {
@@ -126,7 +125,7 @@ impl SnapshotMerge {
         let ended = Arc::new(Outcome::new());
         let before = lock(&self.merger.running).replace(ended.clone());
         let (snap, origin) = (snap.clone(), self.line.origin.clone());
-        let merger = self.merger.clone();
+        let (merger, ends) = (self.merger.clone(), Ends(ended));
         self.line.runtime.spawn(Box::pin(async move {
             // One that was told to stop, and then not to, may be at work yet.
             if let Some(before) = before {
@@ -135,7 +134,7 @@ impl SnapshotMerge {
             merger.merge(&snap, &origin).await;
             // Who waits for the end may take the devices away at once.
             drop((snap, origin));
-            ended.set(());
+            drop(ends);
         }));
     }
 }
@@ -307,17 +306,14 @@ impl Snap {
 
     async fn bring_back(&self, store: &Persistent, runs: &[(u64, Run)]) -> Result<(), Failed> {
         for (old, run) in runs {
-            let ((begin, len), from) = (self.extent(*old, run.len), self.chunk.start(run.new));
-            let mut done = Sectors::ZERO;
-            while done < len {
-                let piece = PIECE.min(len - done);
-                let mut buffer = Buffer::take(piece.bytes() as usize);
-                let (from, to) = (from + done, begin + done);
-                let read = self.cow.submit(from, Bio::read(from, &mut buffer)).await;
-                read.map_err(|_| Failed("Read error: shutting down merge."))?;
-                let written = self.origin.submit(to, Bio::write(to, &buffer)).await;
-                written.map_err(|_| Failed("Write error: shutting down merge."))?;
-                done += piece;
+            let (sector, len) = self.extent(*old, run.len);
+            let from = Spot { area: &self.cow, sector: self.chunk.start(run.new) };
+            let copied = copying::copy(from, len, &[Spot { area: &self.origin, sector }]).await;
+            if copied.read_failed {
+                return Err(Failed("Read error: shutting down merge."));
+            }
+            if copied.failed != 0 {
+                return Err(Failed("Write error: shutting down merge."));
             }
         }
         // The list is cut only when what it was about is durable elsewhere.

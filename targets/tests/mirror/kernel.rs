@@ -9,7 +9,7 @@ use crate::images::{image, pattern};
 
 fn status(world: &World) -> String {
     let live = world.device(0).live().expect("a table");
-    live.status(StatusKind::Info, Default::default()).unwrap().0[0].params.to_string()
+    live.status(StatusKind::Info, Default::default()).expect("a status").0[0].params.to_string()
 }
 
 /// Loads the images, and returns the status before the resync, and the log after it.
