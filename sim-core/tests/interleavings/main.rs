@@ -45,8 +45,8 @@ mod extent {
 
 /// Tries a scene: with the next thread chosen at random, and with few changes of threads.
 fn try_interleavings(scene: fn()) {
-    shuttle::check_random(scene, 5000);
-    shuttle::check_pct(scene, 5000, 3);
+    shuttle::check_random(scene, 20000);
+    shuttle::check_pct(scene, 20000, 3);
 }
 
 /// Waits for threads, and returns what they return.
