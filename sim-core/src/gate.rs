@@ -1,7 +1,7 @@
 //! A gate that bios pass: counts those inside, can be closed, and tells when it is empty.
 
 use crate::Signal;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// Set while nobody may enter.
 const CLOSED: u64 = 1 << 63;
@@ -21,8 +21,8 @@ const COUNT: u64 = (1 << COUNT_BITS) - 1;
 #[derive(Debug, Default)]
 pub struct Gate {
     word: AtomicU64,
-    /// How many wait for those who were inside, while others enter.
-    turning: AtomicU32,
+    /// Somebody waits for those who were inside, while others enter.
+    turning: AtomicBool,
     waiting: Signal,
 }
 
@@ -97,7 +97,9 @@ impl Gate {
     /// Waits until everybody who was inside when it was called has left. Others may enter
     /// meanwhile. Whoever is inside must not wait for it.
     pub async fn turned_over(&self) {
-        let _turning = Turning::new(&self.turning);
+        // One after the other: of two who change turns in alternation, one would wait for the same
+        // count twice.
+        let _turning = self.waiting.until(|| Turning::begin(self)).await;
         // Twice: one who looked which count is in turn before the first change, and was counted
         // after it, is in the count that the second change waits for.
         for _ in 0..2 {
@@ -114,7 +116,7 @@ impl Gate {
         let before = self.word.fetch_sub(one, SeqCst);
         // Only a gate that is closed, or turned over, has someone who waits for it to be empty.
         let last = (before / one) & COUNT == 1;
-        if last && (before & (CLOSED | GONE) != 0 || self.turning.load(SeqCst) > 0) {
+        if last && (before & (CLOSED | GONE) != 0 || self.turning.load(SeqCst)) {
             self.wake();
         }
     }
@@ -139,18 +141,20 @@ impl Drop for Pass<'_> {
     }
 }
 
-/// Someone who waits for those who were inside.
-struct Turning<'a>(&'a AtomicU32);
+/// The one who waits for those who were inside.
+struct Turning<'a>(&'a Gate);
 
 impl Turning<'_> {
-    fn new(count: &AtomicU32) -> Turning<'_> {
-        count.fetch_add(1, SeqCst);
-        Turning(count)
+    /// Begins, unless somebody else is at it.
+    fn begin(gate: &Gate) -> Option<Turning<'_>> {
+        let is_free = !gate.turning.swap(true, SeqCst);
+        is_free.then(|| Turning(gate))
     }
 }
 
 impl Drop for Turning<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
+        self.0.turning.store(false, SeqCst);
+        self.0.wake();
     }
 }

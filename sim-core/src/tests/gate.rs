@@ -64,6 +64,23 @@ fn a_turn_waits_for_those_who_were_inside_and_for_nobody_else() {
     assert_eq!(woken.load(SeqCst), 1, "the last one to leave says so");
 }
 
+#[test]
+fn one_who_gives_up_waiting_for_those_inside_leaves_it_to_the_next() {
+    let gate = Gate::default();
+    let pass = gate.try_enter().expect("an open gate");
+    let mut first = Box::pin(gate.turned_over());
+    assert!(first.as_mut().now_or_never().is_none());
+    let (waker, woken) = counting_waker();
+    let mut next = std::pin::pin!(gate.turned_over());
+    let mut cx = Context::from_waker(&waker);
+    assert!(next.as_mut().poll(&mut cx).is_pending());
+    drop(first);
+    assert_eq!(woken.load(SeqCst), 1, "it is the next one's turn");
+    assert!(next.as_mut().poll(&mut cx).is_pending());
+    drop(pass);
+    assert!(next.as_mut().poll(&mut cx).is_ready());
+}
+
 /// A waker that counts how often it is called.
 fn counting_waker() -> (Waker, Arc<AtomicU64>) {
     struct Count(Arc<AtomicU64>);

@@ -90,3 +90,9 @@ fn turn_over(waiting: u32, times: u32) {
 fn whoever_was_inside_has_left_when_the_gate_has_turned_over() {
     try_interleavings(|| turn_over(1, 2));
 }
+
+#[test]
+fn so_has_he_where_two_turn_the_gate_over_at_once() {
+    // It takes five changes of threads at certain moments to go wrong: chance needs longer.
+    shuttle::check_random(|| turn_over(2, 1), 100_000);
+}
