@@ -12,6 +12,7 @@ use super::io::Wait;
 use super::origin::Role;
 use super::store::{Store, Usage};
 use super::{ChunkSize, ExceptionTable};
+use crate::parts::background::Ends;
 
 /// Who cannot go on without room in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,11 +197,11 @@ impl Snap {
         state.health = Health::Invalid(done.clone());
         drop(state);
         self.log.line(format_args!("Invalidating snapshot: {why}"));
-        let (snap, marked) = (self.clone(), done.clone());
+        let (snap, marked) = (self.clone(), Ends(done.clone()));
         self.runtime.spawn_here(Box::pin(async move {
+            let _marked = marked;
             snap.store.invalidate().await;
             snap.events.raise();
-            marked.set(());
         }));
         done
     }
