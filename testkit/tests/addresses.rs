@@ -3,6 +3,8 @@
 //!
 //! What is expected was recorded from Linux 6.12.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use sim_core::{Bio, BlkError, Sector, Sectors, parse_table};
 use testkit::{World, id, send};
 

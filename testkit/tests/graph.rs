@@ -1,5 +1,7 @@
 //! Which device maps onto which: no loop at any moment, none too deep, and nothing left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::sync::Arc;
 
 use sim_core::control::{Answer, Command, Failure, Slot, WhenOpen};

@@ -1,5 +1,7 @@
 //! A target that panics fails what it panicked in, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::fmt;
 
 use sim_core::control::{Answer, Command, Id, Report, Slot, WhenOpen};

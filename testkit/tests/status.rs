@@ -1,5 +1,7 @@
 //! What may wait: a message, and a status that the target has to get ready for.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};

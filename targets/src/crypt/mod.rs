@@ -6,14 +6,14 @@ mod options;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use arc_swap::ArcSwapOption;
 use crypto::{Fault, Secret, SectorCipher, Spec};
 use sim_core::{
-    Area, Arg, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Mapped,
-    Op, Profile, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetLog,
-    TargetType, reply,
+    Area, Arg, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Locked,
+    Mapped, Op, Profile, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target,
+    TargetLog, TargetType, reply,
 };
 
 use key::{Key, KeyFault};
@@ -36,7 +36,7 @@ pub struct Crypt {
     options: Options,
     iv_offset: Sectors,
     area: Area,
-    key: Mutex<Key>,
+    key: Locked<Key>,
     /// Nothing while the key is wiped.
     cipher: ArcSwapOption<SectorCipher>,
     suspended: AtomicBool,
@@ -89,7 +89,7 @@ impl TargetType for Crypt {
             options,
             iv_offset,
             area,
-            key: Mutex::new(key),
+            key: Locked::new(key),
             cipher: ArcSwapOption::from_pointee(cipher),
             suspended: AtomicBool::new(false),
             runtime: args.runtime().clone(),
@@ -298,7 +298,7 @@ impl Crypt {
     }
 
     fn key(&self) -> MutexGuard<'_, Key> {
-        self.key.lock().unwrap_or_else(PoisonError::into_inner)
+        self.key.lock()
     }
 }
 

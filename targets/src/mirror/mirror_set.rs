@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 
 use sim_core::{
-    Area, Args, Bio, Buffer, Errno, Flags, Runtime, Sector, Sectors, Signal, TargetEvents,
+    Area, Args, Bio, Buffer, Errno, Flags, Locked, Runtime, Sector, Sectors, Signal, TargetEvents,
     TargetLog,
 };
 
@@ -14,7 +14,6 @@ use super::line::{Features, InitialSync, Line};
 use super::line_limit::LineLimits;
 use super::log::{Log, PIECE, pieces, write_at};
 use super::state::{Fault, Legs, State};
-use crate::lock;
 use crate::parts::bits::{Bits, NoMemory};
 use crate::parts::pace::Pace;
 
@@ -37,7 +36,7 @@ pub(super) struct MirrorSet {
     pub(super) line_limits: LineLimits,
     /// Large writes that are being carried out on the spot.
     pub(super) large_writes: AtomicU32,
-    state: Mutex<State>,
+    state: Locked<State>,
 }
 
 impl MirrorSet {
@@ -67,12 +66,17 @@ impl MirrorSet {
             pace: Pace::default(),
             line_limits: LineLimits::default(),
             large_writes: AtomicU32::new(0),
-            state: Mutex::new(state),
+            state: Locked::new(state),
         }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.state.lock()
+    }
+
+    /// Locks the state in a `drop`: nothing where a panic has left it half changed.
+    pub(super) fn state_if_whole(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.lock_if_whole()
     }
 
     /// Returns the region that a sector lies in.

@@ -158,7 +158,9 @@ struct Discard<'a> {
 
 impl Drop for Discard<'_> {
     fn drop(&mut self) {
-        self.set.state().discards.retain(|discard| discard.id != self.id);
+        if let Some(mut state) = self.set.state_if_whole() {
+            state.discards.retain(|discard| discard.id != self.id);
+        }
         self.set.signal.notify();
     }
 }

@@ -37,7 +37,9 @@ pub(super) struct Task(pub(super) Arc<MirrorSet>);
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.state().tasks -= 1;
+        if let Some(mut state) = self.0.state_if_whole() {
+            state.tasks -= 1;
+        }
         self.0.signal.notify();
     }
 }

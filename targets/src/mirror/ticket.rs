@@ -55,7 +55,7 @@ impl MirrorSet {
 
     /// Takes a write out of its region, and tells whether somebody has to look after it.
     fn leave(&self, ticket: &Ticket<'_>) -> bool {
-        let mut state = self.state();
+        let Some(mut state) = self.state_if_whole() else { return false };
         let now = state.tick();
         let entry = state.regions.get_mut(&ticket.region).expect("a region with a write is kept");
         entry.writes.retain(|write| write.id != ticket.id);

@@ -1,8 +1,10 @@
 //! Copies chunks of the origin into the store, once, with what a write puts into them.
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use sim_core::{Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors};
 
 use super::snap::Snap;
@@ -45,9 +47,15 @@ pub(super) struct ChunkCopy {
 
 impl ChunkCopy {
     pub(super) async fn run(self) {
-        let result = self.carry_out().await;
+        // Who waits for the copy hears of its end also where it panics.
+        let ends = Ends(self.copied.clone());
+        let carried_out = AssertUnwindSafe(self.carry_out()).catch_unwind().await;
+        let result = carried_out.unwrap_or_else(|panic| {
+            self.snap.runtime.caught("a copy of a snapshot", panic);
+            Err(BlkError::Io)
+        });
         let result = self.snap.copied(&self.chunks, self.to, result).await;
-        self.copied.set(result);
+        ends.with(result);
     }
 
     async fn carry_out(&self) -> BlkResult {
@@ -100,5 +108,22 @@ impl ChunkCopy {
             middle.copy_from_slice(overlay.part(&covered));
         }
         cow.submit(to, Bio::write(to, &buffer)).await
+    }
+}
+
+/// Ends a copy when it is dropped: with an error, unless it was ended before.
+struct Ends(Arc<Outcome<BlkResult>>);
+
+impl Ends {
+    fn with(self, result: BlkResult) {
+        self.0.set(result);
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if !self.0.has_ended() {
+            self.0.set(Err(BlkError::Io));
+        }
     }
 }

@@ -393,10 +393,10 @@ pub(super) struct Tracked<'a> {
 
 impl Drop for Tracked<'_> {
     fn drop(&mut self) {
-        let mut state = self.snap.state();
-        let at = state.tracked.iter().position(|tracked| *tracked == self.chunks);
-        state.tracked.swap_remove(at.expect("what is tracked is in the list"));
-        drop(state);
+        if let Some(mut state) = self.snap.state_if_whole() {
+            let at = state.tracked.iter().position(|tracked| *tracked == self.chunks);
+            state.tracked.swap_remove(at.expect("what is tracked is in the list"));
+        }
         self.snap.untracked.notify();
     }
 }

@@ -3,10 +3,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use sim_core::{
-    Area, Arg, Args, Bio, CtrError, Errno, Limits, Op, Profile, Runtime, Sector, Sectors,
+    Area, Arg, Args, Bio, CtrError, Errno, Limits, Locked, Op, Profile, Runtime, Sector, Sectors,
     StatusKind, StatusWriter, TargetEvents, TargetLog,
 };
 
@@ -15,7 +15,6 @@ use super::origin::{Claim, Member, Origin, Origins, Pairing, Role};
 use super::snap::{Health, Parts, Snap, WhenFull};
 use super::store::{Loaded, Persistent, Refused, Store, Transient};
 use super::table::ExceptionTable;
-use crate::lock;
 
 const STORE: &str = "Couldn't create exception store";
 const NO_MERGE: &str = "Snapshot exception store does not support snapshot-merge.";
@@ -87,7 +86,7 @@ impl Line {
                 active: AtomicBool::new(false),
                 suspended: AtomicBool::new(true),
                 snap: OnceLock::new(),
-                claim: Mutex::new(claim),
+                claim: Locked::new(claim),
             }))
         })?;
         let (runtime, events) = (args.runtime().clone(), args.events());
@@ -271,17 +270,17 @@ impl Line {
         if let Some((source, from)) =
             source.as_ref().and_then(|from| Some((from, from.snap.get()?)))
         {
-            *lock(&source.claim) = Claim::Gave;
+            *source.claim.lock() = Claim::Gave;
             let taken = self.member.snap.set(from.hand_over(self.parts()));
             assert!(taken.is_ok(), "a store is handed over once");
-            *lock(&self.member.claim) = Claim::Has;
+            *self.member.claim.lock() = Claim::Has;
         }
         self.member.active.store(true, SeqCst);
         Ok(())
     }
 
     fn claim(&self) -> Claim {
-        *lock(&self.member.claim)
+        *self.member.claim.lock()
     }
 
     pub(super) fn resume(&self) {

@@ -6,12 +6,12 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Features, Limits, Mapped, Op,
-    Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Features, Limits, Locked,
+    Mapped, Op, Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use super::io::{Place, Tracked, overlaps};
@@ -19,7 +19,6 @@ use super::line::Line;
 use super::origin::{Origin, Role};
 use super::snap::{Health, Merging, Snap};
 use super::store::{Persistent, Run, Store};
-use crate::lock;
 use crate::parts::background::Ends;
 use crate::parts::copying::{self, Spot};
 
@@ -99,7 +98,7 @@ impl Target for SnapshotMerge {
 
     fn postsuspend(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let running = lock(&self.merger.running).clone();
+            let running = self.merger.running.lock().clone();
             if let Some(running) = running {
                 running.wait().await;
             }
@@ -123,7 +122,7 @@ impl SnapshotMerge {
         let Some(snap) = self.line.snap() else { return };
         self.merger.stop.store(false, SeqCst);
         let ended = Arc::new(Outcome::new());
-        let before = lock(&self.merger.running).replace(ended.clone());
+        let before = self.merger.running.lock().replace(ended.clone());
         let (snap, origin) = (snap.clone(), self.line.origin.clone());
         let (merger, ends) = (self.merger.clone(), Ends(ended));
         self.line.runtime.spawn(Box::pin(async move {
@@ -155,7 +154,7 @@ struct Merger {
     stop: AtomicBool,
     failed: AtomicBool,
     /// Ends when the task that was started last does.
-    running: Mutex<Option<Arc<Outcome<()>>>>,
+    running: Locked<Option<Arc<Outcome<()>>>>,
 }
 
 /// Why a merge cannot go on, in the kernel's words.

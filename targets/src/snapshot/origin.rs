@@ -9,8 +9,8 @@ use std::sync::{
 
 use futures_util::lock::Mutex as AsyncMutex;
 use sim_core::{
-    Area, Args, Bio, BlkResult, CtrError, DevNumber, Flat, Gate, Mapped, Op, Pass, Profile, Sector,
-    Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkResult, CtrError, DevNumber, Flat, Gate, Locked, Mapped, Op, Pass, Profile,
+    Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use super::io::Wait;
@@ -64,7 +64,7 @@ pub(super) struct Member {
     pub(super) suspended: AtomicBool,
     /// Nothing before the store is loaded, or handed over.
     pub(super) snap: OnceLock<Arc<Snap>>,
-    pub(super) claim: Mutex<Claim>,
+    pub(super) claim: Locked<Claim>,
 }
 
 /// What a member has to do with its store.
@@ -143,7 +143,7 @@ impl Origin {
         members.retain(|other| !Arc::ptr_eq(other, member));
         let source = source.filter(|source| Arc::ptr_eq(source, member));
         let destination = destination.filter(|_| source.is_some());
-        destination.inspect(|destination| *lock(&destination.claim) = Claim::Cancelled).is_some()
+        destination.inspect(|destination| *destination.claim.lock() = Claim::Cancelled).is_some()
     }
 
     /// Finds the members whose store is on this device.

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 
 use sim_core::{
-    Area, BlkResult, Outcome, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
+    Area, BlkResult, Locked, Outcome, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
 };
 
 use super::io::Wait;
 use super::origin::Role;
 use super::store::{Store, Usage};
 use super::{ChunkSize, ExceptionTable};
-use crate::lock;
+use crate::parts::background::Ends;
 
 /// Who cannot go on without room in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(super) struct Snap {
     pub(super) runtime: Arc<dyn Runtime>,
     events: TargetEvents,
     pub(super) log: TargetLog,
-    state: Mutex<State>,
+    state: Locked<State>,
     /// A read of the origin, or in a merge a write of the store, has ended.
     pub(super) untracked: Signal,
 }
@@ -105,7 +105,7 @@ impl Snap {
     fn with(parts: Parts, store: Store, health: Health, exceptions: ExceptionTable) -> Arc<Snap> {
         let Parts { origin, end, cow, role, when_full, runtime, events, log } = parts;
         let (pending, tracked, merging) = (BTreeMap::new(), Vec::new(), None);
-        let state = Mutex::new(State { health, exceptions, pending, tracked, merging });
+        let state = Locked::new(State { health, exceptions, pending, tracked, merging });
         let chunk = store.chunk();
         // A store that is forgotten anyway has no overflow to report.
         let when_full = match &store {
@@ -197,11 +197,11 @@ impl Snap {
         state.health = Health::Invalid(done.clone());
         drop(state);
         self.log.line(format_args!("Invalidating snapshot: {why}"));
-        let (snap, marked) = (self.clone(), done.clone());
+        let (snap, marked) = (self.clone(), Ends(done.clone()));
         self.runtime.spawn_here(Box::pin(async move {
+            let _marked = marked;
             snap.store.invalidate().await;
             snap.events.raise();
-            marked.set(());
         }));
         done
     }
@@ -221,7 +221,12 @@ impl Snap {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.state.lock()
+    }
+
+    /// Locks the state in a `drop`: nothing where a panic has left it half changed.
+    pub(super) fn state_if_whole(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.lock_if_whole()
     }
 }
 

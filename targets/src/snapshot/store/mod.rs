@@ -5,16 +5,15 @@ pub mod format;
 mod persistent;
 pub mod scan;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use sim_core::{Area, BlkError, BlkResult, Errno, Runtime, Sectors};
+use sim_core::{Area, BlkError, BlkResult, Errno, Locked, Runtime, Sectors};
 
 pub(crate) use persistent::Persistent;
 
 use self::format::Entry;
 use super::ChunkSize;
 use super::table::{ExceptionTable, MAX_NEW};
-use crate::lock;
 
 /// The store of a snapshot.
 pub(crate) enum Store {
@@ -121,7 +120,7 @@ impl Store {
             Store::Transient(store) => Store::Transient(Transient {
                 cow,
                 chunk: store.chunk,
-                next_free: Mutex::new(*lock(&store.next_free)),
+                next_free: Locked::new(*store.next_free.lock()),
             }),
         }
     }
@@ -131,16 +130,16 @@ impl Store {
 pub(crate) struct Transient {
     cow: Area,
     chunk: ChunkSize,
-    next_free: Mutex<u64>,
+    next_free: Locked<u64>,
 }
 
 impl Transient {
     pub(crate) fn new(cow: Area, chunk: ChunkSize) -> Transient {
-        Transient { cow, chunk, next_free: Mutex::new(0) }
+        Transient { cow, chunk, next_free: Locked::new(0) }
     }
 
     fn allocate(&self, len: u64) -> Option<Run> {
-        let mut next_free = lock(&self.next_free);
+        let mut next_free = self.next_free.lock();
         let chunks = self.chunk.whole_in(self.cow.size()).min(MAX_NEW);
         let len = len.min(chunks.saturating_sub(*next_free));
         let run = Run { new: *next_free, len };
@@ -149,7 +148,7 @@ impl Transient {
     }
 
     fn usage(&self) -> Usage {
-        let allocated = Sectors(*lock(&self.next_free) * self.chunk.sectors().0);
+        let allocated = Sectors(*self.next_free.lock() * self.chunk.sectors().0);
         Usage { allocated, metadata: Sectors::ZERO }
     }
 }

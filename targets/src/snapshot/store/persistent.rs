@@ -8,15 +8,15 @@
 mod load;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 
 use sim_core::{
-    Area, Bio, BlkError, BlkResult, Buffer, Flags, Outcome, Runtime, Sector, Sectors, TargetLog,
+    Area, Bio, BlkError, BlkResult, Buffer, Flags, Locked, Outcome, Runtime, Sector, Sectors,
+    TargetLog,
 };
 
 use super::format::{ENTRY, Entry, Header, Layout, VERSION};
 use super::{Run, Usage};
-use crate::lock;
 use crate::snapshot::ChunkSize;
 use crate::snapshot::table::{ExceptionTable, MAX_NEW};
 
@@ -35,7 +35,7 @@ pub(crate) struct Persistent {
     layout: Layout,
     runtime: Arc<dyn Runtime>,
     log: TargetLog,
-    state: Mutex<State>,
+    state: Locked<State>,
 }
 
 #[derive(Default)]
@@ -83,7 +83,7 @@ impl Persistent {
             taken.next_free = self.layout.data_at_or_after(ends.max().unwrap_or(0));
         }
         let log = self.log.clone();
-        Persistent { cow, layout: self.layout, runtime, log, state: Mutex::new(taken) }
+        Persistent { cow, layout: self.layout, runtime, log, state: Locked::new(taken) }
     }
 
     /// Gives out up to `len` chunks, one after the other; none where there is no room.
@@ -361,7 +361,7 @@ impl Persistent {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.state.lock()
     }
 }
 

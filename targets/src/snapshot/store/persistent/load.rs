@@ -1,8 +1,8 @@
 //! How a persistent store comes to be: read from its device, or made there.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use sim_core::{Area, Bio, Buffer, Errno, Runtime, Sector, Sectors, TargetLog};
+use sim_core::{Area, Bio, Buffer, Errno, Locked, Runtime, Sector, Sectors, TargetLog};
 
 use super::{Persistent, State};
 use crate::snapshot::ChunkSize;
@@ -39,7 +39,8 @@ impl Persistent {
             Some(_) | None => asked,
         };
         let layout = Layout::new(chunk_size);
-        let state = Mutex::new(State { next_free: layout.data_at_or_after(0), ..State::default() });
+        let state =
+            Locked::new(State { next_free: layout.data_at_or_after(0), ..State::default() });
         let store = Persistent { cow, layout, runtime, log, state };
         let exceptions = match header {
             None => store.format().await.map(|()| Some(ExceptionTable::new()))?,
