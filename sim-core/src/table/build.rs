@@ -53,9 +53,10 @@ impl Table {
             });
         }
         let mut devices = Devices::new(with.finder, with.access, with.open);
+        let barrier = with.barrier();
         let mut entries: Vec<Entry> = Vec::with_capacity(specs.len());
         for (index, spec) in specs.iter().enumerate() {
-            match add_target(&entries, spec, &mut devices, with).await {
+            match add_target(&entries, spec, &mut devices, with, &barrier).await {
                 Ok(entry) => entries.push(entry),
                 Err(error) => {
                     with.log.line("device-mapper: ioctl: error adding target to table");
@@ -71,7 +72,7 @@ impl Table {
         };
         let remap_only = entries.iter().all(is_remap);
         let (devices, access) = (devices.order, with.access);
-        let (revision, barrier) = (0.into(), with.barrier());
+        let revision = 0.into();
         let table = Table { entries, ends, devices, flush, access, remap_only, revision, barrier };
         table.revise();
         Ok(table)
@@ -84,6 +85,7 @@ async fn add_target(
     spec: &TargetSpec,
     devices: &mut Devices<'_>,
     with: &Build<'_>,
+    barrier: &Barrier,
 ) -> Result<Entry, TableError> {
     let name = &spec.target_type;
     let plain = |text: String| {
@@ -137,7 +139,7 @@ async fn add_target(
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let place = (spec.start, spec.len);
             let mut args = Args::new(&words, place, devices, with.world, log);
-            let made = with.barrier().run(Err(panicked()), || target_type.ctr(&mut args));
+            let made = barrier.run(Err(panicked()), || target_type.ctr(&mut args));
             (made, args.take_routes())
         };
         // A target does not wait for its devices: where one has to be opened first, what came of
@@ -146,7 +148,7 @@ async fn add_target(
             break (made, routes);
         }
     };
-    match with.barrier().wait(Err(panicked()), read_metadata(made)).await {
+    match barrier.wait(Err(panicked()), read_metadata(made)).await {
         Ok(target) => {
             let (profile, target_type) = (target.profile(), target_type.clone());
             let (begin, len) = (spec.start, spec.len);
