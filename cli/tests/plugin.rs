@@ -16,7 +16,7 @@ fn compile(instance: &Instance) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let library = instance.root().join("libinvert.so");
     let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-I"]).arg(root.join("include")).arg("-o").arg(&library);
+    cc.args(["-shared", "-fPIC", "-I"]).arg(root.join("sdk/include")).arg("-o").arg(&library);
     match cc.arg(root.join("sdk/examples/c/invert.c")).status() {
         Ok(status) => assert!(status.success()),
         Err(error) => {

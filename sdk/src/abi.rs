@@ -1,4 +1,4 @@
-//! The structs of `include/dmsim_target.h`, and how they are copied out of a library.
+//! The structs of `sdk/include/dmsim_target.h`, and how they are copied out of a library.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::{MaybeUninit, offset_of, size_of};
@@ -177,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (source, program) = (dir.path().join("layout.c"), dir.path().join("layout"));
         std::fs::write(&source, PROGRAM).unwrap();
-        let include = concat!(env!("CARGO_MANIFEST_DIR"), "/../include");
+        let include = concat!(env!("CARGO_MANIFEST_DIR"), "/include");
         let mut cc = Command::new("cc");
         cc.args(["-Wall", "-Werror", "-I", include, "-o"]).arg(&program).arg(&source);
         match cc.status() {

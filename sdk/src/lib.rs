@@ -1,6 +1,6 @@
 //! Target types from shared libraries.
 //!
-//! A plug-in comes in two kinds. One speaks the C interface of `include/dmsim_target.h`: its
+//! A plug-in comes in two kinds. One speaks the C interface of `sdk/include/dmsim_target.h`: its
 //! blocking callbacks run on threads kept for each target, and a plug-in built for an older minor
 //! version keeps working. The other is Rust: a `cdylib` whose author wrote a normal
 //! [`Target`](sim_core::Target) and named it in [`export_target!`]; as Rust has no stable ABI, it

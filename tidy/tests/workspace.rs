@@ -36,7 +36,7 @@ const UNSAFE_HOMES: [&str; 6] = [
     "backing/src/mapping.rs",
     "backing/tests/sigbus.rs",
     "sdk/src/",
-    "xts/src/x86",
+    "crypto/xts/src/x86",
 ];
 
 fn root() -> PathBuf {

@@ -2,7 +2,7 @@
 /*
  * invert <dev> <start> [<max io sectors>]: every byte of a device, inverted.
  *
- *     cc -shared -fPIC -I include -o libinvert.so sdk/examples/c/invert.c
+ *     cc -shared -fPIC -I sdk/include -o libinvert.so sdk/examples/c/invert.c
  *     dmsim start --plugin ./libinvert.so
  *     dmsim create x --table "0 2048 invert disk.img 0"
  */

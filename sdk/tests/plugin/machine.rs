@@ -31,7 +31,7 @@ pub(crate) fn compile(dir: &Path, source: &str, flags: &[&str]) -> PathBuf {
     let library = dir.join("plugin.so");
     let mut cc = Process::new("cc");
     cc.args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]);
-    cc.args(flags).arg("-I").arg(root.join("../include")).arg("-o").arg(&library);
+    cc.args(flags).arg("-I").arg(root.join("include")).arg("-o").arg(&library);
     let output = cc.arg(root.join(source)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     library

@@ -2,7 +2,7 @@
 /*
  * dmsim_target.h: target types for dmsim as a shared library, in C or whatever speaks C.
  *
- *     cc -shared -fPIC -I include -o libmine.so mine.c
+ *     cc -shared -fPIC -I sdk/include -o libmine.so mine.c
  *     dmsim start --plugin ./libmine.so
  *
  * The library exports one function, dmsim_plugin(), which returns the description of what is in
