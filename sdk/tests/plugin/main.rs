@@ -4,5 +4,6 @@
 
 mod machine;
 mod nonsense;
+mod recorded;
 mod versions;
 mod work;
