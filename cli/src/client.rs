@@ -1,155 +1,31 @@
-//! The client's end of the socket.
+//! The daemon as commands reach it: warnings go to standard error, and where none runs that a command
+//! needs, it is started.
 
-use std::io;
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use daemon::launch::{Failed, launch, this_program};
+use daemon::{Client, Fault, Instance, Options};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use sim_core::control::{Answer, Command, Failure};
-
-use crate::args::Start;
-use crate::fault::{About, Fault};
-use crate::instance::Instance;
-use crate::launch;
-use crate::protocol::{
-    Hello, Outcome, Reply, Request, VERSION, Welcome, read_message, write_message,
-};
-
-/// How long a daemon may take from its lock to its socket, and from its last answer to its end.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A connection to an instance's daemon.
-pub(crate) struct Client {
-    stream: UnixStream,
-    /// What the daemon said of itself.
-    pub(crate) welcome: Welcome,
+/// Connects to the daemon of an instance; a fault that says how to start one where none runs.
+pub(crate) fn connect(instance: &Instance) -> Result<Client, Fault> {
+    Client::connect(instance).map(told)
 }
 
-impl Client {
-    /// Connects to the daemon of an instance; a fault that says how to start one where none runs.
-    pub(crate) fn connect(instance: &Instance) -> Result<Client, Fault> {
-        Client::find(instance)?.ok_or_else(|| no_daemon(instance))
-    }
+/// Connects to the daemon of an instance; nothing where none runs.
+pub(crate) fn find(instance: &Instance) -> Result<Option<Client>, Fault> {
+    Ok(Client::find(instance)?.map(told))
+}
 
-    /// Connects to the daemon of an instance, and starts it where none runs.
-    pub(crate) fn connect_or_start(instance: &Instance) -> Result<Client, Fault> {
-        if let Some(client) = Client::find(instance)? {
-            return Ok(client);
-        }
-        match launch::launch(instance, &Start::default()) {
-            // Another command was faster: its daemon does as well.
-            Ok(()) | Err(launch::Failed::AlreadyRuns(_)) => Client::connect(instance),
-            Err(launch::Failed::Fault(fault)) => Err(fault),
-        }
+/// Connects to the daemon of an instance, and starts it where none runs.
+pub(crate) fn connect_or_start(instance: &Instance) -> Result<Client, Fault> {
+    if let Some(client) = find(instance)? {
+        return Ok(client);
     }
-
-    /// Connects to the daemon of an instance; nothing where none runs.
-    pub(crate) fn find(instance: &Instance) -> Result<Option<Client>, Fault> {
-        let deadline = Instant::now() + PATIENCE;
-        let about = instance.socket();
-        loop {
-            let error = match instance.connect() {
-                Ok(stream) => match Client::greet(stream) {
-                    Ok(client) => return client.about(about.display()).map(Some),
-                    // It ended between taking the connection and answering.
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            let kind = error.kind();
-            let absent = [
-                io::ErrorKind::NotFound,
-                io::ErrorKind::ConnectionRefused,
-                io::ErrorKind::ConnectionReset,
-                io::ErrorKind::BrokenPipe,
-                io::ErrorKind::UnexpectedEof,
-            ];
-            if !absent.contains(&kind) || Instant::now() > deadline {
-                return Err(Fault::new(about.display(), error));
-            }
-            if instance.holder().is_none() {
-                return Ok(None);
-            }
-            // It holds the lock, and has no socket: it starts, or ends, and tells nobody when.
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Says hello. The outer error is that of the connection, the inner one the daemon's.
-    fn greet(mut stream: UnixStream) -> io::Result<Result<Client, String>> {
-        write_message(&mut stream, &Hello { version: VERSION })?;
-        let welcome: Welcome =
-            read_message(&mut stream)?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        if welcome.version != VERSION {
-            return Ok(Err(format!(
-                "the daemon (pid {}) speaks version {} of the protocol, this program version {VERSION}: end it by `kill {0}`",
-                welcome.pid, welcome.version
-            )));
-        }
-        Ok(Ok(Client { stream, welcome }))
-    }
-
-    /// Sends a request, and waits for its outcome. A change that could not be recorded is told
-    /// on standard error.
-    pub(crate) fn ask(&mut self, request: &Request) -> Result<Outcome, Fault> {
-        let what = format!("daemon (pid {})", self.welcome.pid);
-        write_message(&mut self.stream, request).about(&what)?;
-        let reply: Option<Reply> = read_message(&mut self.stream).about(&what)?;
-        let reply = reply.ok_or_else(|| Fault::new(what, "ended the connection"))?;
-        if let Some(warning) = reply.warning {
-            eprintln!("dmsim: {warning}");
-        }
-        Ok(reply.outcome)
-    }
-
-    /// Carries out one operation of the control plane.
-    pub(crate) fn control(&mut self, command: Command) -> Result<Result<Answer, Failure>, Fault> {
-        match self.ask(&Request::Control(command))? {
-            Outcome::Control(result) => Ok(result),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Asks for something that has no answer but that it is done.
-    pub(crate) fn done(&mut self, request: &Request) -> Result<(), Fault> {
-        match self.ask(request)? {
-            Outcome::Done => Ok(()),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Waits until the daemon's process has ended: until then, it may hold images.
-    pub(crate) fn wait_for_end(self) -> Result<(), Fault> {
-        let pid = i32::try_from(self.welcome.pid).ok().and_then(Pid::from_raw);
-        let Some(Ok(process)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
-            // It is gone already, or out of sight.
-            return Ok(());
-        };
-        drop(self.stream);
-        let patience = rustix::time::Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-        let mut ended = [PollFd::new(&process, PollFlags::IN)];
-        match poll(&mut ended, Some(&patience)) {
-            Ok(0) => Err(Fault::new("stop", format!("pid {} does not end", self.welcome.pid))),
-            Ok(_) => Ok(()),
-            Err(error) => Err(Fault::new("stop", error)),
-        }
+    match launch(&this_program(), instance, &Options::default()) {
+        // Another command was faster: its daemon does as well.
+        Ok(()) | Err(Failed::AlreadyRuns(_)) => connect(instance),
+        Err(Failed::Fault(fault)) => Err(fault),
     }
 }
 
-/// Says that no daemon runs, and what to do about it.
-pub(crate) fn no_daemon(instance: &Instance) -> Fault {
-    let why = "no daemon runs here: `dmsim start`, `attach` and `create` start one";
-    Fault::new(instance.dir().display(), why)
-}
-
-/// Makes a fault of an outcome that is none of a request's.
-pub(crate) fn unexpected(outcome: Outcome) -> Fault {
-    match outcome {
-        Outcome::Failed(why) => {
-            let (what, why) = why.split_once(": ").unwrap_or(("daemon", &why));
-            Fault::new(what, why)
-        }
-        other => Fault::new("daemon", format!("unexpected answer {other:?}")),
-    }
+fn told(client: Client) -> Client {
+    client.warn_with(|warning| eprintln!("dmsim: {warning}"))
 }

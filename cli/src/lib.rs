@@ -1,5 +1,5 @@
-//! The `dmsim` command: a daemon that holds an instance's devices, and the command line that
-//! talks to it. Called by the name `dmsetup`, it is dmsetup.
+//! The `dmsim` command: the command line of an instance's daemon. Called by the name `dmsetup`, it is
+//! dmsetup.
 //!
 //! [`main_with`] is the whole program for a given set of target types.
 
@@ -7,25 +7,16 @@
 
 mod args;
 mod client;
-mod daemon;
 mod demo;
-mod describe;
 pub mod dmsetup;
-mod fault;
-mod instance;
-mod kmsg;
-mod launch;
+mod keys;
 mod logging;
-mod machine;
-mod mirror;
 mod new_target;
-mod open;
 mod output;
-pub mod protocol;
+mod passphrase;
 mod remote;
-mod size;
-mod snapshot;
-mod tree;
+mod show;
+mod terminal;
 mod verbs;
 
 use std::ffi::OsString;
@@ -34,16 +25,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use daemon::fault::USAGE;
+use daemon::{Fault, Instance};
 use sim_core::Registry;
 
 use args::Cli;
 use dmsetup::{Called, Streams};
-use fault::Fault;
-use instance::Instance;
 use remote::Remote;
-
-/// The exit status of a command line that makes no sense.
-const USAGE: u8 = 2;
 
 /// Runs the command line of this process, with these target types.
 pub fn main_with(registry: Registry) -> ExitCode {

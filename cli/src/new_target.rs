@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use sim_core::Registry;
 
 use crate::args::NewTarget;
-use crate::fault::{About, Fault};
 use crate::output::print;
+use daemon::{About, Fault};
 
 /// The files: where each goes, and its text. Three words stand for what the name makes of them:
 /// `target-word` for the name itself, `crate_name` and `TargetName` for what it is in Rust.

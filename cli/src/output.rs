@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use crate::fault::Fault;
+use daemon::Fault;
 
 /// Writes a text. A reader that has read enough is no fault.
 pub(crate) fn print(text: &str) -> Result<ExitCode, Fault> {

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
+use daemon::protocol::{Outcome, Request};
+use daemon::{Client, Fault, Instance};
 use sim_core::control::{Answer, Command, Failure};
 use sim_core::{DevNumber, Errno};
 
-use crate::client::Client;
+use crate::client;
 use crate::dmsetup::Dm;
-use crate::fault::Fault;
-use crate::instance::Instance;
-use crate::protocol::{Outcome, Request};
 
 /// A control plane in a daemon, to which it connects when it is needed first.
 pub(crate) struct Remote {
@@ -46,8 +45,8 @@ impl Remote {
         let instance = self.instance.as_ref().map_err(Fault::clone)?;
         let client = match self.client.take() {
             Some(client) => client,
-            None if starts => Client::connect_or_start(instance)?,
-            None => Client::connect(instance)?,
+            None if starts => client::connect_or_start(instance)?,
+            None => client::connect(instance)?,
         };
         let client = self.client.insert(client);
         if self.batch == Batch::Wanted {

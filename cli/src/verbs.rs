@@ -1,24 +1,27 @@
 //! The verbs that dmsetup does not have.
 
-use std::fmt::Write;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use backing::{Attach, Attached};
+use backing::Attach;
+use daemon::client::unexpected;
+use daemon::launch::{self, Failed, launch, this_program};
+use daemon::protocol::{Outcome, Request};
+use daemon::{About, Fault, Instance, keep_out_of_core_dumps};
+use ops::{DeviceMapper, mirror, snapshot};
 use sim_core::control::Id;
-use sim_core::{Access, Registry, SECTOR_SIZE};
+use sim_core::{Access, Registry};
 
-use crate::args::{self, Start, Verb};
-use crate::client::{Client, unexpected};
-use crate::describe::{Description, Failing};
-use crate::fault::{About, Fault};
-use crate::instance::Instance;
-use crate::launch::{self, Failed};
-use crate::machine::Machine;
+use crate::args::mirror::{Change, Check};
+use crate::args::open::Open;
+use crate::args::snapshot::{Diff, Take};
+use crate::args::{self, Start, Verb, Wait};
+use crate::keys::{RestoreKeys, TypedKeys};
 use crate::output::print;
-use crate::protocol::{Outcome, Request};
-use crate::size::print_size;
-use crate::{daemon, demo, logging, mirror, new_target, open, snapshot, tree};
+use crate::show::{self, print_json};
+use crate::terminal::Terminal;
+use crate::{client, demo, logging, new_target};
 
 /// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for
 /// its own.
@@ -34,34 +37,48 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             done(&instance()?, &Request::Detach { word: name, base })
         }
         Verb::Images { json } => images(&instance()?, json),
-        Verb::Open(options) => open::open(&instance()?, &options),
-        Verb::Close { name } => open::close(&instance()?, &name),
+        Verb::Open(options) => open(&instance()?, &options),
+        Verb::Close { name } => ended(ops::open::close(&mut client::connect(&instance()?)?, &name)),
         Verb::Dump { image, json, entries } if snapshot::is_store(&image) => {
-            snapshot::dump(&image, json, entries)
+            dump_store(&image, json, entries)
         }
         Verb::Dump { image, entries: true, .. } => {
             Err(Fault::new(image.display(), "has no entries to list: it is no snapshot's store"))
         }
-        Verb::Dump { image, json, entries: false } => open::dump(&image, json),
-        Verb::Snapshot(options) => snapshot::take(&instance()?, &options),
-        Verb::Merge(options) => snapshot::merge(&instance()?, &options),
-        Verb::Drop(options) => snapshot::discard(&instance()?, &options),
-        Verb::Wait(options) if options.sync => mirror::wait(&instance()?, &options.name),
-        Verb::Wait(options) => snapshot::wait(&instance()?, &options.name),
-        Verb::Mirror(options) => mirror::change(&instance()?, &options),
-        Verb::Check(options) => mirror::check(&instance()?, &options),
-        Verb::Fail(options) => mirror::fail(&instance()?, &options),
-        Verb::Heal(options) => mirror::heal(&instance()?, &options),
-        Verb::Diff(options) => snapshot::diff(&instance()?, &options),
+        Verb::Dump { image, json, entries: false } => dump_header(&image, json),
+        Verb::Snapshot(options) => take(&instance()?, options),
+        Verb::Merge(options) => {
+            let (instance, waits) = (instance()?, !options.no_wait);
+            let mut client = client::connect(&instance)?;
+            let watch = Terminal::watch()?;
+            ended(snapshot::merge(&mut client, &instance, &options.name, waits, &watch))
+        }
+        Verb::Drop(options) => {
+            let instance = instance()?;
+            ended(snapshot::give_up(&mut client::connect(&instance)?, &instance, &options.name))
+        }
+        Verb::Wait(options) => wait(&instance()?, &options),
+        Verb::Mirror(options) => change_mirror(&instance()?, options),
+        Verb::Check(options) => check(&instance()?, &options),
+        Verb::Fail(options) => {
+            let mut client = client::connect(&instance()?)?;
+            ended(mirror::fail(&mut client, &options.name, &options.leg, options.fails()))
+        }
+        Verb::Heal(options) => {
+            let (mut client, leg) = (client::connect(&instance()?)?, options.leg.as_deref());
+            let watch = Terminal::watch()?;
+            ended(mirror::heal(&mut client, &options.name, leg, !options.no_wait, &watch))
+        }
+        Verb::Diff(options) => diff(&instance()?, &options),
         Verb::Restore { forget: true, .. } => done(&instance()?, &Request::Forget),
         Verb::Restore { forget: false, key_files, headers } => {
-            restore(&instance()?, &open::Keys::new(key_files, headers))
+            restore(&instance()?, &RestoreKeys { files: key_files, headers })
         }
         Verb::Tree { json } => {
-            let stack = tree::stack(&mut Client::connect(&instance()?)?)?;
+            let stack = ops::stack(&mut client::connect(&instance()?)?)?;
             match json {
                 true => print_json(&stack),
-                false => print(&tree::draw(&stack, tree::Branches::of_locale())),
+                false => print(&show::tree(&stack, show::Branches::of_locale())),
             }
         }
         Verb::Info { json: _, name, uuid } => info(&instance()?, name, uuid),
@@ -71,12 +88,105 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
     }
 }
 
+/// The exit status of what has no output.
+fn ended(result: Result<(), Fault>) -> Result<ExitCode, Fault> {
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
+    // Key files are read from here on.
+    keep_out_of_core_dumps();
+    let mut client = client::connect_or_start(instance)?;
+    let file = ops::open::open(&mut client, &options.ask()?, &mut TypedKeys::new(options))?;
+    print(&format!("{}\n", file.display()))
+}
+
+fn dump_header(path: &Path, json: bool) -> Result<ExitCode, Fault> {
+    let container = ops::open::header(path)?;
+    for warning in container.warnings() {
+        eprintln!("dmsim: warning: {warning}");
+    }
+    match json {
+        true => print_json(&container.dump()),
+        false => print(&container.dump().to_string()),
+    }
+}
+
+/// Prints what a snapshot's store holds; fails where it is damaged.
+fn dump_store(path: &Path, json: bool, entries: bool) -> Result<ExitCode, Fault> {
+    let store = snapshot::Summary::read(path)?;
+    let mut to = BufWriter::new(io::stdout().lock());
+    let written = match json {
+        true => show::write_json(&store, &mut to, entries),
+        false => show::write_text(&store, &mut to, path, entries),
+    };
+    match written.and_then(|()| to.flush()) {
+        // A reader that has read enough is no fault.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(Fault::new("standard output", error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    Ok(if store.is_damaged() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    let watch = Terminal::watch()?;
+    let file = snapshot::take(&mut client, instance, &options.ask(), &watch)?;
+    print(&format!("{}\n", file.display()))
+}
+
+fn wait(instance: &Instance, options: &Wait) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    let (name, watch) = (&options.name, Terminal::watch()?);
+    ended(match options.sync {
+        true => mirror::wait(&mut client, name, &watch),
+        false => snapshot::wait(&mut client, instance, name, &watch),
+    })
+}
+
+fn change_mirror(instance: &Instance, options: Change) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    let watch = Terminal::watch()?;
+    let Change { name, add, drop, log, region_size, resync_rate } = options;
+    ended(match (add, drop) {
+        (Some(image), _) => {
+            let ask = mirror::Add { name, image, log, region_size, resync_rate };
+            mirror::add(&mut client, &ask, &watch)
+        }
+        (None, Some(leg)) => mirror::drop_leg(&mut client, &name, &leg, &watch),
+        (None, None) => mirror::set_resync_rate(&mut client, &name, resync_rate.unwrap_or(0)),
+    })
+}
+
+fn check(instance: &Instance, options: &Check) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    let watch = Terminal::watch()?;
+    let found = mirror::check(&mut client, &options.name, options.from.as_deref(), &watch)?;
+    match options.json {
+        true => print_json(&found)?,
+        false => print(&show::check(&found))?,
+    };
+    let differs = !found.differing.is_empty() && !found.repaired;
+    Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn diff(instance: &Instance, options: &Diff) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    let differs = snapshot::diff(&mut client, &options.name, &Terminal::watch()?)?;
+    match options.json {
+        true => print_json(&differs),
+        false => print(&show::diff(&differs, options)),
+    }
+}
+
 /// Starts the daemon, and says what is left from before.
 fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
-    launch::launch(instance, options).map_err(|failed| match failed {
+    launch(&this_program(), instance, &options.options()).map_err(|failed| match failed {
         Failed::AlreadyRuns(fault) | Failed::Fault(fault) => fault,
     })?;
-    let welcome = Client::connect(instance)?.welcome;
+    let welcome = client::connect(instance)?.welcome;
     if let Some(damage) = welcome.damage {
         eprintln!("dmsim: {damage}");
     }
@@ -95,13 +205,14 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
 fn serve(instance: &Instance, registry: Registry, options: &Start) -> Result<ExitCode, Fault> {
     logging::start();
     if !options.detached {
-        daemon::run(instance, with_plugins(registry, options)?, options, || {})?;
+        daemon::run(instance, with_plugins(registry, options)?, &options.options(), || {})?;
         return Ok(ExitCode::SUCCESS);
     }
     // Fails for the leader of a process group, which this is not: it was forked by a command.
     let _ = rustix::process::setsid();
-    let result = with_plugins(registry, options)
-        .and_then(|registry| daemon::run(instance, registry, options, || tell(launch::READY)));
+    let result = with_plugins(registry, options).and_then(|registry| {
+        daemon::run(instance, registry, &options.options(), || tell(launch::READY))
+    });
     if let Err(fault) = &result {
         tell(&fault.to_string());
     }
@@ -126,7 +237,7 @@ fn tell(what: &str) {
 }
 
 fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
-    let mut client = Client::connect(instance)?;
+    let mut client = client::connect(instance)?;
     match client.ask(&Request::Stop { force })? {
         Outcome::Done => client.wait_for_end().map(|()| ExitCode::SUCCESS),
         other => Err(unexpected(other)),
@@ -144,18 +255,18 @@ fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
         create: image.create,
         preallocate: image.preallocate,
     };
-    match Client::connect_or_start(instance)?.ask(&Request::Attach(ask))? {
+    match client::connect_or_start(instance)?.ask(&Request::Attach(ask))? {
         Outcome::Attached(image) => print(&format!("{}\n", image.number)),
         other => Err(unexpected(other)),
     }
 }
 
 fn done(instance: &Instance, request: &Request) -> Result<ExitCode, Fault> {
-    Client::connect(instance)?.done(request).map(|()| ExitCode::SUCCESS)
+    client::connect(instance)?.done(request).map(|()| ExitCode::SUCCESS)
 }
 
-fn restore(instance: &Instance, keys: &open::Keys) -> Result<ExitCode, Fault> {
-    let mut client = Client::connect_or_start(instance)?;
+fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
+    let mut client = client::connect_or_start(instance)?;
     let keyless = match client.ask(&Request::Keyless)? {
         Outcome::Keyless(keyless) => keyless,
         other => return Err(unexpected(other)),
@@ -173,52 +284,12 @@ fn restore(instance: &Instance, keys: &open::Keys) -> Result<ExitCode, Fault> {
 }
 
 fn images(instance: &Instance, json: bool) -> Result<ExitCode, Fault> {
-    let mut client = Client::connect(instance)?;
-    let images = client.images()?;
-    let devices = client.describe()?;
-    // For whom it is made to fail, and how.
-    let failing = |image: &Attached| -> Vec<String> {
-        let for_one = |device: &Description| {
-            let how = Failing::text(&device.failing, image.number)?;
-            Some(format!("{how}, for {}", device.name))
-        };
-        devices.iter().filter_map(for_one).collect()
-    };
-    if json {
-        let json = |image: &Attached| image_json(image, &failing(image));
-        return print_json(&images.iter().map(json).collect::<Vec<_>>());
+    let mut client = client::connect(instance)?;
+    let (images, devices) = (client.images()?, client.describe()?);
+    match json {
+        true => print_json(&show::images_json(&images, &devices)),
+        false => print(&show::images(&images, &devices)),
     }
-    let name = |image: &Attached| image.name.clone().unwrap_or(image.kernel_name.clone());
-    let width = images.iter().map(|image| name(image).len()).max().unwrap_or(0).max(4);
-    let mut text = format!("{:width$}  {:8}  {:>12}  Acc  Open  File\n", "Name", "Dev", "Size");
-    for image in &images {
-        let access = if image.access.is_read_only() { "ro" } else { "rw" };
-        let mut fault =
-            image.fault.as_ref().map(|why| format!("  fails: {why}")).unwrap_or_default();
-        failing(image).iter().for_each(|how| fault += &format!("  {how}"));
-        let (name, dev) = (name(image), image.number.to_string());
-        let (size, users) = (print_size(image.size.0 * SECTOR_SIZE), image.users);
-        let file = image.path.display();
-        writeln!(text, "{name:width$}  {dev:8}  {size:>12}  {access:3}  {users:4}  {file}{fault}")
-            .expect("a string takes what is written");
-    }
-    print(&text)
-}
-
-fn image_json(image: &Attached, failing: &[String]) -> serde_json::Value {
-    serde_json::json!({
-        "name": image.name,
-        "kernel_name": image.kernel_name,
-        "major": image.number.major,
-        "minor": image.number.minor,
-        "file": image.path,
-        "size": image.size.0,
-        "read_only": image.access.is_read_only(),
-        "sector_size": image.sector_size,
-        "open_count": image.users,
-        "fault": image.fault,
-        "failing": failing,
-    })
 }
 
 fn info(
@@ -227,13 +298,8 @@ fn info(
     uuid: Option<String>,
 ) -> Result<ExitCode, Fault> {
     let id = name.map(Id::Name).or(uuid.map(Id::Uuid));
-    match Client::connect(instance)?.ask(&Request::Describe(id))? {
+    match client::connect(instance)?.ask(&Request::Describe(id))? {
         Outcome::Described(devices) => print_json(&devices),
         other => Err(unexpected(other)),
     }
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Fault> {
-    let text = serde_json::to_string_pretty(value).about("json")?;
-    print(&format!("{text}\n"))
 }

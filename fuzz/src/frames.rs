@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use dmsim_cli::protocol::{Hello, Reply, Request, Welcome, read_message, write_message};
+use daemon::protocol::{Hello, Reply, Request, Welcome, read_message, write_message};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates from the bottom up: each may depend on those before it, and on no other of ours.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 15] = [
     "sim-core",
     "dmsim-xts",
     "dmsim-crypto",
@@ -17,6 +17,8 @@ const ORDER: [&str; 13] = [
     "dmsim-backing",
     "fuse-frontend",
     "dmsim-testkit",
+    "dmsim-daemon",
+    "dmsim-ops",
     "dmsim",
     "dmsim-benches",
     "dmsim-fuzz",
@@ -93,6 +95,21 @@ fn dependencies_point_up_the_list_only() {
             if OFF_CORE.contains(&name.as_str()) {
                 assert!(OFF_CORE.contains(&below.as_str()), "{name} knows nothing of {below}");
             }
+        }
+    }
+}
+
+#[test]
+fn the_daemon_and_the_workflows_are_libraries() {
+    // What prints, asks or ends a process is the command line.
+    let forbidden = ["println!", "eprintln!", "print!", "ExitCode", "process::exit", "clap::"];
+    for path in sources() {
+        if path.starts_with("daemon/src") || path.starts_with("ops/src") {
+            let text = read(&path);
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let is_test = path.contains("/tests/") || path.ends_with("/tests.rs");
+            let found = forbidden.iter().find(|word| !is_test && code.contains(**word));
+            assert_eq!(found, None, "{path}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::fault::{About, Fault};
+use daemon::{About, Fault};
 
 /// Directories, files in each, and the longest file.
 const DIRS: u64 = 12;

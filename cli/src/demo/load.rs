@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 
 use super::content::Pattern;
-use crate::fault::{About, Fault};
+use daemon::{About, Fault};
 
 const BLOCK: usize = 4096;
 

@@ -17,10 +17,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::args::Demo;
-use crate::fault::{About, Fault};
 use crate::output::print;
-use crate::tree;
+use crate::show::{Branches, tree};
 use content::Content;
+use daemon::{About, Fault};
 use load::Load;
 use show::Show;
 use stage::Stage;
@@ -214,9 +214,9 @@ fn look_back(
         read_back(show, stage, &snapshot, &filled.content)?;
     }
     show.command(stage, &["diff", SNAPSHOT, "--picture", "--width", "64"])?;
-    let stack = tree::stack(&mut stage.client()?)?;
+    let stack = ops::stack(&mut stage.client()?)?;
     show.line("\nThe stack:")?;
-    show.line(&tree::draw(&stack, tree::Branches::of_locale()))?;
+    show.line(&tree(&stack, Branches::of_locale()))?;
 
     let digest = show.value("read the snapshot", || {
         let digest = content::digest(&snapshot)?;

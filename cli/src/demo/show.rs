@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::stage::Stage;
-use crate::fault::Fault;
 use crate::output::print;
+use daemon::Fault;
 
 /// How much is shown of what a command says.
 const LINES: usize = 4;

@@ -7,16 +7,15 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backing::Attach;
+use daemon::client::unexpected;
+use daemon::launch::{Failed, launch, this_program};
+use daemon::protocol::{Outcome, Request};
+use daemon::{About, Client, Fault, Instance, Options};
 use sim_core::control::{Command, Id};
 use sim_core::{Access, Held, parse_table};
 
 use super::tools::find;
-use crate::args::Start;
-use crate::client::{Client, unexpected};
-use crate::fault::{About, Fault};
-use crate::instance::Instance;
-use crate::launch::{Failed, launch};
-use crate::protocol::{Outcome, Request};
+use crate::client;
 
 /// A directory with an instance and all its files.
 pub(super) struct Stage {
@@ -73,14 +72,16 @@ impl Stage {
 
     /// Starts the daemon.
     pub(super) fn start(&self) -> Result<Option<String>, Fault> {
-        launch(&self.instance, &Start::default()).map_err(|failed| match failed {
-            Failed::AlreadyRuns(fault) | Failed::Fault(fault) => fault,
-        })?;
+        launch(&this_program(), &self.instance, &Options::default()).map_err(
+            |failed| match failed {
+                Failed::AlreadyRuns(fault) | Failed::Fault(fault) => fault,
+            },
+        )?;
         Ok(Some(format!("pid {}", self.client()?.welcome.pid)))
     }
 
     pub(super) fn client(&self) -> Result<Client, Fault> {
-        Client::connect(&self.instance)
+        client::connect(&self.instance)
     }
 
     /// Makes an image and attaches it.
@@ -185,7 +186,7 @@ impl Stage {
             return Ok(());
         }
         let unmounted = self.unmount_locked(&mut open);
-        if let Some(mut client) = Client::find(&self.instance)? {
+        if let Some(mut client) = client::find(&self.instance)? {
             // The kernel lets a loop device go a moment after the unmount.
             let ask = |client: &mut Client, force| match client.ask(&Request::Stop { force })? {
                 Outcome::Done => Ok(()),

@@ -5,70 +5,22 @@
 //! operations as dmsetup composes it of ioctls.
 
 mod concise;
+mod dm;
 mod errors;
-mod fields;
 mod mangle;
 mod options;
 mod report;
-mod select;
 mod session;
 mod split_name;
-mod statistics;
 mod tree;
 mod usage;
 mod verbs;
 
-use std::io::{self, BufRead, Write};
+use std::io;
 
-use sim_core::DevNumber;
-use sim_core::control::{Answer, Command, Failure};
-
+pub use dm::{Called, Dm, Streams};
 use session::{Done, Session, Stop};
 use verbs::{VERBS, Verb};
-
-/// What the verbs need of the outside.
-pub trait Dm {
-    /// Carries out one operation of the control plane.
-    fn call(&mut self, command: Command) -> Result<Answer, Failure>;
-
-    /// Returns the kernel's name of a device that is not mapped: `loop0`, `sda`. `None` where
-    /// there is no such device.
-    fn device_name(&mut self, dev: DevNumber) -> Option<String>;
-
-    /// Returns the directory that the command was typed in: where relative paths start.
-    fn base(&self) -> String;
-
-    /// Begins a batch of changes, which are made durable together, when it is committed.
-    fn begin_batch(&mut self) {}
-
-    /// Ends a batch of changes.
-    fn commit_batch(&mut self) {}
-
-    /// Returns the path of the file that shows a mapped device, given the kernel's (mangled)
-    /// name: what `--exec` hands to its program. `None` for `/dev/mapper/` and the name.
-    fn node(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
-/// Which program was called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Called {
-    /// `dmsetup`: that program, and nothing else.
-    Dmsetup,
-    /// `dmsim`: the same verbs, with `--json`, `--device-names` and errors that show the place.
-    Dmsim,
-}
-
-/// Where a command reads and writes.
-pub struct Streams<'a> {
-    /// Tables, where none is given on the command line.
-    pub stdin: &'a mut dyn BufRead,
-    /// What was asked for.
-    pub stdout: &'a mut dyn Write,
-    /// What went wrong.
-    pub stderr: &'a mut dyn Write,
-}
 
 /// Runs one command line, without the program's name, and returns the exit status: 0; 1 for a
 /// failure; for a command line that makes no sense 1 as `dmsetup`, 2 as `dmsim`.

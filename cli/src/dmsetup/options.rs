@@ -1,6 +1,6 @@
 //! The options: parsed as getopt_long does, with its error texts.
 
-use super::Called;
+use super::dm::Called;
 use super::mangle::Mode;
 
 /// The options of one command line, whatever the verb.

@@ -6,10 +6,10 @@ use std::io::{self, BufRead};
 use sim_core::control::{Answer, Command, DevStatus, Failure, Id, Listed, Slot};
 use sim_core::{Access, DevNumber, Errno, Held};
 
+use super::dm::{Called, Dm, Streams};
 use super::errors::{Source, lower_first, table_fault};
 use super::mangle::{self, Mode, What};
 use super::options::Options;
-use super::{Called, Dm, Streams};
 
 /// Why a command stops.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What `help` says.
 
-use super::Called;
+use super::dm::Called;
 
 const TEXT: &str = include_str!("usage.txt");
 

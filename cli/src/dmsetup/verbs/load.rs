@@ -3,7 +3,7 @@
 use sim_core::control::Command;
 use sim_core::{Access, TargetSpec};
 
-use crate::dmsetup::Called;
+use crate::dmsetup::dm::Called;
 use crate::dmsetup::errors::{Source, line_fault};
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 

@@ -6,8 +6,7 @@ use serde_json::json;
 use sim_core::control::{Answer, Command, DevStatus, Report};
 use sim_core::{DM_MAJOR, DevNumber, KeyText};
 
-use super::deps::{Style, block_name, dependencies, refuse};
-use super::rows::{Device, Devices, Names};
+use super::devices::{Device, Devices, Names, Style, block_name, dependencies, refuse};
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 use crate::dmsetup::tree::{self, Lines, Node, Tree};
 

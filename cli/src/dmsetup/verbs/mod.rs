@@ -2,6 +2,7 @@
 
 mod create;
 mod deps;
+mod devices;
 mod info;
 mod load;
 mod ls;
@@ -10,7 +11,6 @@ mod message;
 mod other;
 mod remove;
 mod rename;
-mod rows;
 mod suspend;
 mod table;
 

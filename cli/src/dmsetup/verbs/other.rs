@@ -4,10 +4,10 @@
 use serde_json::json;
 use sim_core::control::{Answer, Command, TargetVersion};
 
-use super::info::no_data;
-use super::rows::open_report;
-use crate::dmsetup::fields::{self, HelpFor, Id};
-use crate::dmsetup::select::Value;
+use super::devices::{no_data, open_report};
+use crate::dmsetup::report::field::Id;
+use crate::dmsetup::report::fields::{self, HelpFor};
+use crate::dmsetup::report::select::Value;
 use crate::dmsetup::session::{Done, Session, Task};
 use crate::dmsetup::split_name::Parts;
 use crate::dmsetup::usage;

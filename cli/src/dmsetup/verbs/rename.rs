@@ -2,7 +2,7 @@
 
 use sim_core::control::{Command, MAX_NAME, MAX_UUID, NewName};
 
-use crate::dmsetup::Called;
+use crate::dmsetup::dm::Called;
 use crate::dmsetup::mangle::{What, mangle};
 use crate::dmsetup::session::{Done, Session, Task};
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use sim_core::control::{Answer, Command, DevStatus, Report};
 use sim_core::{KeyText, TargetSpec};
 
-use super::rows::{Device, Devices};
+use super::devices::{Device, Devices};
 use crate::dmsetup::concise;
 use crate::dmsetup::session::{Done, Session};
 

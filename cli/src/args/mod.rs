@@ -1,0 +1,265 @@
+//! The command line of the verbs that dmsetup does not have.
+
+pub(crate) mod mirror;
+pub(crate) mod open;
+pub(crate) mod snapshot;
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use daemon::Options;
+use ops::size::parse_size;
+
+use mirror::{Change, Check, Fail, Heal};
+use open::Open;
+use snapshot::{Diff, GiveUp, Merge, Take};
+
+/// What the help says of the verbs that dmsetup has.
+const DMSETUP_VERBS: &str = "\
+Verbs of dmsetup(8), with its options:
+  create, remove, remove_all, rename   devices
+  load (reload), clear, wipe_table     their tables
+  suspend, resume                      and whether they run
+  info, ls, table, status, deps        what there is
+  message, setgeometry, wait           talking to targets
+  targets, version                     what this program can do
+`dmsim help dmsetup` prints them with their options. Called by the name dmsetup, this program
+has these alone, and dmsetup's output to the letter.
+
+An instance is a directory: --dir DIR, else $DMSIM_DIR, else $XDG_RUNTIME_DIR/dmsim, else
+/run/dmsim for root. `dmsim demo` shows it all on a stack of its own.";
+
+/// The Linux device-mapper in userspace.
+#[derive(Parser, Debug)]
+#[command(name = "dmsim", version, after_help = DMSETUP_VERBS, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Directory of the instance
+    // Taken out of the arguments before they come here; named for the help.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) dir: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// A verb that dmsetup does not have.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Start the instance's daemon; returns when the mount serves
+    Start(Start),
+    /// Flush, unmount and end the daemon
+    Stop {
+        /// Also when devices are open: what is held fails with EIO
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make an image file a backing device, and print its major:minor
+    Attach(Attach),
+    /// Take an image's device away
+    Detach {
+        /// Its name, major:minor or path
+        name: String,
+    },
+    /// List the attached images
+    Images {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    Open(Box<Open>),
+    /// Remove a device that `open` made
+    Close {
+        /// The device
+        name: String,
+    },
+    /// Print and check what a container or a snapshot's store holds, without any key
+    ///
+    /// Exit status: 1 where a store is damaged; else as `open`.
+    ///
+    /// --json of a store prints an object: type (snapshot), version, valid; chunk_size, size,
+    /// allocated and metadata in sectors; chunks, entries_per_area, full_areas, exceptions, runs,
+    /// next_free, unused_chunks and free_chunks as counts; status as the device's would be; damaged,
+    /// damaged_entries and damage (objects with area, index, old, new and why), shared_chunks and
+    /// shared (chunk numbers), of both lists the first 1000; fault, a text or null. --entries adds
+    /// entries: objects with old, new and len in chunks.
+    Dump {
+        /// The image, or its detached header, or a snapshot's store
+        image: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// List the runs of chunks that a store holds, in its own order
+        #[arg(long)]
+        entries: bool,
+    },
+    Snapshot(Take),
+    Merge(Merge),
+    Drop(GiveUp),
+    Wait(Wait),
+    Mirror(Change),
+    Check(Check),
+    Fail(Fail),
+    Heal(Heal),
+    Diff(Diff),
+    /// Bring back what is on record from before; keys are asked for again
+    Restore {
+        /// Drop the record instead
+        #[arg(long)]
+        forget: bool,
+        /// Take a device's passphrase or key from a file. May be given again
+        #[arg(long = "key-file", value_name = "NAME=FILE", value_parser = parse_named_file)]
+        key_files: Vec<(String, PathBuf)>,
+        /// Read a device's header from this file. May be given again
+        #[arg(long = "header", value_name = "NAME=FILE", value_parser = parse_named_file)]
+        headers: Vec<(String, PathBuf)>,
+    },
+    /// Print the stack: devices, what they map onto, images
+    Tree {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Describe devices; without --json as dmsetup does
+    Info {
+        /// Print JSON
+        #[arg(long, required = true)]
+        json: bool,
+        /// The device; all of them where none is named
+        name: Option<String>,
+        /// Name the device by its uuid
+        #[arg(short, long, conflicts_with = "name")]
+        uuid: Option<String>,
+    },
+    /// Build a stack from nothing, use it, check it, and show it
+    Demo(Demo),
+    /// Write a crate with a working target of one's own, its tests and its fuzzer
+    NewTarget(NewTarget),
+}
+
+/// How a daemon is started.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Start {
+    /// Show the devices in DIR instead of in the instance's mapper/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Stay in the foreground, and log to standard error
+    #[arg(long)]
+    pub(crate) foreground: bool,
+    /// Let other users in, as far as file modes do
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+    /// Keep pages in the page cache
+    #[arg(long)]
+    pub(crate) cache: bool,
+    /// Refuse writes to all devices
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Load target types from a library; its code runs in the daemon. May be given again
+    #[arg(long = "plugin", value_name = "FILE")]
+    pub(crate) plugins: Vec<PathBuf>,
+    /// Be the daemon: leave the session, and tell standard output when it serves
+    #[arg(long, hide = true, requires = "foreground")]
+    pub(crate) detached: bool,
+}
+
+impl Start {
+    /// Returns what the daemon is told.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            mount: self.mount.clone(),
+            allow_other: self.allow_other,
+            cache: self.cache,
+            read_only: self.read_only,
+            plugins: self.plugins.clone(),
+        }
+    }
+}
+
+/// Which image to attach, and how.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Attach {
+    /// The image file
+    pub(crate) image: PathBuf,
+    /// Make the file first, of this size (512s, 64M, 10G)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) create: Option<u64>,
+    /// Reserve the room for all of it
+    #[arg(long)]
+    pub(crate) preallocate: bool,
+    /// The name that table lines use, as /dev/sda
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Refuse writes
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Size of a logical block
+    #[arg(long, value_name = "BYTES", value_parser = parse_sector_size)]
+    pub(crate) sector_size: Option<u32>,
+}
+
+/// Wait for a merge or a resync; without --merge and --sync as dmsetup does
+///
+/// Exit status: 0 when it has ended well, 1 when it failed or there is nothing to wait for, 130
+/// when the command was interrupted.
+#[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("what").required(true).args(["merge", "sync"])))]
+pub(crate) struct Wait {
+    /// Wait until the merge is done
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// Wait until all legs of the mirror are in sync
+    #[arg(long)]
+    pub(crate) sync: bool,
+    /// The device
+    pub(crate) name: String,
+}
+
+/// How the demonstration runs.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Demo {
+    /// Leave the stack running, to look around in
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// Which crate to write, and where.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NewTarget {
+    /// The word in table lines
+    pub(crate) name: String,
+    /// Folder of the crate, which must not be there yet [default: NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Checkout of dmsim to build against [default: the one this program was built from]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) checkout: Option<PathBuf>,
+}
+
+/// Reads `NAME=FILE`.
+fn parse_named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), file.into()))
+        }
+        _ => Err(format!("expected NAME=FILE, found `{text}`")),
+    }
+}
+
+fn parse_sector_size(text: &str) -> Result<u32, String> {
+    match text {
+        "512" => Ok(512),
+        "4096" => Ok(4096),
+        _ => Err(format!("expected 512 or 4096, found `{text}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

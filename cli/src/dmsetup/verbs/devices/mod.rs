@@ -1,0 +1,11 @@
+//! The devices that a reporting verb goes through, and what it can show of each.
+
+mod below;
+mod device;
+mod row;
+mod selected;
+
+pub(super) use below::{Names, Style, block_name, dependencies, refuse};
+pub(super) use device::Device;
+pub(super) use row::{Row, no_data, open_report};
+pub(super) use selected::Devices;

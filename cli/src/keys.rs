@@ -1,0 +1,105 @@
+//! Where the keys of containers come from: what the command line names, else who sits at the terminal.
+
+use std::path::{Path, PathBuf};
+
+use crypto::Secret;
+use daemon::Fault;
+use daemon::protocol::{Filled, Keyless, KeylessStack};
+use ops::open::{KeyForm, KeyHolder};
+
+use crate::args::open::Open;
+use crate::passphrase::{self, Range, TRIES};
+
+/// The keys for an `open`.
+pub(crate) struct TypedKeys<'a> {
+    options: &'a Open,
+    tries: u32,
+}
+
+impl TypedKeys<'_> {
+    pub(crate) fn new(options: &Open) -> TypedKeys<'_> {
+        TypedKeys { options, tries: 0 }
+    }
+
+    fn is_given(&self) -> bool {
+        self.options.key_file.is_some() || self.options.key_fd.is_some()
+    }
+}
+
+impl KeyHolder for TypedKeys<'_> {
+    fn key(&mut self, prompt: &str) -> Result<Secret, Fault> {
+        let options = self.options;
+        let range = Range { offset: options.keyfile_offset, size: options.keyfile_size };
+        self.tries += 1;
+        match (&options.key_file, options.key_fd) {
+            (Some(path), _) => passphrase::from_file(path, range),
+            (None, Some(number)) => passphrase::from_descriptor(number, range),
+            (None, None) => passphrase::ask(prompt),
+        }
+    }
+
+    fn is_wrong(&mut self, place: &Path) -> bool {
+        let again = !self.is_given() && passphrase::is_asked() && self.tries < TRIES;
+        if again {
+            eprintln!("dmsim: {}: no key available with this passphrase", place.display());
+        }
+        again
+    }
+
+    fn warn(&mut self, what: &str) {
+        eprintln!("dmsim: warning: {what}");
+    }
+}
+
+/// Where the keys of devices come from that are restored: files by the names of the devices.
+pub(crate) struct RestoreKeys {
+    /// Passphrases and keys.
+    pub(crate) files: Vec<(String, PathBuf)>,
+    /// Headers that lie apart.
+    pub(crate) headers: Vec<(String, PathBuf)>,
+}
+
+impl RestoreKeys {
+    /// Gives tables their keys again. Those of a device for which no file is named and nobody can
+    /// be asked stay as they are, and those for which that leads to no key: why, is told.
+    pub(crate) fn fill(&self, keyless: &KeylessStack) -> Vec<Filled> {
+        let mut filled = Vec::new();
+        for device in &keyless.devices {
+            let file = named(&self.files, &device.name);
+            if file.is_none() && !passphrase::is_asked() {
+                continue;
+            }
+            let header = named(&self.headers, &device.name);
+            let mut key = |prompt: &str, form| key(device, file, prompt, form);
+            match ops::open::fill(device, &keyless.images, header, &mut key) {
+                Ok(tables) => filled.extend(tables),
+                Err(fault) => eprintln!("dmsim: restore: {}: {fault}", device.name),
+            }
+        }
+        filled
+    }
+}
+
+fn named<'a>(files: &'a [(String, PathBuf)], name: &str) -> Option<&'a Path> {
+    files.iter().find(|(of, _)| of == name).map(|(_, path)| path.as_path())
+}
+
+/// Takes what a file holds as it is; a key that no container keeps is typed in hexadecimal digits.
+fn key(
+    device: &Keyless,
+    file: Option<&Path>,
+    prompt: &str,
+    form: KeyForm,
+) -> Result<Secret, Fault> {
+    if let Some(file) = file {
+        return passphrase::from_file(file, Range::default());
+    }
+    let typed = passphrase::ask(prompt)?;
+    match form {
+        KeyForm::Passphrase => Ok(typed),
+        KeyForm::Raw => {
+            let digits = std::str::from_utf8(typed.expose()).unwrap_or_default();
+            Secret::from_hex(digits.trim()).map_err(|fault| Fault::new(&device.name, fault.detail))
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What workflows have found, as people read it.
+
+mod check;
+mod diff;
+mod images;
+mod picture;
+mod store;
+mod tree;
+
+use std::process::ExitCode;
+
+use daemon::{About, Fault};
+
+use crate::output::print;
+
+pub(crate) use check::check;
+pub(crate) use diff::diff;
+pub(crate) use images::{images, images_json};
+pub(crate) use store::{write_json, write_text};
+pub(crate) use tree::{Branches, tree};
+
+/// Prints a value as JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Fault> {
+    let text = serde_json::to_string_pretty(value).about("json")?;
+    print(&format!("{text}\n"))
+}
+
+/// Tells whether the locale has more than ASCII.
+fn locale_has_utf8() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+    let locale = locale.unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}

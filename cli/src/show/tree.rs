@@ -1,0 +1,104 @@
+//! `tree`, drawn.
+
+use std::fmt::Write;
+
+use ops::size::print_size;
+use ops::{Node, NodeKind};
+use sim_core::SECTOR_SIZE;
+
+use super::locale_has_utf8;
+
+/// How branches are drawn.
+#[derive(Clone, Copy)]
+pub(crate) struct Branches {
+    fork: &'static str,
+    last: &'static str,
+    line: &'static str,
+}
+
+impl Branches {
+    /// Lines where the locale has them, ASCII elsewhere.
+    pub(crate) fn of_locale() -> Branches {
+        if locale_has_utf8() {
+            Branches { fork: "├─ ", last: "└─ ", line: "│  " }
+        } else {
+            Branches { fork: "|- ", last: "`- ", line: "|  " }
+        }
+    }
+}
+
+/// Draws a stack.
+pub(crate) fn tree(roots: &[Node], branches: Branches) -> String {
+    let mut text = String::new();
+    for root in roots {
+        draw_node(root, "", "", branches, &mut text);
+    }
+    text
+}
+
+fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mut String) {
+    let size = print_size(node.size * SECTOR_SIZE);
+    let what = match &node.kind {
+        NodeKind::Targets { targets, suspended, tables } => {
+            let types =
+                if targets.is_empty() { "no live table".into() } else { targets.join(", ") };
+            let suspended = if *suspended { ", suspended" } else { "" };
+            let waits = if tables.contains("inactive") { ", inactive table loaded" } else { "" };
+            format!("{types}{suspended}{waits}")
+        }
+        NodeKind::File { file, read_only } => {
+            format!("{file}{}", if *read_only { ", read-only" } else { "" })
+        }
+    };
+    let failing = node.failing.map(|how| format!(", {how}")).unwrap_or_default();
+    writeln!(text, "{first}{} ({}) {size}: {what}{failing}", node.name, node.dev)
+        .expect("a string takes what is written");
+    for (index, below) in node.below.iter().enumerate() {
+        let is_last = index + 1 == node.below.len();
+        let fork = if is_last { branches.last } else { branches.fork };
+        let line = if is_last { "   " } else { branches.line };
+        draw_node(below, &format!("{rest}{fork}"), &format!("{rest}{line}"), branches, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(name: &str) -> Node {
+        let kind = NodeKind::File { file: format!("/{name}.img"), read_only: false };
+        let failing = (name == "b").then_some("writes fail, on purpose");
+        Node { name: name.into(), dev: "7:0".into(), size: 2048, kind, failing, below: Vec::new() }
+    }
+
+    #[test]
+    fn a_stack_is_drawn_from_the_top_down() {
+        let kind = |types: &[&str]| NodeKind::Targets {
+            targets: types.iter().map(|name| (*name).to_owned()).collect(),
+            suspended: false,
+            tables: "live",
+        };
+        let node = |name: &str, types: &[&str], below| Node {
+            name: name.into(),
+            dev: "253:0".into(),
+            size: 4096,
+            kind: kind(types),
+            failing: None,
+            below,
+        };
+        let top = node(
+            "top",
+            &["linear", "zero"],
+            vec![node("str", &["striped"], vec![leaf("a"), leaf("b")]), leaf("c")],
+        );
+        let ascii = Branches { fork: "|- ", last: "`- ", line: "|  " };
+        let expected = "\
+top (253:0) 2 MiB: linear, zero
+|- str (253:0) 2 MiB: striped
+|  |- a (7:0) 1 MiB: /a.img
+|  `- b (7:0) 1 MiB: /b.img, writes fail, on purpose
+`- c (7:0) 1 MiB: /c.img
+";
+        assert_eq!(tree(&[top], ascii), expected);
+    }
+}

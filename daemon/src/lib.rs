@@ -1,0 +1,27 @@
+//! The daemon of an instance: one process that holds its devices, shows them, answers on a socket,
+//! and keeps on record what there is; and the client's end of all that.
+//!
+//! [`run`] is the daemon. [`Client`] asks it, in the words of [`protocol`]; [`Instance`] says where
+//! it lives, and [`launch`] starts it from another program. Whatever changes is on record before it
+//! is answered, whichever way it came.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod describe;
+pub mod fault;
+pub mod instance;
+pub mod launch;
+mod options;
+mod process;
+pub mod protocol;
+mod record;
+mod server;
+
+pub use client::Client;
+pub use describe::{Description, Failing};
+pub use fault::{About, Fault};
+pub use instance::Instance;
+pub use options::Options;
+pub use process::keep_out_of_core_dumps;
+pub use server::run;

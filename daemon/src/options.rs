@@ -1,0 +1,19 @@
+//! How a daemon is run.
+
+use std::path::PathBuf;
+
+/// What a daemon is told when it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where devices are shown, if not in the instance's `mapper/`.
+    pub mount: Option<PathBuf>,
+    /// Lets other users in, as far as file modes do.
+    pub allow_other: bool,
+    /// Keeps pages in the page cache.
+    pub cache: bool,
+    /// Refuses writes to all devices.
+    pub read_only: bool,
+    /// Libraries with target types, which [`launch`](crate::launch::launch) hands on; whoever calls
+    /// [`run`](crate::run) has loaded them into its registry.
+    pub plugins: Vec<PathBuf>,
+}

@@ -1,0 +1,150 @@
+//! One client's connection: a thread that reads, and one that carries out and answers.
+//!
+//! The reader also notices that the client has hung up while a command waits, and takes the
+//! command back.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use backing::Cancel;
+
+use super::counted::Counted;
+use super::request::Session;
+use super::state::{Daemon, spawn};
+use crate::protocol::{
+    Hello, Outcome, Reply, Request, VERSION, Welcome, read_message, write_message,
+};
+
+/// The most clients at a time.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How long a client may take to say hello.
+const HELLO_TIME: Duration = Duration::from_secs(10);
+
+/// Serves a connection until it ends. Returns at once.
+pub(super) fn serve(daemon: &Arc<Daemon>, stream: UnixStream) {
+    let Some(counted) = Counted::below(MAX_CONNECTIONS, &daemon.connections) else {
+        // Closed without a word: an answer to one who has not asked could block.
+        tracing::warn!("more than {MAX_CONNECTIONS} clients at a time: one is turned away");
+        return;
+    };
+    let daemon = daemon.clone();
+    let spawned = spawn("client", move || {
+        let _counted = counted;
+        converse(&daemon, stream);
+    });
+    if let Err(fault) = spawned {
+        tracing::error!(%fault, "a client is turned away");
+    }
+}
+
+/// Gives the replies that are under way the time to go out; a command that waits gets none.
+pub(super) fn let_replies_out(daemon: &Daemon) {
+    let deadline = Instant::now() + Duration::from_millis(200);
+    while Counted::count(&daemon.replying) > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn converse(daemon: &Daemon, stream: UnixStream) {
+    let stream = Closing(stream);
+    if let Err(error) = try_converse(daemon, &stream.0) {
+        tracing::debug!(%error, "a connection ends");
+    }
+}
+
+/// A connection that is closed however its conversation ends: the reader, which has it open too,
+/// may wait for more, and the client for an answer.
+struct Closing(UnixStream);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
+    let mut reader = stream.try_clone()?;
+    stream.set_read_timeout(Some(HELLO_TIME))?;
+    let Some(Hello { version }) = read_message(&mut reader)? else { return Ok(()) };
+    write_message(
+        &mut stream,
+        &Welcome {
+            version: VERSION,
+            pid: std::process::id(),
+            mount: daemon.mount.clone(),
+            pending: daemon.keeper.pending(),
+            damage: daemon.damage.clone(),
+        },
+    )?;
+    if version != VERSION {
+        return Ok(());
+    }
+    stream.set_read_timeout(None)?;
+    let hung_up = Cancel::new();
+    let (requests, inbox) = sync_channel(1);
+    let cancel = hung_up.clone();
+    let reader = std::thread::Builder::new()
+        .name("client-reader".to_owned())
+        .spawn(move || read(&mut reader, &requests, &cancel));
+    reader?;
+    answer(daemon, stream, &inbox, &hung_up)
+}
+
+/// Passes requests on until there are no more, which takes back what waits.
+fn read(from: &mut UnixStream, requests: &SyncSender<io::Result<Request>>, hung_up: &Cancel) {
+    let _hung_up = HungUp(hung_up);
+    loop {
+        let request = read_message(from).transpose();
+        let last = !matches!(request, Some(Ok(_)));
+        // What ends the connection in the middle of a message is a hang-up too; what is no
+        // message at all is answered first.
+        let gone = match &request {
+            None => true,
+            Some(Ok(_)) => false,
+            Some(Err(error)) => error.kind() != io::ErrorKind::InvalidData,
+        };
+        if gone {
+            break;
+        }
+        let sent = request.map(|request| requests.send(request));
+        if last || !matches!(sent, Some(Ok(()))) {
+            break;
+        }
+    }
+}
+
+/// Takes back what waits, however the reading ends.
+struct HungUp<'a>(&'a Cancel);
+
+impl Drop for HungUp<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn answer(
+    daemon: &Daemon,
+    mut stream: &UnixStream,
+    inbox: &Receiver<io::Result<Request>>,
+    hung_up: &Cancel,
+) -> io::Result<()> {
+    let mut session = Session::new(daemon, hung_up);
+    for request in inbox {
+        match request {
+            Ok(request) => {
+                let _replying = Counted::new(&daemon.replying);
+                write_message(&mut stream, &session.answer(request))?;
+            }
+            Err(error) => {
+                let outcome = Outcome::Failed(format!("request: {error}"));
+                return write_message(&mut stream, &Reply { outcome, warning: None });
+            }
+        }
+    }
+    Ok(())
+}

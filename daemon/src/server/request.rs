@@ -1,0 +1,225 @@
+//! Carries out requests.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::channel;
+
+use backing::{AttachError, Cancel, block_on, block_on_or};
+use sim_core::Errno;
+use sim_core::control::{Command, Failure};
+
+use super::settle::settle;
+use super::state::{Daemon, Event};
+use crate::describe::describe;
+use crate::fault::Fault;
+use crate::protocol::{Outcome, Reply, Request, User};
+use crate::record::Change;
+
+/// One client's requests.
+pub(super) struct Session<'a> {
+    daemon: &'a Daemon,
+    hung_up: &'a Cancel,
+    /// What is changed now is made durable later, all of it at once.
+    batch: Option<Change<'a>>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(daemon: &'a Daemon, hung_up: &'a Cancel) -> Session<'a> {
+        Session { daemon, hung_up, batch: None }
+    }
+
+    /// Carries out a request; gives it up where it waits and the client hangs up. A panic is an
+    /// answer too: the fault of one request is no other's.
+    pub(super) fn answer(&mut self, request: Request) -> Reply {
+        let kind = match request {
+            Request::Control(_) => Kind::Control,
+            _ => Kind::Other,
+        };
+        guarded(kind, || self.perform(request))
+    }
+
+    fn perform(&mut self, request: Request) -> Reply {
+        let (daemon, hung_up) = (self.daemon, self.hung_up);
+        match request {
+            Request::Control(command) if command.changes() => {
+                self.change(|| Outcome::Control(daemon.control(command, hung_up)))
+            }
+            Request::Control(command) => reply(Outcome::Control(daemon.control(command, hung_up))),
+            Request::Attach(image) => self.change(|| match daemon.images.attach(&image) {
+                Ok(attached) => Outcome::Attached(attached),
+                Err(error) => failed("attach", error),
+            }),
+            Request::Detach { word, base } => self.change(|| match daemon.detach(&word, &base) {
+                Ok(()) => Outcome::Done,
+                Err(error) => failed("detach", error),
+            }),
+            Request::Images => reply(Outcome::Images(daemon.images.list())),
+            Request::Users => reply(Outcome::Users(daemon.users())),
+            Request::Describe(id) => {
+                let described = block_on_or(describe(&daemon.control, id), hung_up);
+                reply(match described.unwrap_or(Err(Errno::INTR.into())) {
+                    Ok(devices) => Outcome::Described(devices),
+                    Err(failure) => failed("info", failure),
+                })
+            }
+            Request::Keyless => reply(match daemon.keyless() {
+                Ok(keyless) => Outcome::Keyless(keyless),
+                Err(fault) => Outcome::Failed(fault.to_string()),
+            }),
+            Request::Restore(filled) => self.change(|| match daemon.restore(&filled, hung_up) {
+                Ok(restored) => Outcome::Restored(restored),
+                Err(fault) => Outcome::Failed(fault.to_string()),
+            }),
+            Request::Forget => self.change(|| {
+                daemon.keeper.forget();
+                Outcome::Done
+            }),
+            Request::Batch => {
+                self.batch.get_or_insert_with(|| daemon.keeper.change());
+                reply(Outcome::Done)
+            }
+            Request::Commit => {
+                // A change that changes nothing else.
+                let batch = self.batch.take();
+                let reply = self.change(|| Outcome::Done);
+                drop(batch);
+                reply
+            }
+            Request::Stop { force } => daemon.ask_to_stop(force),
+        }
+    }
+
+    /// Makes a change and writes it down, before the client is told of it, unless more changes
+    /// are to follow. What fails may have changed something too.
+    fn change(&self, make: impl FnOnce() -> Outcome) -> Reply {
+        let _change = self.daemon.keeper.change();
+        let outcome = make();
+        let committed = match self.batch {
+            Some(_) => {
+                self.daemon.keeper.end_command();
+                Ok(())
+            }
+            None => block_on(self.daemon.control.commit()),
+        };
+        let warning = committed.err();
+        let warning =
+            warning.map(|why| format!("{why}: the change is made, and lost when the daemon ends"));
+        Reply { outcome, warning }
+    }
+}
+
+/// What an answer to a request looks like.
+#[derive(Clone, Copy)]
+enum Kind {
+    Control,
+    Other,
+}
+
+/// Makes an answer of a panic. What that leaves half done is behind locks that whoever takes them
+/// next gets along with: the control plane's commands undo what they drop.
+fn guarded(kind: Kind, perform: impl FnOnce() -> Reply) -> Reply {
+    catch_unwind(AssertUnwindSafe(perform)).unwrap_or_else(|panic| {
+        let why = panic_text(&*panic);
+        tracing::error!(why, "a request panicked");
+        let why = format!("a fault in dmsim: {why}");
+        reply(match kind {
+            Kind::Control => {
+                Outcome::Control(Err(Failure { errno: Errno::IO, table: None, why: Some(why) }))
+            }
+            Kind::Other => failed("request", why),
+        })
+    })
+}
+
+impl Daemon {
+    fn control(
+        &self,
+        command: Command,
+        hung_up: &Cancel,
+    ) -> Result<sim_core::control::Answer, Failure> {
+        settle(&self.control, &command);
+        let done = block_on_or(self.control.perform(command), hung_up);
+        self.frontend.settled();
+        done.unwrap_or(Err(Errno::INTR.into()))
+    }
+
+    /// Detaches by name or number, else by path.
+    fn detach(&self, word: &str, base: &Path) -> Result<(), AttachError> {
+        match self.images.detach(word) {
+            Err(unknown @ AttachError::Unknown { .. }) => {
+                let path = base.join(word).canonicalize().map_err(|_| unknown)?;
+                self.images.detach(&path.display().to_string())
+            }
+            result => result,
+        }
+    }
+
+    /// Lists who has the devices' files open.
+    pub(super) fn users(&self) -> Vec<User> {
+        let users = self.frontend.users().into_iter();
+        let user = |user: fuse_frontend::User| {
+            let pid = process(user.pid);
+            User { device: user.device, pid, program: program(pid) }
+        };
+        users.map(user).collect()
+    }
+
+    fn ask_to_stop(&self, force: bool) -> Reply {
+        let (answer, stopped) = channel();
+        // The main thread is gone only when the process is about to be.
+        let sent = self.events.send(Event::Stop { force, answer });
+        match sent.ok().and_then(|()| stopped.recv().ok()) {
+            None => reply(Outcome::Done),
+            Some(Ok(trouble)) => {
+                Reply { outcome: Outcome::Done, warning: trouble.map(|fault| fault.to_string()) }
+            }
+            Some(Err(fault)) => reply(Outcome::Failed(fault.to_string())),
+        }
+    }
+}
+
+fn reply(outcome: Outcome) -> Reply {
+    Reply { outcome, warning: None }
+}
+
+/// Returns what a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
+}
+
+fn failed(what: &str, why: impl std::fmt::Display) -> Outcome {
+    Outcome::Failed(Fault::new(what, why).to_string())
+}
+
+/// Returns the process of a thread: FUSE tells the thread that opened a file.
+fn process(thread: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    process.and_then(|pid| pid.trim().parse().ok()).unwrap_or(thread)
+}
+
+/// Names what a process runs. One that opened the device from another process namespace, or has
+/// ended and left the open file to another, has no name here.
+fn program(pid: u32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_answer_that_its_request_expects() {
+        let control = guarded(Kind::Control, || panic!("planted {}", 1)).outcome;
+        let Outcome::Control(Err(failure)) = control else { panic!("{control:?}") };
+        assert_eq!(failure.errno, Errno::IO);
+        assert_eq!(failure.to_string(), "a fault in dmsim: planted 1");
+        let other = guarded(Kind::Other, || panic!("planted")).outcome;
+        assert!(
+            matches!(other, Outcome::Failed(why) if why == "request: a fault in dmsim: planted")
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! The single operations that workflows are put together from.
+
+use daemon::Fault;
+use daemon::client::unexpected;
+use daemon::protocol::Outcome;
+use sim_core::control::{Answer, Command, Failure, Slot, WhenOpen};
+use sim_core::{Access, DevNumber, Errno, Held, Sector, Sectors, TargetSpec};
+
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{in_use, named};
+
+/// Makes a table of one line.
+pub(crate) fn one(len: Sectors, target_type: &str, params: &str) -> Vec<TargetSpec> {
+    let target_type = target_type.to_owned();
+    vec![TargetSpec { start: Sector::ZERO, len, target_type, params: params.into() }]
+}
+
+/// Carries out an operation on a device.
+pub(crate) fn act(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    command: Command,
+) -> Result<Answer, Fault> {
+    dm.control(command)?.map_err(|failure| because(name, &failure))
+}
+
+pub(crate) fn because(name: &str, failure: &Failure) -> Fault {
+    match failure.errno {
+        Errno::NXIO if failure.table.is_none() && failure.why.is_none() => {
+            Fault::new(name, "no such device")
+        }
+        _ => Fault::new(name, failure),
+    }
+}
+
+pub(crate) fn suspend(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
+    let command = Command::DevSuspend { id: named(name), held: Held::Flush };
+    act(dm, name, command).map(drop)
+}
+
+/// Suspends a device so that what its targets hold comes to the table that is there at the resume.
+pub(crate) fn suspend_held(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
+    let command = Command::DevSuspend { id: named(name), held: Held::NoFlush };
+    act(dm, name, command).map(drop)
+}
+
+/// Asks the only target of a device's table.
+pub(crate) fn message(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    slot: Slot,
+    text: &str,
+) -> Result<Option<String>, Fault> {
+    let (id, sector, message) = (named(name), Sector::ZERO, text.into());
+    match act(dm, name, Command::TargetMsg { id, sector, message, slot })? {
+        Answer::Text(text) => Ok(text),
+        other => Err(unexpected(Outcome::Control(Ok(other)))),
+    }
+}
+
+pub(crate) fn resume(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
+    let command = Command::DevResume { id: named(name), held: Held::Flush };
+    act(dm, name, command).map(drop)
+}
+
+pub(crate) fn load(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    access: Access,
+    targets: Vec<TargetSpec>,
+) -> Result<(), Fault> {
+    let base = "/".to_owned();
+    act(dm, name, Command::TableLoad { id: named(name), access, targets, base }).map(drop)
+}
+
+pub(crate) fn clear(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
+    act(dm, name, Command::TableClear { id: named(name) }).map(drop)
+}
+
+/// Removes a device; says who has it open if that is why it cannot be.
+pub(crate) fn remove(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
+    let command = Command::DevRemove { id: named(name), open: WhenOpen::Refuse };
+    match dm.control(command)? {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.errno == Errno::BUSY => Err(in_use(dm, name)?),
+        Err(failure) => Err(because(name, &failure)),
+    }
+}
+
+/// Makes a text that no other device's uuid ends with.
+pub(crate) fn unlike_any_other(dev: DevNumber) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_nanos());
+    format!("{}-{now:x}-{:x}", dev.minor, std::process::id())
+}
+
+pub(crate) fn create(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    uuid: Option<String>,
+) -> Result<(), Fault> {
+    let command = Command::DevCreate { name: name.to_owned(), uuid, minor: None };
+    act(dm, name, command).map(drop)
+}

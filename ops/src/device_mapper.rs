@@ -1,0 +1,65 @@
+//! What workflows need of an instance.
+
+use std::path::{Path, PathBuf};
+
+use backing::Attached;
+use daemon::client::unexpected;
+use daemon::protocol::{Outcome, Request, User};
+use daemon::{Client, Description, Fault};
+use sim_core::control::{Answer, Command, Failure};
+
+/// A device-mapper: that of an instance over its socket, or one in this process.
+pub trait DeviceMapper {
+    /// Carries out one operation of the control plane.
+    fn control(&mut self, command: Command) -> Result<Result<Answer, Failure>, Fault>;
+
+    /// Lists the attached images.
+    fn images(&mut self) -> Result<Vec<Attached>, Fault>;
+
+    /// Describes every mapped device.
+    fn describe(&mut self) -> Result<Vec<Description>, Fault>;
+
+    /// Takes an attached image's device away, by its name or number.
+    fn detach(&mut self, image: &str) -> Result<(), Fault>;
+
+    /// Lists who has devices' files open.
+    fn users(&mut self) -> Result<Vec<User>, Fault>;
+
+    /// Returns the folder in which devices are shown.
+    fn mount(&self) -> &Path;
+}
+
+impl DeviceMapper for Client {
+    fn control(&mut self, command: Command) -> Result<Result<Answer, Failure>, Fault> {
+        Client::control(self, command)
+    }
+
+    fn images(&mut self) -> Result<Vec<Attached>, Fault> {
+        match self.ask(&Request::Images)? {
+            Outcome::Images(images) => Ok(images),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn describe(&mut self) -> Result<Vec<Description>, Fault> {
+        match self.ask(&Request::Describe(None))? {
+            Outcome::Described(devices) => Ok(devices),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn detach(&mut self, image: &str) -> Result<(), Fault> {
+        self.done(&Request::Detach { word: image.to_owned(), base: PathBuf::from("/") })
+    }
+
+    fn users(&mut self) -> Result<Vec<User>, Fault> {
+        match self.ask(&Request::Users)? {
+            Outcome::Users(users) => Ok(users),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn mount(&self) -> &Path {
+        &self.welcome.mount
+    }
+}

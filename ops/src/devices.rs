@@ -1,0 +1,141 @@
+//! Mapped devices, as workflows look at them.
+
+use daemon::Fault;
+use daemon::client::unexpected;
+use daemon::protocol::Outcome;
+use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot};
+use sim_core::{DevNumber, Errno, KeyText, Sectors, TargetSpec};
+
+use crate::device_mapper::DeviceMapper;
+
+/// A mapped device with its live table, keys left out.
+pub(crate) struct Device {
+    pub(crate) status: DevStatus,
+    pub(crate) live: Vec<TargetSpec>,
+}
+
+impl Device {
+    pub(crate) fn name(&self) -> &str {
+        &self.status.name
+    }
+
+    /// Returns the only line of the live table, if it is of this type.
+    pub(crate) fn only(&self, target_type: &str) -> Option<&TargetSpec> {
+        match &self.live[..] {
+            [line] if line.target_type == target_type => Some(line),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn size(&self) -> Sectors {
+        self.live.iter().fold(Sectors::ZERO, |size, line| size + line.len)
+    }
+
+    pub(crate) fn refuse_suspended(&self) -> Result<(), Fault> {
+        if self.status.suspended {
+            let name = self.name();
+            return Err(Fault::new(name, format!("is suspended: `dmsim resume {name}` first")));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn named(name: &str) -> Id {
+    Id::Name(name.to_owned())
+}
+
+/// Says who has a device open: programs, and tables of other devices.
+pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fault> {
+    let users = dm.users()?;
+    let users = users.iter().filter(|user| user.device == name);
+    let mut who: Vec<String> =
+        users.map(|user| format!("{} (pid {})", user.program, user.pid)).collect();
+    if let Some(device) = find(dm, name)? {
+        let above = above(dm, device.status.dev)?;
+        who.extend(above.iter().map(|above| format!("the table of `{above}`")));
+    }
+    let by = if who.is_empty() { String::new() } else { format!(" by {}", who.join(", ")) };
+    Ok(Fault::new(name, format!("is in use{by}")))
+}
+
+/// Lists the devices with a table that maps onto one.
+pub(crate) fn above(dm: &mut dyn DeviceMapper, below: DevNumber) -> Result<Vec<String>, Fault> {
+    let mut above = Vec::new();
+    for device in list(dm)? {
+        for slot in [Slot::Live, Slot::Inactive] {
+            let deps = Command::TableDeps { id: named(&device), slot };
+            // One that is removed meanwhile maps onto nothing.
+            let deps = dm.control(deps)?;
+            let maps = matches!(deps, Ok(Answer::Deps(deps)) if deps.contains(&below));
+            if maps && !above.contains(&device) {
+                above.push(device.clone());
+            }
+        }
+    }
+    Ok(above)
+}
+
+pub(crate) fn list(dm: &mut dyn DeviceMapper) -> Result<Vec<String>, Fault> {
+    match dm.control(Command::ListDevices)? {
+        Ok(Answer::Devices(devices)) => Ok(devices.into_iter().map(|device| device.name).collect()),
+        other => Err(unexpected(Outcome::Control(other))),
+    }
+}
+
+/// Asks for a device and one of its texts; nothing where there is no such device.
+pub(crate) fn report(
+    dm: &mut dyn DeviceMapper,
+    id: Id,
+    report: Report,
+    slot: Slot,
+    keys: KeyText,
+) -> Result<Option<(DevStatus, Vec<TargetSpec>)>, Fault> {
+    let command = Command::TableStatus { id, report, slot, device_names: false, keys };
+    match dm.control(command)? {
+        Ok(Answer::Table(status, lines)) => Ok(Some((status, lines))),
+        Err(failure) if failure.errno == Errno::NXIO && failure.why.is_none() => Ok(None),
+        other => Err(unexpected(Outcome::Control(other))),
+    }
+}
+
+/// Finds a device by its name.
+pub(crate) fn find(dm: &mut dyn DeviceMapper, name: &str) -> Result<Option<Device>, Fault> {
+    by_id(dm, named(name))
+}
+
+pub(crate) fn by_id(dm: &mut dyn DeviceMapper, id: Id) -> Result<Option<Device>, Fault> {
+    let found = report(dm, id, Report::Table, Slot::Live, KeyText::Zeros)?;
+    Ok(found.map(|(status, live)| Device { status, live }))
+}
+
+/// Returns every mapped device.
+pub(crate) fn devices(dm: &mut dyn DeviceMapper) -> Result<Vec<Device>, Fault> {
+    let mut devices = Vec::new();
+    for name in list(dm)? {
+        devices.extend(find(dm, &name)?);
+    }
+    Ok(devices)
+}
+
+/// The suspension waits for I/O, which would wait for a suspended device below.
+pub(crate) fn refuse_suspended_below(
+    dm: &mut dyn DeviceMapper,
+    device: &Device,
+) -> Result<(), Fault> {
+    let mut next = vec![device.status.dev];
+    while let Some(dev) = next.pop() {
+        let status = Command::DevStatus { id: Id::Dev(dev), slot: Slot::Live };
+        // What is no mapped device cannot be suspended.
+        let Ok(Answer::Status(status)) = dm.control(status)? else { continue };
+        if status.suspended {
+            let below = status.name;
+            let why = format!("`{below}` below it is suspended: `dmsim resume {below}` first");
+            return Err(Fault::new(device.name(), why));
+        }
+        let deps = Command::TableDeps { id: Id::Dev(dev), slot: Slot::Live };
+        if let Ok(Answer::Deps(deps)) = dm.control(deps)? {
+            next.extend(deps);
+        }
+    }
+    Ok(())
+}

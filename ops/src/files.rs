@@ -1,0 +1,155 @@
+//! Where an image that was named lies, and whether it can be used.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use daemon::{About, Fault};
+use sim_core::control::{Answer, Command, Id, Slot};
+use sim_core::{Access, DevNumber};
+
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{above, by_id, find};
+use crate::words::{MAPPER, escaped, mapped_path, mapped_word};
+
+/// How much of a file's start and end has to be zeros for the file to count as empty: file systems
+/// and partition tables have something there, though some leave the first bytes alone.
+const EMPTY_START: u64 = 1 << 20;
+const EMPTY_END: u64 = 64 << 10;
+
+/// Returns where the bytes of an image can be read, and what a table line calls it.
+pub(crate) fn place(dm: &mut dyn DeviceMapper, typed: &Path) -> Result<(PathBuf, String), Fault> {
+    let text = typed.to_str();
+    let images = dm.images()?;
+    if let Some(image) =
+        images.iter().find(|image| image.name.is_some() && image.name.as_deref() == text)
+    {
+        return Ok((image.path.clone(), image.name.clone().unwrap_or_default()));
+    }
+    if let Some(word) = mapped_word(dm.mount(), typed) {
+        return Ok((mapped_path(dm.mount(), &word), word));
+    }
+    let path = std::path::absolute(typed).about(typed.display())?;
+    match path.to_str() {
+        Some(text) => Ok((path.clone(), escaped(text))),
+        None => Err(Fault::new(path.display(), "expected a path in UTF-8")),
+    }
+}
+
+/// Refuses an image that a table uses already, or that could not be written while the origin is
+/// suspended.
+pub(crate) fn refuse_used(
+    dm: &mut dyn DeviceMapper,
+    origin: &str,
+    path: &Path,
+    word: &str,
+) -> Result<(), String> {
+    let text = |fault: Fault| fault.to_string();
+    let number = match word.strip_prefix(MAPPER) {
+        Some(name) => {
+            let device = find(dm, name).map_err(text)?;
+            device.ok_or("no such device")?.status.dev
+        }
+        None => {
+            refuse_on(dm, origin, path)?;
+            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let images = dm.images().map_err(text)?;
+            match images.iter().find(|image| image.path == real) {
+                Some(image) if image.access.is_read_only() => {
+                    return Err("is attached read-only".to_owned());
+                }
+                Some(image) => image.number,
+                None => return Ok(()),
+            }
+        }
+    };
+    if maps_onto(dm, number, origin).map_err(text)? {
+        return Err(format!("lies on `{origin}` itself"));
+    }
+    match &above(dm, number).map_err(text)?[..] {
+        [] => Ok(()),
+        users => Err(format!("is in use by the table of `{}`", users.join("`, `"))),
+    }
+}
+
+/// Tells whether a device is this one, or maps onto it.
+fn maps_onto(dm: &mut dyn DeviceMapper, top: DevNumber, below: &str) -> Result<bool, Fault> {
+    let Some(below) = find(dm, below)? else { return Ok(false) };
+    let mut next = vec![top];
+    while let Some(dev) = next.pop() {
+        if dev == below.status.dev {
+            return Ok(true);
+        }
+        let deps = Command::TableDeps { id: Id::Dev(dev), slot: Slot::Live };
+        if let Ok(Answer::Deps(deps)) = dm.control(deps)? {
+            next.extend(deps);
+        }
+    }
+    Ok(false)
+}
+
+/// Refuses a file in a file system that is mounted, by a loop device, from the origin: it would be
+/// written to while the origin is suspended, and both would wait for ever.
+fn refuse_on(dm: &mut dyn DeviceMapper, origin: &str, path: &Path) -> Result<(), String> {
+    let there = [Some(path), path.parent()].into_iter().flatten();
+    let Some(meta) = there.filter_map(|path| path.metadata().ok()).next() else { return Ok(()) };
+    let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let sysfs = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    // A partition has its disk above it.
+    let file = ["loop/backing_file", "../loop/backing_file"]
+        .iter()
+        .find_map(|name| std::fs::read_to_string(sysfs.join(name)).ok());
+    let Some(file) = file else { return Ok(()) };
+    let Some(word) = mapped_word(dm.mount(), Path::new(file.trim_end())) else {
+        return Ok(());
+    };
+    let name = word.strip_prefix(MAPPER).unwrap_or(&word);
+    let device = find(dm, name).map_err(|fault| fault.to_string())?;
+    let Some(device) = device else { return Ok(()) };
+    match maps_onto(dm, device.status.dev, origin) {
+        Ok(true) => {
+            Err(format!("lies in a file system on `{origin}` itself, which would wait for it"))
+        }
+        Ok(false) => Ok(()),
+        Err(fault) => Err(fault.to_string()),
+    }
+}
+
+/// Returns the file in which a device's bytes can be read.
+pub(crate) fn path_of(dm: &mut dyn DeviceMapper, dev: DevNumber) -> Result<PathBuf, Fault> {
+    if let Some(image) = dm.images()?.into_iter().find(|image| image.number == dev) {
+        return Ok(image.path);
+    }
+    match by_id(dm, Id::Dev(dev))? {
+        Some(device) => {
+            device.refuse_suspended()?;
+            Ok(dm.mount().join(device.name()))
+        }
+        None => Err(Fault::new(dev, "no such device")),
+    }
+}
+
+/// Opens a file whose bytes are not to come from the page cache: what a device holds can be
+/// written through another that lies above it.
+pub(crate) fn fresh(path: &Path, access: Access) -> Result<File, Fault> {
+    let file = File::options().read(true).write(!access.is_read_only()).open(path);
+    let file = file.about(path.display())?;
+    // Where that is not possible, nothing was kept either.
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(file)
+}
+
+/// Looks where a file has something that is no zero, by its start and its end.
+pub(crate) fn first_byte(mut file: &File) -> io::Result<Option<u64>> {
+    let len = file.seek(SeekFrom::End(0))?;
+    let tail = len.saturating_sub(EMPTY_END);
+    for (from, to) in [(0, len.min(EMPTY_START)), (tail, len)] {
+        let mut bytes = vec![0; (to - from) as usize];
+        file.read_exact_at(&mut bytes, from)?;
+        if let Some(at) = bytes.iter().position(|byte| *byte != 0) {
+            return Ok(Some(from + at as u64));
+        }
+    }
+    Ok(None)
+}

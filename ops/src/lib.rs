@@ -1,0 +1,26 @@
+//! What people do with device-mapper and what takes several of its operations, in an order that
+//! matters and with a way back from each: snapshots, merges, mirrors, containers.
+//!
+//! Each is a function of a [`DeviceMapper`]: an instance's daemon (`daemon::Client` is one), or a
+//! control plane in this process. Nothing here prints, or asks on a terminal: results are values,
+//! [`Watch`] is shown how far something is, [`open::KeyHolder`] knows passphrases.
+
+#![forbid(unsafe_code)]
+
+mod commands;
+mod device_mapper;
+mod devices;
+mod files;
+pub mod mirror;
+pub mod open;
+#[cfg(test)]
+mod rig;
+pub mod size;
+pub mod snapshot;
+mod stack;
+mod watch;
+mod words;
+
+pub use device_mapper::DeviceMapper;
+pub use stack::{Node, NodeKind, stack};
+pub use watch::{INTERRUPTED, Progress, Watch};

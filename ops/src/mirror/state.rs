@@ -1,0 +1,64 @@
+//! Mirrors as their lines, status and messages tell of them.
+
+use daemon::{About, Fault};
+use sim_core::control::{Report, Slot};
+use sim_core::{KeyText, SECTOR_SIZE};
+
+use super::line::{Behind, Line, Status};
+use crate::commands::message;
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{Device, find, named, report};
+use crate::words::{MAPPER, mapped_word};
+
+pub(super) const MIRROR: &str = "mirror";
+
+/// What the uuid of a device begins with that `mirror --add` has put under its mirror.
+pub(super) const MADE_BY_US: &str = "DMSIM-LEG-";
+
+/// Limits the resync to so many bytes a second; zero is no limit.
+pub(super) fn set_rate(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    slot: Slot,
+    rate: u64,
+) -> Result<(), Fault> {
+    let sectors = rate.div_ceil(SECTOR_SIZE);
+    message(dm, name, slot, &format!("resync_rate {sectors}")).map(drop)
+}
+
+/// Takes a device's name, or the path of the file that shows it.
+pub(super) fn name_of(dm: &mut dyn DeviceMapper, word: &str) -> Result<String, Fault> {
+    let path = std::path::Path::new(word);
+    let mapped = mapped_word(dm.mount(), path).filter(|_| word.contains('/'));
+    let name = mapped.as_deref().and_then(|word| word.strip_prefix(MAPPER));
+    Ok(name.unwrap_or(word).to_owned())
+}
+
+/// Finds a device whose table is a mirror.
+pub(super) fn mirror(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
+    let name = name_of(dm, word)?;
+    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
+    let line = device.only(MIRROR).and_then(Line::read);
+    let line = line.ok_or_else(|| Fault::new(&name, "is no mirror"))?;
+    Ok((device, line))
+}
+
+/// Asks how a mirror is; nothing where it is none any more.
+pub(super) fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Option<Status>, Fault> {
+    let (id, keys) = (named(name), KeyText::Zeros);
+    let found = report(dm, id, Report::Status, Slot::Live, keys)?;
+    let Some((_, lines)) = found else { return Ok(None) };
+    match &lines[..] {
+        [line] if line.target_type == MIRROR => {
+            let status = Status::read(&line.params);
+            status.ok_or_else(|| format!("unknown status `{}`", line.params)).about(name).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Asks in which regions each leg lacks what others have.
+pub(super) fn behind(dm: &mut dyn DeviceMapper, name: &str) -> Result<Behind, Fault> {
+    let text = message(dm, name, Slot::Live, "behind")?.unwrap_or_default();
+    Behind::read(&text).ok_or_else(|| Fault::new(name, format!("unknown answer `{text}`")))
+}

@@ -1,0 +1,76 @@
+//! `dmsim wait --sync`: waits until all legs of a mirror have everything.
+
+use daemon::Fault;
+use sim_core::control::Slot;
+
+use super::line::{Line, Status};
+use super::state::{mirror, status};
+use crate::commands::message;
+use crate::device_mapper::DeviceMapper;
+use crate::devices::find;
+use crate::watch::{INTERRUPTED, Look, Watch, until_done};
+
+/// Waits until all legs of a mirror are in sync.
+///
+/// # Errors
+/// Where it is no mirror, the resync ends before, or `watch` interrupts the waiting.
+pub fn wait(dm: &mut dyn DeviceMapper, name: &str, watch: &dyn Watch) -> Result<(), Fault> {
+    let (device, line) = mirror(dm, name)?;
+    until_synced(dm, device.name(), &line, watch)
+}
+
+/// Waits until a mirror is in sync.
+pub(super) fn until_synced(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    line: &Line,
+    watch: &dyn Watch,
+) -> Result<(), Fault> {
+    // As it was at the last look, and whether the resync was over then.
+    let (mut last, mut over) = (None, false);
+    let ended = until_done(&format!("resync of {name}"), watch, || {
+        if find(dm, name)?.is_some_and(|device| device.status.suspended) {
+            let why = format!("is suspended, and the resync with it: `dmsim resume {name}`");
+            return Err(Fault::new(name, why));
+        }
+        let Some(status) = status(dm, name)? else {
+            return Ok(Look::Failed("is no mirror any more".to_owned()));
+        };
+        if status.is_in_sync() {
+            return Ok(Look::Done);
+        }
+        let stands = last.as_ref() == Some(&status);
+        let left = status.regions - status.in_sync;
+        // Twice, as it may have been resumed between the two answers.
+        let was_over = over;
+        over = stands && message(dm, name, Slot::Live, "resync")?.as_deref() == Some("idle");
+        if was_over && over {
+            return Ok(Look::Failed(why_not(name, line, &status)));
+        }
+        last = Some(status);
+        Ok(Look::Left(left * line.region.0))
+    });
+    ended.map_err(|fault| match fault.status {
+        INTERRUPTED => Fault { why: format!("{}; the resync goes on", fault.why), ..fault },
+        _ => fault,
+    })
+}
+
+fn why_not(name: &str, line: &Line, status: &Status) -> String {
+    let left = status.regions - status.in_sync;
+    let bad: Vec<String> = line
+        .legs
+        .iter()
+        .zip(status.legs.chars())
+        .filter(|(_, letter)| *letter != 'A')
+        .map(|(leg, letter)| format!("{} ({letter})", leg.word))
+        .collect();
+    let bad = match &bad[..] {
+        [] => String::new(),
+        bad => format!(", as legs have failed: {}", bad.join(", ")),
+    };
+    format!(
+        "{left} regions are not in sync, and are not copied any more{bad}. `dmsim heal {name}` tries \
+         again"
+    )
+}

@@ -1,0 +1,277 @@
+//! `dmsim merge`: brings a snapshot back into its origin, which is in use all the time.
+//!
+//! While the origin is suspended the snapshot's device goes, and the origin's table becomes
+//! `snapshot-merge`. A note in the instance's folder says what is under way, so that the same
+//! command finishes it whenever it was watch.
+
+use std::time::{Duration, Instant};
+
+use backing::Attached;
+use daemon::{About, Fault, Instance};
+use sim_core::control::{Command, Report, Slot};
+use sim_core::{Access, DevNumber, KeyText};
+
+use super::finish;
+use super::note::{Note, forget, note_on, write_note};
+use super::state::{Line, MERGE, SNAPSHOT, State, state};
+use super::store::{Start, StoreFile};
+use super::wait::until_merged;
+use crate::commands::{act, clear, load, one, remove, resume, suspend};
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{Device, by_id, devices, find, in_use, named, report};
+use crate::files::path_of;
+use crate::watch::Watch;
+use crate::words::MAPPER;
+use crate::words::escaped;
+
+/// How long a close of the snapshot's device may be on its way.
+const CLOSING: Duration = Duration::from_millis(300);
+
+const NOT_MERGED: &str = "nothing is merged, and all is as it was";
+
+/// Merges a snapshot into its origin, which is in use all the time; or finishes a merge that is
+/// under way, by the name of either. Returns when it has begun, unless it `waits`.
+///
+/// # Errors
+/// Where it cannot be merged, or `watch` interrupts the waiting: the merge goes on then.
+pub fn merge(
+    dm: &mut dyn DeviceMapper,
+    instance: &Instance,
+    name: &str,
+    waits: bool,
+    watch: &dyn Watch,
+) -> Result<(), Fault> {
+    let origin = match find(dm, name)? {
+        Some(device) if device.snapshot().is_some() => begin(dm, instance, &device)?,
+        Some(_) | None => merging(dm, instance, name)?,
+    };
+    if !waits {
+        return Ok(());
+    }
+    if !is_merged_after_all(dm, &origin)? {
+        until_merged(dm, &origin, watch)?;
+    }
+    let store = finish::finish(dm, &origin)?;
+    if let Some(store) = store {
+        drop_own(dm, instance, &store)?;
+    }
+    forget(instance, &origin)
+}
+
+/// Removes the image of a store that is of no use any more, if it is one of the instance's own.
+pub(super) fn drop_own(
+    dm: &mut dyn DeviceMapper,
+    instance: &Instance,
+    store: &Attached,
+) -> Result<(), Fault> {
+    let own = instance.cows();
+    let own = own.canonicalize().unwrap_or(own);
+    if store.path.parent() != Some(own.as_path()) {
+        return Ok(());
+    }
+    if !store.on_the_spot {
+        // As a restore attaches it.
+        dm.detach(&store.number.to_string())?;
+    }
+    std::fs::remove_file(&store.path).about(store.path.display())
+}
+
+/// Finds the device that a snapshot is being merged into: by its own name, or the snapshot's,
+/// which is gone. Brings a merge on its way that was watch when it began.
+pub(super) fn merging(
+    dm: &mut dyn DeviceMapper,
+    instance: &Instance,
+    name: &str,
+) -> Result<String, Fault> {
+    let note = note_on(dm, instance, name)?;
+    let origin = note.as_ref().map_or(name, |note| note.origin.as_str());
+    let Some(device) = find(dm, origin)? else {
+        return Err(Fault::new(origin, "no such device"));
+    };
+    if device.merge().is_some() && !device.status.suspended {
+        return Ok(origin.to_owned());
+    }
+    if device.status.suspended {
+        let inactive = report(dm, named(origin), Report::Table, Slot::Inactive, KeyText::Zeros)?;
+        let inactive = inactive.map(|(status, live)| Device { status, live });
+        if device.merge().is_some() || inactive.is_some_and(|table| table.merge().is_some()) {
+            resume(dm, origin)?;
+            return Ok(origin.to_owned());
+        }
+    }
+    match (&note, device.origin_of()) {
+        // The snapshot is gone, and nothing was written since.
+        (Some(note), Some(_)) if device.status.suspended && find(dm, &note.snapshot)?.is_none() => {
+            load(dm, origin, Access::ReadWrite, one(device.size(), MERGE, &note.params))?;
+            resume(dm, origin)?;
+            Ok(origin.to_owned())
+        }
+        (_, Some(dev)) => Err(not_merging(dm, origin, dev)?),
+        (_, None) => Err(Fault::new(origin, "is no snapshot, and none is being merged into it")),
+    }
+}
+
+fn not_merging(dm: &mut dyn DeviceMapper, origin: &str, dev: DevNumber) -> Result<Fault, Fault> {
+    let all = devices(dm)?;
+    let of_it = |device: &&Device| device.snapshot().is_some_and(|line| line.origin == dev);
+    let names: Vec<String> =
+        all.iter().filter(of_it).map(|device| format!("`{}`", device.name())).collect();
+    Ok(Fault::new(
+        origin,
+        match names.is_empty() {
+            true => "nothing is being merged into it, and it has no snapshots".to_owned(),
+            false => {
+                format!("nothing is being merged into it; its snapshots: {}", names.join(", "))
+            }
+        },
+    ))
+}
+
+/// Puts the merge in the place of the snapshot; returns the name of its origin.
+pub(super) fn begin(
+    dm: &mut dyn DeviceMapper,
+    instance: &Instance,
+    device: &Device,
+) -> Result<String, Fault> {
+    let name = device.name();
+    let line = device.snapshot().expect("the caller has seen to that");
+    device.refuse_suspended()?;
+    if line.is_transient() {
+        let why = "is transient: there is no list of its changes to merge it by";
+        return Err(Fault::new(name, why));
+    }
+    if state(dm, name, SNAPSHOT)? == Some(State::Invalid) {
+        let why = "is invalid, as its store was full or failed: nothing is left to merge, `dmsim \
+                   remove` drops it";
+        return Err(Fault::new(name, why));
+    }
+    let origin = origin_of(dm, name, &line)?;
+    refuse_open(dm, device)?;
+    let note = Note {
+        snapshot: name.to_owned(),
+        origin: origin.name().to_owned(),
+        params: line.params(&lasting(dm, line.cow)?),
+    };
+    write_note(instance, &note)?;
+    let begun = put_in(dm, device, &origin, &note);
+    if begun.is_err() {
+        // It is of use where the snapshot could not be brought back.
+        if find(dm, name)?.is_some() {
+            forget(instance, origin.name())?;
+        }
+    }
+    begun.map(|()| note.origin)
+}
+
+/// Finds the one device that the snapshot's origin is used through.
+fn origin_of(dm: &mut dyn DeviceMapper, name: &str, line: &Line) -> Result<Device, Fault> {
+    let all = devices(dm)?;
+    if let Some(busy) =
+        all.iter().find(|device| device.merge().is_some_and(|other| other.origin == line.origin))
+    {
+        let busy = busy.name();
+        let why = format!("another snapshot is being merged: `dmsim merge {busy}` finishes that");
+        return Err(Fault::new(name, why));
+    }
+    let mut origins: Vec<Device> =
+        all.into_iter().filter(|device| device.origin_of() == Some(line.origin)).collect();
+    let dev = line.origin;
+    let origin = match (origins.pop(), &origins[..]) {
+        (Some(origin), []) => origin,
+        (Some(origin), [other, ..]) => {
+            let (one, other) = (origin.name(), other.name());
+            let why = format!("both `{one}` and `{other}` are origins on {dev}: remove one first");
+            return Err(Fault::new(name, why));
+        }
+        (None, _) => {
+            let why = format!(
+                "no device has a table `snapshot-origin {dev}` that it could be merged through: \
+                 `dmsim create NAME --table '0 SIZE snapshot-origin {dev}'` makes one"
+            );
+            return Err(Fault::new(name, why));
+        }
+    };
+    origin.refuse_suspended()?;
+    if origin.status.inactive_present {
+        let origin = origin.name();
+        let why = format!("has another table loaded: `dmsim clear {origin}` drops it");
+        return Err(Fault::new(origin, why));
+    }
+    if origin.status.read_only {
+        return Err(Fault::new(origin.name(), "is read-only: nothing can be merged into it"));
+    }
+    Ok(origin)
+}
+
+/// Refuses a snapshot that somebody has open, before anything is held up for it.
+pub(super) fn refuse_open(dm: &mut dyn DeviceMapper, device: &Device) -> Result<(), Fault> {
+    let deadline = Instant::now() + CLOSING;
+    // A close that is on its way is waited for.
+    while find(dm, device.name())?.is_some_and(|device| device.status.open_count > 0) {
+        if Instant::now() > deadline {
+            return Err(in_use(dm, device.name())?);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Names a device so that the name lasts when its last user is gone.
+fn lasting(dm: &mut dyn DeviceMapper, dev: DevNumber) -> Result<String, Fault> {
+    if let Some(image) = dm.images()?.iter().find(|image| image.number == dev) {
+        let path = image.path.to_str().filter(|_| image.on_the_spot);
+        return Ok(path.map_or_else(|| dev.to_string(), escaped));
+    }
+    let device = by_id(dm, sim_core::control::Id::Dev(dev))?;
+    Ok(device.map_or_else(|| dev.to_string(), |device| format!("{MAPPER}{}", device.name())))
+}
+
+fn put_in(
+    dm: &mut dyn DeviceMapper,
+    snapshot: &Device,
+    origin: &Device,
+    note: &Note,
+) -> Result<(), Fault> {
+    let (name, above) = (snapshot.name(), origin.name());
+    suspend(dm, above)?;
+    if let Err(fault) = remove(dm, name) {
+        resume(dm, above)?;
+        return Err(fault.undone(Ok(()), NOT_MERGED));
+    }
+    let loaded = load(dm, above, Access::ReadWrite, one(origin.size(), MERGE, &note.params));
+    if let Err(fault) = loaded {
+        let back = bring_back(dm, snapshot, note).and_then(|()| resume(dm, above));
+        return Err(fault.undone(back, NOT_MERGED));
+    }
+    resume(dm, above)
+}
+
+/// Makes the snapshot's device again.
+fn bring_back(dm: &mut dyn DeviceMapper, snapshot: &Device, note: &Note) -> Result<(), Fault> {
+    let (name, status) = (snapshot.name(), &snapshot.status);
+    clear(dm, &note.origin)?;
+    let (uuid, minor) = (status.uuid.clone(), Some(status.dev.minor));
+    act(dm, name, Command::DevCreate { name: name.to_owned(), uuid, minor })?;
+    let access = if status.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    load(dm, name, access, one(snapshot.size(), SNAPSHOT, &note.params))?;
+    resume(dm, name)
+}
+
+/// Tells whether nothing is left of a merge whose status says that it failed: after a resume it
+/// may have gone on to its end, and its status stays as it was.
+fn is_merged_after_all(dm: &mut dyn DeviceMapper, origin: &str) -> Result<bool, Fault> {
+    if state(dm, origin, MERGE)? != Some(State::MergeFailed) {
+        return Ok(false);
+    }
+    let Some(line) = find(dm, origin)?.and_then(|device| device.merge()) else {
+        return Ok(false);
+    };
+    let path = path_of(dm, line.cow)?;
+    let store = StoreFile::open(&path).about(path.display())?;
+    Ok(match store.start() {
+        Ok(Start::Store(header, layout)) if header.valid => {
+            store.changed(layout).is_ok_and(|runs| runs.is_empty())
+        }
+        Ok(_) | Err(_) => false,
+    })
+}

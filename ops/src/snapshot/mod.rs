@@ -1,0 +1,24 @@
+//! Snapshots of devices in use: taken, merged back, given up, compared.
+
+mod cow;
+mod diff;
+mod finish;
+mod give_up;
+mod merge;
+mod note;
+mod state;
+mod steps;
+mod store;
+mod summary;
+mod take;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+pub use diff::{Differences, Run, diff};
+pub use give_up::give_up;
+pub use merge::merge;
+pub use store::is_store;
+pub use summary::{StoreRun, Summary};
+pub use take::{Take, take};
+pub use wait::wait;

@@ -1,0 +1,64 @@
+//! `dmsim wait --merge`: waits for what goes on in the background, and shows how far it is.
+
+use daemon::{Fault, Instance};
+
+use super::note::note_on;
+use super::state::{MERGE, State, state};
+use crate::device_mapper::DeviceMapper;
+use crate::devices::find;
+use crate::watch::{INTERRUPTED, Look, Watch, until_done};
+
+/// Waits until the merge into a device is done; by the device's name, or that of the snapshot.
+///
+/// # Errors
+/// Where nothing is being merged, the merge fails, or `watch` interrupts the waiting.
+pub fn wait(
+    dm: &mut dyn DeviceMapper,
+    instance: &Instance,
+    name: &str,
+    watch: &dyn Watch,
+) -> Result<(), Fault> {
+    let note = note_on(dm, instance, name)?;
+    let name = note.map_or(name.to_owned(), |note| note.origin);
+    let device = find(dm, &name)?.ok_or_else(|| Fault::new(&name, "no such device"))?;
+    if device.merge().is_none() {
+        return Err(Fault::new(name, "nothing is being merged into it"));
+    }
+    until_merged(dm, &name, watch)
+}
+
+/// Waits until a merge into this device is done.
+pub(super) fn until_merged(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    watch: &dyn Watch,
+) -> Result<(), Fault> {
+    let ended = until_done(&format!("merge into {name}"), watch, || {
+        if find(dm, name)?.is_some_and(|device| device.status.suspended) {
+            let why = format!("is suspended, and the merge with it: `dmsim resume {name}`");
+            return Err(Fault::new(name, why));
+        }
+        Ok(match state(dm, name, MERGE)? {
+            Some(State::Good { allocated, metadata }) if allocated <= metadata => Look::Done,
+            Some(State::Good { allocated, metadata }) => Look::Left(allocated - metadata),
+            Some(State::MergeFailed) => Look::Failed(format!(
+                "the merge failed, as the device or the store could not be read or written (kmsg \
+                 of the instance says which). The device can be used: what is not merged is read \
+                 from the store. `dmsim suspend {name}` and `dmsim resume {name}` try again"
+            )),
+            Some(State::Invalid | State::Overflow) => Look::Failed(
+                "the store is invalid, and what was not merged yet is lost. The device can be used"
+                    .to_owned(),
+            ),
+            // Another command has finished it, and put the table away.
+            None => Look::Done,
+        })
+    });
+    ended.map_err(|fault| match fault.status {
+        INTERRUPTED => {
+            let why = format!("{}; the merge goes on, `dmsim merge {name}` finishes it", fault.why);
+            Fault { why, ..fault }
+        }
+        _ => fault,
+    })
+}

@@ -1,0 +1,145 @@
+//! What lies on what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backing::Attached;
+use daemon::{Description, Failing, Fault};
+use serde::Serialize;
+use sim_core::control::{Answer, Command, Id, Report, Slot};
+use sim_core::{DevNumber, KeyText};
+
+use crate::device_mapper::DeviceMapper;
+
+/// A device, and what it maps onto.
+#[derive(Clone, Debug, Serialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub dev: String,
+    /// In sectors.
+    pub size: u64,
+    /// A mapped device, or an image.
+    #[serde(flatten)]
+    pub kind: NodeKind,
+    /// How it is made to fail for the device above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<&'static str>,
+    /// What the live table has open, in its order.
+    pub below: Vec<Node>,
+}
+
+/// What a device is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// A mapped device.
+    Targets {
+        /// Types of the live table's targets, each once.
+        targets: Vec<String>,
+        /// Whether it is suspended.
+        suspended: bool,
+        /// Which of its tables are there.
+        tables: &'static str,
+    },
+    /// An image.
+    File {
+        /// The file behind it.
+        file: String,
+        /// Whether writes are refused.
+        read_only: bool,
+    },
+}
+
+/// Lays everything out from the tops down. A device under two others comes twice.
+///
+/// # Errors
+/// Where the device-mapper cannot be asked.
+pub fn stack(dm: &mut dyn DeviceMapper) -> Result<Vec<Node>, Fault> {
+    let (images, devices) = (dm.images()?, dm.describe()?);
+    let mut parts = Parts { images, mapped: BTreeMap::new() };
+    for device in devices {
+        let dev = DevNumber { major: device.major, minor: device.minor };
+        let deps = Command::TableDeps { id: Id::Dev(dev), slot: Slot::Live };
+        let table = Command::TableStatus {
+            id: Id::Dev(dev),
+            report: Report::Table,
+            slot: Slot::Live,
+            device_names: false,
+            keys: KeyText::Zeros,
+        };
+        // One that is removed meanwhile is left out.
+        if let (Ok(Answer::Deps(below)), Ok(Answer::Table(_, lines))) =
+            (dm.control(deps)?, dm.control(table)?)
+        {
+            let mut targets: Vec<String> = Vec::new();
+            for line in lines {
+                if !targets.contains(&line.target_type) {
+                    targets.push(line.target_type);
+                }
+            }
+            parts.mapped.insert(dev, Mapped { device, targets, below });
+        }
+    }
+    Ok(parts.roots())
+}
+
+struct Parts {
+    images: Vec<Attached>,
+    mapped: BTreeMap<DevNumber, Mapped>,
+}
+
+struct Mapped {
+    device: Description,
+    targets: Vec<String>,
+    below: Vec<DevNumber>,
+}
+
+impl Parts {
+    /// Mapped devices that no other maps onto, then images that none maps onto.
+    fn roots(&self) -> Vec<Node> {
+        let used: BTreeSet<DevNumber> =
+            self.mapped.values().flat_map(|mapped| mapped.below.iter().copied()).collect();
+        let tops = self.mapped.keys().chain(self.images.iter().map(|image| &image.number));
+        tops.filter(|dev| !used.contains(dev)).map(|dev| self.node(*dev)).collect()
+    }
+
+    fn node(&self, dev: DevNumber) -> Node {
+        if let Some(Mapped { device, targets, below }) = self.mapped.get(&dev) {
+            let tables = match (device.tables.live, device.tables.inactive) {
+                (true, true) => "live and inactive",
+                (true, false) => "live",
+                (false, true) => "inactive",
+                (false, false) => "none",
+            };
+            return Node {
+                name: device.name.clone(),
+                dev: dev.to_string(),
+                size: device.size,
+                kind: NodeKind::Targets {
+                    targets: targets.clone(),
+                    suspended: device.suspended,
+                    tables,
+                },
+                failing: None,
+                below: below.iter().map(|dev| self.node_below(device, *dev)).collect(),
+            };
+        }
+        let image = self.images.iter().find(|image| image.number == dev);
+        Node {
+            name: image.map_or("?".to_owned(), |i| i.name.clone().unwrap_or(i.kernel_name.clone())),
+            dev: dev.to_string(),
+            size: image.map_or(0, |image| image.size.0),
+            kind: NodeKind::File {
+                file: image.map_or(String::new(), |image| image.path.display().to_string()),
+                read_only: image.is_some_and(|image| image.access.is_read_only()),
+            },
+            failing: None,
+            below: Vec::new(),
+        }
+    }
+
+    fn node_below(&self, above: &Description, dev: DevNumber) -> Node {
+        Node { failing: Failing::text(&above.failing, dev), ..self.node(dev) }
+    }
+}

@@ -1,0 +1,81 @@
+//! Who waits for a workflow: is shown how far it is, and may end it.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use daemon::Fault;
+
+/// The exit status of what a signal has ended.
+pub const INTERRUPTED: u8 = 130;
+
+/// How often it is looked: nothing raises an event.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Who waits for a workflow.
+pub trait Watch {
+    /// Tells whether it is to end: undone, or left where it goes on by itself.
+    fn is_interrupted(&self) -> bool;
+
+    /// Is told that something begins that takes some time.
+    fn begin(&self, _what: &str) -> Box<dyn Progress> {
+        Box::new(Unseen)
+    }
+}
+
+/// How far something is; it is over when this is dropped.
+pub trait Progress {
+    /// Shows how many sectors of how many are done.
+    fn show(&mut self, done: u64, total: u64);
+}
+
+struct Unseen;
+
+impl Progress for Unseen {
+    fn show(&mut self, _done: u64, _total: u64) {}
+}
+
+/// A flag that interrupts; nothing is shown.
+impl Watch for AtomicBool {
+    fn is_interrupted(&self) -> bool {
+        self.load(SeqCst)
+    }
+}
+
+/// What a look at something in the background has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// So many sectors are left.
+    Left(u64),
+    Done,
+    Failed(String),
+}
+
+/// Looks again and again until it is done.
+pub(crate) fn until_done(
+    what: &str,
+    watch: &dyn Watch,
+    mut look: impl FnMut() -> Result<Look, Fault>,
+) -> Result<(), Fault> {
+    let mut progress = watch.begin(what);
+    let mut total = 0;
+    loop {
+        match look()? {
+            Look::Done => return Ok(()),
+            Look::Failed(why) => return Err(Fault::new(what, why)),
+            Look::Left(left) => {
+                total = total.max(left);
+                progress.show(total - left, total);
+            }
+        }
+        go_on(what, watch)?;
+        std::thread::sleep(PERIOD);
+    }
+}
+
+/// Fails where the workflow is to end.
+pub(crate) fn go_on(name: &str, watch: &dyn Watch) -> Result<(), Fault> {
+    match watch.is_interrupted() {
+        true => Err(Fault::new(name, "interrupted").with_status(INTERRUPTED)),
+        false => Ok(()),
+    }
+}

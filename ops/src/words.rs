@@ -1,0 +1,59 @@
+//! What devices and files are called in table lines, and by people.
+
+use std::path::{Path, PathBuf};
+
+use daemon::Fault;
+use daemon::fault::USAGE;
+
+/// Refuses names that the kernel would know in another form.
+pub(crate) fn check_name(verb: &str, name: &str) -> Result<(), Fault> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
+    if !name.is_empty() && name.bytes().all(plain) && name != "." && name != ".." {
+        return Ok(());
+    }
+    let why = format!("expected a name of letters, digits and #+-.:=@_, found `{name}`");
+    Err(Fault::new(verb, why).with_status(USAGE))
+}
+
+/// What the name of a mapped device follows in a table line.
+pub(crate) const MAPPER: &str = "/dev/mapper/";
+
+/// Returns what a table line calls the mapped device that a path shows, if it shows one.
+pub(crate) fn mapped_word(mount: &Path, path: &Path) -> Option<String> {
+    let path = std::path::absolute(path).ok()?;
+    let parent = path.parent()?;
+    let name = path.file_name()?.to_str()?;
+    let real = |path: &Path| path.canonicalize().ok();
+    // Two folders that are not there are not the same.
+    let same = |one: &Path| one == mount || real(one).is_some_and(|it| Some(it) == real(mount));
+    (parent == Path::new(MAPPER) || same(parent)).then(|| format!("{MAPPER}{name}"))
+}
+
+/// The path behind a mapped device's word.
+pub(crate) fn mapped_path(mount: &Path, word: &str) -> PathBuf {
+    mount.join(word.strip_prefix(MAPPER).unwrap_or(word))
+}
+
+/// Writes a path so that a table line takes it for one word.
+pub(crate) fn escaped(path: &str) -> String {
+    let mut word = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c.is_whitespace() || c == '\\' {
+            word.push('\\');
+        }
+        word.push(c);
+    }
+    word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_table_line_whatever_is_in_it() {
+        for path in ["/a/b", "/a b/c\td", "/a\\b", "/é #"] {
+            assert_eq!(sim_core::split_words(&escaped(path)), [path]);
+        }
+    }
+}
