@@ -21,11 +21,11 @@ pub use command::{
 use find::Finder;
 pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
-use crate::args::World;
-use crate::barrier::Barrier;
-use crate::event::{Events, TargetEvents};
+use crate::ctr::args::World;
+use crate::ctr::shared::Shared;
 use crate::graph::Graph;
-use crate::shared::Shared;
+use crate::sync::barrier::Barrier;
+use crate::sync::event::{Events, TargetEvents};
 use crate::table::Build;
 use crate::{
     Access, BlockDevice, BoxFuture, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice,

@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::MappedDevice;
-use crate::extent::{FlatMap, Found, Place, walk};
-use crate::gate::Pass;
+use crate::mapped::flat_map::{FlatMap, Found, Place, walk};
+use crate::sync::gate::Pass;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags, Flat,
     Limits, Op, Sector, Sectors,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
 
 use super::{MappedDevice, Phase};
-use crate::extent::{FlatMap, Found, Place, walk};
+use crate::mapped::flat_map::{FlatMap, Found, Place, walk};
 use crate::{DevNumber, Op, Sector};
 
 impl MappedDevice {

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, We
 use futures_util::future::BoxFuture;
 use futures_util::lock::Mutex as AsyncMutex;
 
-use crate::barrier::Barrier;
-use crate::event::Events;
-use crate::extent::FlatMap;
-use crate::gate::Gate;
 use crate::graph::NodeId;
+use crate::mapped::flat_map::FlatMap;
+use crate::sync::barrier::Barrier;
+use crate::sync::event::Events;
+use crate::sync::gate::Gate;
 use crate::{Access, BlockDevice, Errno, KernelLog, Limits, Runtime, Table, Target};
 
+pub(crate) mod flat_map;
 mod io;
 mod maps;
 mod opens;

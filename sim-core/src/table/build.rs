@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use super::devices::{Devices, FindDevice};
 use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec};
-use crate::args::World;
-use crate::barrier::Barrier;
+use crate::ctr::args::World;
+use crate::sync::barrier::Barrier;
 use crate::{
     Access, Args, CtrError, DevNumber, Errno, Flat, KernelLog, Op, OpenDevice, Registry, Sector,
     Target, TargetLog, split_words,

@@ -6,9 +6,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::MAX_DEPTH;
-use crate::args::OpenByWord;
-use crate::graph::{Edge, Refused};
+use crate::ctr::args::OpenByWord;
+use crate::graph::{Edge, MAX_DEPTH, Refused};
 use crate::{Access, BlockDevice, BoxFuture, DevNumber, Errno, Fails, MappedDevice, OpenDevice};
 
 /// Finds the device that a word of a table line names.

@@ -17,9 +17,9 @@ pub(crate) use build::Build;
 pub(crate) use devices::{FindDevice, Found, OpenError};
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
-use crate::barrier::Barrier;
-use crate::gate::Pass;
-use crate::routes::Routes;
+use crate::ctr::routes::Routes;
+use crate::sync::barrier::Barrier;
+use crate::sync::gate::Pass;
 use crate::{
     Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DeviceStyle, End,
     Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind,
@@ -31,10 +31,6 @@ pub const MAX_TABLE_LEN: Sectors = Sectors(i64::MAX as u64 >> 9);
 
 /// The most lines in a table; the kernel's limit.
 pub const MAX_TARGETS: usize = 1_048_576;
-
-/// The most mapped devices on top of one another: a bio recurses through them. The kernel has no
-/// such limit for bio-based tables.
-pub const MAX_DEPTH: u32 = 64;
 
 /// How long a table line with keys can become, in bytes.
 const ROOM_FOR_KEYS: usize = 16 << 10;

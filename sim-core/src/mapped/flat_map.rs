@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::gate::Gate;
+use crate::sync::gate::Gate;
 use crate::table::Entry;
 use crate::{BlockDevice, DevNumber, Fails, Flat, MappedDevice, Op, Sector, Sectors, Table};
 

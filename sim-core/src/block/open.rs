@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
-use crate::area::Submission;
+use crate::block::area::Submission;
 use crate::graph::Edge;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DevNumber, Errno, Limits,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use crate::shared::Shared;
+use crate::ctr::shared::Shared;
 use crate::table::OpenError;
 use crate::{
     Access, Area, Errno, MappedDevice, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use crate::MappedDevice;
-use crate::gate::{Gate, Pass};
+use crate::sync::gate::{Gate, Pass};
 
 /// The ways that a target's bios take: its own remaps, and the flattened maps of its device and of
 /// all devices above. From [`Args::routes`](crate::Args::routes).

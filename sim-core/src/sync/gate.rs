@@ -1,7 +1,7 @@
 //! A gate that bios pass: counts those inside, can be closed, and tells when it is empty.
 
 use crate::Signal;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use crate::sync::primitives::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// Set while nobody may enter.
 const CLOSED: u64 = 1 << 63;

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
-use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::sync::primitives::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Wakes whoever waits for a condition that others bring about.
 ///

@@ -1,0 +1,6 @@
+//! What a target is made with: the words of its table line, the devices that these name, and what it
+//! shares with others.
+
+pub(crate) mod args;
+pub(crate) mod routes;
+pub(crate) mod shared;
