@@ -23,12 +23,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use block::area::{Area, Submission};
+pub use block::area::Area;
 pub use block::bio::{Bio, Flags, Op};
 pub use block::buffer::Buffer;
 pub use block::device::{Access, Allocation, BlockDevice, DM_MAJOR, DevNumber};
 pub use block::limits::{Limits, Misaligned};
-pub use block::open::{Fails, OpenDevice};
+pub use block::open::{Fails, OpenDevice, Submission};
 pub use block::sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
 pub use control::{Backing, Control};
 pub use ctr::args::{Arg, Args, CtrError, split_words};
@@ -38,9 +38,9 @@ pub use futures_util::future::BoxFuture;
 pub use graph::MAX_DEPTH;
 pub use mapped::{Held, MappedDevice};
 pub use numbers::FreeNumbers;
-pub use sync::barrier::{Locked, Panic, panic_text};
 pub use sync::event::{Events, TargetEvents};
 pub use sync::gate::{Gate, Gone, Pass};
+pub use sync::panic::{Locked, Panic, panic_text};
 pub use sync::runtime::{Half, KernelLog, NoLog, Runtime, TargetLog};
 pub use sync::signal::{Outcome, Signal};
 pub use table::{

@@ -1,13 +1,10 @@
 //! What a target maps onto: areas of devices, and the one way to send a bio there.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use crate::{
-    Access, Bio, BlkError, BlkResult, BoxFuture, DevNumber, Fails, Limits, MappedDevice,
-    OpenDevice, Sector, Sectors,
+    Access, Bio, BlkError, BlockDevice, DevNumber, Fails, Limits, OpenDevice, Sector, Sectors,
+    Submission,
 };
 
 /// A range of a device that a target maps onto.
@@ -73,13 +70,8 @@ impl Area {
     }
 
     /// Returns what the area is on, as the core needs it to fold maps.
-    pub(crate) fn device(&self) -> &Arc<OpenDevice> {
-        &self.device
-    }
-
-    /// Returns the mapped device that the area is on, if it is one.
-    pub(crate) fn as_mapped(&self) -> Option<&MappedDevice> {
-        self.device.as_mapped()
+    pub(crate) fn device(&self) -> &Arc<dyn BlockDevice> {
+        self.device.device()
     }
 
     /// Tells whether what is sent here must pass the device's entry, and is not folded away.
@@ -94,8 +86,8 @@ impl Area {
     /// neighbours on the device are kept from it.
     pub fn submit<'a>(&'a self, sector: Sector, bio: Bio<'a>) -> Submission<'a> {
         match self.place(sector, bio) {
-            Ok(bio) => Submission { back: sector, ..self.device.submit(bio) },
-            Err(error) => Submission { back: sector, state: State::Refused(error) },
+            Ok(bio) => self.device.submit(bio).handed_back_at(sector),
+            Err(error) => Submission::refused(sector, error),
         }
     }
 
@@ -108,60 +100,5 @@ impl Area {
             }
             _ => Err(BlkError::Io),
         }
-    }
-}
-
-/// A bio on its way to a device: a future that ends when the bio does.
-#[must_use = "nothing is submitted before this is awaited, or asked whether it ends at once"]
-pub struct Submission<'a> {
-    /// The bio's address, where it was sent to.
-    back: Sector,
-    state: State<'a>,
-}
-
-enum State<'a> {
-    Fresh(&'a OpenDevice, Bio<'a>),
-    Refused(BlkError),
-    Waits(BoxFuture<'a, BlkResult>),
-    Ended,
-}
-
-impl<'a> Submission<'a> {
-    pub(crate) fn new(device: &'a OpenDevice, bio: Bio<'a>) -> Submission<'a> {
-        Submission { back: bio.sector, state: State::Fresh(device, bio) }
-    }
-
-    /// Carries the bio out on the spot, or hands it back where that could wait.
-    ///
-    /// A bio that is handed back may have been carried out in part: it has not ended, so nobody
-    /// may rely on the content of its range, and carrying it out again is harmless.
-    pub fn now(self) -> Result<BlkResult, Bio<'a>> {
-        match self.state {
-            State::Fresh(device, bio) => device.now(bio).map_err(|bio| bio.at(self.back)),
-            State::Refused(error) => Ok(Err(error)),
-            State::Waits(_) | State::Ended => unreachable!("it is asked before it is polled"),
-        }
-    }
-}
-
-impl Future for Submission<'_> {
-    type Output = BlkResult;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlkResult> {
-        let this = self.get_mut();
-        let mut waits = match std::mem::replace(&mut this.state, State::Ended) {
-            State::Fresh(device, bio) => match device.now(bio) {
-                Ok(result) => return Poll::Ready(result),
-                Err(bio) => device.wait(bio),
-            },
-            State::Refused(error) => return Poll::Ready(Err(error)),
-            State::Waits(waits) => waits,
-            State::Ended => unreachable!("a submission is polled until it ends"),
-        };
-        let polled = waits.as_mut().poll(cx);
-        if polled.is_pending() {
-            this.state = State::Waits(waits);
-        }
-        polled
     }
 }

@@ -1,12 +1,13 @@
 //! Block devices: what takes bios.
 
+use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bio, BlkResult, Errno, Limits, MappedDevice, Sector, Sectors};
+use crate::{Bio, BlkResult, Errno, Limits, Sector, Sectors};
 
 /// The major number of mapped devices, as device-mapper is given it on a running Linux.
 pub const DM_MAJOR: u32 = 253;
@@ -134,8 +135,9 @@ pub trait BlockDevice: Send + Sync {
         true
     }
 
-    /// Returns the mapped device that this is, if it is one.
-    fn as_mapped(&self) -> Option<&MappedDevice> {
+    /// Returns the device as what it is, where somebody looks for its kind: a mapped device is
+    /// found by [`MappedDevice::of`](crate::MappedDevice::of).
+    fn as_any(&self) -> Option<&dyn Any> {
         None
     }
 }

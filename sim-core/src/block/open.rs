@@ -1,16 +1,18 @@
 //! A device that is held open: the one entry through which whoever has it open sends bios.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::area::Submission;
 use crate::graph::Edge;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DevNumber, Errno, Limits,
-    MappedDevice, Op, Sector, Sectors,
+    Op, Sector, Sectors,
 };
 
 /// A block device held open by a table, or by whoever else uses it; released when dropped.
@@ -63,11 +65,6 @@ impl OpenDevice {
     /// Returns the device's own side, for maps that are folded.
     pub(crate) fn device(&self) -> &Arc<dyn BlockDevice> {
         &self.device
-    }
-
-    /// Returns the mapped device that this is, if it is one.
-    pub(crate) fn as_mapped(&self) -> Option<&MappedDevice> {
-        self.device.as_mapped()
     }
 
     /// Returns what the device was opened for.
@@ -139,6 +136,71 @@ impl Drop for OpenDevice {
 impl fmt::Debug for OpenDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.device.name(), self.device.number())
+    }
+}
+
+/// A bio on its way to a device: a future that ends when the bio does.
+#[must_use = "nothing is submitted before this is awaited, or asked whether it ends at once"]
+pub struct Submission<'a> {
+    /// The bio's address, where it was sent to.
+    back: Sector,
+    state: State<'a>,
+}
+
+enum State<'a> {
+    Fresh(&'a OpenDevice, Bio<'a>),
+    Refused(BlkError),
+    Waits(BoxFuture<'a, BlkResult>),
+    Ended,
+}
+
+impl<'a> Submission<'a> {
+    fn new(device: &'a OpenDevice, bio: Bio<'a>) -> Submission<'a> {
+        Submission { back: bio.sector, state: State::Fresh(device, bio) }
+    }
+
+    /// Makes one of a bio that was sent to `back`, and ends with an error at once.
+    pub(super) fn refused(back: Sector, error: BlkError) -> Submission<'a> {
+        Submission { back, state: State::Refused(error) }
+    }
+
+    /// Says at which address a bio is to be handed back.
+    pub(super) fn handed_back_at(self, back: Sector) -> Submission<'a> {
+        Submission { back, ..self }
+    }
+
+    /// Carries the bio out on the spot, or hands it back where that could wait.
+    ///
+    /// A bio that is handed back may have been carried out in part: it has not ended, so nobody
+    /// may rely on the content of its range, and carrying it out again is harmless.
+    pub fn now(self) -> Result<BlkResult, Bio<'a>> {
+        match self.state {
+            State::Fresh(device, bio) => device.now(bio).map_err(|bio| bio.at(self.back)),
+            State::Refused(error) => Ok(Err(error)),
+            State::Waits(_) | State::Ended => unreachable!("it is asked before it is polled"),
+        }
+    }
+}
+
+impl Future for Submission<'_> {
+    type Output = BlkResult;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BlkResult> {
+        let this = self.get_mut();
+        let mut waits = match std::mem::replace(&mut this.state, State::Ended) {
+            State::Fresh(device, bio) => match device.now(bio) {
+                Ok(result) => return Poll::Ready(result),
+                Err(bio) => device.wait(bio),
+            },
+            State::Refused(error) => return Poll::Ready(Err(error)),
+            State::Waits(waits) => waits,
+            State::Ended => unreachable!("a submission is polled until it ends"),
+        };
+        let polled = waits.as_mut().poll(cx);
+        if polled.is_pending() {
+            this.state = State::Waits(waits);
+        }
+        polled
     }
 }
 

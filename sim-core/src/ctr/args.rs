@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use crate::ctr::shared::Shared;
-use crate::table::OpenError;
+use super::open::OpenByWord;
+use super::routes::FlatMaps;
+use super::shared::Shared;
 use crate::{
-    Access, Area, Errno, MappedDevice, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents,
-    TargetLog,
+    Access, Area, Errno, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents, TargetLog,
 };
 
 /// Why a target could not be made from its table line.
@@ -84,13 +84,7 @@ pub(crate) struct World<'a> {
     pub(crate) runtime: &'a Arc<dyn Runtime>,
     pub(crate) events: &'a TargetEvents,
     pub(crate) shared: &'a Shared,
-    pub(crate) device: &'a Weak<MappedDevice>,
-}
-
-/// Hides the lifetimes of [`Devices`].
-pub(crate) trait OpenByWord {
-    fn open(&mut self, word: &str) -> Result<Arc<OpenDevice>, OpenError>;
-    fn access(&self) -> Access;
+    pub(crate) device: &'a Weak<dyn FlatMaps>,
 }
 
 impl<'a> Args<'a> {

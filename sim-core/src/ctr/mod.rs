@@ -2,5 +2,6 @@
 //! shares with others.
 
 pub(crate) mod args;
+pub(crate) mod open;
 pub(crate) mod routes;
 pub(crate) mod shared;

@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::MappedDevice;
-use crate::sync::gate::{Gate, Pass};
+use crate::{BoxFuture, Gate, Pass};
 
 /// The ways that a target's bios take: its own remaps, and the flattened maps of its device and of
 /// all devices above. From [`Args::routes`](crate::Args::routes).
@@ -19,12 +18,12 @@ use crate::sync::gate::{Gate, Pass};
 /// `reroutes`: such a target is asked for each bio.
 #[derive(Clone)]
 pub struct Routes {
-    device: Weak<MappedDevice>,
+    device: Weak<dyn FlatMaps>,
     gate: Arc<Gate>,
 }
 
 impl Routes {
-    pub(crate) fn of(device: Weak<MappedDevice>) -> Routes {
+    pub(crate) fn of(device: Weak<dyn FlatMaps>) -> Routes {
         Routes { device, gate: Arc::default() }
     }
 
@@ -42,4 +41,10 @@ impl Routes {
     pub fn enter(&self) -> Pass<'_> {
         self.gate.try_enter().expect("the gate of a target's routes is never closed")
     }
+}
+
+/// The flattened maps that pass through a device.
+pub(crate) trait FlatMaps: Send + Sync {
+    /// Waits until every bio has ended that goes by one of them, while others go on.
+    fn maps_turned_over(&self) -> BoxFuture<'_, ()>;
 }

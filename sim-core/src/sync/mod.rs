@@ -3,6 +3,7 @@
 pub(crate) mod barrier;
 pub(crate) mod event;
 pub(crate) mod gate;
+pub(crate) mod panic;
 pub(crate) mod primitives;
 pub(crate) mod runtime;
 pub(crate) mod signal;

@@ -1,20 +1,18 @@
 //! The mapping table: what a device's sectors are made of.
 
-mod build;
-mod devices;
+pub(crate) mod build;
+pub(crate) mod devices;
+mod error;
 mod limits;
 mod parse;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use serde::{Deserialize, Serialize};
 
-pub(crate) use build::Build;
-pub(crate) use devices::{FindDevice, Found, OpenError};
+pub use error::TableError;
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
 use crate::ctr::routes::Routes;
@@ -362,40 +360,3 @@ impl FlushPlan {
         plan
     }
 }
-
-/// Why a table was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableError {
-    /// The errno that the load fails with.
-    pub errno: Errno,
-    /// The kernel's text for this fault.
-    pub kernel: String,
-    /// Which target is at fault, from 0; none where it is the table as a whole.
-    pub target: Option<usize>,
-    /// Which word of its line is at fault, counted from 0 after the type.
-    pub arg: Option<usize>,
-    /// What was expected and what was found; empty where the kernel's text says it all.
-    pub detail: String,
-}
-
-impl TableError {
-    pub(crate) fn new(kernel: impl Into<String>) -> TableError {
-        let (errno, target, arg, detail) = (Errno::INVAL, None, None, String::new());
-        TableError { errno, kernel: kernel.into(), target, arg, detail }
-    }
-
-    fn in_target(self, index: usize) -> TableError {
-        TableError { target: Some(index), ..self }
-    }
-}
-
-impl fmt::Display for TableError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.detail.is_empty() {
-            write!(f, "{}: ", self.detail)?;
-        }
-        f.write_str(&self.kernel)
-    }
-}
-
-impl std::error::Error for TableError {}
