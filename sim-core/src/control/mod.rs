@@ -326,9 +326,9 @@ struct Site<'a> {
 impl Site<'_> {
     fn build(&self) -> Build<'_> {
         let Control { registry, runtime, shared, log, .. } = self.control;
-        let world = World { runtime, events: &self.events, shared, device: &self.device };
+        let world = World { runtime, log, events: &self.events, shared, device: &self.device };
         let (number, access, finder, open) = (self.number, self.access, &self.finder, &self.open);
-        Build { number, access, registry, finder, world, log, open }
+        Build { number, access, registry, finder, world, open }
     }
 }
 

@@ -8,7 +8,8 @@ use super::open::OpenByWord;
 use super::routes::FlatMaps;
 use super::shared::Shared;
 use crate::{
-    Access, Area, Errno, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents, TargetLog,
+    Access, Area, Errno, KernelLog, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents,
+    TargetLog,
 };
 
 /// Why a target could not be made from its table line.
@@ -74,7 +75,8 @@ pub struct Args<'a> {
     len: Sectors,
     devices: &'a mut dyn OpenByWord,
     world: World<'a>,
-    log: TargetLog,
+    /// The target type.
+    name: &'a str,
     routes: Option<Routes>,
 }
 
@@ -82,6 +84,7 @@ pub struct Args<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct World<'a> {
     pub(crate) runtime: &'a Arc<dyn Runtime>,
+    pub(crate) log: &'a Arc<dyn KernelLog>,
     pub(crate) events: &'a TargetEvents,
     pub(crate) shared: &'a Shared,
     pub(crate) device: &'a Weak<dyn FlatMaps>,
@@ -93,9 +96,9 @@ impl<'a> Args<'a> {
         (start, len): (Sector, Sectors),
         devices: &'a mut dyn OpenByWord,
         world: World<'a>,
-        log: TargetLog,
+        name: &'a str,
     ) -> Args<'a> {
-        Args { words, next: 0, start, len, devices, world, log, routes: None }
+        Args { words, next: 0, start, len, devices, world, name, routes: None }
     }
 
     /// Returns where the target begins on its device.
@@ -142,7 +145,7 @@ impl<'a> Args<'a> {
 
     /// Returns where the target's own lines go in the kernel's log.
     pub fn log(&self) -> TargetLog {
-        self.log.clone()
+        TargetLog::new(self.world.log.clone(), self.name)
     }
 
     /// Returns how many words there are.

@@ -40,8 +40,9 @@ pub(crate) struct Entry {
     pub(crate) target_type: Arc<dyn AnyTargetType>,
     pub(crate) target: Box<dyn Target>,
     pub(crate) profile: Profile,
-    /// Passed by what the target remaps, where it said that it reroutes.
-    pub(crate) routes: Option<Routes>,
+    /// Passed by what the target remaps, where it said that it reroutes. Few do, and a table may
+    /// have a million entries.
+    pub(crate) routes: Option<Box<Routes>>,
 }
 
 /// A complete table: targets in order, without gap or overlap.
@@ -314,7 +315,7 @@ impl Entry {
 
     /// Counts a bio that the target is about to route.
     fn enter_route(&self) -> Option<Pass<'_>> {
-        self.routes.as_ref().map(Routes::enter)
+        self.routes.as_deref().map(Routes::enter)
     }
 
     /// Carries a bio of the device out on the spot, or hands it back: where it crosses a boundary,
