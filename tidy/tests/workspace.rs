@@ -32,8 +32,8 @@ const OFF_CORE: [&str; 3] = ["dmsim-xts", "dmsim-crypto", "dmsim-containers"];
 /// Files that may hold unsafe code.
 const UNSAFE_HOMES: [&str; 6] = [
     "backing/src/fuse_device.rs",
-    "backing/src/guard.rs",
-    "backing/src/mapping.rs",
+    "backing/src/image/guard.rs",
+    "backing/src/image/mapping.rs",
     "backing/tests/sigbus.rs",
     "sdk/src/",
     "xts/src/x86",

@@ -14,7 +14,7 @@ use std::sync::atomic::{Ordering::SeqCst, compiler_fence, fence};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
-use crate::health::{Fault, Health};
+use crate::image::health::{Fault, Health};
 
 /// Where this thread may fault. Atomics, as the signal handler reads what the thread writes.
 struct Window {

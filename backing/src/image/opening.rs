@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, fstatfs};
 use sim_core::{Access, Errno};
 
-use crate::attach::{Attach, AttachError};
-use crate::flusher::errno_of;
+use crate::image::attach::{Attach, AttachError};
+use crate::runtime::flusher::errno_of;
 
 /// An image file that is open, locked, and long enough.
 pub(crate) struct Opened {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use crate::guard;
-use crate::health::Health;
+use crate::image::guard;
+use crate::image::health::Health;
 
 /// The bytes of an image, mapped for reading.
 pub(crate) struct Mapping {

@@ -10,9 +10,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use sim_core::{BoxFuture, Errno, Half, Panic, Runtime, panic_text};
 use zeroize::Zeroizing;
 
-use crate::key_ring;
-use crate::task::{Queue, Task};
-use crate::timer::Timer;
+use crate::runtime::key_ring;
+use crate::runtime::task::{Queue, Task};
+use crate::runtime::timer::Timer;
 
 /// Sleeps no longer than this: a deadline must fit the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

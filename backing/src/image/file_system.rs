@@ -13,21 +13,21 @@ use rustix::fs::{FallocateFlags, fallocate};
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Bytes of zeros after which others get their turn.
-const TURN: u64 = 1 << 20;
+const ZEROS_PER_TURN: u64 = 1 << 20;
 
 /// What the file system of an image cannot do; learnt when it says so.
 #[derive(Default)]
-pub(crate) struct Space {
+pub(crate) struct FileSystem {
     pub(crate) no_punch: AtomicBool,
     pub(crate) no_zero_range: AtomicBool,
 }
 
-impl Space {
+impl FileSystem {
     /// Gives the range up; it reads as zeros.
     pub(crate) async fn discard(&self, file: &File, at: u64, len: u64) -> io::Result<()> {
         match self.punch(file, at, len)? {
-            Done::Yes => Ok(()),
-            Done::NotSupported => write_zeros(file, at, len).await,
+            Support::Carried => Ok(()),
+            Support::NotSupported => write_zeros(file, at, len).await,
         }
     }
 
@@ -35,41 +35,41 @@ impl Space {
     /// Where there is none, a hole does: it is what the kernel's loop device makes of such a bio.
     pub(crate) async fn zero(&self, file: &File, at: u64, len: u64) -> io::Result<()> {
         let zero_range = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-        match change(&self.no_zero_range, file, zero_range, at, len)? {
-            Done::Yes => Ok(()),
-            Done::NotSupported => self.discard(file, at, len).await,
+        match allocate(&self.no_zero_range, file, zero_range, at, len)? {
+            Support::Carried => Ok(()),
+            Support::NotSupported => self.discard(file, at, len).await,
         }
     }
 
-    fn punch(&self, file: &File, at: u64, len: u64) -> io::Result<Done> {
+    fn punch(&self, file: &File, at: u64, len: u64) -> io::Result<Support> {
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        change(&self.no_punch, file, punch, at, len)
+        allocate(&self.no_punch, file, punch, at, len)
     }
 }
 
 #[must_use]
-enum Done {
-    Yes,
+enum Support {
+    Carried,
     NotSupported,
 }
 
-fn change(
+fn allocate(
     missing: &AtomicBool,
     file: &File,
-    how: FallocateFlags,
+    change: FallocateFlags,
     at: u64,
     len: u64,
-) -> io::Result<Done> {
+) -> io::Result<Support> {
     if missing.load(Relaxed) {
-        return Ok(Done::NotSupported);
+        return Ok(Support::NotSupported);
     }
     loop {
-        match fallocate(file, how, at, len) {
-            Ok(()) => return Ok(Done::Yes),
+        match fallocate(file, change, at, len) {
+            Ok(()) => return Ok(Support::Carried),
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
                 missing.store(true, Relaxed);
-                return Ok(Done::NotSupported);
+                return Ok(Support::NotSupported);
             }
             Err(other) => return Err(other.into()),
         }
@@ -82,7 +82,7 @@ async fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<()> {
         let step = (len - done).min(ZEROS.len() as u64);
         file.write_all_at(&ZEROS[..step as usize], at + done)?;
         done += step;
-        if done.is_multiple_of(TURN) && done < len {
+        if done.is_multiple_of(ZEROS_PER_TURN) && done < len {
             // Gigabytes of zeros must not keep the thread that took the bio.
             take_turns().await;
         }

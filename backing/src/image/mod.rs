@@ -1,5 +1,17 @@
 //! An attached image as a block device.
 
+pub(crate) mod attach;
+mod file_system;
+#[allow(unsafe_code, reason = "a signal handler is installed, runs, and touches memory")]
+mod guard;
+pub(crate) mod health;
+#[allow(unsafe_code, reason = "memory that may go at any time is copied from")]
+mod mapping;
+pub(crate) mod memory;
+pub(crate) mod numbering;
+pub(crate) mod opening;
+mod place;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,13 +25,13 @@ use sim_core::{
     Op, SECTOR_SIZE, Sector, Sectors,
 };
 
-use crate::attach::Attached;
-use crate::flusher::{Flusher, Sync};
-use crate::health::{Fault, Health};
-use crate::images::Place;
-use crate::mapping::Mapping;
-use crate::opening::{Kind, Opened, has_no_holes};
-use crate::space::Space;
+use self::attach::Attached;
+use self::file_system::FileSystem;
+use self::health::{Fault, Health};
+use self::mapping::Mapping;
+use self::opening::{Kind, Opened, has_no_holes};
+pub(crate) use self::place::{Place, Places};
+use crate::runtime::flusher::{Flusher, SyncFile};
 
 /// An image file, or a block device node, that tables can use.
 ///
@@ -37,7 +49,7 @@ pub(crate) struct Image {
     on_the_spot: bool,
     users: Mutex<Users>,
     health: Arc<Health>,
-    space: Space,
+    file_system: FileSystem,
     mapping: Option<Mapping>,
     /// Reads go through the mapping, if there is one.
     mapped: AtomicBool,
@@ -74,7 +86,7 @@ impl Image {
         image
     }
 
-    fn with_sync(label: Label, opened: Opened, sync: Sync, place: Place) -> Image {
+    fn with_sync(label: Label, opened: Opened, sync: SyncFile, place: Place) -> Image {
         let Opened { file, path, size, kind, identity: _ } = opened;
         let health = Arc::new(Health::default());
         let mapping = Mapping::new(&file, size, health.clone());
@@ -97,7 +109,7 @@ impl Image {
             users: Mutex::default(),
             flusher: Flusher::new(health.clone(), sync),
             health,
-            space: Space::default(),
+            file_system: FileSystem::default(),
             mapping: mapping.ok(),
             mapped: AtomicBool::new(mapped),
             file,
@@ -211,13 +223,13 @@ impl Image {
 
     async fn discard(&self, at: u64, len: u64) -> BlkResult {
         self.will_have_holes(at, len)?;
-        let discarded = self.space.discard(&self.file, at, len).await;
+        let discarded = self.file_system.discard(&self.file, at, len).await;
         discarded.map_err(|error| self.failed("discard", &error))
     }
 
     async fn write_zeroes(&self, at: u64, len: u64) -> BlkResult {
         self.will_have_holes(at, len)?;
-        let zeroed = self.space.zero(&self.file, at, len).await;
+        let zeroed = self.file_system.zero(&self.file, at, len).await;
         zeroed.map_err(|error| self.failed("write zeroes", &error))
     }
 

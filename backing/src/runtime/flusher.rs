@@ -10,12 +10,12 @@ use std::task::{Context, Poll, Waker};
 
 use sim_core::{BlkError, BlkResult, Errno};
 
-use crate::health::{Fault, Health};
+use crate::image::health::{Fault, Health};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Makes everything durable that was written before the call.
-pub(crate) type Sync = Box<dyn FnMut() -> io::Result<()> + Send>;
+pub(crate) type SyncFile = Box<dyn FnMut() -> io::Result<()> + Send>;
 
 /// Takes the flushes of one image. Its thread starts with the first, and ends with the flusher.
 pub(crate) struct Flusher {
@@ -25,7 +25,7 @@ pub(crate) struct Flusher {
 }
 
 enum Thread {
-    NotStarted(Sync),
+    NotStarted(SyncFile),
     Running(JoinHandle<()>),
     /// It could not be started; the image is poisoned.
     None,
@@ -50,7 +50,7 @@ struct State {
 
 impl Flusher {
     /// Makes the flusher of an image that `sync` makes durable.
-    pub(crate) fn new(health: Arc<Health>, sync: Sync) -> Flusher {
+    pub(crate) fn new(health: Arc<Health>, sync: SyncFile) -> Flusher {
         let (state, asked) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { state, asked, health });
         Flusher { shared, thread: Mutex::new(Thread::NotStarted(sync)), on_the_spot: false }
@@ -124,7 +124,7 @@ impl Drop for Flusher {
 }
 
 impl Shared {
-    fn work(&self, mut sync: Sync) {
+    fn work(&self, mut sync: SyncFile) {
         let mut state = self.state();
         loop {
             if state.closing {
@@ -146,7 +146,7 @@ impl Shared {
         }
     }
 
-    fn sync(&self, sync: &mut Sync) {
+    fn sync(&self, sync: &mut SyncFile) {
         // After an error the answer is known, and syncing again would hide it.
         if self.health.is_good()
             && let Err(error) = sync()
