@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use sim_core::{DevNumber, SECTOR_SIZE, Sector, Sectors, TargetSpec};
+use sim_core::{DevNumber, Sector, Sectors, TargetSpec};
 
 use crate::DISK_MAJOR;
-
-const SECTOR: usize = SECTOR_SIZE as usize;
+use crate::SECTOR;
 
 /// A device by its minor number: what a line maps onto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

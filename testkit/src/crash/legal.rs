@@ -2,39 +2,8 @@
 
 use std::sync::Arc;
 
-use sim_core::SECTOR_SIZE;
-
-const SECTOR: usize = SECTOR_SIZE as usize;
-
-/// What happens to a bio of the device under test.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A write was submitted; `None` for a discard, after which the range reads as anything.
-    Write {
-        /// Tells the bios of a run apart.
-        id: u64,
-        /// The first sector.
-        sector: u64,
-        /// The length in sectors.
-        len: u64,
-        /// The data.
-        data: Option<Arc<[u8]>>,
-    },
-    /// A flush was submitted, or a write with a flush before its data.
-    Flush {
-        /// Tells the bios of a run apart.
-        id: u64,
-    },
-    /// A bio has ended.
-    End {
-        /// The bio.
-        id: u64,
-        /// Whether it ended well.
-        ok: bool,
-        /// It was a write that is durable when it ends.
-        fua: bool,
-    },
-}
+use crate::SECTOR;
+use crate::disk::journal::Event;
 
 /// For each sector every version there was, and when.
 ///

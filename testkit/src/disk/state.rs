@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use sim_core::{Bio, BlkError, BlkResult, Flags, Op, Sector, Sectors};
 
-use crate::cache::{Bytes, Cache};
-use crate::fault::{Damage, Faults, aim, flip};
-use crate::journal::{Entry, Journal, Write};
+use crate::disk::cache::{Bytes, Cache};
+use crate::disk::fault::{Damage, Faults, aim, flip};
+use crate::disk::journal::{Entry, Journal, Write};
 use crate::{Handle, Io};
 
 /// Whether bios can be carried out on the spot ([`try_now`](sim_core::BlockDevice::try_now)).
@@ -50,7 +50,7 @@ pub(crate) struct State {
 
 /// Where things were when a bio was submitted.
 #[derive(Clone, Copy)]
-pub(crate) struct Came {
+pub(crate) struct Submitted {
     /// What the cache held.
     pub(crate) cache: u64,
     /// The length of the record.
@@ -58,49 +58,49 @@ pub(crate) struct Came {
 }
 
 impl State {
-    pub(crate) fn came(&mut self, bio: &Bio<'_>) -> Came {
+    pub(crate) fn submitted(&mut self, bio: &Bio<'_>) -> Submitted {
         if let Some(ios) = &mut self.ios {
             ios.push(Io::of(self.minor, bio));
         }
         let journal = self.journal.as_ref().map_or(0, |journal| journal.len());
-        Came { cache: self.cache.mark(), journal }
+        Submitted { cache: self.cache.mark(), journal }
     }
 
-    pub(crate) fn carry_out(&mut self, bio: &mut Bio<'_>, came: Came) -> BlkResult {
+    pub(crate) fn carry_out(&mut self, bio: &mut Bio<'_>, submitted: Submitted) -> BlkResult {
         self.counts.add(bio.op());
         let damage = self.faults.next(bio);
         if bio.end().is_none_or(|end| end.0 > self.cache.size().0) {
             return Err(BlkError::Io);
         }
         match damage {
-            None => self.perform(bio, came),
+            None => self.perform(bio, submitted),
             Some(Damage::Error) => return Err(BlkError::Io),
             Some(Damage::Short(done)) => {
-                self.perform_part(bio, done, came);
+                self.perform_part(bio, done, submitted);
                 return Err(BlkError::Io);
             }
-            Some(Damage::Torn(done)) => self.perform_part(bio, done, came),
+            Some(Damage::Torn(done)) => self.perform_part(bio, done, submitted),
             Some(Damage::Corrupt(bit)) if bio.op() == Op::Write => {
                 let mut data = bio.data().to_vec();
                 flip(&mut data, bit);
-                self.perform(&mut Bio::write(bio.sector, &data).with_flags(bio.flags), came);
+                self.perform(&mut Bio::write(bio.sector, &data).with_flags(bio.flags), submitted);
             }
             Some(Damage::Corrupt(bit)) => {
-                self.perform(bio, came);
+                self.perform(bio, submitted);
                 flip(bio.buffer(), bit);
             }
             Some(Damage::Misdirected(to)) => {
                 let to = aim(to, bio.len(), self.cache.size());
-                self.perform(&mut bio.reborrow().at(to), came);
+                self.perform(&mut bio.reborrow().at(to), submitted);
             }
             Some(Damage::Stale) => self.read_durable(bio),
         }
         Ok(())
     }
 
-    fn perform_part(&mut self, bio: &mut Bio<'_>, done: Sectors, came: Came) {
+    fn perform_part(&mut self, bio: &mut Bio<'_>, done: Sectors, submitted: Submitted) {
         if bio.op() != Op::Flush && !done.is_zero() {
-            self.perform(&mut bio.part(Sectors::ZERO, done.min(bio.len())), came);
+            self.perform(&mut bio.part(Sectors::ZERO, done.min(bio.len())), submitted);
         }
     }
 
@@ -111,10 +111,10 @@ impl State {
         }
     }
 
-    fn perform(&mut self, bio: &mut Bio<'_>, came: Came) {
+    fn perform(&mut self, bio: &mut Bio<'_>, submitted: Submitted) {
         if bio.op() == Op::Flush || bio.flags.preflush {
-            self.cache.flush(came.cache);
-            self.note(|disk| Entry::Flush { disk, covers: came.journal });
+            self.cache.flush(submitted.cache);
+            self.note(|disk| Entry::Flush { disk, covers: submitted.journal });
         }
         let (sector, len, Flags { fua, preflush, .. }) = (bio.sector, bio.len(), bio.flags);
         let bytes = match bio.op() {
@@ -128,7 +128,7 @@ impl State {
                 Bytes::Given(bytes) => (*bytes).into(),
                 Bytes::Zeros(len) => vec![0; len.bytes() as usize].into(),
             };
-            let issued = came.journal;
+            let issued = submitted.journal;
             Entry::Write(Write { disk, sector: sector.0, data, fua, preflush, issued })
         });
         self.cache.write(sector, bytes, fua);

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use sim_core::{SECTOR_SIZE, Sector, Sectors};
+use crate::SECTOR;
 
-const SECTOR: usize = SECTOR_SIZE as usize;
+use sim_core::{Sector, Sectors};
 
 /// The most sector writes that a cache holds. Past it the oldest becomes durable by itself, as on
 /// a disk whose cache is full: 64 MiB of writes without a flush.

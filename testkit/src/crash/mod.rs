@@ -4,16 +4,15 @@
 //! one or the other: the states differ from what is durable in a few sectors. These are written,
 //! looked at, and undone; no image is ever copied.
 
+pub(crate) mod legal;
+
 use std::fmt;
 use std::sync::Arc;
 
-use sim_core::SECTOR_SIZE;
-
-use crate::journal::{Entry, Write};
+use crate::SECTOR;
+use crate::disk::journal::{Entry, Write};
 use crate::{Event, Legal, Rng, SimDisk};
 use sim_core::Sector;
-
-const SECTOR: usize = SECTOR_SIZE as usize;
 
 /// Which of the writes that are not durable the power cut has left. Writes are counted from 0
 /// among those that are not durable.

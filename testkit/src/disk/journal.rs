@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::legal::Event;
-
 /// One line of a record.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -22,6 +20,36 @@ pub enum Entry {
         device: u32,
         /// What happened.
         event: Event,
+    },
+}
+
+/// What happens to a bio of the device under test.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A write was submitted; `None` for a discard, after which the range reads as anything.
+    Write {
+        /// Tells the bios of a run apart.
+        id: u64,
+        /// The first sector.
+        sector: u64,
+        /// The length in sectors.
+        len: u64,
+        /// The data.
+        data: Option<Arc<[u8]>>,
+    },
+    /// A flush was submitted, or a write with a flush before its data.
+    Flush {
+        /// Tells the bios of a run apart.
+        id: u64,
+    },
+    /// A bio has ended.
+    End {
+        /// The bio.
+        id: u64,
+        /// Whether it ended well.
+        ok: bool,
+        /// It was a write that is durable when it ends.
+        fua: bool,
     },
 }
 

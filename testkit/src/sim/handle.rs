@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use sim_core::{Errno, Half, Panic, Runtime};
 use zeroize::Zeroizing;
 
-use crate::sim::Core;
+use super::core::Core;
 
 /// A handle on a [`Sim`](crate::Sim): the [`Runtime`] of targets, and what simulated devices wait
 /// with.

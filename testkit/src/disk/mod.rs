@@ -1,5 +1,10 @@
 //! A simulated disk: bytes, a volatile cache, and I/O that ends when the executor says so.
 
+pub(crate) mod cache;
+pub(crate) mod fault;
+pub(crate) mod journal;
+pub(crate) mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -7,9 +12,9 @@ use sim_core::{
     Access, Bio, BlkResult, BlockDevice, DevNumber, Errno, Limits, Runtime, Sector, Sectors,
 };
 
-use crate::cache::{Bytes, Cache};
-use crate::drive::{Came, State};
-use crate::fault::{Fault, Faults};
+use crate::disk::cache::{Bytes, Cache};
+use crate::disk::fault::{Fault, Faults};
+use crate::disk::state::{State, Submitted};
 use crate::{Counts, Handle, Io, Journal, Speed};
 
 /// The major number of simulated disks: that of loop devices.
@@ -174,9 +179,9 @@ impl SimDisk {
     }
 
     /// Carries a bio out, submitted when the cache and the record were at these places.
-    fn carry_out(&self, mut bio: Bio<'_>, came: Came) -> BlkResult {
+    fn carry_out(&self, mut bio: Bio<'_>, submitted: Submitted) -> BlkResult {
         let mut state = self.state();
-        let result = state.carry_out(&mut bio, came);
+        let result = state.carry_out(&mut bio, submitted);
         let sim = state.sim.clone();
         drop(state);
         let number = self.number();
@@ -232,22 +237,22 @@ impl BlockDevice for SimDisk {
         if !now {
             return Err(bio);
         }
-        let came = state.came(&bio);
+        let submitted = state.submitted(&bio);
         drop(state);
-        Ok(self.carry_out(bio, came))
+        Ok(self.carry_out(bio, submitted))
     }
 
     fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
         // Here, not at the first poll: a flush covers what had ended when it was submitted.
         let mut state = self.state();
-        let (came, sim) = (state.came(&bio), state.sim.clone());
+        let (submitted, sim) = (state.submitted(&bio), state.sim.clone());
         state.in_flight += 1;
         drop(state);
         let pending = Pending(self);
         Box::pin(async move {
             let _pending = pending;
             sim.turn().await;
-            self.carry_out(bio, came)
+            self.carry_out(bio, submitted)
         })
     }
 
