@@ -70,7 +70,7 @@ macro_rules! conformance {
 
 /// A case that fails.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FailedCase {
     /// The part.
     pub part: Part,
     /// The seed.
@@ -98,7 +98,7 @@ impl Suite {
     }
 
     /// Runs the cases of some seeds until one fails.
-    pub fn find(&self, part: Part, seeds: Range<u64>) -> Option<Found> {
+    pub fn find(&self, part: Part, seeds: Range<u64>) -> Option<FailedCase> {
         let started = Instant::now();
         let mut cases = (1..).zip(seeds);
         cases.find_map(|(count, seed)| self.failure(part, seed, count, started))
@@ -120,17 +120,17 @@ impl Suite {
         for seed in seeds(part.cases()) {
             count += 1;
             if let Some(found) = self.failure(part, seed, count, started) {
-                let Found { seeds, why, took, repeat, .. } = found;
+                let FailedCase { seeds, why, took, repeat, .. } = found;
                 panic!("{why}\nafter {seeds} cases in {took:.1?}; to repeat:\n{repeat}");
             }
         }
         println!("{count} cases in {:.1?}", started.elapsed());
     }
 
-    fn failure(&self, part: Part, seed: u64, seeds: u64, started: Instant) -> Option<Found> {
+    fn failure(&self, part: Part, seed: u64, seeds: u64, started: Instant) -> Option<FailedCase> {
         let why = self.case(part, seed).err()?;
         let repeat = format!("{SEED}={seed} cargo test {}{}", self.filter, part.name());
-        Some(Found { part, seed, seeds, why, took: started.elapsed(), repeat })
+        Some(FailedCase { part, seed, seeds, why, took: started.elapsed(), repeat })
     }
 }
 

@@ -6,7 +6,7 @@ use super::rig::Rig;
 use super::suite::Suite;
 use crate::traffic::BioStep;
 use crate::{
-    Crash, Damage, Entry, Explorer, Fault, Journal, Lasts, Legal, Plan, Rng, Schedule, SimDisk,
+    Crash, Damage, Entry, Explorer, Fault, FaultSpan, Journal, Legal, Plan, Rng, Schedule, SimDisk,
     World,
 };
 use sim_core::{Flags, Op, Sectors};
@@ -36,7 +36,7 @@ pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
             continue;
         }
         let (after, lasts) =
-            (rng.number() % ios[disk], [Lasts::Once, Lasts::ForGood][rng.below(2)]);
+            (rng.number() % ios[disk], [FaultSpan::Once, FaultSpan::ForGood][rng.below(2)]);
         let damage = [Damage::Error, Damage::Short(Sectors(1))][rng.below(2)];
         let fault = Fault::At { after, lasts, damage };
         fail(suite, seed, &steps, disk, fault)

@@ -14,7 +14,7 @@ pub enum Fault {
         /// How many others end before it.
         after: u64,
         /// Whether it is the only one.
-        lasts: Lasts,
+        lasts: FaultSpan,
         /// What becomes of it.
         damage: Damage,
     },
@@ -22,7 +22,7 @@ pub enum Fault {
 
 /// How long a fault stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lasts {
+pub enum FaultSpan {
     /// For one bio.
     Once,
     /// For every bio from the first on, until the disk is healed.
@@ -76,7 +76,7 @@ impl Fault {
     fn next(&mut self, bio: &Bio<'_>) -> (Option<Damage>, bool) {
         match self {
             Fault::After(0) => (Some(Damage::Error), false),
-            Fault::At { after: 0, lasts, damage } => (Some(*damage), *lasts == Lasts::ForGood),
+            Fault::At { after: 0, lasts, damage } => (Some(*damage), *lasts == FaultSpan::ForGood),
             Fault::After(others) | Fault::At { after: others, .. } => {
                 *others -= 1;
                 (None, true)
