@@ -8,9 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use crate::sync::{Mutex, MutexGuard, PoisonError};
-use crate::table::MAX_DEPTH;
+use crate::sync::primitives::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::primitives::{Mutex, MutexGuard, PoisonError};
+
+/// The most mapped devices on top of one another: a bio recurses through them. The kernel has no
+/// such limit for bio-based tables.
+pub const MAX_DEPTH: u32 = 64;
 
 /// A mapped device, told from all that there were before: a minor number is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,55 +10,42 @@
 
 #![forbid(unsafe_code)]
 
-mod area;
-mod args;
-mod barrier;
-mod bio;
-mod buffer;
+mod block;
 pub mod control;
-mod device;
+mod ctr;
 mod error;
-mod event;
-mod extent;
-mod gate;
 mod graph;
-mod limits;
 mod mapped;
 mod numbers;
-mod open;
-mod routes;
-mod runtime;
-mod sector;
-mod shared;
-mod signal;
 mod sync;
 mod table;
 mod target;
 #[cfg(test)]
 mod tests;
 
-pub use area::{Area, Submission};
-pub use args::{Arg, Args, CtrError, split_words};
-pub use barrier::{Locked, Panic, panic_text};
-pub use bio::{Bio, Flags, Op};
-pub use buffer::Buffer;
+pub use block::area::Area;
+pub use block::bio::{Bio, Flags, Op};
+pub use block::buffer::Buffer;
+pub use block::device::{Access, Allocation, BlockDevice, DM_MAJOR, DevNumber};
+pub use block::limits::{Limits, Misaligned};
+pub use block::open::{Fails, OpenDevice, Submission};
+pub use block::sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
 pub use control::{Backing, Control};
-pub use device::{Access, Allocation, BlockDevice, DM_MAJOR, DevNumber};
+pub use ctr::args::{Arg, Args, CtrError, split_words};
+pub use ctr::routes::Routes;
 pub use error::{BlkError, BlkResult, Errno};
-pub use event::{Events, TargetEvents};
 pub use futures_util::future::BoxFuture;
-pub use gate::{Gate, Gone, Pass};
-pub use limits::{Limits, Misaligned};
+pub use graph::MAX_DEPTH;
 pub use mapped::{Held, MappedDevice};
 pub use numbers::FreeNumbers;
-pub use open::{Fails, OpenDevice};
-pub use routes::Routes;
-pub use runtime::{Half, KernelLog, NoLog, Runtime, TargetLog};
-pub use sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
-pub use signal::{Outcome, Signal};
+pub use sync::event::{Events, TargetEvents};
+pub use sync::gate::{Gate, Gone, Pass};
+pub use sync::panic::{Locked, Panic, panic_text};
+pub use sync::runtime::{Half, KernelLog, NoLog, Runtime, TargetLog};
+pub use sync::signal::{Outcome, Signal};
 pub use table::{
-    BadLine, MAX_DEPTH, MAX_TABLE_LEN, MAX_TARGETS, Params, Table, TableError, TargetSpec,
-    TextStyle, hide_keys, parse_table,
+    BadLine, MAX_TABLE_LEN, MAX_TARGETS, Params, Table, TableError, TargetSpec, TextStyle,
+    hide_keys, parse_table,
 };
 pub use target::{
     AnyTargetType, DeviceStyle, End, Features, Flat, KeyText, Mapped, Profile, Registry, Reply,

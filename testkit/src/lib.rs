@@ -29,39 +29,34 @@
 
 #![forbid(unsafe_code)]
 
-mod cache;
 mod check;
 pub mod conformance;
 mod crash;
 mod disk;
-mod drive;
-mod fault;
-mod handle;
 mod io;
-mod journal;
-mod legal;
 mod model;
-mod rng;
-mod schedule;
 mod search;
 mod sim;
-mod trace;
 mod traffic;
 mod world;
 
 pub use check::{CHECK_DISK, check, outcome};
+pub use crash::legal::Legal;
 pub use crash::{Crash, Cut, Explorer, Plan, Witness};
+pub use disk::fault::{Damage, Fault, FaultSpan};
+pub use disk::journal::{Entry, Event, Journal, Write};
+pub use disk::state::{Counts, Speed};
 pub use disk::{DISK_MAJOR, SimDisk};
-pub use drive::{Counts, Speed};
-pub use fault::{Damage, Fault, Lasts};
-pub use handle::Handle;
 pub use io::Io;
-pub use journal::{Entry, Journal, Write};
-pub use legal::{Event, Legal};
-pub use model::{Below, Kind, Line, Model, Place, Step, specs};
-pub use rng::Rng;
-pub use schedule::{Choice, Run, Schedule, exhaustive, shrink};
+pub use model::{DeviceBelow, Kind, Line, Model, Place, Step, specs};
 pub use search::{FROM, SECONDS, SEED, each_seed, search};
-pub use sim::{MAX_STEPS, Sim, Started, Stuck};
-pub use traffic::{Step as BioStep, Traffic, pattern, read_all};
+pub use sim::core::{MAX_STEPS, Stuck};
+pub use sim::handle::Handle;
+pub use sim::rng::Rng;
+pub use sim::schedule::{Choice, Run, Schedule, exhaustive, shrink};
+pub use sim::{Sim, Started};
+pub use traffic::{BioStep, Traffic, pattern, read_all};
 pub use world::{World, id, send};
+
+/// A sector's length in memory.
+pub(crate) const SECTOR: usize = sim_core::SECTOR_SIZE as usize;

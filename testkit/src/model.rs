@@ -3,15 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use sim_core::{DevNumber, SECTOR_SIZE, Sector, Sectors, TargetSpec};
+use sim_core::{DevNumber, Sector, Sectors, TargetSpec};
 
 use crate::DISK_MAJOR;
-
-const SECTOR: usize = SECTOR_SIZE as usize;
+use crate::SECTOR;
 
 /// A device by its minor number: what a line maps onto.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Below {
+pub enum DeviceBelow {
     /// A simulated disk, 7:N.
     Disk(u32),
     /// A mapped device, 253:N.
@@ -22,13 +21,13 @@ pub enum Below {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One range of a device, from this sector on.
-    Linear(Below, u64),
+    Linear(DeviceBelow, u64),
     /// Chunks of so many sectors, dealt out to legs in turn.
-    Striped(u64, Vec<(Below, u64)>),
+    Striped(u64, Vec<(DeviceBelow, u64)>),
     /// Zeros.
     Zero,
     /// Errors; a device may be named, and is not used.
-    Error(Option<(Below, u64)>),
+    Error(Option<(DeviceBelow, u64)>),
 }
 
 /// A line of a table. The lines of a table follow on one another.
@@ -75,7 +74,7 @@ pub struct Model {
 
 impl Line {
     /// Lists what the line maps onto: device, first sector, length.
-    pub fn areas(&self) -> Vec<(Below, u64, u64)> {
+    pub fn areas(&self) -> Vec<(DeviceBelow, u64, u64)> {
         match &self.kind {
             Kind::Linear(below, start) => vec![(*below, *start, self.len)],
             Kind::Striped(_, legs) => {
@@ -103,12 +102,12 @@ impl Line {
     }
 }
 
-impl Below {
+impl DeviceBelow {
     /// Returns the device's number.
     pub fn number(self) -> DevNumber {
         match self {
-            Below::Disk(minor) => DevNumber { major: DISK_MAJOR, minor },
-            Below::Device(minor) => DevNumber::mapped(minor),
+            DeviceBelow::Disk(minor) => DevNumber { major: DISK_MAJOR, minor },
+            DeviceBelow::Device(minor) => DevNumber::mapped(minor),
         }
     }
 }
@@ -128,10 +127,12 @@ pub fn specs(lines: &[Line]) -> Vec<TargetSpec> {
 
 impl Model {
     /// Returns a device's size in sectors; zero where there is none, or no table.
-    pub fn size(&self, below: Below) -> u64 {
+    pub fn size(&self, below: DeviceBelow) -> u64 {
         match below {
-            Below::Disk(disk) => self.disks.get(&disk).map_or(0, |d| (d.len() / SECTOR) as u64),
-            Below::Device(device) => {
+            DeviceBelow::Disk(disk) => {
+                self.disks.get(&disk).map_or(0, |d| (d.len() / SECTOR) as u64)
+            }
+            DeviceBelow::Device(device) => {
                 self.tables.get(&device).map_or(0, |lines| lines.iter().map(|l| l.len).sum())
             }
         }
@@ -165,9 +166,9 @@ impl Model {
             };
             each(Step { device, line: index, leg });
             return match below {
-                Below::Device(device) => self.follow(device, to, each),
-                Below::Disk(_) if to >= self.size(below) => Place::PastEnd,
-                Below::Disk(disk) => Place::Disk(disk, to),
+                DeviceBelow::Device(device) => self.follow(device, to, each),
+                DeviceBelow::Disk(_) if to >= self.size(below) => Place::PastEnd,
+                DeviceBelow::Disk(disk) => Place::Disk(disk, to),
             };
         }
         Place::PastEnd
@@ -201,8 +202,8 @@ impl Model {
             }
             for (below, _, _) in line.areas() {
                 match below {
-                    Below::Disk(disk) => disks.push(disk),
-                    Below::Device(device) => disks.extend(self.flushed(device)),
+                    DeviceBelow::Disk(disk) => disks.push(disk),
+                    DeviceBelow::Device(device) => disks.extend(self.flushed(device)),
                 }
             }
         }
@@ -220,9 +221,9 @@ mod tests {
     fn a_sector_is_followed_through_stripes_and_past_short_devices() {
         let mut model = Model::default();
         model.disks.insert(0, vec![0; 16 * SECTOR]);
-        let linear = Line { len: 4, kind: Kind::Linear(Below::Disk(0), 8) };
+        let linear = Line { len: 4, kind: Kind::Linear(DeviceBelow::Disk(0), 8) };
         model.tables.insert(0, vec![linear, Line { len: 1, kind: Kind::Zero }]);
-        let legs = vec![(Below::Disk(0), 0), (Below::Device(0), 1)];
+        let legs = vec![(DeviceBelow::Disk(0), 0), (DeviceBelow::Device(0), 1)];
         model.tables.insert(1, vec![Line { len: 12, kind: Kind::Striped(2, legs) }]);
         // By hand: chunks of two, in turn from 7:0 at 0 and from 253:0 at 1.
         use Place::{Disk, PastEnd, Zero};

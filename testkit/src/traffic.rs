@@ -3,20 +3,17 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sim_core::{
-    Bio, BlkResult, BlockDevice, Flags, Limits, MappedDevice, Op, SECTOR_SIZE, Sector, Sectors,
-};
+use sim_core::{Bio, BlkResult, BlockDevice, Flags, Limits, MappedDevice, Op, Sector, Sectors};
 
+use crate::SECTOR;
 use crate::{Entry, Event, Journal, Legal, Rng, send};
-
-const SECTOR: usize = SECTOR_SIZE as usize;
 
 /// The longest read of a whole device's content, in sectors.
 const READ: u64 = 256;
 
 /// A bio to be sent.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct BioStep {
     /// The operation.
     pub op: Op,
     /// The first sector.
@@ -27,9 +24,9 @@ pub struct Step {
     pub flags: Flags,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for BioStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Step { op, sector, len, flags } = self;
+        let BioStep { op, sector, len, flags } = self;
         write!(f, "{op:?} {sector}+{len}")?;
         f.write_str(if flags.preflush { " preflush" } else { "" })?;
         f.write_str(if flags.fua { " fua" } else { "" })
@@ -52,9 +49,9 @@ struct State {
     wrong: Option<String>,
 }
 
-impl Step {
+impl BioStep {
     /// Chooses a bio for a device of this size, close to others half of the time.
-    pub fn random(rng: &mut Rng, size: u64, limits: &Limits) -> Step {
+    pub fn random(rng: &mut Rng, size: u64, limits: &Limits) -> BioStep {
         let op = match rng.below(16) {
             0..=8 => Op::Write,
             9..=11 => Op::Read,
@@ -69,7 +66,7 @@ impl Step {
             flags.preflush = rng.below(8) == 0;
         }
         if op == Op::Flush {
-            return Step { op, sector: 0, len: 0, flags };
+            return BioStep { op, sector: 0, len: 0, flags };
         }
         let block = limits.logical_block().0.max(1);
         let blocks = (size / block).max(1);
@@ -77,7 +74,7 @@ impl Step {
         let near = if rng.below(2) == 0 { blocks.min(12) } else { blocks };
         let from = rng.below(near as usize) as u64;
         let len = 1 + rng.below(12.min((blocks - from) as usize)) as u64;
-        Step { op, sector: from * block, len: len * block, flags }
+        BioStep { op, sector: from * block, len: len * block, flags }
     }
 }
 
@@ -131,9 +128,9 @@ impl Traffic {
     }
 
     /// Sends one bio; dropped before its end, it counts as one that failed.
-    pub async fn send(self: Arc<Self>, device: Arc<MappedDevice>, step: Step) -> BlkResult {
+    pub async fn send(self: Arc<Self>, device: Arc<MappedDevice>, step: BioStep) -> BlkResult {
         let id = self.new_id();
-        let Step { op, sector, len, flags } = step;
+        let BioStep { op, sector, len, flags } = step;
         if op == Op::Read {
             return self.read(device, id, sector, len).await;
         }

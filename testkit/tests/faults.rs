@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sim_core::{Bio, BlkError, BlkResult, Sector, Sectors};
-use testkit::{Damage, Fault, Lasts, Sim, SimDisk, send};
+use testkit::{Damage, Fault, FaultSpan, Sim, SimDisk, send};
 
 struct Rig {
     sim: Sim,
@@ -11,7 +11,7 @@ struct Rig {
 }
 
 /// A disk whose sectors have the bytes 10, 11 and on, with the damage to its next bio.
-fn rig(damage: Damage, lasts: Lasts) -> Rig {
+fn rig(damage: Damage, lasts: FaultSpan) -> Rig {
     let sim = Sim::new(1);
     let disk = SimDisk::new(sim.handle(), 0, Sectors(8));
     (0..8).for_each(|at| disk.fill(Sector(at), &[10 + at as u8; 512]));
@@ -39,7 +39,7 @@ impl Rig {
 
 #[test]
 fn a_short_write_does_its_first_part_and_fails() {
-    let rig = rig(Damage::Short(Sectors(1)), Lasts::Once);
+    let rig = rig(Damage::Short(Sectors(1)), FaultSpan::Once);
     assert_eq!(rig.write(2, 99, 3), Err(BlkError::Io));
     assert_eq!(rig.first_bytes(), [10, 11, 99, 13, 14, 15, 16, 17]);
     assert_eq!(rig.write(2, 98, 3), Ok(()));
@@ -47,42 +47,42 @@ fn a_short_write_does_its_first_part_and_fails() {
 
 #[test]
 fn a_torn_write_does_its_first_part_and_says_nothing() {
-    let rig = rig(Damage::Torn(Sectors(2)), Lasts::Once);
+    let rig = rig(Damage::Torn(Sectors(2)), FaultSpan::Once);
     assert_eq!(rig.write(2, 99, 3), Ok(()));
     assert_eq!(rig.first_bytes(), [10, 11, 99, 99, 14, 15, 16, 17]);
 }
 
 #[test]
 fn a_corrupt_bit_changes_what_is_read_or_what_is_stored() {
-    let reading = rig(Damage::Corrupt(9), Lasts::Once);
+    let reading = rig(Damage::Corrupt(9), FaultSpan::Once);
     assert_eq!(reading.read(0).1[..3], [10, 8, 10]);
     assert_eq!(reading.read(0).1[..3], [10, 10, 10]);
-    let writing = rig(Damage::Corrupt(4096 + 9), Lasts::Once);
+    let writing = rig(Damage::Corrupt(4096 + 9), FaultSpan::Once);
     assert_eq!(writing.write(0, 10, 1), Ok(()));
     assert_eq!(writing.read(0).1[..3], [10, 8, 10]);
 }
 
 #[test]
 fn a_misdirected_bio_goes_where_it_should_not() {
-    let writing = rig(Damage::Misdirected(Sector(7)), Lasts::Once);
+    let writing = rig(Damage::Misdirected(Sector(7)), FaultSpan::Once);
     assert_eq!(writing.write(0, 99, 2), Ok(()));
     assert_eq!(writing.first_bytes(), [10, 11, 12, 13, 14, 15, 99, 99]);
-    let reading = rig(Damage::Misdirected(Sector(3)), Lasts::Once);
+    let reading = rig(Damage::Misdirected(Sector(3)), FaultSpan::Once);
     assert_eq!(reading.read(0).1[0], 13);
 }
 
 #[test]
 fn a_stale_read_gives_what_was_durable_and_a_stale_write_is_lost() {
-    let rig = rig(Damage::Stale, Lasts::Once);
+    let rig = rig(Damage::Stale, FaultSpan::Once);
     assert_eq!((rig.write(0, 99, 1), rig.first_bytes()[0]), (Ok(()), 10));
     assert_eq!((rig.write(0, 98, 1), rig.first_bytes()[0]), (Ok(()), 98));
-    rig.disk.inject(Fault::At { after: 0, lasts: Lasts::Once, damage: Damage::Stale });
+    rig.disk.inject(Fault::At { after: 0, lasts: FaultSpan::Once, damage: Damage::Stale });
     assert_eq!((rig.read(0).1[0], rig.read(0).1[0]), (10, 98));
 }
 
 #[test]
 fn a_fault_for_good_lasts_until_the_disk_is_healed() {
-    let rig = rig(Damage::Error, Lasts::ForGood);
+    let rig = rig(Damage::Error, FaultSpan::ForGood);
     assert_eq!([rig.read(0).0, rig.read(1).0], [Err(BlkError::Io); 2]);
     rig.disk.heal();
     assert_eq!(rig.read(0).0, Ok(()));

@@ -34,8 +34,8 @@ const OFF_CORE: [&str; 3] = ["dmsim-xts", "dmsim-crypto", "dmsim-containers"];
 /// The files that hold unsafe code.
 const UNSAFE_HOMES: [&str; 13] = [
     "backing/src/fuse_device.rs",
-    "backing/src/guard.rs",
-    "backing/src/mapping.rs",
+    "backing/src/image/guard.rs",
+    "backing/src/image/mapping.rs",
     "backing/tests/sigbus.rs",
     "crypto/xts/src/x86/mod.rs",
     "crypto/xts/src/x86/single.rs",

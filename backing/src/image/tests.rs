@@ -9,7 +9,7 @@ use crate::{Attach, block_on};
 const MIB: u64 = 1 << 20;
 
 /// An image file of `len` bytes that no list knows of. Its bytes are all `0xa5`.
-fn image(len: u64, sync: Sync) -> (tempfile::TempDir, Image) {
+fn image(len: u64, sync: SyncFile) -> (tempfile::TempDir, Image) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image");
     fs::write(&path, vec![0xa5; len as usize]).unwrap();
@@ -32,11 +32,11 @@ fn image(len: u64, sync: Sync) -> (tempfile::TempDir, Image) {
         sector_size: 512,
         on_the_spot: false,
     };
-    let place = Place::new(Weak::new(), number);
+    let place = Place::new(Weak::<crate::Images>::new(), number);
     (dir, Image::with_sync(label, Opened::new(&ask).unwrap(), sync, place))
 }
 
-fn syncs() -> Sync {
+fn syncs() -> SyncFile {
     Box::new(|| Ok(()))
 }
 
@@ -89,8 +89,8 @@ fn a_write_with_fua_or_preflush_waits_for_the_flusher() {
 #[test]
 fn zeros_are_written_where_the_file_system_has_no_holes() {
     let (_dir, image) = image(4 * MIB, syncs());
-    image.space.no_punch.store(true, Relaxed);
-    image.space.no_zero_range.store(true, Relaxed);
+    image.file_system.no_punch.store(true, Relaxed);
+    image.file_system.no_zero_range.store(true, Relaxed);
     let (len, end) = (Sectors(5000), Sector(5003));
     assert_eq!(block_on(image.submit(Bio::write_zeroes(Sector(3), len))), Ok(()));
     assert!(is_all(&read(&image, 3, len.0).unwrap(), 0));
@@ -105,8 +105,8 @@ fn zeros_are_written_where_the_file_system_has_no_holes() {
 #[test]
 fn a_long_write_of_zeros_lets_others_run() {
     let (_dir, image) = image(4 * MIB, syncs());
-    image.space.no_zero_range.store(true, Relaxed);
-    image.space.no_punch.store(true, Relaxed);
+    image.file_system.no_zero_range.store(true, Relaxed);
+    image.file_system.no_punch.store(true, Relaxed);
     let mut zeroing = image.submit(Bio::write_zeroes(Sector(0), Sectors(8192)));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(zeroing.as_mut().poll(&mut context).is_pending());

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use sim_core::{DevNumber, FreeNumbers};
 
 use crate::image::Image;
-use crate::numbering::{LOOP_MAJOR, MAX_MINORS};
-use crate::opening::Identity;
+use crate::image::numbering::{LOOP_MAJOR, MAX_MINORS};
+use crate::image::opening::Identity;
 
 /// Images by number, name and file. Finding one costs the same however many there are.
 pub(super) struct List {

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use list::List;
 use sim_core::{Access, Backing, Bio, BlockDevice, BoxFuture, DM_MAJOR, DevNumber, Errno};
 
-use crate::attach::{Attach, AttachError, Attached};
 use crate::block_on;
-use crate::blocking::blocking;
-use crate::image::{Image, Label};
-use crate::numbering::{MAX_MINORS, kernel_name, number_of};
-use crate::opening::{Identity, Opened};
+use crate::image::attach::{Attach, AttachError, Attached};
+use crate::image::numbering::{MAX_MINORS, kernel_name, number_of};
+use crate::image::opening::{Identity, Opened};
+use crate::image::{Image, Label, Place, Places};
+use crate::runtime::blocking::blocking;
 
 /// How long an attach waits for an image that has its file, its name or its number, and is about
 /// to go or to come. Not for long, as a disk that hangs may keep one.
@@ -39,32 +39,6 @@ pub enum ImageChange<'a> {
     Attached(&'a Attached),
     /// The image with this number is detached, or its last user has let go of it.
     Gone(DevNumber),
-}
-
-/// The entry of an image. It is the last of an image to go: until then its number is taken, and
-/// whoever wants the same file waits.
-pub(crate) struct Place {
-    images: Weak<Images>,
-    number: DevNumber,
-}
-
-impl Place {
-    pub(crate) fn new(images: Weak<Images>, number: DevNumber) -> Place {
-        Place { images, number }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(images) = self.images.upgrade() {
-            let mut list = images.locked();
-            if list.remove(self.number) {
-                images.tell(ImageChange::Gone(self.number));
-            }
-            drop(list);
-            images.changed.notify_all();
-        }
-    }
 }
 
 impl Images {
@@ -96,7 +70,7 @@ impl Images {
 
     /// Attaches an image for as long as the user wants it.
     pub fn attach(&self, ask: &Attach) -> Result<Attached, AttachError> {
-        Ok(self.attach_as(ask, Keep::Attached)?.attached())
+        Ok(self.attach_as(ask, KeptBy::User)?.attached())
     }
 
     /// Detaches what goes by a name, a number, a kernel name (`loop3`) or a path.
@@ -185,21 +159,21 @@ impl Images {
         list
     }
 
-    fn attach_as(&self, ask: &Attach, keep: Keep) -> Result<Arc<Image>, AttachError> {
-        let place = match self.reserve(ask, keep)? {
+    fn attach_as(&self, ask: &Attach, kept_by: KeptBy) -> Result<Arc<Image>, AttachError> {
+        let place = match self.reserve(ask, kept_by)? {
             Reserved::Here(image) => return Ok(image),
             Reserved::Place(place) => place,
         };
-        let number = place.number;
+        let number = place.number();
         let opened = Opened::new(ask)?;
         let name = ask.name.clone();
         let kernel_name = kernel_name(name.as_deref(), number);
         let (access, sector_size) = (ask.access, ask.sector_size);
-        let on_the_spot = keep == Keep::OnTheSpot;
+        let on_the_spot = kept_by == KeptBy::Tables;
         let label = Label { number, name, kernel_name, access, sector_size, on_the_spot };
         let file = opened.identity;
         let image = Arc::new(Image::new(label, opened, place));
-        let kept = (keep == Keep::Attached).then(|| image.clone());
+        let kept = (kept_by == KeptBy::User).then(|| image.clone());
         let attached = image.attached();
         let mut list = self.locked();
         list.arrive(number, file, &image, kept);
@@ -211,7 +185,7 @@ impl Images {
     }
 
     /// Takes a place for an image, unless the one that is asked for is here already.
-    fn reserve(&self, ask: &Attach, keep: Keep) -> Result<Reserved, AttachError> {
+    fn reserve(&self, ask: &Attach, kept_by: KeptBy) -> Result<Reserved, AttachError> {
         let file = Identity::of(&ask.path).ok();
         let wanted = ask.number.or_else(|| ask.name.as_deref().and_then(number_of));
         let mut list = self.settled(file, ask.name.as_deref(), wanted);
@@ -225,12 +199,12 @@ impl Images {
                     Some(name) => name.to_owned(),
                     None => kernel_name(None, number),
                 };
-                match (image, keep) {
+                match (image, kept_by) {
                     // Two tables that name one path at once.
-                    (Some(image), Keep::OnTheSpot) if !image.is_gone() => {
+                    (Some(image), KeptBy::Tables) if !image.is_gone() => {
                         Some(Ok(Reserved::Here(image)))
                     }
-                    (Some(image), Keep::Attached)
+                    (Some(image), KeptBy::User)
                         if image.access().is_read_only() && ask.access.is_read_only() =>
                     {
                         None
@@ -266,12 +240,12 @@ impl Images {
             create: None,
             preallocate: false,
         };
-        match self.attach_as(&ask, Keep::OnTheSpot) {
+        match self.attach_as(&ask, KeptBy::Tables) {
             Err(AttachError::System {
                 errno: Errno::ACCES | Errno::ROFS | Errno::PERM, ..
             }) => {
                 ask.access = Access::ReadOnly;
-                self.attach_as(&ask, Keep::OnTheSpot)
+                self.attach_as(&ask, KeptBy::Tables)
             }
             other => other,
         }
@@ -295,6 +269,17 @@ impl Images {
 
     fn locked(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places for Images {
+    fn take_back(&self, number: DevNumber) {
+        let mut list = self.locked();
+        if list.remove(number) {
+            self.tell(ImageChange::Gone(number));
+        }
+        drop(list);
+        self.changed.notify_all();
     }
 }
 
@@ -363,11 +348,11 @@ fn number_for(
 
 /// Who keeps an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
+enum KeptBy {
     /// The user, until it is detached.
-    Attached,
-    /// Its users alone.
-    OnTheSpot,
+    User,
+    /// The tables that use it: one of them named its path.
+    Tables,
 }
 
 /// Tells whether a table line that has this word means an image by it.

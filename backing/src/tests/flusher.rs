@@ -5,8 +5,8 @@ use std::{io, thread};
 use sim_core::BlkError;
 
 use crate::block_on;
-use crate::flusher::Flusher;
-use crate::health::Health;
+use crate::image::health::Health;
+use crate::runtime::flusher::Flusher;
 
 fn flusher(sync: impl FnMut() -> io::Result<()> + Send + 'static) -> (Flusher, Arc<Health>) {
     let health = Arc::new(Health::default());

@@ -1,6 +1,6 @@
 use sim_core::Errno;
 
-use crate::health::{Fault, Health};
+use crate::image::health::{Fault, Health};
 
 #[test]
 fn the_first_fault_stays() {

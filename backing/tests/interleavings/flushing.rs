@@ -8,8 +8,8 @@ use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use shuttle::thread;
 use sim_core::{BlkError, BlkResult, Errno};
 
-use crate::flusher::Flusher;
-use crate::health::{Fault, Health};
+use crate::image::health::{Fault, Health};
+use crate::runtime::flusher::Flusher;
 use crate::{join, try_interleavings};
 
 /// What the syncs of an image do.

@@ -9,12 +9,20 @@
 
 use shuttle::thread::JoinHandle;
 
-#[path = "../../src/flusher.rs"]
+#[path = "../../src/runtime/flusher.rs"]
 mod flusher;
-#[path = "../../src/health.rs"]
+#[path = "../../src/image/health.rs"]
 mod health;
-#[path = "../../src/task.rs"]
+#[path = "../../src/runtime/task.rs"]
 mod task;
+
+/// The folders of the library.
+mod image {
+    pub(crate) use crate::health;
+}
+mod runtime {
+    pub(crate) use crate::{flusher, task};
+}
 
 mod flushing;
 mod running;

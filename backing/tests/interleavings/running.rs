@@ -8,7 +8,7 @@ use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
 use shuttle::thread;
 
-use crate::task::{Queue, Task};
+use crate::runtime::task::{Queue, Task};
 use crate::{join, try_interleavings};
 
 /// A pool that always has a thread left.

@@ -145,7 +145,7 @@ impl Disk {
     pub fn closed(self: &Arc<Disk>, reply: impl Reply<()>) {
         let disk = self.clone();
         self.start(reply, async move {
-            if let Some(device) = disk.device.as_mapped() {
+            if let Some(device) = MappedDevice::of(&*disk.device) {
                 device.closed().await;
             }
             Ok(())
@@ -199,7 +199,7 @@ impl Disk {
 
     /// Tells whether no request that waits here has got anywhere.
     fn is_held(&self) -> bool {
-        self.device.as_mapped().is_some_and(MappedDevice::holds_all)
+        MappedDevice::of(&*self.device).is_some_and(MappedDevice::holds_all)
     }
 
     /// Tells whether the device was removed.

@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::{Cell, Id, MAX_MINORS};
+use super::cell::Cell;
+use super::command::Id;
 use crate::numbers::FreeNumbers;
 use crate::{DM_MAJOR, MappedDevice};
+
+/// The most minor numbers: `1 << MINORBITS`.
+pub(super) const MAX_MINORS: u32 = 1 << 20;
 
 /// The devices of an instance, by number, name and uuid. Finding one costs the same however many
 /// there are.

@@ -1,15 +1,19 @@
 //! Finds the device that a word of a table line names.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Cell, Control};
-use crate::graph::{Edge, Refused};
-use crate::table::{FindDevice, Found};
+use super::backing::Backing;
+use super::cell::Cell;
+use super::cells::Cells;
+use crate::graph::{Edge, Graph, Refused};
+use crate::table::devices::{FindDevice, Found};
 use crate::{BlockDevice, DM_MAJOR, DevNumber, Errno, MappedDevice};
 
 /// Looks up devices for the table of one mapped device.
 pub(super) struct Finder<'a> {
-    pub(super) control: &'a Control,
+    pub(super) backing: &'a dyn Backing,
+    pub(super) cells: &'a Mutex<Cells>,
+    pub(super) graph: &'a Arc<Graph>,
     /// The device that the table is for: it cannot be its own target.
     pub(super) device: &'a Arc<MappedDevice>,
     /// The directory that relative paths start from.
@@ -23,7 +27,7 @@ impl FindDevice for Finder<'_> {
         if let Ok(number) = word.parse::<DevNumber>() {
             return Found::Now(match number.major {
                 DM_MAJOR => self.mapped(number.minor),
-                _ => self.control.backing.by_number(number),
+                _ => self.backing.by_number(number),
             });
         }
         if let Some(minor) = word.strip_prefix("/dev/dm-").and_then(|n| n.parse().ok()) {
@@ -34,26 +38,32 @@ impl FindDevice for Finder<'_> {
         }
         let name = word.strip_prefix("/dev/mapper/").unwrap_or(word);
         // A device that waits to be removed has lost its node, but not its number.
-        if let Some(shown) = self.control.find_shown(name) {
-            return Found::Now(self.mapped(shown.device.minor()));
+        let shown = self.cells().find_name(name).filter(|cell| cell.is_shown()).map(Cell::minor);
+        if let Some(minor) = shown {
+            return Found::Now(self.mapped(minor));
         }
         let word = word.to_owned();
-        Found::Later(Box::pin(async move { self.control.backing.by_word(&word, self.base).await }))
+        Found::Later(Box::pin(async move { self.backing.by_word(&word, self.base).await }))
     }
 
-    fn reserve(&self, below: &MappedDevice) -> Result<Edge, Refused> {
-        self.control.graph.reserve(self.device.node(), below.node())
+    fn reserve(&self, below: &dyn BlockDevice) -> Result<Option<Edge>, Refused> {
+        let below = MappedDevice::of(below);
+        below.map(|below| self.graph.reserve(self.device.node(), below.node())).transpose()
     }
 }
 
 impl Finder<'_> {
     fn mapped(&self, minor: u32) -> Result<Arc<dyn BlockDevice>, Errno> {
-        let cells = self.control.cells();
+        let cells = self.cells();
         let shows = |cell: &&Cell| cell.has_disk;
         let cell = cells.get(minor).filter(shows).ok_or(Errno::NXIO)?;
         if Arc::ptr_eq(&cell.device, self.device) {
             return Err(Errno::INVAL);
         }
         Ok(cell.device.clone())
+    }
+
+    fn cells(&self) -> MutexGuard<'_, Cells> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,8 @@
 //! One [`Command`] for each ioctl of device-mapper, with the kernel's state machine, errnos and
 //! log lines. Commands that can wait are futures; no lock is held while they do.
 
+mod backing;
+mod cell;
 mod cells;
 mod command;
 mod devices;
@@ -13,6 +15,9 @@ mod tables;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+pub use backing::Backing;
+use cell::Cell;
+pub use cell::Shown;
 use cells::Cells;
 pub use command::{
     Answer, Command, DevStatus, Failure, Id, Listed, NewName, Node, Report, Slot, TargetVersion,
@@ -21,15 +26,15 @@ pub use command::{
 use find::Finder;
 pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
-use crate::args::World;
-use crate::barrier::Barrier;
-use crate::event::{Events, TargetEvents};
+use crate::ctr::args::World;
+use crate::ctr::routes::FlatMaps;
+use crate::ctr::shared::Shared;
 use crate::graph::Graph;
-use crate::shared::Shared;
-use crate::table::Build;
+use crate::sync::barrier::Barrier;
+use crate::sync::event::{Events, TargetEvents};
+use crate::table::build::Build;
 use crate::{
-    Access, BlockDevice, BoxFuture, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice,
-    Registry, Runtime, Sectors, Table,
+    Access, BlockDevice, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice, Registry, Runtime,
 };
 
 /// The version of the ioctl interface that the operations follow: Linux 6.12's.
@@ -41,26 +46,6 @@ pub const MAX_NAME: usize = 127;
 /// The longest uuid, in bytes.
 pub const MAX_UUID: usize = 128;
 
-/// The most minor numbers: `1 << MINORBITS`.
-const MAX_MINORS: u32 = 1 << 20;
-
-/// Where devices that are not mapped come from: attached images.
-pub trait Backing: Send + Sync {
-    /// Finds a device by its number; [`Errno::NXIO`] where there is none.
-    fn by_number(&self, number: DevNumber) -> Result<Arc<dyn BlockDevice>, Errno>;
-
-    /// Finds a device by the name or the path that a table line has. A relative path starts from
-    /// `base`. [`Errno::NOENT`] where there is none, [`Errno::NOTBLK`] for what is no device.
-    ///
-    /// Waits as long as opening takes; nothing but the load of the table waits with it. One that
-    /// is given up leaves nothing behind.
-    fn by_word<'a>(
-        &'a self,
-        word: &'a str,
-        base: &'a str,
-    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>>;
-}
-
 /// What changed about a device: what whoever shows devices wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
@@ -68,30 +53,6 @@ pub enum Changed {
     Name(String),
     /// The device with this minor may read as something else, or has another size.
     Content(u32),
-}
-
-/// One mapped device in the control plane: the kernel's hash cell.
-struct Cell {
-    device: Arc<MappedDevice>,
-    name: String,
-    uuid: Option<String>,
-    inactive: Option<Arc<Table>>,
-    deferred_remove: bool,
-    /// A table was loaded once: there is a disk, and a file that shows it.
-    has_disk: bool,
-    read_ahead: Option<Sectors>,
-    node: Node,
-}
-
-/// A device as whoever shows it sees it.
-#[derive(Clone)]
-pub struct Shown {
-    /// The name, mangled.
-    pub name: String,
-    /// Mode and owner of its file.
-    pub node: Node,
-    /// The device.
-    pub device: Arc<MappedDevice>,
 }
 
 type Watcher = Arc<dyn Fn(&Changed) + Send + Sync>;
@@ -295,9 +256,11 @@ impl Control {
             let tables = cells.cell_of(device).into_iter().flat_map(|cell| cell.tables());
             tables.flat_map(|table| table.devices().cloned().collect::<Vec<_>>()).collect()
         };
-        let finder = Finder { control: self, device, base };
+        let (backing, cells, graph) = (&*self.backing, &self.cells, &self.graph);
+        let finder = Finder { backing, cells, graph, device, base };
         let number = device.number();
-        let (events, device) = (self.events_of(device), Arc::downgrade(device));
+        let events = self.events_of(device);
+        let device: Weak<MappedDevice> = Arc::downgrade(device);
         Site { control: self, number, access, finder, events, device, open }
     }
 
@@ -356,60 +319,16 @@ struct Site<'a> {
     access: Access,
     finder: Finder<'a>,
     events: TargetEvents,
-    device: Weak<MappedDevice>,
+    device: Weak<dyn FlatMaps>,
     open: Vec<Arc<OpenDevice>>,
 }
 
 impl Site<'_> {
     fn build(&self) -> Build<'_> {
         let Control { registry, runtime, shared, log, .. } = self.control;
-        let world = World { runtime, events: &self.events, shared, device: &self.device };
+        let world = World { runtime, log, events: &self.events, shared, device: &self.device };
         let (number, access, finder, open) = (self.number, self.access, &self.finder, &self.open);
-        Build { number, access, registry, finder, world, log, open }
-    }
-}
-
-impl Cell {
-    fn is_shown(&self) -> bool {
-        self.has_disk && !self.deferred_remove
-    }
-
-    fn shown(&self) -> Shown {
-        Shown { name: self.name.clone(), node: self.node, device: self.device.clone() }
-    }
-
-    fn table(&self, slot: Slot) -> Option<Arc<Table>> {
-        match slot {
-            Slot::Live => self.device.live(),
-            Slot::Inactive => self.inactive.clone(),
-        }
-    }
-
-    fn tables(&self) -> impl Iterator<Item = Arc<Table>> {
-        [Slot::Live, Slot::Inactive].into_iter().filter_map(|slot| self.table(slot))
-    }
-
-    fn status(&self, slot: Slot) -> DevStatus {
-        let asked = self.table(slot);
-        let read_only = match (slot, &asked) {
-            (Slot::Inactive, Some(table)) => table.access().is_read_only(),
-            _ => self.device.access().is_read_only(),
-        };
-        let read_ahead = || self.read_ahead.unwrap_or_else(|| self.device.limits().read_ahead());
-        DevStatus {
-            name: self.name.clone(),
-            uuid: self.uuid.clone(),
-            dev: self.device.number(),
-            open_count: self.device.open_count(),
-            event_nr: self.device.events().number(),
-            target_count: asked.map_or(0, |table| table.count()),
-            suspended: self.device.is_suspended(),
-            read_only,
-            live_present: self.device.live().is_some(),
-            inactive_present: self.inactive.is_some(),
-            deferred_remove: self.deferred_remove,
-            read_ahead: self.has_disk.then(read_ahead),
-        }
+        Build { number, access, registry, finder, world, open }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cell, Node, Slot};
+use super::cell::Cell;
+use super::command::{Node, Slot};
 use crate::table::TextStyle;
 use crate::{
     Access, BoxFuture, DevNumber, DeviceStyle, KeyText, Sectors, StatusKind, Table, TargetSpec,

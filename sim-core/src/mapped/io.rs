@@ -1,13 +1,15 @@
 //! The way of a bio through a mapped device.
 
+use std::any::Any;
 use std::sync::atomic::Ordering::SeqCst;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::MappedDevice;
-use crate::extent::{FlatMap, Found, Place, walk};
-use crate::gate::Pass;
+use super::flat_map::{FlatMap, Place};
+use super::walk::{Destination, walk};
+use crate::sync::gate::Pass;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags, Flat,
     Limits, Op, Sector, Sectors,
@@ -67,7 +69,7 @@ impl BlockDevice for MappedDevice {
         table.is_remap_only() && table.devices().all(|below| below.discard_zeroes())
     }
 
-    fn as_mapped(&self) -> Option<&MappedDevice> {
+    fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
     }
 }
@@ -128,12 +130,12 @@ impl MappedDevice {
         let _pass = map.gate.try_enter()?;
         let (found, room) = self.find(&map, Op::Read, at)?;
         Some(match found {
-            Found::Leaf(leaf, to) => {
+            Destination::Leaf(leaf, to) => {
                 let (kind, run) = leaf.run_at(to);
                 (kind, run.min(room))
             }
-            Found::Zero => (Allocation::Hole, room),
-            Found::Error | Found::Opaque => (Allocation::Data, room),
+            Destination::Zero => (Allocation::Hole, room),
+            Destination::Error | Destination::Opaque => (Allocation::Data, room),
         })
     }
 
@@ -204,10 +206,10 @@ impl MappedDevice {
             runs.push(async move {
                 let (op, flags, sector, len) = (run.op(), run.flags, run.sector, run.len());
                 let result = match found {
-                    Found::Leaf(leaf, to) => leaf.submit(run.at(to)).await,
-                    Found::Zero => fill_zeros(run),
-                    Found::Error => Err(BlkError::Io),
-                    Found::Opaque => return None,
+                    Destination::Leaf(leaf, to) => leaf.submit(run.at(to)).await,
+                    Destination::Zero => fill_zeros(run),
+                    Destination::Error => Err(BlkError::Io),
+                    Destination::Opaque => return None,
                 };
                 Some(self.end_flat(op, flags, sector, len, result))
             });
@@ -221,15 +223,16 @@ impl MappedDevice {
     }
 
     /// Finds where a sector ends up, by the map and, where it says so, by the tables.
-    fn find(&self, map: &FlatMap, op: Op, sector: Sector) -> Option<(Found, Sectors)> {
+    fn find(&self, map: &FlatMap, op: Op, sector: Sector) -> Option<(Destination, Sectors)> {
         let (place, begin, room) = map.find(op, sector)?;
         Some(match place {
-            Place::Leaf(leaf, start) => {
-                (Found::Leaf(map.leaf(*leaf).clone(), start.wrapping_add(sector - begin)), room)
-            }
-            Place::Zero => (Found::Zero, room),
-            Place::Error => (Found::Error, room),
-            Place::Opaque => (Found::Opaque, room),
+            Place::Leaf(leaf, start) => (
+                Destination::Leaf(map.leaf(*leaf).clone(), start.wrapping_add(sector - begin)),
+                room,
+            ),
+            Place::Zero => (Destination::Zero, room),
+            Place::Error => (Destination::Error, room),
+            Place::Opaque => (Destination::Opaque, room),
             Place::Ask => {
                 let (found, run) = walk(self, op, sector)?;
                 (found, run.min(room))
@@ -247,10 +250,10 @@ impl MappedDevice {
             let run = bio.part(done, len);
             let (op, flags) = (run.op(), run.flags);
             let end = match found {
-                Found::Zero => fill_zeros(run),
-                Found::Error => Err(BlkError::Io),
-                Found::Opaque => return Err(bio),
-                Found::Leaf(leaf, to) => match leaf.try_now(run.at(to)) {
+                Destination::Zero => fill_zeros(run),
+                Destination::Error => Err(BlkError::Io),
+                Destination::Opaque => return Err(bio),
+                Destination::Leaf(leaf, to) => match leaf.try_now(run.at(to)) {
                     Ok(end) => end,
                     Err(_) => return Err(bio),
                 },
@@ -292,7 +295,7 @@ impl MappedDevice {
         let Some(entry) = table.find(sector) else { return result };
         let offset = (sector - entry.begin).to_sector();
         let Flat::Device(area, to, _) = entry.target.flatten(op, offset) else { return result };
-        let result = match area.as_mapped() {
+        let result = match MappedDevice::of(&**area.device()) {
             Some(below) => {
                 below.end_flat(op, flags, area.start.wrapping_add(to.from_start()), len, result)
             }

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Weak};
 
+use super::flat_map::{FlatMap, Place};
+use super::fold::fold;
+use super::walk::{Destination, walk};
 use super::{MappedDevice, Phase};
-use crate::extent::{FlatMap, Found, Place, walk};
-use crate::{DevNumber, Op, Sector};
+use crate::ctr::routes::FlatMaps;
+use crate::{BoxFuture, DevNumber, Op, Sector};
 
 impl MappedDevice {
     /// Returns the number of extents in the flattened map; `None` while there is no map.
@@ -20,8 +23,8 @@ impl MappedDevice {
     /// Asks each table on the way; [`flat_place`](Self::flat_place) asks the flattened map.
     pub fn walk_place(&self, sector: Sector) -> Option<(DevNumber, Sector)> {
         match walk(self, Op::Read, sector)?.0 {
-            Found::Leaf(leaf, to) => Some((leaf.number(), to)),
-            Found::Zero | Found::Error | Found::Opaque => None,
+            Destination::Leaf(leaf, to) => Some((leaf.number(), to)),
+            Destination::Zero | Destination::Error | Destination::Opaque => None,
         }
     }
 
@@ -55,16 +58,6 @@ impl MappedDevice {
             map.gate.drained().await;
         }
         self.refold();
-    }
-
-    /// Waits until every bio that has gone by a flattened map through this device has ended, while
-    /// others go on. Not to be called from within one.
-    pub(crate) async fn maps_turned_over(&self) {
-        let (mut maps, mut seen) = (Vec::new(), BTreeSet::new());
-        self.maps_upwards(&mut maps, &mut seen);
-        for map in maps {
-            map.gate.turned_over().await;
-        }
     }
 
     fn maps_upwards(&self, maps: &mut Vec<Arc<FlatMap>>, seen: &mut BTreeSet<u32>) {
@@ -117,7 +110,7 @@ impl MappedDevice {
             if !due || self.flat.look().map().is_some() {
                 return;
             }
-            let fold = || self.table().as_ref().and_then(|table| FlatMap::fold(table));
+            let fold = || self.table().as_ref().and_then(|table| fold(table));
             let Some(map) = self.barrier.run(None, fold) else { return };
             self.flat.put(Arc::new(map));
             state.above.clone()
@@ -125,5 +118,18 @@ impl MappedDevice {
         for device in above.values().filter_map(Weak::upgrade) {
             device.refold();
         }
+    }
+}
+
+impl FlatMaps for MappedDevice {
+    /// Not to be called from within one.
+    fn maps_turned_over(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let (mut maps, mut seen) = (Vec::new(), BTreeSet::new());
+            self.maps_upwards(&mut maps, &mut seen);
+            for map in maps {
+                map.gate.turned_over().await;
+            }
+        })
     }
 }

@@ -7,17 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, We
 use futures_util::future::BoxFuture;
 use futures_util::lock::Mutex as AsyncMutex;
 
-use crate::barrier::Barrier;
-use crate::event::Events;
-use crate::extent::FlatMap;
-use crate::gate::Gate;
 use crate::graph::NodeId;
+use crate::mapped::flat_map::FlatMap;
+use crate::sync::barrier::Barrier;
+use crate::sync::event::Events;
+use crate::sync::gate::Gate;
 use crate::{Access, BlockDevice, Errno, KernelLog, Limits, Runtime, Table, Target};
 
+pub(crate) mod flat_map;
+mod fold;
 mod io;
 mod maps;
 mod opens;
 mod slot;
+mod walk;
 
 use opens::Opens;
 use slot::Slot;
@@ -106,6 +109,11 @@ impl MappedDevice {
         })
     }
 
+    /// Returns the mapped device that a device is, if it is one.
+    pub fn of(device: &dyn BlockDevice) -> Option<&MappedDevice> {
+        device.as_any()?.downcast_ref()
+    }
+
     /// Returns the minor number.
     pub fn minor(&self) -> u32 {
         self.minor
@@ -174,10 +182,8 @@ impl MappedDevice {
             for entry in table.entries() {
                 self.barrier.wait((), async { entry.target.closed().await }).await;
             }
-            for below in table.devices() {
-                if let Some(below) = below.as_mapped() {
-                    below.tell_closed(seen).await;
-                }
+            for below in mapped_below(&table) {
+                below.tell_closed(seen).await;
             }
         })
     }
@@ -196,9 +202,8 @@ impl MappedDevice {
             return true;
         }
         let Some(table) = self.live().filter(|table| table.is_remap_only()) else { return false };
-        let mut devices = table.devices();
-        devices
-            .all(|below| below.device().as_mapped().is_some_and(|below| below.holds_all_but(seen)))
+        let mut devices = table.devices().map(|open| MappedDevice::of(&**open.device()));
+        devices.all(|below| below.is_some_and(|below| below.holds_all_but(seen)))
     }
 
     /// Turns away whoever waits for the device to be resumed, and whoever comes after.
@@ -378,7 +383,7 @@ impl MappedDevice {
 
 /// Lists the mapped devices that a table maps onto.
 fn mapped_below(table: &Table) -> impl Iterator<Item = &MappedDevice> {
-    table.devices().filter_map(|open| open.as_mapped())
+    table.devices().filter_map(|open| MappedDevice::of(&**open.device()))
 }
 
 /// Opens the device again when a suspend is given up before its end.

@@ -1,7 +1,7 @@
 //! Who has a device open, and that it is removed: one of the two.
 
 use crate::Errno;
-use crate::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use crate::sync::primitives::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Set in the count of a device that is removed: nobody opens it any more.
 const RETIRED: u32 = 1 << 31;

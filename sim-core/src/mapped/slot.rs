@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::extent::FlatMap;
-use crate::gate::Pass;
-use crate::sync::{ArcSwapOption, Guard};
+use crate::mapped::flat_map::FlatMap;
+use crate::sync::gate::Pass;
+use crate::sync::primitives::{ArcSwapOption, Guard};
 
 /// The place of the flattened map. It is written with the state of the device locked.
 pub(crate) struct Slot(ArcSwapOption<FlatMap>);

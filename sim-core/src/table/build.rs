@@ -7,11 +7,11 @@ use zeroize::Zeroizing;
 
 use super::devices::{Devices, FindDevice};
 use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec};
-use crate::args::World;
-use crate::barrier::Barrier;
+use crate::ctr::args::World;
+use crate::sync::barrier::Barrier;
 use crate::{
-    Access, Args, CtrError, DevNumber, Errno, Flat, KernelLog, Op, OpenDevice, Registry, Sector,
-    Target, TargetLog, split_words,
+    Access, Args, CtrError, DevNumber, Errno, Flat, Op, OpenDevice, Registry, Sector, Target,
+    split_words,
 };
 
 /// What a table is built with.
@@ -22,7 +22,6 @@ pub(crate) struct Build<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) finder: &'a dyn FindDevice,
     pub(crate) world: World<'a>,
-    pub(crate) log: &'a Arc<dyn KernelLog>,
     /// What the device's other tables have open already: one opening serves them all.
     pub(crate) open: &'a [Arc<OpenDevice>],
 }
@@ -33,7 +32,7 @@ impl Build<'_> {
     }
 
     pub(super) fn log(&self, text: fmt::Arguments<'_>) {
-        self.log.line(&format!("device-mapper: table: {}: {text}", self.number));
+        self.world.log.line(&format!("device-mapper: table: {}: {text}", self.number));
     }
 }
 
@@ -42,7 +41,7 @@ impl Table {
     /// [`limits`](Self::limits), and logs what the kernel logs.
     pub(crate) async fn build(specs: &[TargetSpec], with: &Build<'_>) -> Result<Table, TableError> {
         if specs.is_empty() {
-            with.log.line("device-mapper: ioctl: populate_table: no targets specified");
+            with.world.log.line("device-mapper: ioctl: populate_table: no targets specified");
             return Err(TableError::new("no targets specified"));
         }
         if specs.len() > MAX_TARGETS {
@@ -59,7 +58,7 @@ impl Table {
             match add_target(&entries, spec, &mut devices, with, &barrier).await {
                 Ok(entry) => entries.push(entry),
                 Err(error) => {
-                    with.log.line("device-mapper: ioctl: error adding target to table");
+                    with.world.log.line("device-mapper: ioctl: error adding target to table");
                     return Err(error.in_target(index));
                 }
             }
@@ -67,8 +66,8 @@ impl Table {
         let ends = entries.iter().map(|entry| (entry.begin + entry.len).0).collect();
         let flush = FlushPlan::new(&entries, &devices.order);
         let is_remap = |entry: &Entry| {
-            let flat = [Op::Read, Op::Write].map(|op| entry.target.flatten(op, Sector::ZERO));
-            flat.iter().all(|flat| !matches!(flat, Flat::Opaque))
+            let is_opaque = |op| matches!(entry.target.flatten(op, Sector::ZERO), Flat::Opaque);
+            !is_opaque(Op::Read) && !is_opaque(Op::Write)
         };
         let remap_only = entries.iter().all(is_remap);
         let (devices, access) = (devices.order, with.access);
@@ -135,12 +134,11 @@ async fn add_target(
     let words = Zeroizing::new(split_words(&spec.params));
     let (made, routes) = loop {
         let (made, routes) = {
-            let log = TargetLog::new(with.log.clone(), name);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let place = (spec.start, spec.len);
-            let mut args = Args::new(&words, place, devices, with.world, log);
-            let made = barrier.run(Err(panicked()), || target_type.ctr(&mut args));
-            (made, args.take_routes())
+            let mut args = Args::new(&words, place, devices, with.world, name);
+            let made = barrier.run(None, || Some(target_type.ctr(&mut args)));
+            (made.unwrap_or_else(panicked), args.take_routes())
         };
         // A target does not wait for its devices: where one has to be opened first, what came of
         // that is there when it is made anew.
@@ -148,10 +146,11 @@ async fn add_target(
             break (made, routes);
         }
     };
-    match barrier.wait(Err(panicked()), read_metadata(made)).await {
+    let made = barrier.wait(None, async { Some(read_metadata(made).await) }).await;
+    match made.unwrap_or_else(panicked) {
         Ok(target) => {
             let (profile, target_type) = (target.profile(), target_type.clone());
-            let (begin, len) = (spec.start, spec.len);
+            let (begin, len, routes) = (spec.start, spec.len, routes.map(Box::new));
             Ok(Entry { begin, len, target_type, target, profile, routes })
         }
         Err(error) => {
@@ -163,8 +162,8 @@ async fn add_target(
 }
 
 /// What a target that panics is refused with.
-fn panicked() -> CtrError {
-    CtrError::new("the target panicked").errno(Errno::IO)
+fn panicked() -> Result<Box<dyn Target>, CtrError> {
+    Err(CtrError::new("the target panicked").errno(Errno::IO))
 }
 
 /// Carries out the second half of making a target.

@@ -1,15 +1,13 @@
 //! The devices that a table has open.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::MAX_DEPTH;
-use crate::args::OpenByWord;
+use crate::ctr::open::{OpenByWord, OpenError};
 use crate::graph::{Edge, Refused};
-use crate::{Access, BlockDevice, BoxFuture, DevNumber, Errno, Fails, MappedDevice, OpenDevice};
+use crate::{Access, BlockDevice, BoxFuture, DevNumber, Errno, Fails, OpenDevice};
 
 /// Finds the device that a word of a table line names.
 pub(crate) trait FindDevice: Sync {
@@ -17,8 +15,9 @@ pub(crate) trait FindDevice: Sync {
     /// number, [`Errno::NOTBLK`] for what is no block device.
     fn find_device(&self, word: &str) -> Found<'_>;
 
-    /// Notes that the table maps onto a mapped device, unless it must not.
-    fn reserve(&self, below: &MappedDevice) -> Result<Edge, Refused>;
+    /// Notes that the table maps onto a mapped device, unless it must not. None for a device that
+    /// is not mapped.
+    fn reserve(&self, below: &dyn BlockDevice) -> Result<Option<Edge>, Refused>;
 }
 
 type Device = Result<Arc<dyn BlockDevice>, Errno>;
@@ -29,56 +28,6 @@ pub(crate) enum Found<'a> {
     Now(Device),
     /// It has to be opened first, which may wait.
     Later(BoxFuture<'a, Device>),
-}
-
-/// Why a device cannot be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpenError {
-    Errno(Errno),
-    TooDeep(u32),
-    /// The device is being opened: the target is made once more when that has ended.
-    Waits,
-}
-
-impl OpenError {
-    pub(crate) fn errno(self) -> Errno {
-        match self {
-            OpenError::Errno(errno) => errno,
-            OpenError::TooDeep(_) => Errno::LOOP,
-            OpenError::Waits => Errno::AGAIN,
-        }
-    }
-}
-
-impl From<Errno> for OpenError {
-    fn from(errno: Errno) -> OpenError {
-        OpenError::Errno(errno)
-    }
-}
-
-impl From<Refused> for OpenError {
-    fn from(refused: Refused) -> OpenError {
-        match refused {
-            Refused::Loop => OpenError::Errno(Errno::LOOP),
-            Refused::TooDeep(depth) => OpenError::TooDeep(depth),
-        }
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // Within a message, which goes on in lower case.
-            OpenError::Errno(_) | OpenError::Waits => {
-                let mut text = self.errno().text().chars();
-                let first = text.next().into_iter().flat_map(char::to_lowercase);
-                first.chain(text).try_for_each(|c| write!(f, "{c}"))
-            }
-            OpenError::TooDeep(depth) => {
-                write!(f, "{depth} mapped devices on top of one another, of {MAX_DEPTH} at most")
-            }
-        }
-    }
 }
 
 /// The devices that a table has open: each once, however often it is named.
@@ -147,7 +96,7 @@ impl<'a> Devices<'a> {
 
     fn open_anew(&self, device: Arc<dyn BlockDevice>) -> Result<OpenDevice, OpenError> {
         let number = device.number();
-        let edge = device.as_mapped().map(|below| self.finder.reserve(below)).transpose()?;
+        let edge = self.finder.reserve(&*device)?;
         let open = OpenDevice::below(device, self.access, edge)?;
         // What fails for one table of the device does so for all.
         let others = [Access::ReadOnly, Access::ReadWrite];

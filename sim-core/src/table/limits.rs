@@ -1,6 +1,7 @@
 //! Stacks the limits of everything below a table, and checks its areas against them.
 
-use super::{Build, Entry, Table, TableError};
+use super::build::Build;
+use super::{Entry, Table, TableError};
 use crate::{Area, Limits, Misaligned, Op, Sector, Sectors};
 
 impl Table {

@@ -1,25 +1,23 @@
 //! The mapping table: what a device's sectors are made of.
 
-mod build;
-mod devices;
+pub(crate) mod build;
+pub(crate) mod devices;
+mod error;
 mod limits;
 mod parse;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use serde::{Deserialize, Serialize};
 
-pub(crate) use build::Build;
-pub(crate) use devices::{FindDevice, Found, OpenError};
+pub use error::TableError;
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
-use crate::barrier::Barrier;
-use crate::gate::Pass;
-use crate::routes::Routes;
+use crate::ctr::routes::Routes;
+use crate::sync::barrier::Barrier;
+use crate::sync::gate::Pass;
 use crate::{
     Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DeviceStyle, End,
     Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind,
@@ -32,10 +30,6 @@ pub const MAX_TABLE_LEN: Sectors = Sectors(i64::MAX as u64 >> 9);
 /// The most lines in a table; the kernel's limit.
 pub const MAX_TARGETS: usize = 1_048_576;
 
-/// The most mapped devices on top of one another: a bio recurses through them. The kernel has no
-/// such limit for bio-based tables.
-pub const MAX_DEPTH: u32 = 64;
-
 /// How long a table line with keys can become, in bytes.
 const ROOM_FOR_KEYS: usize = 16 << 10;
 
@@ -46,8 +40,9 @@ pub(crate) struct Entry {
     pub(crate) target_type: Arc<dyn AnyTargetType>,
     pub(crate) target: Box<dyn Target>,
     pub(crate) profile: Profile,
-    /// Passed by what the target remaps, where it said that it reroutes.
-    pub(crate) routes: Option<Routes>,
+    /// Passed by what the target remaps, where it said that it reroutes. Few do, and a table may
+    /// have a million entries.
+    pub(crate) routes: Option<Box<Routes>>,
 }
 
 /// A complete table: targets in order, without gap or overlap.
@@ -320,7 +315,7 @@ impl Entry {
 
     /// Counts a bio that the target is about to route.
     fn enter_route(&self) -> Option<Pass<'_>> {
-        self.routes.as_ref().map(Routes::enter)
+        self.routes.as_deref().map(Routes::enter)
     }
 
     /// Carries a bio of the device out on the spot, or hands it back: where it crosses a boundary,
@@ -366,40 +361,3 @@ impl FlushPlan {
         plan
     }
 }
-
-/// Why a table was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableError {
-    /// The errno that the load fails with.
-    pub errno: Errno,
-    /// The kernel's text for this fault.
-    pub kernel: String,
-    /// Which target is at fault, from 0; none where it is the table as a whole.
-    pub target: Option<usize>,
-    /// Which word of its line is at fault, counted from 0 after the type.
-    pub arg: Option<usize>,
-    /// What was expected and what was found; empty where the kernel's text says it all.
-    pub detail: String,
-}
-
-impl TableError {
-    pub(crate) fn new(kernel: impl Into<String>) -> TableError {
-        let (errno, target, arg, detail) = (Errno::INVAL, None, None, String::new());
-        TableError { errno, kernel: kernel.into(), target, arg, detail }
-    }
-
-    fn in_target(self, index: usize) -> TableError {
-        TableError { target: Some(index), ..self }
-    }
-}
-
-impl fmt::Display for TableError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.detail.is_empty() {
-            write!(f, "{}: ", self.detail)?;
-        }
-        f.write_str(&self.kernel)
-    }
-}
-
-impl std::error::Error for TableError {}

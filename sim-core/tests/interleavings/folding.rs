@@ -7,9 +7,9 @@ use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use shuttle::thread;
 
-use crate::extent::FlatMap;
-use crate::gate::Gate;
+use crate::mapped::flat_map::FlatMap;
 use crate::slot::Slot;
+use crate::sync::gate::Gate;
 use crate::{join, try_interleavings};
 
 /// A device on top of two others.

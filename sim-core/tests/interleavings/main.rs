@@ -1,8 +1,8 @@
 //! What threads meet at, under a scheduler that tries interleavings.
 //!
-//! The sources are those of the library, compiled a second time: `crate::sync` is the folder's
-//! own here, and has the scheduler behind it. Where a scene fails, or nobody in it can go on, the
-//! scheduler prints the interleaving; `shuttle::replay` repeats it.
+//! The sources are those of the library, compiled a second time: `crate::sync::primitives` is the
+//! folder's own here, and has the scheduler behind it. Where a scene fails, or nobody in it can go
+//! on, the scheduler prints the interleaving; `shuttle::replay` repeats it.
 
 #![forbid(unsafe_code)]
 #![allow(dead_code, unreachable_pub, reason = "those who use the rest of the sources are not here")]
@@ -10,16 +10,12 @@
 use shuttle::thread::JoinHandle;
 use sim_core::Errno;
 
-use crate::signal::Signal;
+use crate::sync::signal::Signal;
 
-#[path = "../../src/gate.rs"]
-mod gate;
 #[path = "../../src/graph.rs"]
 mod graph;
 #[path = "../../src/mapped/opens.rs"]
 mod opens;
-#[path = "../../src/signal.rs"]
-mod signal;
 #[path = "../../src/mapped/slot.rs"]
 mod slot;
 mod sync;
@@ -30,16 +26,13 @@ mod passing;
 mod stacking;
 mod waiting;
 
-/// The limits of the library.
-mod table {
-    pub(crate) use sim_core::MAX_DEPTH;
-}
-
 /// A flattened map that knows no more than which tables it was folded of.
-mod extent {
-    pub(crate) struct FlatMap {
-        pub(crate) gate: crate::gate::Gate,
-        pub(crate) folded_of: [u32; 2],
+mod mapped {
+    pub(crate) mod flat_map {
+        pub(crate) struct FlatMap {
+            pub(crate) gate: crate::sync::gate::Gate,
+            pub(crate) folded_of: [u32; 2],
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use shuttle::future::block_on;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use shuttle::thread;
 
-use crate::gate::{Gate, Gone};
+use crate::sync::gate::{Gate, Gone};
 use crate::{join, try_interleavings};
 
 #[test]

@@ -6,7 +6,7 @@ use shuttle::future::block_on;
 use shuttle::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use shuttle::thread;
 
-use crate::signal::{Outcome, Signal};
+use crate::sync::signal::{Outcome, Signal};
 use crate::{join, try_interleavings};
 
 #[test]

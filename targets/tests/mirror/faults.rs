@@ -3,7 +3,7 @@
 
 use sim_core::control::Command;
 use sim_core::{Held, Op, Sectors};
-use testkit::{Damage, Fault, Lasts, Rng, SimDisk, Started, each_seed, id};
+use testkit::{Damage, Fault, FaultSpan, Rng, SimDisk, Started, each_seed, id};
 
 use crate::rig::{Case, FLUSH, Rig, Step, steps};
 
@@ -172,7 +172,7 @@ fn every_io(seed: u64) -> Result<u64, String> {
     let mut runs = 0;
     for (disk, (before, after)) in before.into_iter().zip(after).enumerate() {
         for nth in 0..after - before {
-            for lasts in [Lasts::Once, Lasts::ForGood] {
+            for lasts in [FaultSpan::Once, FaultSpan::ForGood] {
                 let damage = [Damage::Error, Damage::Short(Sectors(1))][(seed + nth) as usize % 2];
                 let fault = Fault::At { after: nth, lasts, damage };
                 let held = [Held::Flush, Held::NoFlush][(seed + nth) as usize / 2 % 2];

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sim_core::{Bio, BlkError, BlockDevice, Sector, Sectors};
 use testkit::{
-    Damage, Fault, Journal, Lasts, Legal, Rng, Speed, Traffic, World, each_seed, id, pattern, send,
+    Damage, Fault, FaultSpan, Journal, Legal, Rng, Speed, Traffic, World, each_seed, id, pattern,
+    send,
 };
 
 use crate::stack::{DISK, Stack, disks, status, steps};
@@ -68,7 +69,7 @@ fn an_error_of_a_store_harms_its_snapshot_alone() {
         let stack = Stack::new(seed, &disks, &tables)?;
         let traffic = traffic(&stack);
         disks.iter().for_each(|disk| disk.set_speed(Speed::Waits));
-        let lasts = [Lasts::Once, Lasts::ForGood][rng.below(2)];
+        let lasts = [FaultSpan::Once, FaultSpan::ForGood][rng.below(2)];
         let damage = [Damage::Error, Damage::Short(Sectors(1))][rng.below(2)];
         disks[1].inject(Fault::At { after: rng.below(24) as u64, lasts, damage });
         let failed = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -1,17 +1,13 @@
 //! Parts about what lies below: mapped devices instead of disks, which have no table yet, or are
 //! suspended, resumed and given other tables meanwhile.
 
-use std::fmt;
 use std::sync::Arc;
 
 use sim_core::control::{Command, Control};
-use sim_core::{
-    Access, Area, Args, Bio, CtrError, Flat, Held, Mapped, MappedDevice, Op, Profile, Sector,
-    StatusKind, StatusWriter, Target, TargetSpec, TargetType, parse_table, split_words,
-};
+use sim_core::{Access, Held, MappedDevice, TargetSpec, parse_table, split_words};
 
 use super::rig::{Latch, Rig};
-use super::{DISK, Suite};
+use super::suite::{DISK, Suite};
 use crate::{Handle, Rng, SimDisk, World, id};
 
 /// The mapped devices over the disks `a`, `b` and `c`, by minor number.
@@ -19,51 +15,6 @@ const BELOW: [u32; 3] = [10, 11, 12];
 
 /// The names of the disks in a table.
 const DISKS: [&str; 3] = ["a", "b", "c"];
-
-/// `through <dev> <start>`: what `linear` is, for a crate that has no target types.
-pub(super) struct Through {
-    area: Area,
-}
-
-impl TargetType for Through {
-    const NAME: &'static str = "through";
-    const VERSION: [u32; 3] = [1, 0, 0];
-
-    fn ctr(args: &mut Args<'_>) -> Result<Through, CtrError> {
-        const COUNT: &str = "Invalid argument count";
-        let device = args.next(COUNT)?;
-        let start = args.next(COUNT)?.sector("Invalid start")?;
-        Ok(Through { area: args.area(device, start, args.target_len(), "Device lookup failed")? })
-    }
-}
-
-impl Target for Through {
-    fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
-        Mapped::Remapped(&self.area, bio.sector, bio)
-    }
-
-    fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
-        match kind {
-            StatusKind::Info => Ok(()),
-            StatusKind::Table => {
-                out.device(&self.area)?;
-                write!(out, " {}", self.area.start)
-            }
-        }
-    }
-
-    fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
-        each(&self.area);
-    }
-
-    fn profile(&self) -> Profile {
-        Profile::REMAP
-    }
-
-    fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
-        Flat::Device(&self.area, offset, self.area.size() - offset.from_start())
-    }
-}
 
 /// Returns the tables of the devices below: all of a disk, in one line or in two.
 fn tables(disk: usize) -> [Vec<TargetSpec>; 2] {
@@ -108,8 +59,15 @@ fn resume_below(world: &World) -> Result<(), String> {
     BELOW.into_iter().try_for_each(|minor| world.resume(minor).map(drop).map_err(text))
 }
 
+impl Suite {
+    /// Sets the device up in a world that has its disks.
+    pub(super) fn set_up(&self, world: &World) -> Result<Arc<MappedDevice>, String> {
+        if self.over_mapped { set_up(self, world) } else { world.try_set_up(0, &self.table) }
+    }
+}
+
 /// Sets the device under test up over mapped devices that are in use.
-pub(super) fn set_up(suite: &Suite, world: &World) -> Result<Arc<MappedDevice>, String> {
+fn set_up(suite: &Suite, world: &World) -> Result<Arc<MappedDevice>, String> {
     create_below(world)?;
     resume_below(world)?;
     world.create(0).map_err(|failure| format!("create: {failure}"))?;

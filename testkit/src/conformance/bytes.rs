@@ -2,9 +2,10 @@
 
 use sim_core::{Bio, BlkResult, BlockDevice, Op, Sector, Sectors};
 
-use super::rig::{Rig, SECTOR};
-use super::{SCHEDULE, Suite};
-use crate::traffic::{Step, pattern};
+use super::rig::Rig;
+use super::suite::{SCHEDULE, Suite};
+use crate::SECTOR;
+use crate::traffic::{BioStep, pattern};
 use crate::{Rng, Run, Schedule, exhaustive, send, shrink};
 
 /// The most schedules of a small case that are tried, depth first.
@@ -55,7 +56,7 @@ pub(super) fn split(suite: &Suite, seed: u64) -> Result<(), String> {
         while done < step.len || step.op == Op::Flush {
             let blocks = (step.len - done) / block;
             let len = if blocks == 0 { 0 } else { 1 + rng.below(blocks as usize) as u64 } * block;
-            let part = Step { sector: step.sector + done, len, ..step.clone() };
+            let part = BioStep { sector: step.sector + done, len, ..step.clone() };
             let bytes = done as usize * SECTOR..(done + len) as usize * SECTOR;
             let buffer = if many.is_empty() { &mut [][..] } else { &mut many[bytes] };
             parts = parts.and(submit(&pieces, &part, buffer));
@@ -100,7 +101,7 @@ pub(super) fn flatten(suite: &Suite, seed: u64) -> Result<(), String> {
     same_content(&flat, &mapped, "flattened", "mapped")
 }
 
-fn data(step: &Step, id: u64) -> Vec<u8> {
+fn data(step: &BioStep, id: u64) -> Vec<u8> {
     match step.op {
         Op::Read => vec![0xee; step.len as usize * SECTOR],
         Op::Write => pattern(id, step.sector, step.len).to_vec(),
@@ -108,7 +109,7 @@ fn data(step: &Step, id: u64) -> Vec<u8> {
     }
 }
 
-fn submit(rig: &Rig, step: &Step, data: &mut [u8]) -> BlkResult {
+fn submit(rig: &Rig, step: &BioStep, data: &mut [u8]) -> BlkResult {
     let bio = match step.op {
         Op::Read => Bio::read(Sector(step.sector), data),
         Op::Write => Bio::write(Sector(step.sector), data),
@@ -118,7 +119,7 @@ fn submit(rig: &Rig, step: &Step, data: &mut [u8]) -> BlkResult {
 }
 
 fn agree(
-    step: &Step,
+    step: &BioStep,
     one: (BlkResult, &[u8]),
     other: (BlkResult, &[u8]),
     name: &str,

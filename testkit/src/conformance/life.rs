@@ -6,9 +6,9 @@ use futures_util::future::{Either, select};
 use sim_core::control::{Command, Failure, WhenOpen};
 use sim_core::{Access, BlockDevice, Held, parse_table};
 
-use super::Suite;
 use super::rig::{Latch, Rig};
-use crate::traffic::Step;
+use super::suite::Suite;
+use crate::traffic::BioStep;
 use crate::{Rng, SimDisk, id};
 
 /// Bios from some tasks, while another suspends, reloads and resumes.
@@ -105,7 +105,7 @@ pub(super) fn idle(suite: &Suite, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-fn give_up(rig: &Rig, steps: &[Step], rng: &mut Rng) -> Result<(), String> {
+fn give_up(rig: &Rig, steps: &[BioStep], rng: &mut Rng) -> Result<(), String> {
     let latch = Arc::new(Latch::new(steps.len()));
     for step in steps {
         let (sent, device, handle) = (rig.sent.clone(), rig.device.clone(), rig.world.handle());

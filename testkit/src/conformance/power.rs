@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Suite;
 use super::rig::Rig;
-use crate::traffic::Step;
+use super::suite::Suite;
+use crate::traffic::BioStep;
 use crate::{
-    Crash, Damage, Entry, Explorer, Fault, Journal, Lasts, Legal, Plan, Rng, Schedule, SimDisk,
+    Crash, Damage, Entry, Explorer, Fault, FaultSpan, Journal, Legal, Plan, Rng, Schedule, SimDisk,
     World,
 };
 use sim_core::{Flags, Op, Sectors};
@@ -36,7 +36,7 @@ pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
             continue;
         }
         let (after, lasts) =
-            (rng.number() % ios[disk], [Lasts::Once, Lasts::ForGood][rng.below(2)]);
+            (rng.number() % ios[disk], [FaultSpan::Once, FaultSpan::ForGood][rng.below(2)]);
         let damage = [Damage::Error, Damage::Short(Sectors(1))][rng.below(2)];
         let fault = Fault::At { after, lasts, damage };
         fail(suite, seed, &steps, disk, fault)
@@ -45,7 +45,13 @@ pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-fn fail(suite: &Suite, seed: u64, steps: &[Step], disk: usize, fault: Fault) -> Result<(), String> {
+fn fail(
+    suite: &Suite,
+    seed: u64,
+    steps: &[BioStep],
+    disk: usize,
+    fault: Fault,
+) -> Result<(), String> {
     let rig = suite.start(seed)?;
     rig.disks[disk].inject(fault);
     rig.run(steps, 2)?;
@@ -144,7 +150,7 @@ pub(super) fn operations(suite: &Suite, seed: u64) -> Result<(), String> {
         let mut steps = rig.steps(&mut rng, 8);
         // What follows a write is what makes it durable, or not.
         if rng.below(2) == 0 {
-            steps.push(Step { op: Op::Flush, sector: 0, len: 0, flags: Flags::default() });
+            steps.push(BioStep { op: Op::Flush, sector: 0, len: 0, flags: Flags::default() });
         }
         for step in steps {
             rig.run_well(std::slice::from_ref(&step), 1).map_err(|why| format!("{step}: {why}"))?;

@@ -4,13 +4,12 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
-use sim_core::{BlkResult, BlockDevice, MappedDevice, SECTOR_SIZE};
+use sim_core::{BlkResult, BlockDevice, MappedDevice};
 
-use super::{DISK, SCHEDULE, Suite};
-use crate::traffic::{Step, Traffic};
+use super::suite::{DISK, SCHEDULE, Suite};
+use crate::SECTOR;
+use crate::traffic::{BioStep, Traffic};
 use crate::{Legal, Rng, Schedule, SimDisk, Speed, Stuck, World, read_all};
-
-pub(super) const SECTOR: usize = SECTOR_SIZE as usize;
 
 /// A device under test.
 pub(super) struct Rig {
@@ -82,16 +81,16 @@ impl Suite {
 
 impl Rig {
     /// Chooses bios for the device, many of them close together.
-    pub(super) fn steps(&self, rng: &mut Rng, count: usize) -> Vec<Step> {
+    pub(super) fn steps(&self, rng: &mut Rng, count: usize) -> Vec<BioStep> {
         let (size, limits) = (self.device.size().0, self.device.limits());
-        (0..count).map(|_| Step::random(rng, size, &limits)).collect()
+        (0..count).map(|_| BioStep::random(rng, size, &limits)).collect()
     }
 
     /// Sends the bios from so many tasks, and returns how each ended.
-    pub(super) fn run(&self, steps: &[Step], tasks: usize) -> Result<Vec<BlkResult>, String> {
+    pub(super) fn run(&self, steps: &[BioStep], tasks: usize) -> Result<Vec<BlkResult>, String> {
         let (latch, results) = (Arc::new(Latch::new(tasks)), Arc::new(Mutex::new(Vec::new())));
         for task in 0..tasks {
-            let own: Vec<Step> = steps.iter().skip(task).step_by(tasks).cloned().collect();
+            let own: Vec<BioStep> = steps.iter().skip(task).step_by(tasks).cloned().collect();
             let (sent, device) = (self.sent.clone(), self.device.clone());
             let (latch, results) = (latch.clone(), results.clone());
             self.world.sim.start(format!("task {task}"), async move {
@@ -107,7 +106,7 @@ impl Rig {
     }
 
     /// As [`run`](Self::run), on healthy disks: no bio of a storage device may fail.
-    pub(super) fn run_well(&self, steps: &[Step], tasks: usize) -> Result<(), String> {
+    pub(super) fn run_well(&self, steps: &[BioStep], tasks: usize) -> Result<(), String> {
         let results = self.run(steps, tasks)?;
         match results.into_iter().find_map(Result::err) {
             Some(error) if self.sent.is_storage() => {

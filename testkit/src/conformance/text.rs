@@ -4,7 +4,7 @@ use sim_core::control::{Answer, Command, Failure, Report, Slot};
 use sim_core::{BlockDevice, Held, KeyText, Sector, TargetSpec, parse_table, split_words};
 
 use super::rig::Rig;
-use super::{DISK, Suite};
+use super::suite::{DISK, Suite};
 use crate::{Rng, World, id};
 
 /// A word that no table means.

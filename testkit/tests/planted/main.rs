@@ -9,7 +9,7 @@ mod shadow;
 use std::time::Duration;
 
 use shadow::Shadow;
-use testkit::conformance::{Found, Part, Suite};
+use testkit::conformance::{FailedCase, Part, Suite};
 
 const TABLE: &str = "0 64 shadow a 8";
 
@@ -33,7 +33,7 @@ fn finds<const BUG: u8>(test: &str, part: Part) {
         (None, from) => from.unwrap_or(0)..from.unwrap_or(0) + SEEDS,
     };
     let found = suite.find(part, seeds).unwrap_or_else(|| panic!("{test}: nothing found"));
-    let Found { seed, seeds, why, took, .. } = found;
+    let FailedCase { seed, seeds, why, took, .. } = found;
     println!(
         "{test} | {} | after {seeds} seeds | {:.1} ms | {}={seed} cargo test -p dmsim-testkit \
          --test planted {test} -- --nocapture\n    {}",

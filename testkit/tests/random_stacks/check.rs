@@ -2,7 +2,7 @@
 
 use sim_core::control::{Answer, Command, Report, Slot};
 use sim_core::{BlockDevice, KeyText, Sector};
-use testkit::{Below, Kind, Line, Place, Step, id};
+use testkit::{DeviceBelow, Kind, Line, Place, Step, id};
 
 use crate::ensure;
 use crate::rig::{Outcome, Rig};
@@ -16,7 +16,7 @@ impl Rig {
             let name = disk.name();
             ensure!(disk.content() == self.model.disks[&minor], "{name} has other bytes");
             ensure!(disk.in_flight() == 0, "{name}: {} bios in flight", disk.in_flight());
-            let (found, expected) = (disk.open_count(), self.open_count(Below::Disk(minor)));
+            let (found, expected) = (disk.open_count(), self.open_count(DeviceBelow::Disk(minor)));
             ensure!(found == expected, "{name}: open count {found}, expected {expected}");
         }
         for device in self.devices.keys().copied() {
@@ -34,7 +34,7 @@ impl Rig {
         let status = self.world.status(device).map_err(|failure| failure.to_string())?;
         let expected = (
             dev.name.as_str(),
-            self.open_count(Below::Device(device)),
+            self.open_count(DeviceBelow::Device(device)),
             dev.suspended,
             live.is_some(),
             dev.inactive.is_some(),
@@ -52,7 +52,7 @@ impl Rig {
         );
         ensure!(found == expected, "status {found:?}, expected {expected:?}");
         let (size, in_flight) = (dev.device.size().0, dev.device.in_flight());
-        ensure!(size == self.model.size(Below::Device(device)), "size {size}");
+        ensure!(size == self.model.size(DeviceBelow::Device(device)), "size {size}");
         ensure!(in_flight == 0, "{in_flight} bios in flight");
         let shown = self.world.control.find_shown(&dev.name).is_some();
         ensure!(shown != dev.deferred, "shown by its name is {shown}");
@@ -64,9 +64,9 @@ impl Rig {
         let (flat, expected) = (mapped.extents().is_some(), self.is_flattened(device));
         let known = !self.has_named_errors();
         ensure!(flat == expected || (expected && !known), "flattened is {flat}, not {expected}");
-        for sector in 0..self.model.size(Below::Device(device)) {
+        for sector in 0..self.model.size(DeviceBelow::Device(device)) {
             let expected = match self.model.place(device, sector) {
-                Place::Disk(disk, at) => Some((Below::Disk(disk).number(), Sector(at))),
+                Place::Disk(disk, at) => Some((DeviceBelow::Disk(disk).number(), Sector(at))),
                 Place::Zero | Place::Error | Place::PastEnd => None,
             };
             let walked = mapped.walk_place(Sector(sector));
@@ -87,15 +87,16 @@ impl Rig {
         dev.folds
             && !dev.suspended
             && below.flat_map(|line| line.areas()).all(|(below, _, _)| match below {
-                Below::Device(below) => self.is_flattened(below),
-                Below::Disk(_) => true,
+                DeviceBelow::Device(below) => self.is_flattened(below),
+                DeviceBelow::Disk(_) => true,
             })
     }
 
     /// Tells whether an error line names a device: its suspend takes the map of those above, who
     /// do without one until they are next resumed.
     fn has_named_errors(&self) -> bool {
-        let named = |line: &Line| matches!(line.kind, Kind::Error(Some((Below::Device(_), _))));
+        let named =
+            |line: &Line| matches!(line.kind, Kind::Error(Some((DeviceBelow::Device(_), _))));
         self.model.tables.values().flatten().any(named)
     }
 

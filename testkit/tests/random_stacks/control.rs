@@ -2,7 +2,7 @@
 
 use sim_core::control::{Answer, Command, Failure, Id, NewName, WhenOpen};
 use sim_core::{Errno, Held, Sector, Sectors};
-use testkit::{Below, Fault, id, specs};
+use testkit::{DeviceBelow, Fault, id, specs};
 
 use crate::ensure;
 use crate::plan::LineSeed;
@@ -79,7 +79,7 @@ impl Rig {
 
     pub(crate) fn remove(&mut self, device: u32, defer: bool) -> Outcome {
         let open = if defer { WhenOpen::Defer } else { WhenOpen::Refuse };
-        let busy = self.open_count(Below::Device(device)) > 0;
+        let busy = self.open_count(DeviceBelow::Device(device)) > 0;
         let answer = self.world.execute(Command::DevRemove { id: id(device), open });
         answers("remove", answer, (busy && !defer).then_some(Errno::BUSY))?;
         match (busy, defer) {
@@ -101,7 +101,7 @@ impl Rig {
 
     pub(crate) fn fault(&mut self, disk: u8, sector: u8, len: u8) {
         let disk = u32::from(disk) % self.disks.len() as u32;
-        let size = self.model.size(Below::Disk(disk));
+        let size = self.model.size(DeviceBelow::Disk(disk));
         let start = u64::from(sector) % size;
         let end = (start + u64::from(len)).min(size);
         self.bad.extend((start..end).map(|sector| (disk, sector)));

@@ -1,7 +1,7 @@
 //! One bio of a wave: what it is, what it may end with, and what it leaves behind.
 
 use sim_core::{Bio, BlkError, BlkResult, Flags, Op, SECTOR_SIZE, Sector, Sectors};
-use testkit::{Below, Model, Place, Started, Step, send};
+use testkit::{DeviceBelow, Model, Place, Started, Step, send};
 
 use crate::ensure;
 use crate::plan::IoSeed;
@@ -85,7 +85,7 @@ impl Io {
 
     /// Tells whether the bio goes past the end of the device that it is sent to.
     pub(crate) fn is_past_end(&self, model: &Model) -> bool {
-        self.sector + self.len > model.size(Below::Device(self.device))
+        self.sector + self.len > model.size(DeviceBelow::Device(self.device))
     }
 
     /// Returns what a sector holds after the bio, if it changes that.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sim_core::{Access, BlockDevice, MappedDevice, OpenDevice, Sectors};
-use testkit::{Below, Line, Model, SimDisk, Speed, Step, World};
+use testkit::{DeviceBelow, Line, Model, SimDisk, Speed, Step, World};
 
 use crate::plan::{Action, Case, DEVICES, LineSeed};
 use crate::tables;
@@ -152,9 +152,9 @@ impl Rig {
     /// Makes a table for a device out of what lies in the layers below it.
     pub(crate) fn make_table(&self, device: u32, seeds: &[LineSeed]) -> Vec<Line> {
         let layer = |device: u32| device / 2;
-        let disks = self.model.disks.keys().map(|disk| Below::Disk(*disk));
+        let disks = self.model.disks.keys().map(|disk| DeviceBelow::Disk(*disk));
         let lower = self.devices.keys().filter(|lower| layer(**lower) < layer(device));
-        let all = disks.chain(lower.map(|lower| Below::Device(*lower)));
+        let all = disks.chain(lower.map(|lower| DeviceBelow::Device(*lower)));
         let sized = all.map(|below| (below, self.model.size(below)));
         tables::make(seeds, &sized.filter(|(_, size)| *size > 0).collect::<Vec<_>>())
     }
@@ -178,7 +178,7 @@ impl Rig {
     }
 
     /// Returns how many have a device open: tables and the case itself.
-    pub(crate) fn open_count(&self, below: Below) -> u32 {
+    pub(crate) fn open_count(&self, below: DeviceBelow) -> u32 {
         let names = |lines: &Vec<Line>| {
             lines.iter().flat_map(Line::areas).any(|(area, _, _)| area == below)
         };
@@ -188,8 +188,8 @@ impl Rig {
         };
         let tables = self.devices.iter().filter(|entry| uses(*entry)).count();
         let opens = match below {
-            Below::Device(device) => self.devices[&device].opens.len(),
-            Below::Disk(_) => 0,
+            DeviceBelow::Device(device) => self.devices[&device].opens.len(),
+            DeviceBelow::Disk(_) => 0,
         };
         (tables + opens) as u32
     }
@@ -199,7 +199,8 @@ impl Rig {
         self.world.control.reap();
         loop {
             let due = |(device, dev): (&u32, &Dev)| {
-                (dev.deferred && self.open_count(Below::Device(*device)) == 0).then_some(*device)
+                (dev.deferred && self.open_count(DeviceBelow::Device(*device)) == 0)
+                    .then_some(*device)
             };
             let Some(device) = self.devices.iter().find_map(due) else { return };
             self.forget(device);

@@ -1,15 +1,15 @@
 //! Makes tables out of raw numbers, and other tables out of tables.
 
-use testkit::{Below, Kind, Line};
+use testkit::{DeviceBelow, Kind, Line};
 
 use crate::plan::LineSeed;
 
 /// Makes a table over `below`, each device with its size in sectors; all of it fits.
-pub(crate) fn make(seeds: &[LineSeed], below: &[(Below, u64)]) -> Vec<Line> {
+pub(crate) fn make(seeds: &[LineSeed], below: &[(DeviceBelow, u64)]) -> Vec<Line> {
     seeds.iter().map(|seed| line(seed, below)).collect()
 }
 
-fn line(seed: &LineSeed, all: &[(Below, u64)]) -> Line {
+fn line(seed: &LineSeed, all: &[(DeviceBelow, u64)]) -> Line {
     let pick = |nth: u64| all[(u64::from(seed.below) + nth) as usize % all.len()];
     let start = |len: u64, size: u64| u64::from(seed.start) % (size - len + 1);
     let (below, size) = pick(0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sim_core::control::Command;
 use sim_core::{Access, BlockDevice, Op, Sector};
-use testkit::{Below, Kind, Model, Place, SimDisk, id, specs};
+use testkit::{DeviceBelow, Kind, Model, Place, SimDisk, id, specs};
 
 use crate::control::held;
 use crate::io::{Around, Flight, Io};
@@ -134,7 +134,7 @@ impl Rig {
             if hold.table.is_none() && self.devices[&device].inactive.is_some() {
                 continue;
             }
-            let size = self.model.size(Below::Device(device));
+            let size = self.model.size(DeviceBelow::Device(device));
             let table = hold.table.as_ref().map(|seeds| self.make_table(device, seeds));
             let table = table.map(|lines| tables::resize(lines, size));
             if let Some(lines) = &table {
@@ -227,7 +227,7 @@ impl Rig {
 
     /// Reads a whole device in pieces of equal length.
     pub(crate) fn pieces(&mut self, device: u32, cut: u8) -> Outcome {
-        let (size, cut) = (self.model.size(Below::Device(device)), 1 + u64::from(cut) % 48);
+        let (size, cut) = (self.model.size(DeviceBelow::Device(device)), 1 + u64::from(cut) % 48);
         for start in (0..size).step_by(cut as usize) {
             let seed = IoSeed { device: 0, kind: 0, sector: 0, len: 0, flag: 7 };
             let mut io = Io::new(&seed, device, size, 0);
@@ -246,7 +246,7 @@ impl Rig {
         let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
         for seed in seeds {
             let Some(device) = self.pick(seed.device) else { continue };
-            let size = after.size(Below::Device(device));
+            let size = after.size(DeviceBelow::Device(device));
             let number = self.writes + ios.len() as u64;
             let mut io = Io::new(seed, device, size, number);
             if io.op == Op::Flush && size == 0 {
@@ -337,7 +337,7 @@ fn passed(io: &Io, model: &Model) -> BTreeSet<u32> {
         for sector in io.sector..io.sector + io.len {
             model.follow(io.device, sector, &mut |step| {
                 let line = &model.tables[&step.device][step.line];
-                if let (Below::Device(below), _, _) = line.areas()[step.leg] {
+                if let (DeviceBelow::Device(below), _, _) = line.areas()[step.leg] {
                     passed.insert(below);
                 }
             });
@@ -360,10 +360,11 @@ fn flush_tree(model: &Model, device: u32) -> Vec<u32> {
     for line in model.tables.get(&device).into_iter().flatten() {
         for (below, _, _) in line.areas() {
             match (below, &line.kind) {
-                (Below::Device(below), Kind::Linear(..) | Kind::Striped(..)) => {
+                (DeviceBelow::Device(below), Kind::Linear(..) | Kind::Striped(..)) => {
                     tree.extend(flush_tree(model, below));
                 }
-                (Below::Device(_), Kind::Zero | Kind::Error(_)) | (Below::Disk(_), _) => {}
+                (DeviceBelow::Device(_), Kind::Zero | Kind::Error(_))
+                | (DeviceBelow::Disk(_), _) => {}
             }
         }
     }

@@ -1,0 +1,384 @@
+//! An attached image as a block device.
+
+pub(crate) mod attach;
+mod file_system;
+#[allow(unsafe_code, reason = "a signal handler is installed, runs, and touches memory")]
+mod guard;
+pub(crate) mod health;
+#[allow(unsafe_code, reason = "memory that may go at any time is copied from")]
+mod mapping;
+pub(crate) mod memory;
+pub(crate) mod numbering;
+pub(crate) mod opening;
+mod place;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{SeekFrom, seek};
+use sim_core::{
+    Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DevNumber, Errno, Limits,
+    Op, SECTOR_SIZE, Sector, Sectors,
+};
+
+use self::attach::Attached;
+use self::file_system::FileSystem;
+use self::health::{Fault, Health};
+use self::mapping::Mapping;
+use self::opening::{Kind, Opened, has_no_holes};
+pub(crate) use self::place::{Place, Places};
+use crate::runtime::flusher::{Flusher, SyncFile};
+
+/// An image file, or a block device node, that tables can use.
+///
+/// The order of the last fields is the order in which they go: the thread that flushes, then the
+/// file with its lock, then the place among the attached images.
+pub(crate) struct Image {
+    number: DevNumber,
+    name: Option<String>,
+    kernel_name: String,
+    path: PathBuf,
+    size: Sectors,
+    access: Access,
+    limits: Limits,
+    kind: Kind,
+    on_the_spot: bool,
+    users: Mutex<Users>,
+    health: Arc<Health>,
+    file_system: FileSystem,
+    mapping: Option<Mapping>,
+    /// Reads go through the mapping, if there is one.
+    mapped: AtomicBool,
+    flusher: Flusher,
+    file: Arc<File>,
+    _place: Place,
+}
+
+#[derive(Default)]
+struct Users {
+    count: u32,
+    /// Detached: nobody can open it any more.
+    gone: bool,
+}
+
+/// What an image is to its instance.
+pub(crate) struct Label {
+    pub(crate) number: DevNumber,
+    pub(crate) name: Option<String>,
+    pub(crate) kernel_name: String,
+    pub(crate) access: Access,
+    pub(crate) sector_size: u32,
+    pub(crate) on_the_spot: bool,
+}
+
+impl Image {
+    pub(crate) fn new(label: Label, opened: Opened, place: Place) -> Image {
+        let file = opened.file.clone();
+        let sync = Box::new(move || Ok(rustix::fs::fdatasync(&file)?));
+        let mut image = Image::with_sync(label, opened, sync, place);
+        if image.kind == Kind::InMemory {
+            image.flusher.sync_on_the_spot();
+        }
+        image
+    }
+
+    fn with_sync(label: Label, opened: Opened, sync: SyncFile, place: Place) -> Image {
+        let Opened { file, path, size, kind, identity: _ } = opened;
+        let health = Arc::new(Health::default());
+        let mapping = Mapping::new(&file, size, health.clone());
+        if let Err(error) = &mapping {
+            tracing::info!(path = %path.display(), %error, "read without a mapping");
+        }
+        let mapped = kind != Kind::InMemory || has_no_holes(&file, size);
+        let limits = Limits::image(label.sector_size);
+        let write_cache = !label.access.is_read_only();
+        Image {
+            number: label.number,
+            name: label.name,
+            kernel_name: label.kernel_name,
+            path,
+            size: Sectors::in_bytes(size),
+            access: label.access,
+            limits: Limits { write_cache, ..limits },
+            kind,
+            on_the_spot: label.on_the_spot,
+            users: Mutex::default(),
+            flusher: Flusher::new(health.clone(), sync),
+            health,
+            file_system: FileSystem::default(),
+            mapping: mapping.ok(),
+            mapped: AtomicBool::new(mapped),
+            file,
+            _place: place,
+        }
+    }
+
+    /// Describes the image.
+    pub(crate) fn attached(&self) -> Attached {
+        Attached {
+            number: self.number,
+            name: self.name.clone(),
+            kernel_name: self.kernel_name.clone(),
+            path: self.path.clone(),
+            size: self.size,
+            access: self.access,
+            sector_size: self.limits.logical_block_size,
+            on_the_spot: self.on_the_spot,
+            users: self.users().count,
+            fault: self.health.fault().map(Fault::text),
+        }
+    }
+
+    /// Takes the image away from everybody, unless it is open: then returns how often.
+    pub(crate) fn retire(&self) -> Result<(), u32> {
+        let mut users = self.users();
+        match users.count {
+            0 => users.gone = true,
+            count => return Err(count),
+        }
+        Ok(())
+    }
+
+    /// Tells whether it was taken away.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.users().gone
+    }
+
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the mapping if reads go through it.
+    fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.as_ref().filter(|_| self.mapped.load(Relaxed))
+    }
+
+    fn read(&self, at: u64, buffer: &mut [u8]) -> BlkResult {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        match self.mapping() {
+            // A file that ends within its last page reads as zeros there, without a signal.
+            Some(mapping) if at + buffer.len() as u64 <= mapping.tail() => {
+                mapping.copy(at, buffer).then_some(()).ok_or(BlkError::Io)
+            }
+            Some(_) | None => self.pread(at, buffer),
+        }
+    }
+
+    fn pread(&self, at: u64, buffer: &mut [u8]) -> BlkResult {
+        match self.file.read_exact_at(buffer, at) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.poison()),
+            Err(error) => Err(self.failed("read", &error)),
+        }
+    }
+
+    fn write(&self, at: u64, data: &[u8]) -> BlkResult {
+        self.check_whole(at + data.len() as u64)?;
+        self.file.write_all_at(data, at).map_err(|error| self.failed("write", &error))
+    }
+
+    /// Fails where the file was cut: a write would make it long again, with zeros for what is
+    /// lost. `end` is where, in bytes, what is to be written ends.
+    fn check_whole(&self, end: u64) -> BlkResult {
+        let whole = match self.mapping() {
+            // Much cheaper than to ask, and enough: the file reaches into its last page.
+            Some(mapping) if end <= mapping.tail() => mapping.is_whole(),
+            Some(_) | None => self.kind == Kind::Node || self.file_len() >= self.size.bytes(),
+        };
+        whole.then_some(()).ok_or_else(|| self.poison())
+    }
+
+    fn file_len(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    async fn run(&self, bio: Bio<'_>) -> BlkResult {
+        let at = self.check(&bio)?;
+        let read_only = self.access.is_read_only();
+        match bio.op() {
+            Op::Flush if read_only => Ok(()),
+            Op::Flush => self.flusher.flush().await,
+            Op::Read => self.read(at, bio.into_buffer()),
+            Op::Write => {
+                if bio.flags.preflush {
+                    self.flusher.flush().await?;
+                }
+                self.write(at, bio.data())?;
+                if bio.flags.fua {
+                    self.flusher.flush().await?;
+                }
+                Ok(())
+            }
+            Op::Discard => self.discard(at, bio.len().bytes()).await,
+            Op::WriteZeroes => self.write_zeroes(at, bio.len().bytes()).await,
+            Op::SecureErase => Err(BlkError::NotSupported),
+        }
+    }
+
+    async fn discard(&self, at: u64, len: u64) -> BlkResult {
+        self.will_have_holes(at, len)?;
+        let discarded = self.file_system.discard(&self.file, at, len).await;
+        discarded.map_err(|error| self.failed("discard", &error))
+    }
+
+    async fn write_zeroes(&self, at: u64, len: u64) -> BlkResult {
+        self.will_have_holes(at, len)?;
+        let zeroed = self.file_system.zero(&self.file, at, len).await;
+        zeroed.map_err(|error| self.failed("write zeroes", &error))
+    }
+
+    fn will_have_holes(&self, at: u64, len: u64) -> BlkResult {
+        self.check_whole(at + len)?;
+        if self.kind == Kind::InMemory {
+            self.mapped.store(false, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Returns where the bio begins, in bytes, if it can be carried out.
+    fn check(&self, bio: &Bio<'_>) -> Result<u64, BlkError> {
+        let refused = bio.op().is_write() && self.access.is_read_only();
+        if refused || !self.health.is_good() {
+            return Err(BlkError::Io);
+        }
+        if bio.op() == Op::Flush {
+            return Ok(0);
+        }
+        check_range(bio, self.size, self.limits.logical_block())
+    }
+
+    fn poison(&self) -> BlkError {
+        self.health.poison(Fault::Unreadable);
+        BlkError::Io
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> BlkError {
+        tracing::warn!(path = %self.path.display(), %error, "{what}");
+        match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => BlkError::NoSpace,
+            // What write_all makes of a write that took nothing.
+            None if error.kind() == io::ErrorKind::WriteZero => BlkError::NoSpace,
+            _ => BlkError::Io,
+        }
+    }
+
+    /// Finds the run at `at` by the holes of the file; `None` where that cannot be told.
+    fn hole_or_data(&self, at: u64) -> Option<(Allocation, u64)> {
+        let size = self.size.bytes();
+        // Nothing else uses the position of the file.
+        let data = match seek(&*self.file, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // No data up to the end, or no longer an end there.
+            Err(rustix::io::Errno::NXIO) if self.file_len() >= size => size,
+            Err(_) => return None,
+        };
+        if data > at {
+            return Some((Allocation::Hole, data.min(size)));
+        }
+        let hole = seek(&*self.file, SeekFrom::Hole(at)).ok()?;
+        (hole > at).then_some((Allocation::Data, hole.min(size)))
+    }
+}
+
+impl BlockDevice for Image {
+    fn number(&self) -> DevNumber {
+        self.number
+    }
+
+    fn name(&self) -> String {
+        self.kernel_name.clone()
+    }
+
+    fn size(&self) -> Sectors {
+        self.size
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits.clone()
+    }
+
+    fn access(&self) -> Access {
+        self.access
+    }
+
+    fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+        match (bio.op(), bio.flags.fua || bio.flags.preflush) {
+            (Op::Read, _) => Ok(self.check(&bio).and_then(|at| self.read(at, bio.into_buffer()))),
+            (Op::Write, false) => Ok(self.check(&bio).and_then(|at| self.write(at, bio.data()))),
+            (Op::Write, true) => Err(bio),
+            (Op::Flush | Op::Discard | Op::WriteZeroes | Op::SecureErase, _) => Err(bio),
+        }
+    }
+
+    fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
+        Box::pin(self.run(bio))
+    }
+
+    fn open(&self, _access: Access) -> Result<(), Errno> {
+        let mut users = self.users();
+        if users.gone {
+            return Err(Errno::NXIO);
+        }
+        users.count += 1;
+        Ok(())
+    }
+
+    fn release(&self) {
+        let mut users = self.users();
+        users.count = users.count.checked_sub(1).expect("released as often as opened");
+    }
+
+    fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
+        let Some(mapping) = self.mapping().filter(|_| self.health.is_good()) else { return false };
+        let block = self.limits.logical_block().0;
+        let Some(end) = sector.checked_add(len).and_then(Sector::bytes) else { return false };
+        let on_grid = sector.0.is_multiple_of(block) && len.0.is_multiple_of(block);
+        // The last page cannot be lent: see `read`.
+        if !on_grid || len.is_zero() || end > mapping.tail() {
+            return false;
+        }
+        let len = len.bytes();
+        mapping.lend(end - len, len as usize, reply)
+    }
+
+    fn run_at(&self, at: Sector) -> (Allocation, Sectors) {
+        let unknown = (Allocation::Data, self.size - at.from_start());
+        if !self.health.is_good() {
+            return unknown;
+        }
+        let start = at.from_start().bytes();
+        match self.hole_or_data(start) {
+            Some((Allocation::Hole, end)) => {
+                match Sectors::in_bytes(end) - Sectors::in_bytes(start) {
+                    // A hole smaller than a sector is none.
+                    Sectors::ZERO => (Allocation::Data, Sectors(1)),
+                    len => (Allocation::Hole, len),
+                }
+            }
+            Some((Allocation::Data, end)) => {
+                (Allocation::Data, Sectors::in_bytes(end.next_multiple_of(SECTOR_SIZE) - start))
+            }
+            None => unknown,
+        }
+    }
+}
+
+/// Returns where a bio begins, in bytes, if its range lies on a device of `size` and on its grid
+/// of logical blocks.
+pub(crate) fn check_range(bio: &Bio<'_>, size: Sectors, block: Sectors) -> Result<u64, BlkError> {
+    let on_device = bio.end().is_some_and(|end| end.from_start() <= size);
+    let on_grid = bio.sector.0.is_multiple_of(block.0) && bio.len().0.is_multiple_of(block.0);
+    match bio.sector.bytes() {
+        Some(at) if on_device && on_grid => Ok(at),
+        Some(_) | None => Err(BlkError::Io),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Block devices: what takes bios.
+
+use std::any::Any;
+use std::fmt;
+use std::str::FromStr;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::{Bio, BlkResult, Errno, Limits, Sector, Sectors};
+
+/// The major number of mapped devices, as device-mapper is given it on a running Linux.
+pub const DM_MAJOR: u32 = 253;
+
+/// A device's `major:minor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DevNumber {
+    /// The driver's number.
+    pub major: u32,
+    /// The device's number with its driver.
+    pub minor: u32,
+}
+
+impl DevNumber {
+    /// Returns the number of the mapped device with this minor.
+    pub fn mapped(minor: u32) -> DevNumber {
+        DevNumber { major: DM_MAJOR, minor }
+    }
+}
+
+impl fmt::Display for DevNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for DevNumber {
+    type Err = Errno;
+
+    /// Reads `major:minor`, both decimal.
+    fn from_str(text: &str) -> Result<DevNumber, Errno> {
+        let (major, minor) = text.split_once(':').ok_or(Errno::INVAL)?;
+        let number = |word: &str| {
+            if word.bytes().all(|b| b.is_ascii_digit()) {
+                word.parse::<u32>().map_err(|_| Errno::INVAL)
+            } else {
+                Err(Errno::INVAL)
+            }
+        };
+        Ok(DevNumber { major: number(major)?, minor: number(minor)? })
+    }
+}
+
+/// Whether something may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Access {
+    /// Reads alone.
+    ReadOnly,
+    /// Reads and writes.
+    ReadWrite,
+}
+
+impl Access {
+    /// Tells whether writes are refused.
+    pub fn is_read_only(self) -> bool {
+        self == Access::ReadOnly
+    }
+}
+
+/// Whether a run of sectors takes room on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// May hold anything.
+    Data,
+    /// Known to read as zeros.
+    Hole,
+}
+
+/// A device that takes bios: an image, memory, a simulated disk, or a mapped device.
+///
+/// This is the device's own side, with two ways to take a bio: [`try_now`](Self::try_now) carries it
+/// out on the spot when nothing in it can wait, without a task or an allocation;
+/// [`submit`](Self::submit) always takes it, and may wait. Whoever uses a device opens it, and
+/// sends bios by [`OpenDevice::submit`](crate::OpenDevice::submit), which is both.
+pub trait BlockDevice: Send + Sync {
+    /// Returns the device's number.
+    fn number(&self) -> DevNumber;
+
+    /// Returns the device's name as kernel messages print it (`loop0`, `dm-3`).
+    fn name(&self) -> String;
+
+    /// Returns the size in sectors.
+    fn size(&self) -> Sectors;
+
+    /// Returns the limits of the device's queue.
+    fn limits(&self) -> Limits;
+
+    /// Tells whether writes are refused.
+    fn access(&self) -> Access;
+
+    /// Carries the bio out at once, or hands it back where that could wait.
+    ///
+    /// A bio that is handed back may have been carried out in part: it has not ended, so nobody
+    /// may rely on the content of its range, and carrying it out again is harmless.
+    fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>>;
+
+    /// Takes the bio; the future ends when the bio does.
+    fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult>;
+
+    /// Counts one more user. A mapped device that is to be removed refuses.
+    fn open(&self, access: Access) -> Result<(), Errno>;
+
+    /// Counts one user less.
+    fn release(&self);
+
+    /// Lends the pages behind a range to `reply`, where they lie in memory in one piece, and
+    /// tells whether it did.
+    ///
+    /// The pages may be gone by the time they are touched: `reply` must do no more with them
+    /// than hand them to a system call that answers `EFAULT`.
+    fn lend(&self, _sector: Sector, _len: Sectors, _reply: &mut dyn FnMut(&[u8])) -> bool {
+        false
+    }
+
+    /// Tells what the run of sectors that begins at `at` holds, and how long it is.
+    /// `at` lies on the device; the run is never empty.
+    fn run_at(&self, at: Sector) -> (Allocation, Sectors) {
+        (Allocation::Data, self.size() - at.from_start())
+    }
+
+    /// Tells whether what was discarded can be made to read as zeros without undoing the discard:
+    /// not where something between here and the data below gives zeros another meaning, as
+    /// encryption does.
+    fn discard_zeroes(&self) -> bool {
+        true
+    }
+
+    /// Returns the device as what it is, where somebody looks for its kind: a mapped device is
+    /// found by [`MappedDevice::of`](crate::MappedDevice::of).
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
+}

@@ -1,0 +1,87 @@
+//! The parts: what every target must do.
+
+/// One thing that every target must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Bios from several tasks under any schedule: each ends, and reads give what was written.
+    Model,
+    /// Any split of any I/O gives the same bytes.
+    Split,
+    /// The table's text loads to itself, and the content is still there.
+    Reload,
+    /// A word of the table that is cut or garbled gives an error that names it.
+    Garble,
+    /// The flattened map does what `map` does.
+    Flatten,
+    /// Any I/O below may fail: nothing is lost that was acknowledged, and nothing hangs.
+    Faults,
+    /// A power cut at every step, another during the recovery: what is read is legal.
+    Crash,
+    /// A suspend drains the device, and a resume goes on, with the same table or another.
+    Suspend,
+    /// Discard, write-zeroes, flush and FUA mean what they say.
+    Operations,
+    /// Messages of any words are answered or refused.
+    Messages,
+    /// Bios that are given up leave nothing behind, and a removed device holds nothing open.
+    Idle,
+    /// Over mapped devices that have only inactive tables when the target is made.
+    Early,
+    /// Over mapped devices that are suspended, resumed and reloaded meanwhile.
+    Moving,
+    /// As `Faults`, over mapped devices; left out where that is.
+    Failing,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Part; 14] = [
+        Part::Model,
+        Part::Split,
+        Part::Reload,
+        Part::Garble,
+        Part::Flatten,
+        Part::Faults,
+        Part::Crash,
+        Part::Suspend,
+        Part::Operations,
+        Part::Messages,
+        Part::Idle,
+        Part::Early,
+        Part::Moving,
+        Part::Failing,
+    ];
+
+    /// Returns the name: that of the stamped test.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Model => "model",
+            Part::Split => "split",
+            Part::Reload => "reload",
+            Part::Garble => "garble",
+            Part::Flatten => "flatten",
+            Part::Faults => "faults",
+            Part::Crash => "crash",
+            Part::Suspend => "suspend",
+            Part::Operations => "operations",
+            Part::Messages => "messages",
+            Part::Idle => "idle",
+            Part::Early => "early",
+            Part::Moving => "moving",
+            Part::Failing => "failing",
+        }
+    }
+
+    /// Returns how many seeds a test runs, unless it is told otherwise.
+    pub(super) fn cases(self) -> u64 {
+        match self {
+            Part::Model | Part::Suspend | Part::Idle | Part::Moving => 100,
+            Part::Split | Part::Flatten => 20,
+            Part::Operations | Part::Messages => 20,
+            Part::Faults | Part::Crash | Part::Early => 20,
+            Part::Failing => 10,
+            Part::Reload => 5,
+            Part::Garble => 1,
+        }
+    }
+}
