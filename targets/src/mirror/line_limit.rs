@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::mirror_set::MirrorSet;
-use crate::lock;
+use crate::parts::lock::lock;
 
 /// So many lines of a kind are let through in this time, as with the kernel's `printk_ratelimit`.
 const BURST: u32 = 10;

@@ -14,6 +14,7 @@ use super::line::{Features, InitialSync, Line};
 use super::line_limit::LineLimits;
 use super::log::{Log, PIECE, pieces, write_at};
 use super::state::{Fault, Legs, State};
+use crate::parts::background::Background;
 use crate::parts::bits::{Bits, NoMemory};
 use crate::parts::pace::Pace;
 
@@ -32,6 +33,7 @@ pub(super) struct MirrorSet {
     log_log: TargetLog,
     /// Given whenever the state has changed in a way that somebody may wait for.
     pub(super) signal: Signal,
+    pub(super) background: Background,
     pub(super) pace: Pace,
     pub(super) line_limits: LineLimits,
     /// Large writes that are being carried out on the spot.
@@ -63,6 +65,7 @@ impl MirrorSet {
             log: args.log().of_module("raid1"),
             log_log: args.log().of_module("dirty region log"),
             signal: Signal::default(),
+            background: Background::default(),
             pace: Pace::default(),
             line_limits: LineLimits::default(),
             large_writes: AtomicU32::new(0),

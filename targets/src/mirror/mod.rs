@@ -101,13 +101,13 @@ impl Target for Mirror {
 
     fn presuspend(&self) {
         self.set.state().suspending = true;
-        self.set.stop_tasks();
+        self.set.end_background();
     }
 
     fn presuspend_undo(&self) {
         self.set.state().suspending = false;
         // Whoever waits for the end of the suspend does so no more.
-        self.set.signal.notify();
+        self.set.background.resume();
         self.set.start_resync();
         self.set.go_on_cleaning();
     }
@@ -121,6 +121,7 @@ impl Target for Mirror {
     }
 
     fn resume(&self) {
+        self.set.background.resume();
         self.set.start_resync();
     }
 }

@@ -150,11 +150,7 @@ pub(super) struct State {
     pub(super) log: Log,
     /// From presuspend to the next resume: nothing is held.
     pub(super) suspending: bool,
-    /// Tells the tasks of one resume from those of the next.
-    pub(super) generation: u64,
-    /// Tasks in the background.
-    pub(super) tasks: u32,
-    /// One of the tasks is the one that makes regions clean.
+    /// A task in the background makes regions clean.
     pub(super) cleaning: bool,
     /// When the last flush of each leg failed.
     lost_at: Vec<u64>,
@@ -180,8 +176,6 @@ impl State {
             search: 0,
             log,
             suspending: false,
-            generation: 0,
-            tasks: 0,
             cleaning: false,
             lost_at: vec![0; legs],
             clock: 0,
@@ -351,19 +345,6 @@ impl State {
     pub(super) fn resync_is_over(&self, regions: u64) -> bool {
         let searched = self.search >= regions && !self.recovers_in(0..regions);
         self.sync.is_full() || searched
-    }
-
-    /// Counts one more task.
-    pub(super) fn begin_task(&mut self) {
-        self.tasks += 1;
-    }
-
-    /// Tells whether a task has to be started that looks after regions without writes, and counts
-    /// it.
-    pub(super) fn wants_cleaning(&mut self) -> bool {
-        let wanted = !std::mem::replace(&mut self.cleaning, true);
-        self.tasks += u32::from(wanted);
-        wanted
     }
 
     /// Tells whether a region in this range is being recovered.

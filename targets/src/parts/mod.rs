@@ -3,4 +3,5 @@
 pub(crate) mod background;
 pub(crate) mod bits;
 pub(crate) mod copying;
+pub(crate) mod lock;
 pub(crate) mod pace;

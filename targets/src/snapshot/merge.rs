@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Features, Limits, Locked,
-    Mapped, Op, Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Features, Limits, Mapped, Op,
+    Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use super::io::{Place, Tracked, overlaps};
@@ -19,7 +19,7 @@ use super::line::Line;
 use super::origin::{Origin, Role};
 use super::snap::{Health, Merging, Snap};
 use super::store::{Persistent, Run, Store};
-use crate::parts::background::Ends;
+use crate::parts::background::{Background, Round};
 use crate::parts::copying::{self, Spot};
 
 /// The most that is merged as one, in bytes, where a chunk is not larger.
@@ -28,7 +28,9 @@ const BATCH: u64 = 8 << 20;
 /// A snapshot on its way back into its origin.
 pub struct SnapshotMerge {
     line: Line,
-    merger: Arc<Merger>,
+    background: Background,
+    /// A merge could not go on, since the table was loaded.
+    failed: Arc<AtomicBool>,
 }
 
 impl TargetType for SnapshotMerge {
@@ -37,7 +39,8 @@ impl TargetType for SnapshotMerge {
     const FEATURES: Features = Features { changes_below: true, ..Features::NONE };
 
     fn ctr(args: &mut Args<'_>) -> Result<SnapshotMerge, CtrError> {
-        Ok(SnapshotMerge { line: Line::read(args, Role::Merge)?, merger: Arc::default() })
+        let line = Line::read(args, Role::Merge)?;
+        Ok(SnapshotMerge { line, background: Background::default(), failed: Arc::default() })
     }
 }
 
@@ -71,7 +74,7 @@ impl Target for SnapshotMerge {
     }
 
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
-        let failed = self.merger.failed.load(SeqCst).then_some("Merge failed");
+        let failed = self.failed.load(SeqCst).then_some("Merge failed");
         self.line.status(kind, failed, out)
     }
 
@@ -88,7 +91,7 @@ impl Target for SnapshotMerge {
     }
 
     fn presuspend(&self) {
-        self.merger.stop.store(true, SeqCst);
+        self.background.end();
     }
 
     fn presuspend_undo(&self) {
@@ -98,10 +101,8 @@ impl Target for SnapshotMerge {
 
     fn postsuspend(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let running = self.merger.running.lock().clone();
-            if let Some(running) = running {
-                running.wait().await;
-            }
+            self.background.end();
+            self.background.settled().await;
             self.line.postsuspend().await;
         })
     }
@@ -119,22 +120,17 @@ impl Target for SnapshotMerge {
 impl SnapshotMerge {
     /// Starts to merge, or goes on.
     fn start(&self) {
+        self.background.resume();
         let Some(snap) = self.line.snap() else { return };
-        self.merger.stop.store(false, SeqCst);
-        let ended = Arc::new(Outcome::new());
-        let before = self.merger.running.lock().replace(ended.clone());
-        let (snap, origin) = (snap.clone(), self.line.origin.clone());
-        let (merger, ends) = (self.merger.clone(), Ends(ended));
-        self.line.runtime.spawn(Box::pin(async move {
-            // One that was told to stop, and then not to, may be at work yet.
-            if let Some(before) = before {
-                before.wait().await;
+        let (snap, origin, failed) = (snap.clone(), self.line.origin.clone(), self.failed.clone());
+        self.background.begin().spawn(&*self.line.runtime, |round| async move {
+            round.first().await;
+            if let Err(Failed(text)) = merge(&round, &snap, &origin).await {
+                snap.log.line(text);
+                // The next resume tries again, though the status says so from now on.
+                failed.store(true, SeqCst);
             }
-            merger.merge(&snap, &origin).await;
-            // Who waits for the end may take the devices away at once.
-            drop((snap, origin));
-            drop(ends);
-        }));
+        });
     }
 }
 
@@ -148,37 +144,22 @@ async fn through(origin: &Origin, area: &Area, bio: Bio<'_>) -> BlkResult {
     }
 }
 
-/// What merges in the background.
-#[derive(Default)]
-struct Merger {
-    stop: AtomicBool,
-    failed: AtomicBool,
-    /// Ends when the task that was started last does.
-    running: Locked<Option<Arc<Outcome<()>>>>,
-}
-
 /// Why a merge cannot go on, in the kernel's words.
 struct Failed(&'static str);
 
-impl Merger {
-    async fn merge(&self, snap: &Arc<Snap>, origin: &Origin) {
-        while !self.stop.load(SeqCst) {
-            if let Health::Invalid(_) = snap.health() {
-                snap.log.line("Snapshot is invalid: can't merge");
-                return;
-            }
-            match snap.merge_some(origin).await {
-                Ok(Merged::Some) => {}
-                Ok(Merged::All) => return,
-                // The next resume tries again, though the status says so from now on.
-                Err(Failed(text)) => {
-                    snap.log.line(text);
-                    self.failed.store(true, SeqCst);
-                    return;
-                }
-            }
+/// Merges until nothing is left, or the round ends.
+async fn merge(round: &Round, snap: &Snap, origin: &Origin) -> Result<(), Failed> {
+    while round.goes_on() {
+        if let Health::Invalid(_) = snap.health() {
+            snap.log.line("Snapshot is invalid: can't merge");
+            break;
+        }
+        match snap.merge_some(origin).await? {
+            Merged::Some => {}
+            Merged::All => break,
         }
     }
+    Ok(())
 }
 
 enum Merged {

@@ -16,7 +16,7 @@ use sim_core::{
 use super::io::Wait;
 use super::snap::Snap;
 use super::store::Store;
-use crate::lock;
+use crate::parts::lock::lock;
 
 /// The origins of an instance, by the device below them.
 #[derive(Default)]
