@@ -15,7 +15,7 @@ use sim_core::Sector;
 
 use super::line_limit::Repeated;
 use super::mirror_set::MirrorSet;
-use super::state::{Condition, Fault, Legs, Region, State, Write, overlap};
+use super::state::{Condition, Fault, Legs, Region, State};
 use crate::parts::background::Round;
 use crate::parts::copying::{self, Spot};
 use crate::parts::pace::Pace;
@@ -103,9 +103,7 @@ impl MirrorSet {
                 if entry.is_some_and(|entry| entry.condition == Condition::Recovering) {
                     continue;
                 }
-                let range = self.range_of(region);
-                let overlaps = |discard: &Write| overlap(&discard.range, &range);
-                if state.discards.iter().any(overlaps) {
+                if !state.discards.leave_free(&self.range_of(region)) {
                     return None;
                 }
                 state.search = from;

@@ -14,6 +14,7 @@ use sim_core::Sector;
 
 use super::log::Log;
 use crate::parts::bits::Bits;
+use crate::parts::held_ranges::HeldRanges;
 
 /// The most runs of regions that are said of a leg.
 const MOST_RUNS: usize = 10_000;
@@ -84,17 +85,11 @@ pub(super) enum Condition {
 pub(super) struct Region {
     pub(super) condition: Condition,
     /// Writes under way.
-    pub(super) writes: Vec<Write>,
+    pub(super) writes: HeldRanges<Sector>,
     /// What legs may differ in because a write was given up half way.
     pub(super) torn: Option<Torn>,
     /// When the last write ended.
     pub(super) idle_since: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct Write {
-    pub(super) id: u64,
-    pub(super) range: Range<Sector>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,22 +101,13 @@ pub(super) struct Torn {
 
 impl Region {
     pub(super) fn new(condition: Condition) -> Region {
-        Region { condition, writes: Vec::new(), torn: None, idle_since: 0 }
+        Region { condition, writes: HeldRanges::default(), torn: None, idle_since: 0 }
     }
 
     /// Tells whether it is marked for writes that are over.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.condition, Condition::Dirty(_)) && self.writes.is_empty()
     }
-
-    /// Tells whether a write of this range would be under way beside another of the same sectors.
-    pub(super) fn has_write_in(&self, range: &Range<Sector>) -> bool {
-        self.writes.iter().any(|write| overlap(&write.range, range))
-    }
-}
-
-pub(super) fn overlap(one: &Range<Sector>, other: &Range<Sector>) -> bool {
-    one.start < other.end && other.start < one.end
 }
 
 pub(super) struct State {
@@ -144,7 +130,7 @@ pub(super) struct State {
     known: bool,
     pub(super) regions: BTreeMap<u64, Region>,
     /// Discards under way, and those that wait for a recovery.
-    pub(super) discards: Vec<Write>,
+    pub(super) discards: HeldRanges<Sector>,
     /// Where the resync goes on looking; it does not look back before the next resume.
     pub(super) search: u64,
     pub(super) log: Log,
@@ -172,7 +158,7 @@ impl State {
             behind: vec![None; legs],
             known: false,
             regions: BTreeMap::new(),
-            discards: Vec::new(),
+            discards: HeldRanges::default(),
             search: 0,
             log,
             suspending: false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sim_core::Sector;
 
 use super::mirror_set::MirrorSet;
-use super::state::{Condition, Region, State, Torn, Write};
+use super::state::{Condition, Region, State, Torn};
 use crate::parts::background::Running;
 
 /// The place of a write among those of its region; given back when dropped.
@@ -50,7 +50,7 @@ impl MirrorSet {
         let id = state.tick();
         let entry = state.regions.entry(region).or_insert_with(|| Region::new(condition));
         entry.condition = condition;
-        entry.writes.push(Write { id, range: range.clone() });
+        entry.writes.add(range.clone());
         Ticket { set: self, region, id, range: range.clone(), progress: Progress::Untouched }
     }
 
@@ -59,7 +59,7 @@ impl MirrorSet {
         let mut state = self.state_if_whole()?;
         let now = state.tick();
         let entry = state.regions.get_mut(&ticket.region).expect("a region with a write is kept");
-        entry.writes.retain(|write| write.id != ticket.id);
+        entry.writes.remove(&ticket.range);
         match ticket.progress {
             Progress::Untouched => {}
             Progress::Begun if matches!(entry.condition, Condition::Dirty(_)) => {

@@ -105,7 +105,8 @@ impl MirrorSet {
             }
             Condition::OutOfSync | Condition::Clean | Condition::Dirty(_) => {}
         }
-        if state.regions.get(&region).is_some_and(|region| region.has_write_in(range)) {
+        // Beside another of the same sectors it would be anyone's guess which is the last.
+        if state.regions.get(&region).is_some_and(|region| !region.writes.leave_free(range)) {
             return None;
         }
         Some(match condition {

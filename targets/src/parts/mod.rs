@@ -3,5 +3,6 @@
 pub(crate) mod background;
 pub(crate) mod bits;
 pub(crate) mod copying;
+pub(crate) mod held_ranges;
 pub(crate) mod lock;
 pub(crate) mod pace;

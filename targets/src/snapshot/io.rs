@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::{Arc, MutexGuard};
 
-use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors};
+use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors, Signal};
 
 use super::copy::{ChunkCopy, Overlay};
 use super::origin::Role;
 use super::snap::{Health, Pending, Snap, State, WhenFull};
 use super::store::Run;
 use super::table::Lookup;
+use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 
 /// The most that is copied as one, in sectors, where a chunk is not larger: 1 MiB.
 const COPY: Sectors = Sectors(2048);
@@ -82,8 +83,7 @@ impl Snap {
     /// Keeps copies and merges of these chunks from going on, until what is returned is dropped.
     pub(super) fn track(&self, state: &mut State, sector: Sector, len: Sectors) -> Tracked<'_> {
         let chunks = self.chunk.touched(sector, len);
-        state.tracked.push(chunks.clone());
-        Tracked { snap: self, chunks }
+        Hold::new(self, &mut state.tracked, chunks)
     }
 
     /// Returns the area, the sector and the length of a place.
@@ -363,14 +363,18 @@ impl Snap {
         };
         // Reads that went to the origin before the exceptions were there see it as it was; those
         // that come now go to the store.
-        self.no_tracked(|tracked| overlaps(tracked, chunks)).await;
+        self.untracked_in(std::slice::from_ref(chunks)).await;
         self.state().pending.remove(&chunks.start);
         result
     }
 
-    /// Waits until no bio is tracked that matches.
-    pub(super) async fn no_tracked(&self, matches: impl Fn(&Range<u64>) -> bool) {
-        self.untracked.until(|| (!self.state().tracked.iter().any(&matches)).then_some(())).await;
+    /// Waits until no bio is tracked in these chunks.
+    pub(super) async fn untracked_in(&self, runs: &[Range<u64>]) {
+        let untracked = || {
+            let state = self.state();
+            runs.iter().all(|run| state.tracked.leave_free(run)).then_some(())
+        };
+        self.untracked.until(untracked).await;
     }
 }
 
@@ -384,24 +388,19 @@ impl State {
     }
 }
 
-/// Stops tracking when dropped.
-#[must_use]
-pub(super) struct Tracked<'a> {
-    snap: &'a Snap,
-    chunks: Range<u64>,
-}
+/// Chunks with a bio in flight that a copy or a merge must not overtake.
+pub(super) type Tracked<'a> = Hold<'a, Snap>;
 
-impl Drop for Tracked<'_> {
-    fn drop(&mut self) {
-        if let Some(mut state) = self.snap.state_if_whole() {
-            let at = state.tracked.iter().position(|tracked| *tracked == self.chunks);
-            state.tracked.swap_remove(at.expect("what is tracked is in the list"));
+impl Holder for Snap {
+    type At = u64;
+
+    fn if_whole(&self, change: impl FnOnce(&mut HeldRanges<u64>)) {
+        if let Some(mut state) = self.state_if_whole() {
+            change(&mut state.tracked);
         }
-        self.snap.untracked.notify();
     }
-}
 
-/// Tells whether two runs of chunks have one in common.
-pub(super) fn overlaps(one: &Range<u64>, other: &Range<u64>) -> bool {
-    one.start < other.end && other.start < one.end
+    fn freed(&self) -> &Signal {
+        &self.untracked
+    }
 }

@@ -14,13 +14,14 @@ use sim_core::{
     Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
-use super::io::{Place, Tracked, overlaps};
+use super::io::{Place, Tracked};
 use super::line::Line;
 use super::origin::{Origin, Role};
 use super::snap::{Health, Merging, Snap};
 use super::store::{Persistent, Run, Store};
 use crate::parts::background::{Background, Round};
 use crate::parts::copying::{self, Spot};
+use crate::parts::held_ranges::overlap;
 
 /// The most that is merged as one, in bytes, where a chunk is not larger.
 const BATCH: u64 = 8 << 20;
@@ -186,7 +187,7 @@ impl Snap {
                 let chunks = self.chunk.touched(sector, len);
                 let merging = state.merging.as_ref();
                 let merging =
-                    merging.filter(|now| now.runs.iter().any(|run| overlaps(run, &chunks)));
+                    merging.filter(|now| now.runs.iter().any(|run| overlap(run, &chunks)));
                 if let Some(merging) = merging {
                     return Need::Wait(merging.merged.clone());
                 }
@@ -260,7 +261,7 @@ impl Snap {
         let merged = Arc::new(Outcome::new());
         let chunks: Vec<Range<u64>> = runs.iter().map(|(old, run)| *old..*old + run.len).collect();
         self.state().merging = Some(Merging { runs: chunks.clone(), merged: merged.clone() });
-        self.no_tracked(|tracked| chunks.iter().any(|run| overlaps(run, tracked))).await;
+        self.untracked_in(&chunks).await;
         let result = self.bring_back(store, &runs).await;
         let mut state = self.state();
         if result.is_ok() {

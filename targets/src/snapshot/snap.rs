@@ -13,6 +13,7 @@ use super::origin::Role;
 use super::store::{Store, Usage};
 use super::{ChunkSize, ExceptionTable};
 use crate::parts::background::Ends;
+use crate::parts::held_ranges::HeldRanges;
 
 /// Who cannot go on without room in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub(super) struct State {
     /// Chunks that are being copied, by the first of each run.
     pub(super) pending: BTreeMap<u64, Pending>,
     /// Chunks with bios in flight that a copy or a merge must not overtake.
-    pub(super) tracked: Vec<Range<u64>>,
+    pub(super) tracked: HeldRanges<u64>,
     /// Chunks that are being merged, and what ends when they are.
     pub(super) merging: Option<Merging>,
 }
@@ -104,7 +105,7 @@ impl Snap {
 
     fn with(parts: Parts, store: Store, health: Health, exceptions: ExceptionTable) -> Arc<Snap> {
         let Parts { origin, end, cow, role, when_full, runtime, events, log } = parts;
-        let (pending, tracked, merging) = (BTreeMap::new(), Vec::new(), None);
+        let (pending, tracked, merging) = (BTreeMap::new(), HeldRanges::default(), None);
         let state = Locked::new(State { health, exceptions, pending, tracked, merging });
         let chunk = store.chunk();
         // A store that is forgotten anyway has no overflow to report.
