@@ -13,6 +13,7 @@ use sim_core::Sector;
 use super::mirror_set::MirrorSet;
 use super::state::{Condition, Fault, Region, State};
 use crate::parts::background::{Round, Running, finish};
+use crate::parts::dirty_log;
 
 /// How long a region keeps its mark after a write, at least, while others are written: the next
 /// write of it then costs nothing.
@@ -98,7 +99,7 @@ impl MirrorSet {
                 let event = {
                     let mut state = self.state();
                     state.flush_has_failed(failed);
-                    state.log.distrust_legs();
+                    state.log.distrust_copies();
                     self.fail(&mut state, failed, Fault::Flush)
                 };
                 self.raise_if(event);
@@ -127,7 +128,7 @@ impl MirrorSet {
             }
         }
         // A hint: where it cannot be written, it is later.
-        let _ = self.commit_changes().await;
+        let _ = dirty_log::commit_changes(self).await;
     }
 
     /// Lists regions that are marked, and that nobody has written since.
@@ -206,7 +207,7 @@ impl MirrorSet {
                 break;
             }
         }
-        if self.commit_changes().await.is_err() {
+        if dirty_log::commit_changes(self).await.is_err() {
             self.log.line("log postsuspend failed");
         }
         self.go_on_cleaning();

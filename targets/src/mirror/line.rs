@@ -4,7 +4,7 @@ use std::fmt;
 
 use sim_core::{Area, Arg, Args, CtrError, Errno, Sectors, StatusWriter, TargetLog};
 
-use super::disk;
+use crate::parts::dirty_log::{self, InitialSync};
 
 /// The most legs: as many as one copy of the kernel has destinations, and its source.
 pub(super) const MAX_LEGS: u32 = 9;
@@ -30,17 +30,6 @@ pub(super) struct LogWords {
     pub(super) disk: Option<Area>,
     pub(super) region: Sectors,
     pub(super) sync: InitialSync,
-}
-
-/// What is in sync when the target comes into use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum InitialSync {
-    /// What the log says.
-    AsLogged,
-    /// Nothing (`sync`).
-    Nothing,
-    /// Everything (`nosync`).
-    Everything,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +126,7 @@ impl LogWords {
         let area = Area::whole(device);
         let (region, sync) = read_regions(args, has_sync, refuse)?;
         let regions = args.target_len().0.div_ceil(region.0);
-        let need = disk::bytes(regions, area.limits().logical_block());
+        let need = dirty_log::bytes(regions, area.limits().logical_block());
         if need > area.size().bytes() {
             let (number, size) = (area.number(), area.size().bytes());
             let why = format_args!("log device {number} too small: need {need} bytes");

@@ -14,11 +14,8 @@
 //! `resync` answers `running`, or `idle` where no region is copied any more before the next resume.
 
 mod clean;
-mod disk;
-mod line;
-mod log;
-
 mod large_write;
+mod line;
 mod line_limit;
 mod mirror_set;
 mod read;
@@ -141,12 +138,7 @@ impl Mirror {
             Some(area) => {
                 write!(out, " 3 disk ")?;
                 out.device(area)?;
-                let letter = match (state.log.flush_failed, state.log.failed) {
-                    (true, _) => 'F',
-                    (false, true) => 'D',
-                    (false, false) => 'A',
-                };
-                write!(out, " {letter}")
+                write!(out, " {}", state.log.health())
             }
         }
     }

@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use sim_core::Sector;
 
-use super::log::Log;
 use crate::parts::bits::Bits;
+use crate::parts::dirty_log::DirtyLog;
 use crate::parts::held_ranges::HeldRanges;
 
 /// The most runs of regions that are said of a leg.
@@ -133,7 +133,7 @@ pub(super) struct State {
     pub(super) discards: HeldRanges<Sector>,
     /// Where the resync goes on looking; it does not look back before the next resume.
     pub(super) search: u64,
-    pub(super) log: Log,
+    pub(super) log: DirtyLog,
     /// From presuspend to the next resume: nothing is held.
     pub(super) suspending: bool,
     /// A task in the background makes regions clean.
@@ -145,7 +145,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(legs: usize, sync: Bits, log: Log) -> State {
+    pub(super) fn new(legs: usize, sync: Bits, log: DirtyLog) -> State {
         let in_sync = sync.is_full();
         State {
             health: vec![Health::default(); legs],
@@ -342,7 +342,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::disk::Image;
     use sim_core::Sectors;
 
     /// Regions of 512 KiB in a terabyte.
@@ -350,22 +349,21 @@ mod tests {
 
     #[test]
     fn a_terabyte_takes_a_few_megabytes_whatever_becomes_of_it() {
-        let log = Log::new(Some(Image::new(MANY, Sectors(1))));
+        let log = DirtyLog::disk(MANY, Sectors(1));
         let mut state = State::new(9, Bits::new(MANY, false), log);
         state.distrust_unsynced();
         for region in (0..MANY).step_by(3) {
             state.set_behind(region, 0b101);
         }
         assert!(state.regions.is_empty());
-        let image = state.log.image.as_ref().expect("a disk log");
-        let bits = state.behind.iter().flatten().chain([&state.sync, image.clean()]);
+        let bits = state.behind.iter().flatten().chain([&state.sync, state.log.clean_regions()]);
         let bytes: usize = bits.map(Bits::heap_bytes).sum();
         assert!(bytes < 3 << 20, "{bytes} bytes of sets");
     }
 
     #[test]
     fn what_is_said_of_a_leg_is_short_and_leaves_nothing_out() {
-        let mut state = State::new(2, Bits::new(MANY, true), Log::new(None));
+        let mut state = State::new(2, Bits::new(MANY, true), DirtyLog::core());
         (0..MANY).step_by(2).for_each(|region| state.set_behind(region, 0b10));
         let text = state.behind_text();
         let (first, other) = text.split_once(' ').expect("a word for each leg");
@@ -376,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_region_is_good_on_one_leg_whatever_fails() {
-        let mut state = State::new(3, Bits::new(10, true), Log::new(None));
+        let mut state = State::new(3, Bits::new(10, true), DirtyLog::core());
         assert_eq!((state.good(4), state.authority(4)), (0b111, 0));
         state.fall_behind(4, 0b001);
         assert_eq!((state.good(4), state.authority(4)), (0b110, 2));

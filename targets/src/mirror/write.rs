@@ -14,6 +14,7 @@ use sim_core::{Bio, BlkError, BlkResult, Flags, Mapped, Sector};
 use super::mirror_set::MirrorSet;
 use super::state::{Condition, Fault, Legs, State};
 use super::ticket::{Progress, Ticket};
+use crate::parts::dirty_log;
 
 /// What is to be done with a write.
 enum Admitted<'a> {
@@ -67,7 +68,7 @@ impl MirrorSet {
         commit: u64,
         bio: Bio<'_>,
     ) -> BlkResult {
-        if self.commit(commit).await.is_err() {
+        if dirty_log::commit(self, commit).await.is_err() {
             self.state().log_failed = true;
             match (self.features.handle_errors, self.features.keep_log) {
                 // The kernel goes on without the mark.
