@@ -8,6 +8,7 @@
 mod crypt;
 mod error;
 mod linear;
+pub mod lines;
 mod mirror;
 mod parts;
 pub mod snapshot;

@@ -5,12 +5,14 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, MutexGuard};
 
 use sim_core::{
-    Area, Args, Errno, Locked, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
+    Area, Args, Errno, Locked, OpenDevice, Runtime, Sector, Sectors, Signal, TargetEvents,
+    TargetLog,
 };
 
-use super::line::{Features, Line};
 use super::line_limit::LineLimits;
 use super::state::{Fault, Legs, State};
+use crate::lines::Place;
+use crate::lines::mirror::{Features, Line};
 use crate::parts::background::Background;
 use crate::parts::bits::{Bits, NoMemory};
 use crate::parts::dirty_log::{self, DirtyLog, InitialSync, Keeper, Loaded};
@@ -40,18 +42,20 @@ pub(super) struct MirrorSet {
 }
 
 impl MirrorSet {
-    pub(super) fn new(line: &Line, args: &Args<'_>) -> MirrorSet {
+    pub(super) fn new(line: &Line<Arc<OpenDevice>>, args: &Args<'_>) -> MirrorSet {
         let (len, region) = (args.target_len(), line.log.region);
         let regions = len.0.div_ceil(region.0);
-        let log = match &line.log.disk {
+        let leg = |leg: &Place<Arc<OpenDevice>>| Area::new(leg.device.clone(), leg.start, len);
+        let log_device = line.log.disk.clone().map(Area::whole);
+        let log = match &log_device {
             None => DirtyLog::core(),
             Some(device) => DirtyLog::disk(regions, device.limits().logical_block()),
         };
         let sync = Bits::new(regions, line.log.sync == InitialSync::Everything);
         let state = State::new(line.legs.len(), sync, log);
         MirrorSet {
-            legs: line.legs.clone(),
-            log_device: line.log.disk.clone(),
+            legs: line.legs.iter().map(leg).collect(),
+            log_device,
             region,
             regions,
             len,

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use sim_core::Sector;
 
+use crate::lines::mirror::{Behind, LegHealth};
 use crate::parts::bits::Bits;
 use crate::parts::dirty_log::DirtyLog;
 use crate::parts::held_ranges::HeldRanges;
@@ -54,15 +55,15 @@ impl Health {
         new
     }
 
-    /// Returns the letter of the status line.
-    pub(super) fn letter(self) -> char {
+    /// Returns what the status line says.
+    pub(super) fn shown(self) -> LegHealth {
         let had = |fault: Fault| self.faults & fault as u8 != 0;
         match self {
-            _ if self.is_good() => 'A',
-            _ if had(Fault::Flush) => 'F',
-            _ if had(Fault::Write) => 'D',
-            _ if had(Fault::Sync) => 'S',
-            _ => 'R',
+            _ if self.is_good() => LegHealth::Good,
+            _ if had(Fault::Flush) => LegHealth::FlushFailed,
+            _ if had(Fault::Write) => LegHealth::WriteFailed,
+            _ if had(Fault::Sync) => LegHealth::SyncFailed,
+            _ => LegHealth::ReadFailed,
         }
     }
 }
@@ -311,7 +312,7 @@ impl State {
 
     /// Says for each leg in which regions it is behind. Past [`MOST_RUNS`] the last run goes on to
     /// the end: more is said to be behind than is, and the answer stays short.
-    pub(super) fn behind_text(&self) -> String {
+    pub(super) fn behind(&self) -> Behind {
         let regions = self.sync.len();
         let leg = |behind: &Option<Bits>| {
             let mut runs: Vec<Range<u64>> =
@@ -320,11 +321,9 @@ impl State {
                 runs.truncate(MOST_RUNS);
                 runs.last_mut().expect("many runs").end = regions;
             }
-            let runs: Vec<String> =
-                runs.iter().map(|run| format!("{}+{}", run.start, run.end - run.start)).collect();
-            if runs.is_empty() { "-".to_owned() } else { runs.join(",") }
+            runs
         };
-        self.behind.iter().map(leg).collect::<Vec<_>>().join(" ")
+        Behind(self.behind.iter().map(leg).collect())
     }
 
     /// Tells whether no region is copied any more before the next resume.
@@ -365,7 +364,7 @@ mod tests {
     fn what_is_said_of_a_leg_is_short_and_leaves_nothing_out() {
         let mut state = State::new(2, Bits::new(MANY, true), DirtyLog::core());
         (0..MANY).step_by(2).for_each(|region| state.set_behind(region, 0b10));
-        let text = state.behind_text();
+        let text = state.behind().to_string();
         let (first, other) = text.split_once(' ').expect("a word for each leg");
         assert_eq!((first, other.len() < 200_000), ("-", true));
         let last = format!("{}+{}", 2 * (MOST_RUNS - 1), MANY - 2 * (MOST_RUNS as u64 - 1));

@@ -7,9 +7,10 @@ use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors,
 
 use super::copy::{ChunkCopy, Overlay};
 use super::origin::Role;
-use super::snap::{Health, Pending, Snap, State, WhenFull};
+use super::snap::{Health, Pending, Snap, State};
 use super::store::Run;
 use super::table::Lookup;
+use crate::lines::snapshot::WhenFull;
 use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 
 /// The most that is copied as one, in sectors, where a chunk is not larger: 1 MiB.

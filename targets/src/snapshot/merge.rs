@@ -15,10 +15,10 @@ use sim_core::{
 };
 
 use super::io::{Place, Tracked};
-use super::line::Line;
 use super::origin::{Origin, Role};
 use super::snap::{Health, Merging, Snap};
 use super::store::{Persistent, Run, Store};
+use super::target::SnapTarget;
 use crate::parts::background::{Background, Round};
 use crate::parts::copying::{self, Spot};
 use crate::parts::held_ranges::overlap;
@@ -28,7 +28,7 @@ const BATCH: u64 = 8 << 20;
 
 /// A snapshot on its way back into its origin.
 pub struct SnapshotMerge {
-    line: Line,
+    target: SnapTarget,
     background: Background,
     /// A merge could not go on, since the table was loaded.
     failed: Arc<AtomicBool>,
@@ -40,20 +40,20 @@ impl TargetType for SnapshotMerge {
     const FEATURES: Features = Features { changes_below: true, ..Features::NONE };
 
     fn ctr(args: &mut Args<'_>) -> Result<SnapshotMerge, CtrError> {
-        let line = Line::read(args, Role::Merge)?;
-        Ok(SnapshotMerge { line, background: Background::default(), failed: Arc::default() })
+        let target = SnapTarget::new(args, Role::Merge)?;
+        Ok(SnapshotMerge { target, background: Background::default(), failed: Arc::default() })
     }
 }
 
 impl Target for SnapshotMerge {
     fn read_metadata(&mut self) -> BoxFuture<'_, Result<(), CtrError>> {
-        Box::pin(self.line.load())
+        Box::pin(self.target.load())
     }
 
     fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
-        let mut bio = self.line.place(bio);
-        let Line { origin, device, cow, .. } = &self.line;
-        let Some(snap) = self.line.snap() else {
+        let mut bio = self.target.place(bio);
+        let SnapTarget { origin, device, cow, .. } = &self.target;
+        let Some(snap) = self.target.snap() else {
             return Mapped::InFlight(Box::pin(through(origin, device, bio)));
         };
         match bio.op() {
@@ -75,20 +75,19 @@ impl Target for SnapshotMerge {
     }
 
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
-        let failed = self.failed.load(SeqCst).then_some("Merge failed");
-        self.line.status(kind, failed, out)
+        self.target.status(kind, self.failed.load(SeqCst), out)
     }
 
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
-        self.line.iterate_devices(each);
+        self.target.iterate_devices(each);
     }
 
     fn profile(&self) -> Profile {
-        Profile { num_flush_bios: 2, ..self.line.profile() }
+        Profile { num_flush_bios: 2, ..self.target.profile() }
     }
 
     fn io_hints(&self, limits: &mut Limits) {
-        self.line.io_hints(limits);
+        self.target.io_hints(limits);
     }
 
     fn presuspend(&self) {
@@ -96,7 +95,7 @@ impl Target for SnapshotMerge {
     }
 
     fn presuspend_undo(&self) {
-        self.line.resume();
+        self.target.resume();
         self.start();
     }
 
@@ -104,16 +103,16 @@ impl Target for SnapshotMerge {
         Box::pin(async {
             self.background.end();
             self.background.settled().await;
-            self.line.postsuspend().await;
+            self.target.postsuspend().await;
         })
     }
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
-        Box::pin(self.line.preresume())
+        Box::pin(self.target.preresume())
     }
 
     fn resume(&self) {
-        self.line.resume();
+        self.target.resume();
         self.start();
     }
 }
@@ -122,9 +121,10 @@ impl SnapshotMerge {
     /// Starts to merge, or goes on.
     fn start(&self) {
         self.background.resume();
-        let Some(snap) = self.line.snap() else { return };
-        let (snap, origin, failed) = (snap.clone(), self.line.origin.clone(), self.failed.clone());
-        self.background.begin().spawn(&*self.line.runtime, |round| async move {
+        let Some(snap) = self.target.snap() else { return };
+        let (snap, origin, failed) =
+            (snap.clone(), self.target.origin.clone(), self.failed.clone());
+        self.background.begin().spawn(&*self.target.runtime, |round| async move {
             round.first().await;
             if let Err(Failed(text)) = merge(&round, &snap, &origin).await {
                 snap.log.line(text);

@@ -16,6 +16,7 @@ use sim_core::{
 use super::io::Wait;
 use super::snap::Snap;
 use super::store::Store;
+use crate::lines::{self, snapshot_origin::Line};
 use crate::parts::lock::lock;
 
 /// The origins of an instance, by the device below them.
@@ -249,10 +250,8 @@ impl TargetType for SnapshotOrigin {
     const VERSION: [u32; 3] = [1, 9, 0];
 
     fn ctr(args: &mut Args<'_>) -> Result<SnapshotOrigin, CtrError> {
-        const COUNT: &str = "origin: incorrect number of arguments";
-        args.exactly(1, COUNT)?;
-        let (word, len) = (args.next(COUNT)?, args.target_len());
-        let shown = args.area(word, Sector::ZERO, len, "Cannot get target device")?;
+        let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
+        let shown = Area::new(line.device, Sector::ZERO, args.target_len());
         let origin = args.shared::<Origins>().of(shown.number());
         let (device, start) = (shown.whole_device(), args.target_start());
         Ok(SnapshotOrigin { shown, device, start, origin })
@@ -277,7 +276,10 @@ impl Target for SnapshotOrigin {
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
         match kind {
             StatusKind::Info => Ok(()),
-            StatusKind::Table => out.device(&self.shown),
+            StatusKind::Table => {
+                let device = lines::device_word(&self.shown, out)?;
+                write!(out, "{}", Line { device })
+            }
         }
     }
 

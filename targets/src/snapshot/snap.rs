@@ -12,17 +12,9 @@ use super::io::Wait;
 use super::origin::Role;
 use super::store::{Store, Usage};
 use super::{ChunkSize, ExceptionTable};
+use crate::lines::snapshot::WhenFull;
 use crate::parts::background::Ends;
 use crate::parts::held_ranges::HeldRanges;
-
-/// Who cannot go on without room in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WhenFull {
-    /// The snapshot's reader is told that it is full, and can go on (`PO`).
-    Overflow,
-    /// The snapshot is worth nothing any more.
-    Invalidate,
-}
 
 /// What a snapshot is made of.
 pub(super) struct Parts {

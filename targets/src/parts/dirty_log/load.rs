@@ -9,7 +9,7 @@ use crate::parts::bits::{Bits, NoMemory};
 
 /// What is in sync when the target comes into use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InitialSync {
+pub enum InitialSync {
     /// What the log says; nothing by a log in memory.
     AsLogged,
     /// Nothing (`sync`).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sim_core::{Area, Runtime, Sectors, Signal};
 
+use super::health::LogHealth;
 use super::image::Image;
 
 /// Who has a dirty log in its state, under its one lock.
@@ -111,12 +112,12 @@ impl DirtyLog {
         }
     }
 
-    /// Returns the letter of the status line.
-    pub(crate) fn health(&self) -> char {
+    /// Returns what the device went through.
+    pub(crate) fn health(&self) -> LogHealth {
         match (self.flush_failed, self.failed) {
-            (true, _) => 'F',
-            (false, true) => 'D',
-            (false, false) => 'A',
+            (true, _) => LogHealth::FlushFailed,
+            (false, true) => LogHealth::Failed,
+            (false, false) => LogHealth::Good,
         }
     }
 

@@ -10,6 +10,7 @@
 
 mod commit;
 mod device;
+mod health;
 mod image;
 mod load;
 mod log;
@@ -17,6 +18,8 @@ mod log;
 mod tests;
 
 pub(crate) use commit::{commit, commit_changes};
+pub use health::LogHealth;
 pub(crate) use image::bytes;
-pub(crate) use load::{InitialSync, Loaded, load};
+pub use load::InitialSync;
+pub(crate) use load::{Loaded, load};
 pub(crate) use log::{DirtyLog, Keeper};

@@ -120,7 +120,10 @@ fn a_commit_that_fails_is_told_of_and_the_next_writes_its_marks_too() {
     disk.inject(Fault::Range(Sector(0), Sectors(8)));
     let mark = log.with_log(|log| log.mark(1));
     assert_eq!(commit_now(&world, &log, mark), Err(BlkError::Io));
-    assert_eq!((log.failures.load(SeqCst), log.with_log(|log| log.health())), (1, 'D'));
+    assert_eq!(
+        (log.failures.load(SeqCst), log.with_log(|log| log.health())),
+        (1, LogHealth::Failed)
+    );
     disk.heal();
     let again = log.with_log(|log| log.pending(mark));
     assert_eq!((mark, again), (2, 3));
