@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, MutexGuard};
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{
-    Area, Args, Errno, Locked, OpenDevice, Runtime, Sector, Sectors, Signal, TargetEvents,
-    TargetLog,
+    Area, Args, Bio, BlkResult, Errno, Locked, OpenDevice, Runtime, Sector, Sectors, Signal,
+    TargetEvents, TargetLog,
 };
 
-use super::line_limit::LineLimits;
+use super::line_limit::{LineLimits, Repeated};
 use super::state::{Fault, Legs, State};
 use crate::lines::Place;
 use crate::lines::mirror::{Features, Line};
@@ -151,6 +152,34 @@ impl MirrorSet {
             state.health.fill_with(Default::default);
         }
         self.events.raise();
+    }
+
+    /// Logs a line, unless there were many of its kind.
+    pub(super) fn log_repeated(&self, line: Repeated, text: impl std::fmt::Display) {
+        if self.line_limits.lets_through(line, self.runtime.now()) {
+            self.log.line(text);
+        }
+    }
+
+    /// Flushes all legs at once, and returns those that failed.
+    pub(super) async fn flush_legs(&self) -> Legs {
+        let legs = 0..self.legs.len();
+        let mut flushes: FuturesUnordered<_> = legs.map(|leg| self.flush_leg(leg)).collect();
+        let mut failed = 0;
+        while let Some((leg, result)) = flushes.next().await {
+            failed |= Legs::from(result.is_err()) << leg;
+        }
+        failed
+    }
+
+    async fn flush_leg(&self, leg: usize) -> (usize, BlkResult) {
+        (leg, self.legs[leg].submit(Sector::ZERO, Bio::flush()).await)
+    }
+
+    /// Makes the tasks of the background end as soon as they can.
+    pub(super) fn end_background(&self) {
+        self.background.end();
+        self.signal.notify();
     }
 
     /// Finds out what is in sync before the target comes into use, from the log if there is one on

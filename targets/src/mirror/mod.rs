@@ -18,6 +18,7 @@ mod large_write;
 mod line_limit;
 mod mirror_set;
 mod read;
+mod region_copy;
 mod resync;
 mod state;
 mod ticket;

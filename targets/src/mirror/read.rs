@@ -33,7 +33,7 @@ impl MirrorSet {
         let Some(from) = from else {
             // The kernel has asked its worker, unless the region is in sync.
             if !in_sync && !bio.flags.readahead {
-                self.say(Repeated::ReadFailed, "Mirror read failed.");
+                self.log_repeated(Repeated::ReadFailed, "Mirror read failed.");
             }
             return Mapped::Completed(Err(BlkError::Io));
         };
@@ -106,16 +106,16 @@ impl MirrorSet {
         self.raise_if(event);
         match (next, direct) {
             (Some(_), true) => {}
-            (Some(_), false) => self.say(Repeated::ReadFailure, trying),
+            (Some(_), false) => self.log_repeated(Repeated::ReadFailure, trying),
             (None, true) => self.log.line("All replicated volumes dead, failing I/O"),
             (None, false) => {
                 let failing = format_args!("Read failure on mirror device {name}.  Failing I/O.");
-                self.say(Repeated::ReadFailure, failing);
+                self.log_repeated(Repeated::ReadFailure, failing);
             }
         }
         // The worker has the last word, but for a read that it never had.
         if next.flatten().is_none() && !(direct && next.is_none()) {
-            self.say(Repeated::ReadFailed, "Mirror read failed.");
+            self.log_repeated(Repeated::ReadFailed, "Mirror read failed.");
         }
         next.flatten()
     }

@@ -285,21 +285,6 @@ impl MirrorSet {
             Ended::Held => self.hold(None).await,
         }
     }
-
-    /// Flushes all legs at once, and returns those that failed.
-    pub(super) async fn flush_legs(&self) -> Legs {
-        let legs = 0..self.legs.len();
-        let mut flushes: FuturesUnordered<_> = legs.map(|leg| self.flush_leg(leg)).collect();
-        let mut failed = 0;
-        while let Some((leg, result)) = flushes.next().await {
-            failed |= Legs::from(result.is_err()) << leg;
-        }
-        failed
-    }
-
-    async fn flush_leg(&self, leg: usize) -> (usize, BlkResult) {
-        (leg, self.legs[leg].submit(Sector::ZERO, Bio::flush()).await)
-    }
 }
 
 /// Waits for the end of a bio that was mapped.

@@ -3,15 +3,16 @@
 use std::ops::Range;
 use std::sync::{Arc, MutexGuard};
 
-use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors, Signal};
+use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors};
 
 use super::copy::{ChunkCopy, Overlay};
-use super::origin::Role;
+use super::role::Role;
 use super::snap::{Health, Pending, Snap, State};
 use super::store::Run;
 use super::table::Lookup;
+use super::tracked::Tracked;
+use super::wait::Wait;
 use crate::lines::snapshot::WhenFull;
-use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 
 /// The most that is copied as one, in sectors, where a chunk is not larger: 1 MiB.
 const COPY: Sectors = Sectors(2048);
@@ -32,22 +33,6 @@ enum Need {
     Wait(Wait),
     /// Its chunks were copied with its data in them, for so long.
     Copied(Arc<Outcome<BlkResult>>, Sectors),
-}
-
-/// What somebody waits for before looking again.
-pub(super) enum Wait {
-    Copy(Arc<Outcome<BlkResult>>),
-    Invalid(Arc<Outcome<()>>),
-}
-
-impl Wait {
-    pub(super) async fn end(&self) {
-        match self {
-            // Whether it went well shows when the snapshot is looked at again.
-            Wait::Copy(done) => drop(done.wait().await),
-            Wait::Invalid(done) => done.wait().await,
-        }
-    }
 }
 
 impl Snap {
@@ -79,12 +64,6 @@ impl Snap {
             Lookup::Exception { new, len } => Place::Cow(self.chunk.start(new) + within, room(len)),
             Lookup::Origin { len } => Place::Origin(room(len)),
         }
-    }
-
-    /// Keeps copies and merges of these chunks from going on, until what is returned is dropped.
-    pub(super) fn track(&self, state: &mut State, sector: Sector, len: Sectors) -> Tracked<'_> {
-        let chunks = self.chunk.touched(sector, len);
-        Hold::new(self, &mut state.tracked, chunks)
     }
 
     /// Returns the area, the sector and the length of a place.
@@ -335,48 +314,6 @@ impl Snap {
         self.runtime.spawn_here(Box::pin(copy.run()));
         copied
     }
-
-    /// Takes in chunks whose content is in the store, durably, or could not be brought there; ends
-    /// when the origin may be written.
-    pub(super) async fn copied(
-        self: &Arc<Self>,
-        chunks: &Range<u64>,
-        to: Run,
-        result: BlkResult,
-    ) -> BlkResult {
-        let result = match result {
-            Ok(()) => {
-                let mut state = self.state();
-                if matches!(state.health, Health::Invalid(_)) {
-                    Err(BlkError::Io)
-                } else {
-                    for (old, new) in chunks.clone().zip(to.new..) {
-                        let inserted = state.exceptions.insert(old, new);
-                        assert!(inserted.is_ok(), "a chunk that has an exception is not copied");
-                    }
-                    Ok(())
-                }
-            }
-            Err(_) => {
-                self.fail().await;
-                Err(BlkError::Io)
-            }
-        };
-        // Reads that went to the origin before the exceptions were there see it as it was; those
-        // that come now go to the store.
-        self.untracked_in(std::slice::from_ref(chunks)).await;
-        self.state().pending.remove(&chunks.start);
-        result
-    }
-
-    /// Waits until no bio is tracked in these chunks.
-    pub(super) async fn untracked_in(&self, runs: &[Range<u64>]) {
-        let untracked = || {
-            let state = self.state();
-            runs.iter().all(|run| state.tracked.leave_free(run)).then_some(())
-        };
-        self.untracked.until(untracked).await;
-    }
 }
 
 impl State {
@@ -386,22 +323,5 @@ impl State {
         let before = before.filter(|(_, pending)| pending.end > chunks.start);
         let found = before.or_else(|| self.pending.range(chunks.clone()).next());
         found.map(|(first, pending)| (*first, pending))
-    }
-}
-
-/// Chunks with a bio in flight that a copy or a merge must not overtake.
-pub(super) type Tracked<'a> = Hold<'a, Snap>;
-
-impl Holder for Snap {
-    type At = u64;
-
-    fn if_whole(&self, change: impl FnOnce(&mut HeldRanges<u64>)) {
-        if let Some(mut state) = self.state_if_whole() {
-            change(&mut state.tracked);
-        }
-    }
-
-    fn freed(&self) -> &Signal {
-        &self.untracked
     }
 }

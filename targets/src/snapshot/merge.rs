@@ -14,11 +14,13 @@ use sim_core::{
     Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
-use super::io::{Place, Tracked};
-use super::origin::{Origin, Role};
+use super::io::Place;
+use super::origin::Origin;
+use super::role::Role;
 use super::snap::{Health, Merging, Snap};
 use super::store::{Persistent, Run, Store};
 use super::target::SnapTarget;
+use super::tracked::Tracked;
 use crate::parts::background::{Background, Round};
 use crate::parts::copying::{self, Spot};
 use crate::parts::held_ranges::overlap;

@@ -15,10 +15,13 @@ mod copy;
 mod io;
 mod merge;
 mod origin;
+mod role;
 mod snap;
 pub mod store;
 mod table;
 mod target;
+mod tracked;
+mod wait;
 
 use std::fmt;
 
@@ -32,7 +35,7 @@ pub use merge::SnapshotMerge;
 pub use origin::SnapshotOrigin;
 pub use table::{Duplicate, ExceptionTable, Lookup, MAX_NEW, MAX_OLD};
 
-use self::origin::Role;
+use self::role::Role;
 use self::target::SnapTarget;
 
 /// A snapshot of a device.

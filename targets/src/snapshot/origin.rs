@@ -13,9 +13,10 @@ use sim_core::{
     Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
-use super::io::Wait;
+use super::role::Role;
 use super::snap::Snap;
 use super::store::Store;
+use super::wait::Wait;
 use crate::lines::{self, snapshot_origin::Line};
 use crate::parts::lock::lock;
 
@@ -46,13 +47,6 @@ pub(super) struct Origin {
     members: RwLock<Vec<Arc<Member>>>,
     /// One snapshot at a time comes into use.
     changing: AsyncMutex<()>,
-}
-
-/// What a member's device does with its store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Snapshot,
-    Merge,
 }
 
 /// A snapshot target, as its origin knows it.

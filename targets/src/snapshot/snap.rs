@@ -8,9 +8,9 @@ use sim_core::{
     Area, BlkResult, Locked, Outcome, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
 };
 
-use super::io::Wait;
-use super::origin::Role;
+use super::role::Role;
 use super::store::{Store, Usage};
+use super::wait::Wait;
 use super::{ChunkSize, ExceptionTable};
 use crate::lines::snapshot::WhenFull;
 use crate::parts::background::Ends;

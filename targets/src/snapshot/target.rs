@@ -11,7 +11,8 @@ use sim_core::{
 };
 
 use super::ChunkSize;
-use super::origin::{Claim, Member, Origin, Origins, Pairing, Role};
+use super::origin::{Claim, Member, Origin, Origins, Pairing};
+use super::role::Role;
 use super::snap::{Health, Parts, Snap};
 use super::store::{Loaded, Persistent, Refused, Store, Transient, Usage};
 use super::table::ExceptionTable;
