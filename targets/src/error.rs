@@ -8,6 +8,8 @@ use sim_core::{
     Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
+use crate::lines;
+
 /// Errors, as far as the target is long.
 pub struct Error {
     len: Sectors,
@@ -22,15 +24,8 @@ impl TargetType for Error {
 
     fn ctr(args: &mut Args<'_>) -> Result<Error, CtrError> {
         let len = args.target_len();
-        // One word alone, and words after the second, are taken and mean nothing.
-        let area = match args.count() {
-            0 | 1 => None,
-            _ => {
-                let start = args.at(1, "")?.sector("Invalid device sector")?;
-                let device = args.at(0, "")?;
-                Some(args.area(device, start, len, "Device lookup failed")?)
-            }
-        };
+        let line = lines::parse(args, |words, devices| lines::error::Line::parse(words, devices))?;
+        let area = line.place.map(|place| Area::new(place.device, place.start, len));
         Ok(Error { len, area })
     }
 }

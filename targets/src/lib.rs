@@ -8,6 +8,7 @@
 mod crypt;
 mod error;
 mod linear;
+pub mod lines;
 mod mirror;
 mod parts;
 pub mod snapshot;
@@ -21,8 +22,6 @@ pub use mirror::Mirror;
 pub use snapshot::{Snapshot, SnapshotMerge, SnapshotOrigin};
 pub use striped::Striped;
 pub use zero::Zero;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sim_core::Registry;
 
@@ -39,9 +38,4 @@ pub fn registry() -> Registry {
         .with::<SnapshotOrigin>()
         .with::<Snapshot>()
         .with::<SnapshotMerge>()
-}
-
-/// Locks a mutex; what a panic left behind it is used all the same.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,6 +7,9 @@ use sim_core::{
     TargetType,
 };
 
+use crate::lines::linear::Line;
+use crate::lines::{self, Place};
+
 /// A contiguous range of a device.
 pub struct Linear {
     area: Area,
@@ -17,13 +20,9 @@ impl TargetType for Linear {
     const VERSION: [u32; 3] = [1, 4, 0];
 
     fn ctr(args: &mut Args<'_>) -> Result<Linear, CtrError> {
-        const COUNT: &str = "Invalid argument count";
-        args.exactly(2, COUNT)?;
-        // The start first: where both words are wrong, the kernel names this one.
-        let start = args.at(1, COUNT)?.sector("Invalid device sector")?;
-        let device = args.at(0, COUNT)?;
-        let area = args.area(device, start, args.target_len(), "Device lookup failed")?;
-        Ok(Linear { area })
+        let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
+        let Place { device, start } = line.place;
+        Ok(Linear { area: Area::new(device, start, args.target_len()) })
     }
 }
 
@@ -36,8 +35,9 @@ impl Target for Linear {
         match kind {
             StatusKind::Info => Ok(()),
             StatusKind::Table => {
-                out.device(&self.area)?;
-                write!(out, " {}", self.area.start)
+                let device = lines::device_word(&self.area, out)?;
+                let place = Place { device, start: self.area.start };
+                write!(out, "{}", Line { place })
             }
         }
     }

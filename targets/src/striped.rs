@@ -8,6 +8,9 @@ use sim_core::{
     Sectors, StatusKind, StatusWriter, Target, TargetEvents, TargetType,
 };
 
+use crate::lines::striped::{Line, Status, StripeStatus};
+use crate::lines::{self, Place};
+
 /// Errors of one stripe past this many raise no more events.
 const ERROR_THRESHOLD: u32 = 15;
 
@@ -28,36 +31,14 @@ impl TargetType for Striped {
     const VERSION: [u32; 3] = [1, 6, 0];
 
     fn ctr(args: &mut Args<'_>) -> Result<Striped, CtrError> {
-        const TOO_FEW: &str = "Not enough arguments";
-        const DESTINATION: &str = "Couldn't parse stripe destination";
-        args.at_least(2, TOO_FEW)?;
-        let count_word = args.next(TOO_FEW)?;
-        let count = count_word.positive_u32("Invalid stripe count")?;
-        let chunk_word = args.next(TOO_FEW)?;
-        let chunk = Sectors(chunk_word.positive_u32("Invalid chunk_size")?.into());
-
-        let len = args.target_len();
-        if !len.0.is_multiple_of(count.into()) {
-            let expected = format_args!("a divisor of the length, {len}");
-            let kernel = "Target length not divisible by number of stripes";
-            return Err(count_word.error(expected, kernel));
-        }
-        let width = Sectors(len.0 / u64::from(count));
-        if !width.0.is_multiple_of(chunk.0) {
-            let expected = format_args!("a divisor of each stripe's length, {width}");
-            return Err(chunk_word.error(expected, "Target length not divisible by chunk size"));
-        }
-        let words = (count as usize).saturating_mul(2).saturating_add(2);
-        args.exactly(words, "Not enough destinations specified")?;
-
-        let mut stripes = Vec::new();
-        for _ in 0..count {
-            let device = args.next(DESTINATION)?;
-            let start = args.next(DESTINATION)?.sector(DESTINATION)?;
-            let area = args.area(device, start, width, DESTINATION)?;
-            stripes.push(Stripe { area, errors: AtomicU32::new(0) });
-        }
-        Ok(Striped { chunk, stripes, events: args.events() })
+        let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
+        let width = Sectors(args.target_len().0 / line.stripes.len() as u64);
+        let stripe = |Place { device, start }| Stripe {
+            area: Area::new(device, start, width),
+            errors: AtomicU32::new(0),
+        };
+        let stripes = line.stripes.into_iter().map(stripe).collect();
+        Ok(Striped { chunk: line.chunk, stripes, events: args.events() })
     }
 }
 
@@ -74,24 +55,21 @@ impl Target for Striped {
     }
 
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
-        write!(out, "{}", self.stripes.len())?;
         match kind {
             StatusKind::Info => {
-                for stripe in &self.stripes {
-                    write!(out, " ")?;
-                    out.device(&stripe.area)?;
-                }
-                write!(out, " 1 ")?;
-                self.stripes.iter().try_for_each(|stripe| write!(out, "{}", stripe.health()))
+                let stripe = |Stripe { area, errors }: &Stripe| {
+                    let device = lines::device_word(area, out)?;
+                    Ok(StripeStatus { device, failed: errors.load(Relaxed) != 0 })
+                };
+                let stripes = self.stripes.iter().map(stripe).collect::<Result<_, _>>()?;
+                write!(out, "{}", Status { stripes })
             }
             StatusKind::Table => {
-                write!(out, " {}", self.chunk)?;
-                for Stripe { area, .. } in &self.stripes {
-                    write!(out, " ")?;
-                    out.device(area)?;
-                    write!(out, " {}", area.start)?;
-                }
-                Ok(())
+                let stripe = |Stripe { area, .. }: &Stripe| {
+                    Ok(Place { device: lines::device_word(area, out)?, start: area.start })
+                };
+                let stripes = self.stripes.iter().map(stripe).collect::<Result<_, _>>()?;
+                write!(out, "{}", Line { chunk: self.chunk, stripes })
             }
         }
     }
@@ -188,11 +166,5 @@ impl Striped {
 
     fn count(&self) -> u64 {
         self.stripes.len() as u64
-    }
-}
-
-impl Stripe {
-    fn health(&self) -> char {
-        if self.errors.load(Relaxed) == 0 { 'A' } else { 'D' }
     }
 }

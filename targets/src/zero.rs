@@ -7,6 +7,8 @@ use sim_core::{
     StatusKind, StatusWriter, Target, TargetType,
 };
 
+use crate::lines;
+
 /// Zeros, as far as the target is long.
 pub struct Zero {
     len: Sectors,
@@ -17,7 +19,7 @@ impl TargetType for Zero {
     const VERSION: [u32; 3] = [1, 2, 0];
 
     fn ctr(args: &mut Args<'_>) -> Result<Zero, CtrError> {
-        args.exactly(0, "No arguments required")?;
+        lines::parse(args, |words, _| lines::zero::Line::parse(words))?;
         Ok(Zero { len: args.target_len() })
     }
 }

@@ -2,7 +2,6 @@
 //! writes to one contiguous range of a device, and decrypts what it reads.
 
 mod key;
-mod options;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,13 +10,13 @@ use std::sync::{Arc, MutexGuard};
 use arc_swap::ArcSwapOption;
 use crypto::{Fault, Secret, SectorCipher, Spec};
 use sim_core::{
-    Area, Arg, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Locked,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Locked,
     Mapped, Op, Profile, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target,
     TargetLog, TargetType, reply,
 };
 
-use key::{Key, KeyFault};
-use options::Options;
+use crate::lines::crypt::{Head, Key, Line, Options};
+use crate::lines::{self, Place};
 
 /// Larger bios are cut in two for two processors, as long as each half has this many bytes: the
 /// time of waking a thread up, several times over.
@@ -48,51 +47,30 @@ impl TargetType for Crypt {
     const NAME: &'static str = "crypt";
     const VERSION: [u32; 3] = [1, 28, 0];
 
-    /// Checks in the order of the kernel: key size, options, cipher, key, IV offset, device,
-    /// start.
     fn ctr(args: &mut Args<'_>) -> Result<Crypt, CtrError> {
-        const TOO_FEW: &str = "Not enough arguments";
-        const IV_OFFSET: &str = "Invalid iv_offset sector";
-        args.at_least(5, TOO_FEW)?;
-        let cipher_word = args.next(TOO_FEW)?;
-        let key_word = args.next(TOO_FEW)?;
-        if Key::size_in(key_word.text()).is_none() {
-            let detail = "expected `:SIZE:TYPE:DESCRIPTION`";
-            return Err(at(key_word, "Cannot parse key size", detail));
-        }
-        let options = Options::read(args, 5)?;
-        let spec = parse_spec(cipher_word, &options)?;
-        let (key, cipher) = load_key(key_word, &spec, &options, args)?;
-        let cipher = match cipher {
-            Err(fault) if !fault.is_about_the_device() => return Err(refuse(key_word, fault)),
-            other => other,
-        };
-
-        let iv_word = args.next(TOO_FEW)?;
-        let iv_offset = iv_word.sector(IV_OFFSET)?.from_start();
-        if !iv_offset.0.is_multiple_of(options.unit().0) {
-            let expected = format_args!("a multiple of {} sectors", options.unit());
-            return Err(iv_word.error(expected, IV_OFFSET));
-        }
-        let device_word = args.next(TOO_FEW)?;
-        let device = args.device(device_word, "Device lookup failed")?;
-        let start = args.next(TOO_FEW)?.sector("Invalid device sector")?;
-        let area = Area::new(device, start, args.target_len());
-        let cipher = cipher.map_err(|fault| refuse(cipher_word, fault))?;
+        let runtime = args.runtime().clone();
+        let mut made = None;
+        let line = lines::parse(args, |words, devices| {
+            let head = Head::parse(words)?;
+            made = Some(load_cipher(&head, &*runtime)?);
+            head.parse_rest(words, devices)
+        })?;
+        let cipher = made.expect("the head of a line comes first").map_err(Head::cipher_fault)?;
+        let Line { head: Head { spec, key, options }, iv_offset, place } = line;
         if options.integrity().is_some() {
             // The kernel's text for a device below that keeps no tags, which none here does.
             let detail = "tags need an integrity device below, which dmsim does not have yet";
-            return Err(at(cipher_word, "Integrity profile not supported.", detail));
+            return Err(Head::no_tags(detail));
         }
         Ok(Crypt {
             spec,
             options,
             iv_offset,
-            area,
+            area: Area::new(place.device, place.start, args.target_len()),
             key: Locked::new(key),
             cipher: ArcSwapOption::from_pointee(cipher),
             suspended: AtomicBool::new(false),
-            runtime: args.runtime().clone(),
+            runtime,
             log: args.log(),
         })
     }
@@ -116,11 +94,11 @@ impl Target for Crypt {
         match kind {
             StatusKind::Info => Ok(()),
             StatusKind::Table => {
-                write!(out, "{} ", self.spec)?;
-                self.key().write(out)?;
-                write!(out, " {} ", self.iv_offset)?;
-                out.device(&self.area)?;
-                write!(out, " {}{}", self.area.start, self.options)
+                let (spec, options) = (self.spec.clone(), self.options.clone());
+                let head = Head { spec, key: self.key().clone(), options };
+                let device = lines::device_word(&self.area, out)?;
+                let place = Place { device, start: self.area.start };
+                Line { head, iv_offset: self.iv_offset, place }.write(out)
             }
         }
     }
@@ -278,11 +256,11 @@ impl Crypt {
 
     fn set_key(&self, word: &str) -> Result<Option<String>, Errno> {
         let mut current = self.key();
-        let new = Key::read(word).map_err(|fault| fault.errno)?;
+        let new = Key::parse(word).map_err(|fault| fault.errno)?;
         if new.size() != current.size() {
             return Err(Errno::INVAL);
         }
-        let bytes = new.load(&*self.runtime).map_err(|fault| fault.errno)?;
+        let bytes = key::load(&new, &*self.runtime).map_err(|fault| fault.errno)?;
         let cipher = make_cipher(&self.spec, &bytes, &self.options);
         let cipher = cipher.map_err(|fault| Errno(fault.kind.errno()))?;
         self.cipher.store(Some(Arc::new(cipher)));
@@ -312,28 +290,17 @@ fn half(len: usize) -> Option<usize> {
     (len >= 2 * SHARE).then(|| (len / 2).next_multiple_of(SHARE))
 }
 
-fn parse_spec(word: Arg<'_>, options: &Options) -> Result<Spec, CtrError> {
-    let spec = Spec::parse(word.text()).map_err(|fault| refuse(word, fault))?;
-    let is_aead = options.integrity().is_some_and(|profile| profile.eq_ignore_ascii_case("aead"));
-    if is_aead && !word.text().starts_with("capi:") {
-        let detail = "an authenticated cipher needs the form `capi:...`";
-        return Err(at(word, "Bad cipher specification", detail));
+/// Makes the cipher of a line. A fault that is about the device comes after those of the device
+/// itself.
+fn load_cipher(
+    head: &Head,
+    runtime: &dyn Runtime,
+) -> Result<Result<SectorCipher, Fault>, CtrError> {
+    let bytes = key::load(&head.key, runtime).map_err(Head::key_fault)?;
+    match make_cipher(&head.spec, &bytes, &head.options) {
+        Err(fault) if !fault.is_about_the_device() => Err(Head::key_refused(fault)),
+        made => Ok(made),
     }
-    Ok(spec)
-}
-
-fn load_key(
-    word: Arg<'_>,
-    spec: &Spec,
-    options: &Options,
-    args: &Args<'_>,
-) -> Result<(Key, Result<SectorCipher, Fault>), CtrError> {
-    const KERNEL: &str = "Error decoding and setting key";
-    let refused = |fault: KeyFault| at(word, KERNEL, &fault.detail).errno(fault.errno);
-    let key = Key::read(word.text()).map_err(refused)?;
-    let bytes = key.load(&**args.runtime()).map_err(refused)?;
-    let cipher = make_cipher(spec, &bytes, options);
-    Ok((key, cipher))
 }
 
 fn make_cipher(spec: &Spec, key: &Secret, options: &Options) -> Result<SectorCipher, Fault> {
@@ -348,13 +315,4 @@ fn make_cipher(spec: &Spec, key: &Secret, options: &Options) -> Result<SectorCip
 fn wipe_stack() {
     const ROOM: usize = 32 << 10;
     std::hint::black_box(&mut [0u8; ROOM]);
-}
-
-/// Makes an error about a word that is not repeated in it: it may be a key.
-fn at(word: Arg<'_>, kernel: &str, detail: &str) -> CtrError {
-    CtrError::new(kernel).arg(word.index()).detail(detail)
-}
-
-fn refuse(word: Arg<'_>, fault: Fault) -> CtrError {
-    at(word, fault.kernel, &fault.detail).errno(Errno(fault.kind.errno()))
 }

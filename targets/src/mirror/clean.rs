@@ -11,9 +11,9 @@ use std::time::Duration;
 use sim_core::Sector;
 
 use super::mirror_set::MirrorSet;
-use super::resync::Task;
-use super::state::{Condition, Fault, Region};
-use crate::parts::background::finish;
+use super::state::{Condition, Fault, Region, State};
+use crate::parts::background::{Round, Running, finish};
+use crate::parts::dirty_log;
 
 /// How long a region keeps its mark after a write, at least, while others are written: the next
 /// write of it then costs nothing.
@@ -24,30 +24,37 @@ const REST: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(3);
 
 impl MirrorSet {
-    pub(super) fn start_cleaning(self: &Arc<Self>) {
-        let (task, generation) = (Task(self.clone()), self.state().generation);
-        self.runtime.spawn(Box::pin(async move { task.0.clean_up(generation).await }));
+    /// Counts the task that makes regions clean, unless there is one.
+    pub(super) fn begin_cleaning(&self, state: &mut State) -> Option<Running> {
+        let begins = !std::mem::replace(&mut state.cleaning, true);
+        begins.then(|| self.background.begin())
+    }
+
+    pub(super) fn clean_in_background(self: &Arc<Self>, running: Running) {
+        let set = self.clone();
+        running.spawn(&*self.runtime, |round| async move { set.clean_up(&round).await });
     }
 
     /// Starts to make regions clean if there are any without writes and nobody does.
     pub(super) fn go_on_cleaning(self: &Arc<Self>) {
-        let begins = {
+        let cleaning = {
             let mut state = self.state();
             let is_left = state.regions.values().any(Region::is_idle);
-            is_left && !state.suspending && state.wants_cleaning()
+            let wanted = is_left && !state.suspending;
+            wanted.then(|| self.begin_cleaning(&mut state)).flatten()
         };
-        if begins {
-            self.start_cleaning();
+        if let Some(running) = cleaning {
+            self.clean_in_background(running);
         }
     }
 
     /// Makes regions clean as long as there are any that are not.
-    async fn clean_up(self: &Arc<Self>, generation: u64) {
-        while self.goes_on(generation) {
+    async fn clean_up(self: &Arc<Self>, round: &Round) {
+        while round.goes_on() {
             let since = self.state().tick();
-            self.sleep(generation, PAUSE).await;
+            round.sleep(&*self.runtime, PAUSE).await;
             if !self.state().is_quiet_since(since) {
-                self.sleep(generation, REST).await;
+                round.sleep(&*self.runtime, REST).await;
             }
             self.clean_round(since).await;
             let mut state = self.state();
@@ -67,13 +74,13 @@ impl MirrorSet {
         if self.log_device.is_none() {
             return;
         }
-        self.state().begin_task();
-        let task = Task(self.clone());
+        let (running, set) = (self.background.begin(), self.clone());
         finish(&*self.runtime, async move {
-            let since = task.0.state().tick();
-            task.0.clean_round(since).await;
+            let _running = running;
+            let since = set.state().tick();
+            set.clean_round(since).await;
             // What it has mended was too young for it.
-            task.0.go_on_cleaning();
+            set.go_on_cleaning();
         })
         .await;
     }
@@ -92,7 +99,7 @@ impl MirrorSet {
                 let event = {
                     let mut state = self.state();
                     state.flush_has_failed(failed);
-                    state.log.distrust_legs();
+                    state.log.distrust_copies();
                     self.fail(&mut state, failed, Fault::Flush)
                 };
                 self.raise_if(event);
@@ -121,7 +128,7 @@ impl MirrorSet {
             }
         }
         // A hint: where it cannot be written, it is later.
-        let _ = self.commit_changes().await;
+        let _ = dirty_log::commit_changes(self).await;
     }
 
     /// Lists regions that are marked, and that nobody has written since.
@@ -180,17 +187,13 @@ impl MirrorSet {
     /// writes any more. Ends well where the log has all of that.
     pub(super) async fn settle(self: &Arc<Self>) {
         // Here, as by the time of the task the suspend may be given up and others have begun.
-        self.stop_tasks();
+        self.end_background();
         let set = self.clone();
         finish(&*self.runtime, async move { set.settle_all().await }).await;
     }
 
     async fn settle_all(self: &Arc<Self>) {
-        let ended = || {
-            let state = self.state();
-            (state.tasks == 0 || !state.suspending).then_some(())
-        };
-        self.signal.until(ended).await;
+        self.background.settled().await;
         loop {
             let since = self.state().tick();
             self.clean_round(since).await;
@@ -204,7 +207,7 @@ impl MirrorSet {
                 break;
             }
         }
-        if self.commit_changes().await.is_err() {
+        if dirty_log::commit_changes(self).await.is_err() {
             self.log.line("log postsuspend failed");
         }
         self.go_on_cleaning();

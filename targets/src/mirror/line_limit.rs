@@ -1,11 +1,9 @@
 //! Lines of the kernel's log that repeat: so many in some time, and no more.
 
-use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::mirror_set::MirrorSet;
-use crate::lock;
+use crate::parts::lock::lock;
 
 /// So many lines of a kind are let through in this time, as with the kernel's `printk_ratelimit`.
 const BURST: u32 = 10;
@@ -25,22 +23,14 @@ pub(super) enum Repeated {
 pub(super) struct LineLimits(Mutex<[(Duration, u32); 4]>);
 
 impl LineLimits {
-    fn lets_through(&self, line: Repeated, now: Duration) -> bool {
-        let mut said = lock(&self.0);
-        let (since, count) = &mut said[line as usize];
+    /// Counts a line, and tells whether it is one of the few that are let through.
+    pub(super) fn lets_through(&self, line: Repeated, now: Duration) -> bool {
+        let mut counts = lock(&self.0);
+        let (since, count) = &mut counts[line as usize];
         if now >= *since + INTERVAL {
             (*since, *count) = (now, 0);
         }
         *count += 1;
         *count <= BURST
-    }
-}
-
-impl MirrorSet {
-    /// Logs a line, unless there were many of its kind.
-    pub(super) fn say(&self, line: Repeated, text: impl fmt::Display) {
-        if self.line_limits.lets_through(line, self.runtime.now()) {
-            self.log.line(text);
-        }
     }
 }

@@ -4,17 +4,19 @@ use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, MutexGuard};
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{
-    Area, Args, Bio, Buffer, Errno, Flags, Locked, Runtime, Sector, Sectors, Signal, TargetEvents,
-    TargetLog,
+    Area, Args, Bio, BlkResult, Errno, Locked, OpenDevice, Runtime, Sector, Sectors, Signal,
+    TargetEvents, TargetLog,
 };
 
-use super::disk::{Header, Image};
-use super::line::{Features, InitialSync, Line};
-use super::line_limit::LineLimits;
-use super::log::{Log, PIECE, pieces, write_at};
+use super::line_limit::{LineLimits, Repeated};
 use super::state::{Fault, Legs, State};
+use crate::lines::Place;
+use crate::lines::mirror::{Features, Line};
+use crate::parts::background::Background;
 use crate::parts::bits::{Bits, NoMemory};
+use crate::parts::dirty_log::{self, DirtyLog, InitialSync, Keeper, Loaded};
 use crate::parts::pace::Pace;
 
 /// The legs, and everything that is known of them.
@@ -32,6 +34,7 @@ pub(super) struct MirrorSet {
     log_log: TargetLog,
     /// Given whenever the state has changed in a way that somebody may wait for.
     pub(super) signal: Signal,
+    pub(super) background: Background,
     pub(super) pace: Pace,
     pub(super) line_limits: LineLimits,
     /// Large writes that are being carried out on the spot.
@@ -40,19 +43,20 @@ pub(super) struct MirrorSet {
 }
 
 impl MirrorSet {
-    pub(super) fn new(line: &Line, args: &Args<'_>) -> MirrorSet {
+    pub(super) fn new(line: &Line<Arc<OpenDevice>>, args: &Args<'_>) -> MirrorSet {
         let (len, region) = (args.target_len(), line.log.region);
         let regions = len.0.div_ceil(region.0);
-        let image = line
-            .log
-            .disk
-            .as_ref()
-            .map(|device| Image::new(regions, device.limits().logical_block()));
+        let leg = |leg: &Place<Arc<OpenDevice>>| Area::new(leg.device.clone(), leg.start, len);
+        let log_device = line.log.disk.clone().map(Area::whole);
+        let log = match &log_device {
+            None => DirtyLog::core(),
+            Some(device) => DirtyLog::disk(regions, device.limits().logical_block()),
+        };
         let sync = Bits::new(regions, line.log.sync == InitialSync::Everything);
-        let state = State::new(line.legs.len(), sync, Log::new(image));
+        let state = State::new(line.legs.len(), sync, log);
         MirrorSet {
-            legs: line.legs.clone(),
-            log_device: line.log.disk.clone(),
+            legs: line.legs.iter().map(leg).collect(),
+            log_device,
             region,
             regions,
             len,
@@ -63,6 +67,7 @@ impl MirrorSet {
             log: args.log().of_module("raid1"),
             log_log: args.log().of_module("dirty region log"),
             signal: Signal::default(),
+            background: Background::default(),
             pace: Pace::default(),
             line_limits: LineLimits::default(),
             large_writes: AtomicU32::new(0),
@@ -149,12 +154,46 @@ impl MirrorSet {
         self.events.raise();
     }
 
+    /// Logs a line, unless there were many of its kind.
+    pub(super) fn log_repeated(&self, line: Repeated, text: impl std::fmt::Display) {
+        if self.line_limits.lets_through(line, self.runtime.now()) {
+            self.log.line(text);
+        }
+    }
+
+    /// Flushes all legs at once, and returns those that failed.
+    pub(super) async fn flush_legs(&self) -> Legs {
+        let legs = 0..self.legs.len();
+        let mut flushes: FuturesUnordered<_> = legs.map(|leg| self.flush_leg(leg)).collect();
+        let mut failed = 0;
+        while let Some((leg, result)) = flushes.next().await {
+            failed |= Legs::from(result.is_err()) << leg;
+        }
+        failed
+    }
+
+    async fn flush_leg(&self, leg: usize) -> (usize, BlkResult) {
+        (leg, self.legs[leg].submit(Sector::ZERO, Bio::flush()).await)
+    }
+
+    /// Makes the tasks of the background end as soon as they can.
+    pub(super) fn end_background(&self) {
+        self.background.end();
+        self.signal.notify();
+    }
+
     /// Finds out what is in sync before the target comes into use, from the log if there is one on
     /// a device. As in the kernel, no fault of the log keeps it from that.
     pub(super) async fn load(&self) -> Result<(), Errno> {
         let well = match &self.log_device {
             None => true,
-            Some(device) => self.load_disk(device).await.map_err(|NoMemory| Errno::NOMEM)?,
+            Some(device) => {
+                let (regions, log) = (self.regions, &self.log_log);
+                let loaded = dirty_log::load(self, device, regions, self.sync, log).await;
+                let Loaded { sync, well } = loaded.map_err(|NoMemory| Errno::NOMEM)?;
+                self.state().sync = sync;
+                well
+            }
         };
         if !well {
             self.log.line("log resume failed");
@@ -165,90 +204,26 @@ impl MirrorSet {
         (state.search, state.suspending) = (0, false);
         Ok(())
     }
-
-    /// Reads the log, and writes it again with this target's number of regions; tells whether that
-    /// went well.
-    async fn load_disk(&self, device: &Area) -> Result<bool, NoMemory> {
-        let name = device.number();
-        let mut image = Image::new(self.regions, device.limits().logical_block());
-        let trusted = self.read_log(device, &mut image).await?;
-        let sync = image.clean().try_clone()?;
-        if !trusted {
-            let what = "Failed to read header on dirty region log device";
-            self.log_log.line(format_args!("{name}: {what}"));
-            self.fail_log();
-        }
-        let written = write_all(device, &image).await;
-        {
-            let mut state = self.state();
-            (state.sync, state.log.image) = (sync, Some(image));
-            state.log.settle();
-        }
-        let flushed = written && device.submit(Sector::ZERO, Bio::flush()).await.is_ok();
-        if written && !flushed {
-            self.state().log.flush_failed = true;
-        }
-        if !flushed {
-            let what = "Failed to write header on dirty region log device";
-            self.log_log.line(format_args!("{name}: {what}"));
-            self.fail_log();
-            self.state().log.header_is_volatile();
-        }
-        Ok(flushed)
-    }
-
-    /// Makes the image what the log is from now on; tells whether what the device holds is a log that
-    /// can be trusted.
-    async fn read_log(&self, device: &Area, image: &mut Image) -> Result<bool, NoMemory> {
-        let fresh = self.sync != InitialSync::AsLogged;
-        let read = read_all(device, image).await?;
-        let (header, known) = match read {
-            true => image.header(fresh),
-            false => (Header::NEW, Ok(())),
-        };
-        if known.is_err() {
-            self.log_log.line("incompatible disk log version");
-        }
-        let trusted = read && known.is_ok();
-        let header = if trusted { header } else { Image::distrust(header) };
-        image.fit(header, self.sync == InitialSync::Everything);
-        Ok(trusted)
-    }
-
-    fn fail_log(&self) {
-        let first = !std::mem::replace(&mut self.state().log.failed, true);
-        self.raise_if(first);
-    }
 }
 
-/// Reads the whole log; tells whether the device let that happen.
-async fn read_all(device: &Area, image: &mut Image) -> Result<bool, NoMemory> {
-    let mut buffer = Buffer::take(image.len().min(PIECE) as usize);
-    for piece in pieces(0..image.len()) {
-        let bytes = &mut buffer[..(piece.end - piece.start) as usize];
-        let sector = Sectors::in_bytes(piece.start).to_sector();
-        if device.submit(sector, Bio::read(sector, bytes)).await.is_err() {
-            return Ok(false);
-        }
-        image.put_bytes(piece.start, bytes)?;
+impl Keeper for MirrorSet {
+    fn with_log<T>(&self, look: impl FnOnce(&mut DirtyLog) -> T) -> T {
+        look(&mut self.state().log)
     }
-    Ok(true)
-}
 
-/// Writes the whole log: the first piece, with the header, when all others are durable, as it says
-/// how many of their bits mean something.
-async fn write_all(device: &Area, image: &Image) -> bool {
-    let mut buffer = Buffer::take(image.len().min(PIECE) as usize);
-    let mut pieces: Vec<Range<u64>> = pieces(0..image.len()).collect();
-    pieces.rotate_left(1);
-    for piece in &pieces {
-        let bytes = &mut buffer[..(piece.end - piece.start) as usize];
-        image.get_bytes(piece.start, bytes);
-        let is_header = piece.start == 0 && pieces.len() > 1;
-        let before = Flags { preflush: is_header, ..Flags::default() };
-        if write_at(device, piece.start, bytes, before).await.is_err() {
-            return false;
-        }
+    fn log_device(&self) -> Option<&Area> {
+        self.log_device.as_ref()
     }
-    true
+
+    fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
+    }
+
+    fn committed(&self) -> &Signal {
+        &self.signal
+    }
+
+    fn log_has_failed(&self) {
+        self.events.raise();
+    }
 }

@@ -14,14 +14,11 @@
 //! `resync` answers `running`, or `idle` where no region is copied any more before the next resume.
 
 mod clean;
-mod disk;
-mod line;
-mod log;
-
 mod large_write;
 mod line_limit;
 mod mirror_set;
 mod read;
+mod region_copy;
 mod resync;
 mod state;
 mod ticket;
@@ -31,16 +28,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, Profile, Reply, StatusKind,
-    StatusWriter, Target, TargetLog, TargetType, reply,
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, OpenDevice, Profile, Reply,
+    StatusKind, StatusWriter, Target, TargetLog, TargetType, reply,
 };
 
-use self::line::Line;
 use self::mirror_set::MirrorSet;
+use self::state::Health;
+use crate::lines;
+use crate::lines::mirror::{LegStatus, Line, LogStatus, Status};
 
 /// The same data on several legs.
 pub struct Mirror {
-    line: Line,
+    line: Line<Arc<OpenDevice>>,
     set: Arc<MirrorSet>,
     ioctl_log: TargetLog,
 }
@@ -50,7 +49,7 @@ impl TargetType for Mirror {
     const VERSION: [u32; 3] = [1, 14, 0];
 
     fn ctr(args: &mut Args<'_>) -> Result<Mirror, CtrError> {
-        let line = Line::read(args)?;
+        let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
         let set = Arc::new(MirrorSet::new(&line, args));
         Ok(Mirror { line, set, ioctl_log: args.log().of_module("ioctl") })
     }
@@ -71,13 +70,19 @@ impl Target for Mirror {
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
         match kind {
             StatusKind::Info => self.info(out),
-            StatusKind::Table => self.line.write(out),
+            StatusKind::Table => {
+                let word = |device: &Arc<OpenDevice>| {
+                    lines::device_word(&Area::whole(device.clone()), out)
+                };
+                let line = self.line.try_map(word)?;
+                write!(out, "{line}")
+            }
         }
     }
 
     /// The legs alone, as in the kernel: the log's device takes no part in flushes and limits.
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
-        self.line.legs.iter().for_each(each);
+        self.set.legs.iter().for_each(each);
     }
 
     fn profile(&self) -> Profile {
@@ -101,13 +106,13 @@ impl Target for Mirror {
 
     fn presuspend(&self) {
         self.set.state().suspending = true;
-        self.set.stop_tasks();
+        self.set.end_background();
     }
 
     fn presuspend_undo(&self) {
         self.set.state().suspending = false;
         // Whoever waits for the end of the suspend does so no more.
-        self.set.signal.notify();
+        self.set.background.resume();
         self.set.start_resync();
         self.set.go_on_cleaning();
     }
@@ -121,33 +126,28 @@ impl Target for Mirror {
     }
 
     fn resume(&self) {
+        self.set.background.resume();
         self.set.start_resync();
     }
 }
 
 impl Mirror {
     fn info(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
-        write!(out, "{}", self.line.legs.len())?;
-        for leg in &self.line.legs {
-            write!(out, " ")?;
-            out.device(leg)?;
-        }
-        let state = self.set.state();
-        write!(out, " {}/{} 1 ", state.sync.ones(), self.set.regions)?;
-        state.health.iter().try_for_each(|health| write!(out, "{}", health.letter()))?;
-        match &self.line.log.disk {
-            None => write!(out, " 1 core"),
-            Some(area) => {
-                write!(out, " 3 disk ")?;
-                out.device(area)?;
-                let letter = match (state.log.flush_failed, state.log.failed) {
-                    (true, _) => 'F',
-                    (false, true) => 'D',
-                    (false, false) => 'A',
-                };
-                write!(out, " {letter}")
-            }
-        }
+        let status = {
+            let state = self.set.state();
+            let leg = |(area, health): (&Area, &Health)| {
+                let device = lines::device_word(area, out)?;
+                Ok(LegStatus { device, health: health.shown() })
+            };
+            let legs = self.set.legs.iter().zip(&state.health).map(leg);
+            let log = |area: &Area| {
+                Ok(LogStatus { device: lines::device_word(area, out)?, health: state.log.health() })
+            };
+            let log = self.set.log_device.as_ref().map(log).transpose()?;
+            let (in_sync, regions) = (state.sync.ones(), self.set.regions);
+            Status { legs: legs.collect::<Result<_, _>>()?, in_sync, regions, log }
+        };
+        write!(out, "{status}")
     }
 }
 
@@ -156,7 +156,7 @@ impl Mirror {
         let pace = &self.set.pace;
         match words {
             ["resync_rate"] => Ok(Some(pace.rate().to_string())),
-            ["behind"] => Ok(Some(self.set.state().behind_text())),
+            ["behind"] => Ok(Some(self.set.state().behind().to_string())),
             ["resync"] => {
                 let idle = self.set.state().resync_is_over(self.set.regions);
                 Ok(Some(if idle { "idle" } else { "running" }.to_owned()))

@@ -4,15 +4,15 @@
 //! error; one that is not, from the leg that has its data. A read that fails is tried again on
 //! another leg.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sim_core::{Bio, BlkError, BlkResult, Mapped, Sector};
+use sim_core::{Bio, BlkError, BlkResult, Mapped, Sector, Signal};
 
 use super::line_limit::Repeated;
 use super::mirror_set::MirrorSet;
-use super::state::{Fault, Legs, State, Write};
+use super::state::{Fault, Legs, State};
+use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 
 /// Where a read goes.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ impl MirrorSet {
         let Some(from) = from else {
             // The kernel has asked its worker, unless the region is in sync.
             if !in_sync && !bio.flags.readahead {
-                self.say(Repeated::ReadFailed, "Mirror read failed.");
+                self.log_repeated(Repeated::ReadFailed, "Mirror read failed.");
             }
             return Mapped::Completed(Err(BlkError::Io));
         };
@@ -106,16 +106,16 @@ impl MirrorSet {
         self.raise_if(event);
         match (next, direct) {
             (Some(_), true) => {}
-            (Some(_), false) => self.say(Repeated::ReadFailure, trying),
+            (Some(_), false) => self.log_repeated(Repeated::ReadFailure, trying),
             (None, true) => self.log.line("All replicated volumes dead, failing I/O"),
             (None, false) => {
                 let failing = format_args!("Read failure on mirror device {name}.  Failing I/O.");
-                self.say(Repeated::ReadFailure, failing);
+                self.log_repeated(Repeated::ReadFailure, failing);
             }
         }
         // The worker has the last word, but for a read that it never had.
         if next.flatten().is_none() && !(direct && next.is_none()) {
-            self.say(Repeated::ReadFailed, "Mirror read failed.");
+            self.log_repeated(Repeated::ReadFailed, "Mirror read failed.");
         }
         next.flatten()
     }
@@ -128,7 +128,12 @@ impl MirrorSet {
             return Err(BlkError::NotSupported);
         }
         let range = sector..sector + len;
-        let _discard = self.begin_discard(range.clone());
+        let _held = {
+            let mut state = self.state();
+            // Whoever waits for a pause of the writes takes it for one.
+            state.tick();
+            Hold::new(&**self, &mut state.discards, range.clone())
+        };
         let regions = self.regions_of(&range);
         let quiet = || (!self.state().recovers_in(regions.clone())).then_some(());
         self.signal.until(quiet).await;
@@ -141,26 +146,19 @@ impl MirrorSet {
         }
         result
     }
-
-    fn begin_discard(&self, range: Range<Sector>) -> Discard<'_> {
-        let mut state = self.state();
-        let id = state.tick();
-        state.discards.push(Write { id, range });
-        Discard { set: self, id }
-    }
 }
 
-/// A discard under way; over when dropped.
-struct Discard<'a> {
-    set: &'a MirrorSet,
-    id: u64,
-}
+/// The discards of a mirror, which no recovery may come between.
+impl Holder for MirrorSet {
+    type At = Sector;
 
-impl Drop for Discard<'_> {
-    fn drop(&mut self) {
-        if let Some(mut state) = self.set.state_if_whole() {
-            state.discards.retain(|discard| discard.id != self.id);
+    fn if_whole(&self, change: impl FnOnce(&mut HeldRanges<Sector>)) {
+        if let Some(mut state) = self.state_if_whole() {
+            change(&mut state.discards);
         }
-        self.set.signal.notify();
+    }
+
+    fn freed(&self) -> &Signal {
+        &self.signal
     }
 }

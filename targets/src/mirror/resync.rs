@@ -5,90 +5,40 @@
 //! that could not be copied, or that fell out of sync since, waits for the next.
 
 use std::future::poll_fn;
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use sim_core::Sector;
 
-use super::line_limit::Repeated;
 use super::mirror_set::MirrorSet;
-use super::state::{Condition, Fault, Legs, Region, State, Write, overlap};
-use crate::parts::copying::{self, Spot};
+use super::region_copy::Copied;
+use super::state::{Condition, Region};
+use crate::parts::background::Round;
 use crate::parts::pace::Pace;
 
 /// How many regions are copied at a time. The kernel copies one.
 const AT_A_TIME: usize = 4;
 
-/// How a copy ended.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Copied {
-    /// The leg that it was read from.
-    pub(super) from: usize,
-    pub(super) read_failed: bool,
-    /// Legs that could not be written.
-    pub(super) failed: Legs,
-}
-
-/// A task in the background; counted until it is dropped.
-pub(super) struct Task(pub(super) Arc<MirrorSet>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        if let Some(mut state) = self.0.state_if_whole() {
-            state.tasks -= 1;
-        }
-        self.0.signal.notify();
-    }
-}
-
 impl MirrorSet {
     /// Starts the resync, where there is something to do.
     pub(super) fn start_resync(self: &Arc<Self>) {
         self.look_whether_in_sync();
-        let (generation, tasks) = {
-            let mut state = self.state();
-            let unsynced = state.sync.len() - state.sync.ones();
-            let tasks = (unsynced as usize).min(AT_A_TIME);
-            (0..tasks).for_each(|_| state.begin_task());
-            (state.generation, tasks)
+        let unsynced = {
+            let state = self.state();
+            state.sync.len() - state.sync.ones()
         };
-        for _ in 0..tasks {
-            let task = Task(self.clone());
-            self.runtime.spawn(Box::pin(async move { task.0.resync(generation).await }));
-        }
-    }
-
-    /// Makes the tasks of the background end as soon as they can.
-    pub(super) fn stop_tasks(&self) {
-        self.state().generation += 1;
-        self.signal.notify();
-    }
-
-    /// Tells whether the tasks of this resume are to go on.
-    pub(super) fn goes_on(&self, generation: u64) -> bool {
-        self.state().generation == generation
-    }
-
-    /// Waits for some time, or until the tasks of this resume are to end.
-    pub(super) async fn sleep(&self, generation: u64, time: Duration) {
-        self.sleep_unless(time, || !self.goes_on(generation)).await;
-    }
-
-    /// Waits for some time, or until something is so that the signal is given for.
-    async fn sleep_unless(&self, time: Duration, so: impl Fn() -> bool) {
-        let stopped = self.signal.until(|| so().then_some(()));
-        match select(self.runtime.sleep(time), Box::pin(stopped)).await {
-            Either::Left(((), _)) | Either::Right(((), _)) => {}
+        for _ in 0..(unsynced as usize).min(AT_A_TIME) {
+            let set = self.clone();
+            let task = |round| async move { set.resync(&round).await };
+            self.background.begin().spawn(&*self.runtime, task);
         }
     }
 
     /// Recovers one region after another.
-    async fn resync(self: &Arc<Self>, generation: u64) {
+    async fn resync(self: &Arc<Self>, round: &Round) {
         let (mut used, mut took) = (self.pace.used(), Duration::ZERO);
-        while self.goes_on(generation) {
+        while round.goes_on() {
             let now_used = self.pace.used();
             let stand_back = if now_used == used { Duration::ZERO } else { Pace::stand_back(took) };
             used = now_used;
@@ -99,13 +49,17 @@ impl MirrorSet {
                 true => yield_now().await,
                 false => {
                     let other_rate = || self.pace.rate() != rate;
-                    self.sleep_unless(wait, || !self.goes_on(generation) || other_rate()).await;
+                    let rate_is_set = self.signal.until(|| other_rate().then_some(()));
+                    let sleep = Box::pin(round.sleep(&*self.runtime, wait));
+                    match select(sleep, Box::pin(rate_is_set)).await {
+                        Either::Left(((), _)) | Either::Right(((), _)) => {}
+                    }
                     if other_rate() {
                         continue;
                     }
                 }
             }
-            let Some(region) = self.begin_recovery(generation).await else { return };
+            let Some(region) = self.begin_recovery(round).await else { return };
             let started = self.runtime.now();
             self.recover(region).await;
             took = self.runtime.now().saturating_sub(started);
@@ -113,10 +67,10 @@ impl MirrorSet {
     }
 
     /// Finds the next region that is not in sync, and keeps writes away from it.
-    async fn begin_recovery(&self, generation: u64) -> Option<u64> {
+    async fn begin_recovery(&self, round: &Round) -> Option<u64> {
         let next = || {
             let mut state = self.state();
-            if state.generation != generation {
+            if !round.goes_on() {
                 return Some(None);
             }
             let mut from = state.search;
@@ -130,9 +84,7 @@ impl MirrorSet {
                 if entry.is_some_and(|entry| entry.condition == Condition::Recovering) {
                     continue;
                 }
-                let range = self.range_of(region);
-                let overlaps = |discard: &Write| overlap(&discard.range, &range);
-                if state.discards.iter().any(overlaps) {
+                if !state.discards.leave_free(&self.range_of(region)) {
                     return None;
                 }
                 state.search = from;
@@ -164,7 +116,7 @@ impl MirrorSet {
     /// Takes in how the recovery of a region has ended.
     fn recovered(self: &Arc<Self>, region: u64, copied: Copied, since: u64) {
         let well = !copied.read_failed && copied.failed == 0;
-        let (event, begins) = {
+        let (event, cleaning) = {
             let mut state = self.state();
             let event = self.copy_failed(&mut state, copied);
             if copied.read_failed {
@@ -173,7 +125,7 @@ impl MirrorSet {
                 let lost = state.lost_since(since) & !(1 << copied.from);
                 state.set_behind(region, copied.failed | lost);
             }
-            let mut begins = false;
+            let mut cleaning = None;
             match (well, self.log_device.is_some()) {
                 (true, true) => {
                     let mark = state.log.unclean();
@@ -181,7 +133,7 @@ impl MirrorSet {
                     let entry = state.regions.get_mut(&region).expect("kept while it recovers");
                     (entry.condition, entry.torn, entry.idle_since) =
                         (Condition::Dirty(mark), None, now);
-                    begins = state.wants_cleaning();
+                    cleaning = self.begin_cleaning(&mut state);
                 }
                 (true, false) | (false, _) => {
                     state.regions.remove(&region);
@@ -191,46 +143,14 @@ impl MirrorSet {
             if well || !self.features.handle_errors {
                 state.sync.set(region, true);
             }
-            (event, begins)
+            (event, cleaning)
         };
         self.raise_if(event);
         self.look_whether_in_sync();
         self.signal.notify();
-        if begins {
-            self.start_cleaning();
+        if let Some(running) = cleaning {
+            self.clean_in_background(running);
         }
-    }
-
-    /// Says in the kernel's words what went wrong with a copy, and counts the legs' faults.
-    #[must_use]
-    pub(super) fn copy_failed(&self, state: &mut State, copied: Copied) -> bool {
-        let mut event = false;
-        if copied.read_failed {
-            self.say(Repeated::RecoveryRead, "Unable to read primary mirror during recovery");
-            event |= self.fail(state, 1 << copied.from, Fault::Sync);
-        }
-        if copied.failed != 0 {
-            // The kernel numbers the legs without the one that is read.
-            let below = copied.failed & ((1 << copied.from) - 1);
-            let above = copied.failed >> (copied.from + 1) << copied.from;
-            let error = below | above;
-            let text = format_args!("Write error during recovery (error = 0x{error:x})");
-            self.say(Repeated::RecoveryWrite, text);
-            event |= self.fail(state, copied.failed, Fault::Sync);
-        }
-        event
-    }
-
-    /// Copies a range of a region from the leg that has its data to all others.
-    pub(super) async fn copy(&self, region: u64, range: Range<Sector>) -> Copied {
-        let from = self.state().authority(region);
-        let others: Vec<usize> = (0..self.legs.len()).filter(|leg| *leg != from).collect();
-        let place = |leg: usize| Spot { area: &self.legs[leg], sector: range.start };
-        let to: Vec<Spot<'_>> = others.iter().map(|leg| place(*leg)).collect();
-        let copied = copying::copy(place(from), range.end - range.start, &to).await;
-        let failed = (0..).zip(&others).filter(|(nr, _)| copied.failed >> nr & 1 == 1);
-        let failed = failed.fold(0, |legs, (_, leg)| legs | 1 << leg);
-        Copied { from, read_failed: copied.read_failed, failed }
     }
 }
 

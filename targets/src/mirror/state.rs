@@ -12,8 +12,10 @@ use std::ops::Range;
 
 use sim_core::Sector;
 
-use super::log::Log;
+use crate::lines::mirror::{Behind, LegHealth};
 use crate::parts::bits::Bits;
+use crate::parts::dirty_log::DirtyLog;
+use crate::parts::held_ranges::HeldRanges;
 
 /// The most runs of regions that are said of a leg.
 const MOST_RUNS: usize = 10_000;
@@ -53,15 +55,15 @@ impl Health {
         new
     }
 
-    /// Returns the letter of the status line.
-    pub(super) fn letter(self) -> char {
+    /// Returns what the status line says.
+    pub(super) fn shown(self) -> LegHealth {
         let had = |fault: Fault| self.faults & fault as u8 != 0;
         match self {
-            _ if self.is_good() => 'A',
-            _ if had(Fault::Flush) => 'F',
-            _ if had(Fault::Write) => 'D',
-            _ if had(Fault::Sync) => 'S',
-            _ => 'R',
+            _ if self.is_good() => LegHealth::Good,
+            _ if had(Fault::Flush) => LegHealth::FlushFailed,
+            _ if had(Fault::Write) => LegHealth::WriteFailed,
+            _ if had(Fault::Sync) => LegHealth::SyncFailed,
+            _ => LegHealth::ReadFailed,
         }
     }
 }
@@ -84,17 +86,11 @@ pub(super) enum Condition {
 pub(super) struct Region {
     pub(super) condition: Condition,
     /// Writes under way.
-    pub(super) writes: Vec<Write>,
+    pub(super) writes: HeldRanges<Sector>,
     /// What legs may differ in because a write was given up half way.
     pub(super) torn: Option<Torn>,
     /// When the last write ended.
     pub(super) idle_since: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct Write {
-    pub(super) id: u64,
-    pub(super) range: Range<Sector>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,22 +102,13 @@ pub(super) struct Torn {
 
 impl Region {
     pub(super) fn new(condition: Condition) -> Region {
-        Region { condition, writes: Vec::new(), torn: None, idle_since: 0 }
+        Region { condition, writes: HeldRanges::default(), torn: None, idle_since: 0 }
     }
 
     /// Tells whether it is marked for writes that are over.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.condition, Condition::Dirty(_)) && self.writes.is_empty()
     }
-
-    /// Tells whether a write of this range would be under way beside another of the same sectors.
-    pub(super) fn has_write_in(&self, range: &Range<Sector>) -> bool {
-        self.writes.iter().any(|write| overlap(&write.range, range))
-    }
-}
-
-pub(super) fn overlap(one: &Range<Sector>, other: &Range<Sector>) -> bool {
-    one.start < other.end && other.start < one.end
 }
 
 pub(super) struct State {
@@ -144,17 +131,13 @@ pub(super) struct State {
     known: bool,
     pub(super) regions: BTreeMap<u64, Region>,
     /// Discards under way, and those that wait for a recovery.
-    pub(super) discards: Vec<Write>,
+    pub(super) discards: HeldRanges<Sector>,
     /// Where the resync goes on looking; it does not look back before the next resume.
     pub(super) search: u64,
-    pub(super) log: Log,
+    pub(super) log: DirtyLog,
     /// From presuspend to the next resume: nothing is held.
     pub(super) suspending: bool,
-    /// Tells the tasks of one resume from those of the next.
-    pub(super) generation: u64,
-    /// Tasks in the background.
-    pub(super) tasks: u32,
-    /// One of the tasks is the one that makes regions clean.
+    /// A task in the background makes regions clean.
     pub(super) cleaning: bool,
     /// When the last flush of each leg failed.
     lost_at: Vec<u64>,
@@ -163,7 +146,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(legs: usize, sync: Bits, log: Log) -> State {
+    pub(super) fn new(legs: usize, sync: Bits, log: DirtyLog) -> State {
         let in_sync = sync.is_full();
         State {
             health: vec![Health::default(); legs],
@@ -176,12 +159,10 @@ impl State {
             behind: vec![None; legs],
             known: false,
             regions: BTreeMap::new(),
-            discards: Vec::new(),
+            discards: HeldRanges::default(),
             search: 0,
             log,
             suspending: false,
-            generation: 0,
-            tasks: 0,
             cleaning: false,
             lost_at: vec![0; legs],
             clock: 0,
@@ -331,7 +312,7 @@ impl State {
 
     /// Says for each leg in which regions it is behind. Past [`MOST_RUNS`] the last run goes on to
     /// the end: more is said to be behind than is, and the answer stays short.
-    pub(super) fn behind_text(&self) -> String {
+    pub(super) fn behind(&self) -> Behind {
         let regions = self.sync.len();
         let leg = |behind: &Option<Bits>| {
             let mut runs: Vec<Range<u64>> =
@@ -340,30 +321,15 @@ impl State {
                 runs.truncate(MOST_RUNS);
                 runs.last_mut().expect("many runs").end = regions;
             }
-            let runs: Vec<String> =
-                runs.iter().map(|run| format!("{}+{}", run.start, run.end - run.start)).collect();
-            if runs.is_empty() { "-".to_owned() } else { runs.join(",") }
+            runs
         };
-        self.behind.iter().map(leg).collect::<Vec<_>>().join(" ")
+        Behind(self.behind.iter().map(leg).collect())
     }
 
     /// Tells whether no region is copied any more before the next resume.
     pub(super) fn resync_is_over(&self, regions: u64) -> bool {
         let searched = self.search >= regions && !self.recovers_in(0..regions);
         self.sync.is_full() || searched
-    }
-
-    /// Counts one more task.
-    pub(super) fn begin_task(&mut self) {
-        self.tasks += 1;
-    }
-
-    /// Tells whether a task has to be started that looks after regions without writes, and counts
-    /// it.
-    pub(super) fn wants_cleaning(&mut self) -> bool {
-        let wanted = !std::mem::replace(&mut self.cleaning, true);
-        self.tasks += u32::from(wanted);
-        wanted
     }
 
     /// Tells whether a region in this range is being recovered.
@@ -375,7 +341,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mirror::disk::Image;
     use sim_core::Sectors;
 
     /// Regions of 512 KiB in a terabyte.
@@ -383,24 +348,23 @@ mod tests {
 
     #[test]
     fn a_terabyte_takes_a_few_megabytes_whatever_becomes_of_it() {
-        let log = Log::new(Some(Image::new(MANY, Sectors(1))));
+        let log = DirtyLog::disk(MANY, Sectors(1));
         let mut state = State::new(9, Bits::new(MANY, false), log);
         state.distrust_unsynced();
         for region in (0..MANY).step_by(3) {
             state.set_behind(region, 0b101);
         }
         assert!(state.regions.is_empty());
-        let image = state.log.image.as_ref().expect("a disk log");
-        let bits = state.behind.iter().flatten().chain([&state.sync, image.clean()]);
+        let bits = state.behind.iter().flatten().chain([&state.sync, state.log.clean_regions()]);
         let bytes: usize = bits.map(Bits::heap_bytes).sum();
         assert!(bytes < 3 << 20, "{bytes} bytes of sets");
     }
 
     #[test]
     fn what_is_said_of_a_leg_is_short_and_leaves_nothing_out() {
-        let mut state = State::new(2, Bits::new(MANY, true), Log::new(None));
+        let mut state = State::new(2, Bits::new(MANY, true), DirtyLog::core());
         (0..MANY).step_by(2).for_each(|region| state.set_behind(region, 0b10));
-        let text = state.behind_text();
+        let text = state.behind().to_string();
         let (first, other) = text.split_once(' ').expect("a word for each leg");
         assert_eq!((first, other.len() < 200_000), ("-", true));
         let last = format!("{}+{}", 2 * (MOST_RUNS - 1), MANY - 2 * (MOST_RUNS as u64 - 1));
@@ -409,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_region_is_good_on_one_leg_whatever_fails() {
-        let mut state = State::new(3, Bits::new(10, true), Log::new(None));
+        let mut state = State::new(3, Bits::new(10, true), DirtyLog::core());
         assert_eq!((state.good(4), state.authority(4)), (0b111, 0));
         state.fall_behind(4, 0b001);
         assert_eq!((state.good(4), state.authority(4)), (0b110, 2));

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use sim_core::Sector;
 
 use super::mirror_set::MirrorSet;
-use super::state::{Condition, Region, State, Torn, Write};
+use super::state::{Condition, Region, State, Torn};
+use crate::parts::background::Running;
 
 /// The place of a write among those of its region; given back when dropped.
 pub(super) struct Ticket<'a> {
@@ -30,10 +31,10 @@ pub(super) enum Progress {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let begins = self.set.leave(self);
+        let cleaning = self.set.leave(self);
         self.set.signal.notify();
-        if begins {
-            self.set.start_cleaning();
+        if let Some(running) = cleaning {
+            self.set.clean_in_background(running);
         }
     }
 }
@@ -49,16 +50,16 @@ impl MirrorSet {
         let id = state.tick();
         let entry = state.regions.entry(region).or_insert_with(|| Region::new(condition));
         entry.condition = condition;
-        entry.writes.push(Write { id, range: range.clone() });
+        entry.writes.add(range.clone());
         Ticket { set: self, region, id, range: range.clone(), progress: Progress::Untouched }
     }
 
-    /// Takes a write out of its region, and tells whether somebody has to look after it.
-    fn leave(&self, ticket: &Ticket<'_>) -> bool {
-        let Some(mut state) = self.state_if_whole() else { return false };
+    /// Takes a write out of its region; counts the task that is to look after that, where none does.
+    fn leave(&self, ticket: &Ticket<'_>) -> Option<Running> {
+        let mut state = self.state_if_whole()?;
         let now = state.tick();
         let entry = state.regions.get_mut(&ticket.region).expect("a region with a write is kept");
-        entry.writes.retain(|write| write.id != ticket.id);
+        entry.writes.remove(&ticket.range);
         match ticket.progress {
             Progress::Untouched => {}
             Progress::Begun if matches!(entry.condition, Condition::Dirty(_)) => {
@@ -68,21 +69,21 @@ impl MirrorSet {
             Progress::Over => entry.mend(&ticket.range, ticket.id),
         }
         if !entry.writes.is_empty() {
-            return false;
+            return None;
         }
         entry.idle_since = now;
         match entry.condition {
             Condition::Dirty(_) if self.log_device.is_none() && entry.torn.is_none() => {
                 state.regions.remove(&ticket.region);
-                false
+                None
             }
-            Condition::Dirty(_) => state.wants_cleaning(),
+            Condition::Dirty(_) => self.begin_cleaning(&mut state),
             Condition::OutOfSync => {
                 state.regions.remove(&ticket.region);
-                false
+                None
             }
             // Whoever recovers it has waited for this.
-            Condition::Recovering => false,
+            Condition::Recovering => None,
             Condition::Clean => unreachable!("a clean region is not kept"),
         }
     }

@@ -14,6 +14,7 @@ use sim_core::{Bio, BlkError, BlkResult, Flags, Mapped, Sector};
 use super::mirror_set::MirrorSet;
 use super::state::{Condition, Fault, Legs, State};
 use super::ticket::{Progress, Ticket};
+use crate::parts::dirty_log;
 
 /// What is to be done with a write.
 enum Admitted<'a> {
@@ -67,7 +68,7 @@ impl MirrorSet {
         commit: u64,
         bio: Bio<'_>,
     ) -> BlkResult {
-        if self.commit(commit).await.is_err() {
+        if dirty_log::commit(self, commit).await.is_err() {
             self.state().log_failed = true;
             match (self.features.handle_errors, self.features.keep_log) {
                 // The kernel goes on without the mark.
@@ -105,7 +106,8 @@ impl MirrorSet {
             }
             Condition::OutOfSync | Condition::Clean | Condition::Dirty(_) => {}
         }
-        if state.regions.get(&region).is_some_and(|region| region.has_write_in(range)) {
+        // Beside another of the same sectors it would be anyone's guess which is the last.
+        if state.regions.get(&region).is_some_and(|region| !region.writes.leave_free(range)) {
             return None;
         }
         Some(match condition {
@@ -282,21 +284,6 @@ impl MirrorSet {
             Ended::Now(result) => result,
             Ended::Held => self.hold(None).await,
         }
-    }
-
-    /// Flushes all legs at once, and returns those that failed.
-    pub(super) async fn flush_legs(&self) -> Legs {
-        let legs = 0..self.legs.len();
-        let mut flushes: FuturesUnordered<_> = legs.map(|leg| self.flush_leg(leg)).collect();
-        let mut failed = 0;
-        while let Some((leg, result)) = flushes.next().await {
-            failed |= Legs::from(result.is_err()) << leg;
-        }
-        failed
-    }
-
-    async fn flush_leg(&self, leg: usize) -> (usize, BlkResult) {
-        (leg, self.legs[leg].submit(Sector::ZERO, Bio::flush()).await)
     }
 }
 

@@ -3,4 +3,7 @@
 pub(crate) mod background;
 pub(crate) mod bits;
 pub(crate) mod copying;
+pub(crate) mod dirty_log;
+pub(crate) mod held_ranges;
+pub(crate) mod lock;
 pub(crate) mod pace;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use sim_core::{Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors};
 
-use super::snap::Snap;
+use super::snap::{Health, Snap};
 use super::store::Run;
 use super::store::format::Entry;
 use crate::parts::copying::{self, Copied, PIECE, Spot};
@@ -54,7 +54,7 @@ impl ChunkCopy {
             self.snap.runtime.caught("a copy of a snapshot", panic);
             Err(BlkError::Io)
         });
-        let result = self.snap.copied(&self.chunks, self.to, result).await;
+        let result = self.take_in(result).await;
         ends.with(result);
     }
 
@@ -65,6 +65,35 @@ impl ChunkCopy {
         }
         let entries = self.chunks.clone().zip(self.to.new..);
         self.snap.store.commit(entries.map(|(old, new)| Entry { old, new })).await
+    }
+
+    /// Takes in chunks whose content is in the store, durably, or could not be brought there; ends
+    /// when the origin may be written.
+    async fn take_in(&self, result: BlkResult) -> BlkResult {
+        let ChunkCopy { snap, chunks, to, .. } = self;
+        let result = match result {
+            Ok(()) => {
+                let mut state = snap.state();
+                if matches!(state.health, Health::Invalid(_)) {
+                    Err(BlkError::Io)
+                } else {
+                    for (old, new) in chunks.clone().zip(to.new..) {
+                        let inserted = state.exceptions.insert(old, new);
+                        assert!(inserted.is_ok(), "a chunk that has an exception is not copied");
+                    }
+                    Ok(())
+                }
+            }
+            Err(_) => {
+                snap.fail().await;
+                Err(BlkError::Io)
+            }
+        };
+        // Reads that went to the origin before the exceptions were there see it as it was; those
+        // that come now go to the store.
+        snap.untracked_in(std::slice::from_ref(chunks)).await;
+        snap.state().pending.remove(&chunks.start);
+        result
     }
 
     async fn copy_data(&self) -> BlkResult {

@@ -6,10 +6,13 @@ use std::sync::{Arc, MutexGuard};
 use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors};
 
 use super::copy::{ChunkCopy, Overlay};
-use super::origin::Role;
-use super::snap::{Health, Pending, Snap, State, WhenFull};
+use super::role::Role;
+use super::snap::{Health, Pending, Snap, State};
 use super::store::Run;
 use super::table::Lookup;
+use super::tracked::Tracked;
+use super::wait::Wait;
+use crate::lines::snapshot::WhenFull;
 
 /// The most that is copied as one, in sectors, where a chunk is not larger: 1 MiB.
 const COPY: Sectors = Sectors(2048);
@@ -30,22 +33,6 @@ enum Need {
     Wait(Wait),
     /// Its chunks were copied with its data in them, for so long.
     Copied(Arc<Outcome<BlkResult>>, Sectors),
-}
-
-/// What somebody waits for before looking again.
-pub(super) enum Wait {
-    Copy(Arc<Outcome<BlkResult>>),
-    Invalid(Arc<Outcome<()>>),
-}
-
-impl Wait {
-    pub(super) async fn end(&self) {
-        match self {
-            // Whether it went well shows when the snapshot is looked at again.
-            Wait::Copy(done) => drop(done.wait().await),
-            Wait::Invalid(done) => done.wait().await,
-        }
-    }
 }
 
 impl Snap {
@@ -77,13 +64,6 @@ impl Snap {
             Lookup::Exception { new, len } => Place::Cow(self.chunk.start(new) + within, room(len)),
             Lookup::Origin { len } => Place::Origin(room(len)),
         }
-    }
-
-    /// Keeps copies and merges of these chunks from going on, until what is returned is dropped.
-    pub(super) fn track(&self, state: &mut State, sector: Sector, len: Sectors) -> Tracked<'_> {
-        let chunks = self.chunk.touched(sector, len);
-        state.tracked.push(chunks.clone());
-        Tracked { snap: self, chunks }
     }
 
     /// Returns the area, the sector and the length of a place.
@@ -334,44 +314,6 @@ impl Snap {
         self.runtime.spawn_here(Box::pin(copy.run()));
         copied
     }
-
-    /// Takes in chunks whose content is in the store, durably, or could not be brought there; ends
-    /// when the origin may be written.
-    pub(super) async fn copied(
-        self: &Arc<Self>,
-        chunks: &Range<u64>,
-        to: Run,
-        result: BlkResult,
-    ) -> BlkResult {
-        let result = match result {
-            Ok(()) => {
-                let mut state = self.state();
-                if matches!(state.health, Health::Invalid(_)) {
-                    Err(BlkError::Io)
-                } else {
-                    for (old, new) in chunks.clone().zip(to.new..) {
-                        let inserted = state.exceptions.insert(old, new);
-                        assert!(inserted.is_ok(), "a chunk that has an exception is not copied");
-                    }
-                    Ok(())
-                }
-            }
-            Err(_) => {
-                self.fail().await;
-                Err(BlkError::Io)
-            }
-        };
-        // Reads that went to the origin before the exceptions were there see it as it was; those
-        // that come now go to the store.
-        self.no_tracked(|tracked| overlaps(tracked, chunks)).await;
-        self.state().pending.remove(&chunks.start);
-        result
-    }
-
-    /// Waits until no bio is tracked that matches.
-    pub(super) async fn no_tracked(&self, matches: impl Fn(&Range<u64>) -> bool) {
-        self.untracked.until(|| (!self.state().tracked.iter().any(&matches)).then_some(())).await;
-    }
 }
 
 impl State {
@@ -382,26 +324,4 @@ impl State {
         let found = before.or_else(|| self.pending.range(chunks.clone()).next());
         found.map(|(first, pending)| (*first, pending))
     }
-}
-
-/// Stops tracking when dropped.
-#[must_use]
-pub(super) struct Tracked<'a> {
-    snap: &'a Snap,
-    chunks: Range<u64>,
-}
-
-impl Drop for Tracked<'_> {
-    fn drop(&mut self) {
-        if let Some(mut state) = self.snap.state_if_whole() {
-            let at = state.tracked.iter().position(|tracked| *tracked == self.chunks);
-            state.tracked.swap_remove(at.expect("what is tracked is in the list"));
-        }
-        self.snap.untracked.notify();
-    }
-}
-
-/// Tells whether two runs of chunks have one in common.
-pub(super) fn overlaps(one: &Range<u64>, other: &Range<u64>) -> bool {
-    one.start < other.end && other.start < one.end
 }

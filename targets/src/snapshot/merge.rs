@@ -10,25 +10,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Features, Limits, Locked,
-    Mapped, Op, Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Features, Limits, Mapped, Op,
+    Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
-use super::io::{Place, Tracked, overlaps};
-use super::line::Line;
-use super::origin::{Origin, Role};
+use super::io::Place;
+use super::origin::Origin;
+use super::role::Role;
 use super::snap::{Health, Merging, Snap};
 use super::store::{Persistent, Run, Store};
-use crate::parts::background::Ends;
+use super::target::SnapTarget;
+use super::tracked::Tracked;
+use crate::parts::background::{Background, Round};
 use crate::parts::copying::{self, Spot};
+use crate::parts::held_ranges::overlap;
 
 /// The most that is merged as one, in bytes, where a chunk is not larger.
 const BATCH: u64 = 8 << 20;
 
 /// A snapshot on its way back into its origin.
 pub struct SnapshotMerge {
-    line: Line,
-    merger: Arc<Merger>,
+    target: SnapTarget,
+    background: Background,
+    /// A merge could not go on, since the table was loaded.
+    failed: Arc<AtomicBool>,
 }
 
 impl TargetType for SnapshotMerge {
@@ -37,19 +42,20 @@ impl TargetType for SnapshotMerge {
     const FEATURES: Features = Features { changes_below: true, ..Features::NONE };
 
     fn ctr(args: &mut Args<'_>) -> Result<SnapshotMerge, CtrError> {
-        Ok(SnapshotMerge { line: Line::read(args, Role::Merge)?, merger: Arc::default() })
+        let target = SnapTarget::new(args, Role::Merge)?;
+        Ok(SnapshotMerge { target, background: Background::default(), failed: Arc::default() })
     }
 }
 
 impl Target for SnapshotMerge {
     fn read_metadata(&mut self) -> BoxFuture<'_, Result<(), CtrError>> {
-        Box::pin(self.line.load())
+        Box::pin(self.target.load())
     }
 
     fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
-        let mut bio = self.line.place(bio);
-        let Line { origin, device, cow, .. } = &self.line;
-        let Some(snap) = self.line.snap() else {
+        let mut bio = self.target.place(bio);
+        let SnapTarget { origin, device, cow, .. } = &self.target;
+        let Some(snap) = self.target.snap() else {
             return Mapped::InFlight(Box::pin(through(origin, device, bio)));
         };
         match bio.op() {
@@ -71,47 +77,44 @@ impl Target for SnapshotMerge {
     }
 
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
-        let failed = self.merger.failed.load(SeqCst).then_some("Merge failed");
-        self.line.status(kind, failed, out)
+        self.target.status(kind, self.failed.load(SeqCst), out)
     }
 
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
-        self.line.iterate_devices(each);
+        self.target.iterate_devices(each);
     }
 
     fn profile(&self) -> Profile {
-        Profile { num_flush_bios: 2, ..self.line.profile() }
+        Profile { num_flush_bios: 2, ..self.target.profile() }
     }
 
     fn io_hints(&self, limits: &mut Limits) {
-        self.line.io_hints(limits);
+        self.target.io_hints(limits);
     }
 
     fn presuspend(&self) {
-        self.merger.stop.store(true, SeqCst);
+        self.background.end();
     }
 
     fn presuspend_undo(&self) {
-        self.line.resume();
+        self.target.resume();
         self.start();
     }
 
     fn postsuspend(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let running = self.merger.running.lock().clone();
-            if let Some(running) = running {
-                running.wait().await;
-            }
-            self.line.postsuspend().await;
+            self.background.end();
+            self.background.settled().await;
+            self.target.postsuspend().await;
         })
     }
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
-        Box::pin(self.line.preresume())
+        Box::pin(self.target.preresume())
     }
 
     fn resume(&self) {
-        self.line.resume();
+        self.target.resume();
         self.start();
     }
 }
@@ -119,22 +122,18 @@ impl Target for SnapshotMerge {
 impl SnapshotMerge {
     /// Starts to merge, or goes on.
     fn start(&self) {
-        let Some(snap) = self.line.snap() else { return };
-        self.merger.stop.store(false, SeqCst);
-        let ended = Arc::new(Outcome::new());
-        let before = self.merger.running.lock().replace(ended.clone());
-        let (snap, origin) = (snap.clone(), self.line.origin.clone());
-        let (merger, ends) = (self.merger.clone(), Ends(ended));
-        self.line.runtime.spawn(Box::pin(async move {
-            // One that was told to stop, and then not to, may be at work yet.
-            if let Some(before) = before {
-                before.wait().await;
+        self.background.resume();
+        let Some(snap) = self.target.snap() else { return };
+        let (snap, origin, failed) =
+            (snap.clone(), self.target.origin.clone(), self.failed.clone());
+        self.background.begin().spawn(&*self.target.runtime, |round| async move {
+            round.first().await;
+            if let Err(Failed(text)) = merge(&round, &snap, &origin).await {
+                snap.log.line(text);
+                // The next resume tries again, though the status says so from now on.
+                failed.store(true, SeqCst);
             }
-            merger.merge(&snap, &origin).await;
-            // Who waits for the end may take the devices away at once.
-            drop((snap, origin));
-            drop(ends);
-        }));
+        });
     }
 }
 
@@ -148,37 +147,22 @@ async fn through(origin: &Origin, area: &Area, bio: Bio<'_>) -> BlkResult {
     }
 }
 
-/// What merges in the background.
-#[derive(Default)]
-struct Merger {
-    stop: AtomicBool,
-    failed: AtomicBool,
-    /// Ends when the task that was started last does.
-    running: Locked<Option<Arc<Outcome<()>>>>,
-}
-
 /// Why a merge cannot go on, in the kernel's words.
 struct Failed(&'static str);
 
-impl Merger {
-    async fn merge(&self, snap: &Arc<Snap>, origin: &Origin) {
-        while !self.stop.load(SeqCst) {
-            if let Health::Invalid(_) = snap.health() {
-                snap.log.line("Snapshot is invalid: can't merge");
-                return;
-            }
-            match snap.merge_some(origin).await {
-                Ok(Merged::Some) => {}
-                Ok(Merged::All) => return,
-                // The next resume tries again, though the status says so from now on.
-                Err(Failed(text)) => {
-                    snap.log.line(text);
-                    self.failed.store(true, SeqCst);
-                    return;
-                }
-            }
+/// Merges until nothing is left, or the round ends.
+async fn merge(round: &Round, snap: &Snap, origin: &Origin) -> Result<(), Failed> {
+    while round.goes_on() {
+        if let Health::Invalid(_) = snap.health() {
+            snap.log.line("Snapshot is invalid: can't merge");
+            break;
+        }
+        match snap.merge_some(origin).await? {
+            Merged::Some => {}
+            Merged::All => break,
         }
     }
+    Ok(())
 }
 
 enum Merged {
@@ -205,7 +189,7 @@ impl Snap {
                 let chunks = self.chunk.touched(sector, len);
                 let merging = state.merging.as_ref();
                 let merging =
-                    merging.filter(|now| now.runs.iter().any(|run| overlaps(run, &chunks)));
+                    merging.filter(|now| now.runs.iter().any(|run| overlap(run, &chunks)));
                 if let Some(merging) = merging {
                     return Need::Wait(merging.merged.clone());
                 }
@@ -279,7 +263,7 @@ impl Snap {
         let merged = Arc::new(Outcome::new());
         let chunks: Vec<Range<u64>> = runs.iter().map(|(old, run)| *old..*old + run.len).collect();
         self.state().merging = Some(Merging { runs: chunks.clone(), merged: merged.clone() });
-        self.no_tracked(|tracked| chunks.iter().any(|run| overlaps(run, tracked))).await;
+        self.untracked_in(&chunks).await;
         let result = self.bring_back(store, &runs).await;
         let mut state = self.state();
         if result.is_ok() {

@@ -13,12 +13,15 @@
 mod chunk;
 mod copy;
 mod io;
-mod line;
 mod merge;
 mod origin;
+mod role;
 mod snap;
 pub mod store;
 mod table;
+mod target;
+mod tracked;
+mod wait;
 
 use std::fmt;
 
@@ -32,12 +35,12 @@ pub use merge::SnapshotMerge;
 pub use origin::SnapshotOrigin;
 pub use table::{Duplicate, ExceptionTable, Lookup, MAX_NEW, MAX_OLD};
 
-use self::line::Line;
-use self::origin::Role;
+use self::role::Role;
+use self::target::SnapTarget;
 
 /// A snapshot of a device.
 pub struct Snapshot {
-    line: Line,
+    target: SnapTarget,
 }
 
 impl TargetType for Snapshot {
@@ -45,21 +48,21 @@ impl TargetType for Snapshot {
     const VERSION: [u32; 3] = [1, 16, 0];
 
     fn ctr(args: &mut Args<'_>) -> Result<Snapshot, CtrError> {
-        Ok(Snapshot { line: Line::read(args, Role::Snapshot)? })
+        Ok(Snapshot { target: SnapTarget::new(args, Role::Snapshot)? })
     }
 }
 
 impl Target for Snapshot {
     fn read_metadata(&mut self) -> BoxFuture<'_, Result<(), CtrError>> {
-        Box::pin(self.line.load())
+        Box::pin(self.target.load())
     }
 
     fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
-        let mut bio = self.line.place(bio);
-        let Some(snap) = self.line.snap() else { return Mapped::Completed(Err(BlkError::Io)) };
+        let mut bio = self.target.place(bio);
+        let Some(snap) = self.target.snap() else { return Mapped::Completed(Err(BlkError::Io)) };
         match bio.op() {
             // What the snapshot was written lies in its store, and nowhere else.
-            Op::Flush => Mapped::Remapped(&self.line.cow, bio.sector, bio),
+            Op::Flush => Mapped::Remapped(&self.target.cow, bio.sector, bio),
             Op::Read => match snap.read_now(&mut bio) {
                 Some(result) => Mapped::Completed(result),
                 None => Mapped::InFlight(Box::pin(snap.read(bio))),
@@ -74,36 +77,36 @@ impl Target for Snapshot {
     }
 
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
-        self.line.status(kind, None, out)
+        self.target.status(kind, false, out)
     }
 
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
-        self.line.iterate_devices(each);
+        self.target.iterate_devices(each);
     }
 
     fn profile(&self) -> Profile {
-        Profile { num_flush_bios: 1, ..self.line.profile() }
+        Profile { num_flush_bios: 1, ..self.target.profile() }
     }
 
     fn io_hints(&self, limits: &mut Limits) {
-        self.line.io_hints(limits);
+        self.target.io_hints(limits);
     }
 
     /// The suspend may be given up while another target of the table goes on with its part.
     fn presuspend_undo(&self) {
-        self.line.resume();
+        self.target.resume();
     }
 
     fn postsuspend(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.line.postsuspend())
+        Box::pin(self.target.postsuspend())
     }
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
-        Box::pin(self.line.preresume())
+        Box::pin(self.target.preresume())
     }
 
     fn resume(&self) {
-        self.line.resume();
+        self.target.resume();
     }
 }
 
@@ -111,7 +114,7 @@ impl Snapshot {
     /// Drops what a range holds in the store: it reads as zeros there. The second copy of a
     /// discard is the origin's, where it is passed down.
     async fn discard(&self, bio: Bio<'_>) -> BlkResult {
-        let Some(snap) = self.line.snap() else { return Err(BlkError::Io) };
+        let Some(snap) = self.target.snap() else { return Err(BlkError::Io) };
         match bio.nr {
             0 => snap.discard(bio.sector, bio.len()).await,
             _ => snap.pass_discard_down(bio).await,

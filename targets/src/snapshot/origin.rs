@@ -13,10 +13,12 @@ use sim_core::{
     Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
-use super::io::Wait;
+use super::role::Role;
 use super::snap::Snap;
 use super::store::Store;
-use crate::lock;
+use super::wait::Wait;
+use crate::lines::{self, snapshot_origin::Line};
+use crate::parts::lock::lock;
 
 /// The origins of an instance, by the device below them.
 #[derive(Default)]
@@ -45,13 +47,6 @@ pub(super) struct Origin {
     members: RwLock<Vec<Arc<Member>>>,
     /// One snapshot at a time comes into use.
     changing: AsyncMutex<()>,
-}
-
-/// What a member's device does with its store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Snapshot,
-    Merge,
 }
 
 /// A snapshot target, as its origin knows it.
@@ -249,10 +244,8 @@ impl TargetType for SnapshotOrigin {
     const VERSION: [u32; 3] = [1, 9, 0];
 
     fn ctr(args: &mut Args<'_>) -> Result<SnapshotOrigin, CtrError> {
-        const COUNT: &str = "origin: incorrect number of arguments";
-        args.exactly(1, COUNT)?;
-        let (word, len) = (args.next(COUNT)?, args.target_len());
-        let shown = args.area(word, Sector::ZERO, len, "Cannot get target device")?;
+        let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
+        let shown = Area::new(line.device, Sector::ZERO, args.target_len());
         let origin = args.shared::<Origins>().of(shown.number());
         let (device, start) = (shown.whole_device(), args.target_start());
         Ok(SnapshotOrigin { shown, device, start, origin })
@@ -277,7 +270,10 @@ impl Target for SnapshotOrigin {
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
         match kind {
             StatusKind::Info => Ok(()),
-            StatusKind::Table => out.device(&self.shown),
+            StatusKind::Table => {
+                let device = lines::device_word(&self.shown, out)?;
+                write!(out, "{}", Line { device })
+            }
         }
     }
 

@@ -8,20 +8,13 @@ use sim_core::{
     Area, BlkResult, Locked, Outcome, Runtime, Sector, Sectors, Signal, TargetEvents, TargetLog,
 };
 
-use super::io::Wait;
-use super::origin::Role;
+use super::role::Role;
 use super::store::{Store, Usage};
+use super::wait::Wait;
 use super::{ChunkSize, ExceptionTable};
+use crate::lines::snapshot::WhenFull;
 use crate::parts::background::Ends;
-
-/// Who cannot go on without room in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WhenFull {
-    /// The snapshot's reader is told that it is full, and can go on (`PO`).
-    Overflow,
-    /// The snapshot is worth nothing any more.
-    Invalidate,
-}
+use crate::parts::held_ranges::HeldRanges;
 
 /// What a snapshot is made of.
 pub(super) struct Parts {
@@ -61,7 +54,7 @@ pub(super) struct State {
     /// Chunks that are being copied, by the first of each run.
     pub(super) pending: BTreeMap<u64, Pending>,
     /// Chunks with bios in flight that a copy or a merge must not overtake.
-    pub(super) tracked: Vec<Range<u64>>,
+    pub(super) tracked: HeldRanges<u64>,
     /// Chunks that are being merged, and what ends when they are.
     pub(super) merging: Option<Merging>,
 }
@@ -104,7 +97,7 @@ impl Snap {
 
     fn with(parts: Parts, store: Store, health: Health, exceptions: ExceptionTable) -> Arc<Snap> {
         let Parts { origin, end, cow, role, when_full, runtime, events, log } = parts;
-        let (pending, tracked, merging) = (BTreeMap::new(), Vec::new(), None);
+        let (pending, tracked, merging) = (BTreeMap::new(), HeldRanges::default(), None);
         let state = Locked::new(State { health, exceptions, pending, tracked, merging });
         let chunk = store.chunk();
         // A store that is forgotten anyway has no overflow to report.

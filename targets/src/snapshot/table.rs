@@ -7,25 +7,22 @@
 //! So a search ends at the first hash that is not smaller, and a table grows in one pass. A shard
 //! is small enough to grow, or to have its runs moved together, within one insert.
 
+mod run;
 mod shard;
 
 use std::error::Error;
 use std::fmt;
 
-use self::shard::{Bucket, NEW_BITS, Run, Shard, upto};
+pub use self::run::MAX_NEW;
+
+use self::run::{GROUP, Run};
+use self::shard::{Bucket, SHARD_BITS, Shard, upto};
 
 /// The last chunk of an origin: 57 bits.
 pub const MAX_OLD: u64 = (1 << 57) - 1;
 
-/// The last chunk of a store: 49 bits, 256 PiB in the smallest chunks.
-pub const MAX_NEW: u64 = (1 << NEW_BITS) - 1;
-
-/// Chunks of the origin in a group.
-const GROUP: u64 = 128;
-
-/// Shards of a table, by the upper bits of a hash. An empty table takes 72 bytes for each.
+/// An empty table takes 72 bytes for each.
 const SHARDS: usize = 1 << SHARD_BITS;
-const SHARD_BITS: u32 = 8;
 
 /// The bytes of a table that is looked for in a processor's own cache, more or less.
 const CACHED: usize = 4 << 20;

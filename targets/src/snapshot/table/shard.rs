@@ -2,50 +2,10 @@
 
 use std::ops::Range;
 
-use super::{GROUP, MAX_NEW, SHARD_BITS};
+use super::run::{GROUP, Run};
 
-/// A run of exceptions of one group: its start there (7 bits), its length less one (7 bits), and
-/// its first chunk in the store. The uppermost bit is left to [`Held`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Run(u64);
-
-pub(super) const NEW_BITS: u32 = 49;
-const LEN_BITS: u32 = 7;
-
-impl Run {
-    pub(super) fn new(start: u64, len: u64, new: u64) -> Run {
-        Run(start << (LEN_BITS + NEW_BITS) | (len - 1) << NEW_BITS | new)
-    }
-
-    pub(super) fn start(self) -> u64 {
-        self.0 >> (LEN_BITS + NEW_BITS)
-    }
-
-    pub(super) fn len(self) -> u64 {
-        (self.0 >> NEW_BITS) % GROUP + 1
-    }
-
-    pub(super) fn end(self) -> u64 {
-        self.start() + self.len()
-    }
-
-    /// Returns the chunk of the store that chunk `start` of the group lies in, or would.
-    pub(super) fn new_of(self, start: u64) -> u64 {
-        (self.0 & MAX_NEW) + start - self.start()
-    }
-
-    /// Returns this run and the next as one, if both the old chunks and the new ones continue.
-    fn joined(self, next: Run) -> Option<Run> {
-        let continues =
-            self.end() == next.start() && self.new_of(next.start()) == next.new_of(next.start());
-        continues.then(|| Run::new(self.start(), self.len() + next.len(), self.0 & MAX_NEW))
-    }
-
-    /// Returns the chunks of this run from `start` to `end` of the group, if there are any.
-    fn part(self, start: u64, end: u64) -> Option<Run> {
-        (start < end).then(|| Run::new(start, end - start, self.new_of(start)))
-    }
-}
+/// Shards of a table, by the upper bits of a hash.
+pub(super) const SHARD_BITS: u32 = 8;
 
 /// How many groups a bucket holds.
 const SLOTS: usize = 8;

@@ -1,9 +1,11 @@
-//! The optional arguments of `crypt`.
+//! The optional words of `crypt`.
 
 use std::fmt;
 
 use crypto::IvUnit;
-use sim_core::{Arg, Args, CtrError, Sectors};
+use sim_core::{CtrError, Sectors};
+
+use crate::lines::words::{Word, Words};
 
 /// The most optional arguments; the limit of 6.12.
 const MAX_OPTIONS: u32 = 9;
@@ -14,17 +16,20 @@ const MAX_TAG_SIZE: u32 = 480;
 const WRONG_COUNT: &str = "Invalid number of feature args";
 const UNKNOWN: &str = "Invalid feature arguments";
 
-/// What the optional arguments ask for.
-pub(super) struct Options {
-    pub(super) allow_discards: bool,
+/// What the optional words ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Discards go on to the device.
+    pub allow_discards: bool,
     /// Words about where and how the kernel schedules its work: taken, printed, and of no effect.
-    scheduling: [bool; SCHEDULING.len()],
+    pub(crate) scheduling: [bool; SCHEDULING.len()],
     /// Bytes of a tag, and the profile as it was written.
-    integrity: Option<(u32, String)>,
-    integrity_key_size: Option<u32>,
+    pub(crate) integrity: Option<(u32, String)>,
+    pub(crate) integrity_key_size: Option<u32>,
     /// Bytes of one unit of encryption.
-    pub(super) sector_size: u32,
-    pub(super) iv_unit: IvUnit,
+    pub sector_size: u32,
+    /// What initialization vectors count.
+    pub iv_unit: IvUnit,
 }
 
 /// In the order in which a table prints them.
@@ -39,22 +44,15 @@ const SCHEDULING: [&str; 5] = [
 impl Options {
     /// Reads the optional arguments, of which the first says how many there are. What follows
     /// those is left unread, as the kernel does.
-    pub(super) fn read(args: &mut Args<'_>, first: usize) -> Result<Options, CtrError> {
-        let mut options = Options {
-            allow_discards: false,
-            scheduling: [false; SCHEDULING.len()],
-            integrity: None,
-            integrity_key_size: None,
-            sector_size: 512,
-            iv_unit: IvUnit::Sector512,
-        };
-        for word in args.group(first, MAX_OPTIONS, WRONG_COUNT)? {
-            options.take(word, args.target_len())?;
+    pub(super) fn parse(words: &Words<'_>, first: usize) -> Result<Options, CtrError> {
+        let mut options = Options::default();
+        for word in words.group(first, MAX_OPTIONS, WRONG_COUNT)? {
+            options.take(word, words.target_len())?;
         }
         Ok(options)
     }
 
-    fn take(&mut self, word: Arg<'_>, len: Sectors) -> Result<(), CtrError> {
+    fn take(&mut self, word: Word<'_>, len: Sectors) -> Result<(), CtrError> {
         let text = word.text();
         let is = |name: &str| text.eq_ignore_ascii_case(name);
         if is("allow_discards") {
@@ -84,13 +82,26 @@ impl Options {
     }
 
     /// Tells whether the sectors were to carry tags, and with which profile.
-    pub(super) fn integrity(&self) -> Option<&str> {
+    pub fn integrity(&self) -> Option<&str> {
         self.integrity.as_ref().map(|(_, profile)| profile.as_str())
     }
 
     /// Returns the length of a unit of encryption, in sectors.
-    pub(super) fn unit(&self) -> Sectors {
+    pub fn unit(&self) -> Sectors {
         Sectors::in_bytes(self.sector_size.into())
+    }
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            allow_discards: false,
+            scheduling: [false; SCHEDULING.len()],
+            integrity: None,
+            integrity_key_size: None,
+            sector_size: 512,
+            iv_unit: IvUnit::Sector512,
+        }
     }
 }
 
@@ -115,7 +126,7 @@ impl fmt::Display for Options {
 }
 
 /// Reads `<bytes>:<profile>`.
-fn integrity(word: Arg<'_>, value: &str) -> Result<(u32, String), CtrError> {
+fn integrity(word: Word<'_>, value: &str) -> Result<(u32, String), CtrError> {
     let (size, profile) = value.split_once(':').unwrap_or((value, ""));
     let size = decimal(size).ok_or_else(|| word.error("integrity:BYTES:PROFILE", UNKNOWN))?;
     if !(1..=MAX_TAG_SIZE).contains(&size) {
@@ -129,7 +140,7 @@ fn integrity(word: Arg<'_>, value: &str) -> Result<(u32, String), CtrError> {
 }
 
 /// Reads a size as the kernel does: the low 16 bits of a number.
-fn sector_size(word: Arg<'_>, value: u32) -> Result<u32, CtrError> {
+fn sector_size(word: Word<'_>, value: u32) -> Result<u32, CtrError> {
     match value & 0xffff {
         size @ (512 | 1024 | 2048 | 4096) => Ok(size),
         _ => {

@@ -23,13 +23,13 @@ const BLOCK: u64 = 4096;
 
 /// Returns how many bytes a log of so many regions takes on its device: as the kernel counts, with
 /// the bits rounded up to a word, and all of it to the device's logical block.
-pub(super) fn bytes(regions: u64, logical_block: Sectors) -> u64 {
+pub(crate) fn bytes(regions: u64, logical_block: Sectors) -> u64 {
     (BITS as u64 + bits(regions)).next_multiple_of(logical_block.bytes())
 }
 
 /// What a log device held when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     magic: u32,
     version: u32,
     regions: u64,
@@ -37,7 +37,7 @@ pub(super) struct Header {
 
 impl Header {
     /// The header of a log without regions.
-    pub(super) const NEW: Header = Header { magic: MAGIC, version: VERSION, regions: 0 };
+    pub(crate) const NEW: Header = Header { magic: MAGIC, version: VERSION, regions: 0 };
 
     fn read(bytes: &[u8]) -> Header {
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
@@ -54,10 +54,10 @@ impl Header {
 
 /// A log of another version than ours.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct OtherVersion;
+pub(crate) struct OtherVersion;
 
 /// A log as its device has it, or is to have it: the clean regions, and the bytes around their bits.
-pub(super) struct Image {
+pub(crate) struct Image {
     head: [u8; BITS],
     clean: Bits,
     /// What follows the bits, up to the end of a logical block.
@@ -68,7 +68,7 @@ pub(super) struct Image {
 
 impl Image {
     /// Makes the image of a log in which every region is clean.
-    pub(super) fn new(regions: u64, logical_block: Sectors) -> Image {
+    pub(crate) fn new(regions: u64, logical_block: Sectors) -> Image {
         let tail = bytes(regions, logical_block) - (BITS as u64 + bits(regions));
         Image {
             head: [0; BITS],
@@ -79,12 +79,12 @@ impl Image {
     }
 
     /// Returns how many bytes the log has.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.bits_end() + self.tail.len() as u64
     }
 
     /// Takes in what the device holds, a multiple of eight bytes from byte `at` on.
-    pub(super) fn put_bytes(&mut self, at: u64, bytes: &[u8]) -> Result<(), NoMemory> {
+    pub(crate) fn put_bytes(&mut self, at: u64, bytes: &[u8]) -> Result<(), NoMemory> {
         let [head, bits, tail] = self.parts(at, bytes.len());
         self.head[head.clone()].copy_from_slice(&bytes[..head.len()]);
         let (own, rest) = bytes[head.len()..].split_at(bits.len());
@@ -96,7 +96,7 @@ impl Image {
     }
 
     /// Gives out what the device is to hold, a multiple of eight bytes from byte `at` on.
-    pub(super) fn get_bytes(&self, at: u64, bytes: &mut [u8]) {
+    pub(crate) fn get_bytes(&self, at: u64, bytes: &mut [u8]) {
         let [head, bits, tail] = self.parts(at, bytes.len());
         let (to_head, rest) = bytes.split_at_mut(head.len());
         let (to_bits, to_tail) = rest.split_at_mut(bits.len());
@@ -121,7 +121,7 @@ impl Image {
 
     /// Returns the header of what was read, as far as it is a log that goes on, and whether its
     /// version is one that can be read; `fresh` asks for a new one.
-    pub(super) fn header(&self, fresh: bool) -> (Header, Result<(), OtherVersion>) {
+    pub(crate) fn header(&self, fresh: bool) -> (Header, Result<(), OtherVersion>) {
         let mut header = Header::read(&self.head);
         if fresh || header.magic != MAGIC {
             header = Header::NEW;
@@ -135,7 +135,7 @@ impl Image {
 
     /// Makes the image that of this target: regions that the log did not have are clean or not,
     /// those that the target does not have are not, and the header says how many there are.
-    pub(super) fn fit(&mut self, mut header: Header, new_are_clean: bool) {
+    pub(crate) fn fit(&mut self, mut header: Header, new_are_clean: bool) {
         let regions = self.clean.len();
         self.clean.set_range(header.regions..regions, new_are_clean);
         header.regions = regions;
@@ -143,38 +143,38 @@ impl Image {
     }
 
     /// Says that no region is the log's own: what it holds is not to be trusted.
-    pub(super) fn distrust(header: Header) -> Header {
+    pub(crate) fn distrust(header: Header) -> Header {
         Header { regions: 0, ..header }
     }
 
     /// Returns the clean regions.
-    pub(super) fn clean(&self) -> &Bits {
+    pub(crate) fn clean(&self) -> &Bits {
         &self.clean
     }
 
-    pub(super) fn get(&self, region: u64) -> bool {
+    pub(crate) fn get(&self, region: u64) -> bool {
         self.clean.get(region)
     }
 
     /// Sets the bit of a region, and returns the block that it lies in.
-    pub(super) fn put(&mut self, region: u64, clean: bool) -> u64 {
+    pub(crate) fn put(&mut self, region: u64, clean: bool) -> u64 {
         self.clean.set(region, clean);
         (BITS as u64 + region / 8) / self.block
     }
 
     /// Makes no region clean, and returns the blocks in which that may have changed something.
-    pub(super) fn clear(&mut self) -> Range<u64> {
+    pub(crate) fn clear(&mut self) -> Range<u64> {
         self.clean.set_range(0..self.clean.len(), false);
         BITS as u64 / self.block..self.bits_end().div_ceil(self.block)
     }
 
     /// Returns all blocks.
-    pub(super) fn blocks(&self) -> Range<u64> {
+    pub(crate) fn blocks(&self) -> Range<u64> {
         0..self.len().div_ceil(self.block)
     }
 
     /// Returns the bytes of a run of blocks.
-    pub(super) fn bytes_of(&self, blocks: &Range<u64>) -> Range<u64> {
+    pub(crate) fn bytes_of(&self, blocks: &Range<u64>) -> Range<u64> {
         blocks.start * self.block..(blocks.end * self.block).min(self.len())
     }
 }

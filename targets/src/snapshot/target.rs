@@ -1,5 +1,5 @@
-//! What the table lines of `snapshot` and `snapshot-merge` have in common: their words, and how
-//! a target comes to have its store, or gives it to another.
+//! What the targets `snapshot` and `snapshot-merge` have in common: how one comes to have its store,
+//! or gives it to another.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -11,16 +11,18 @@ use sim_core::{
 };
 
 use super::ChunkSize;
-use super::origin::{Claim, Member, Origin, Origins, Pairing, Role};
-use super::snap::{Health, Parts, Snap, WhenFull};
-use super::store::{Loaded, Persistent, Refused, Store, Transient};
+use super::origin::{Claim, Member, Origin, Origins, Pairing};
+use super::role::Role;
+use super::snap::{Health, Parts, Snap};
+use super::store::{Loaded, Persistent, Refused, Store, Transient, Usage};
 use super::table::ExceptionTable;
+use crate::lines;
+use crate::lines::snapshot::{COW_WORD, Features, Line, STORE_WORD, Status, StoreKind, WhenFull};
 
-const STORE: &str = "Couldn't create exception store";
 const NO_MERGE: &str = "Snapshot exception store does not support snapshot-merge.";
 
-/// A line with its words, and the place that it has among the origin's snapshots.
-pub(super) struct Line {
+/// A target, and the place that it has among the origin's snapshots.
+pub(super) struct SnapTarget {
     /// The range of the origin that the device shows, by the kernel's account.
     shown: Area,
     /// Where the target begins on its device: the sectors of the origin are counted from the
@@ -29,7 +31,7 @@ pub(super) struct Line {
     /// The whole origin.
     pub(super) device: Area,
     pub(super) cow: Area,
-    kind: Kind,
+    kind: StoreKind,
     /// Nothing where the line says zero.
     chunk: Option<ChunkSize>,
     features: Features,
@@ -40,44 +42,19 @@ pub(super) struct Line {
     pub(super) log: TargetLog,
 }
 
-/// The store's kind: the third word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Persistent(WhenFull),
-    Transient,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Features {
-    discard_zeroes_cow: bool,
-    discard_passdown_origin: bool,
-}
-
-impl Line {
-    /// Reads the words, in the order of the kernel's checks, and takes a place among the origin's
-    /// snapshots.
-    pub(super) fn read(args: &mut Args<'_>, role: Role) -> Result<Line, CtrError> {
-        const TOO_FEW: &str = "requires 4 or more arguments";
-        args.at_least(4, TOO_FEW)?;
-        let features = Features::read(args)?;
-        let (origin_word, cow_word) = (args.next(TOO_FEW)?, args.next(TOO_FEW)?);
-        let (kind_word, chunk_word) = (args.next(TOO_FEW)?, args.next(TOO_FEW)?);
-        let len = args.target_len();
-        let shown = args.area(origin_word, Sector::ZERO, len, "Cannot get origin device")?;
-        let cow = Area::whole(args.device(cow_word, "Cannot get COW device")?);
+impl SnapTarget {
+    /// Reads the table line, and takes a place among the origin's snapshots.
+    pub(super) fn new(args: &mut Args<'_>, role: Role) -> Result<SnapTarget, CtrError> {
+        let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
+        let shown = Area::new(line.origin.clone(), Sector::ZERO, args.target_len());
+        let cow = Area::whole(line.cow.clone());
         let (origin_number, cow_number) = (shown.number(), cow.number());
-        if origin_number == cow_number {
-            let same = "COW device cannot be the same as origin device";
-            return Err(cow_word.error("another device than the origin", same));
-        }
-        let log = args.log().of_module("snapshots");
-        let kind = Kind::read(kind_word, &args.log())?;
-        let chunk = read_chunk(chunk_word, &[&shown, &cow])?;
+        let (cow_word, store_word) = (args.at(COW_WORD, "")?, args.at(STORE_WORD, "")?);
         let origin = args.shared::<Origins>().of(origin_number);
         let member = origin.join(cow_number, |pairing| {
             check_pairing(&pairing, role, cow_word)?;
-            if role == Role::Merge && kind == Kind::Transient {
-                return Err(kind_word.error("a persistent store", NO_MERGE));
+            if role == Role::Merge && line.is_transient() {
+                return Err(store_word.error("a persistent store", NO_MERGE));
             }
             let claim = if pairing.source.is_some() { Claim::Waits } else { Claim::Has };
             Ok(Arc::new(Member {
@@ -91,7 +68,9 @@ impl Line {
         })?;
         let (runtime, events) = (args.runtime().clone(), args.events());
         let (device, start) = (shown.whole_device(), args.target_start());
-        Ok(Line {
+        let log = args.log().of_module("snapshots");
+        let Line { store: kind, chunk, features, .. } = line;
+        Ok(SnapTarget {
             shown,
             start,
             device,
@@ -112,7 +91,7 @@ impl Line {
         if self.claim() == Claim::Waits {
             return Ok(());
         }
-        if (self.kind, self.chunk) == (Kind::Transient, None) {
+        if (self.kind, self.chunk) == (StoreKind::Transient, None) {
             return Err(CtrError::new("Chunk size not set").arg(3));
         }
         let loaded = self.load_store().await.map_err(|Refused { errno, detail }| {
@@ -128,14 +107,14 @@ impl Line {
 
     async fn load_store(&self) -> Result<Loaded<Store>, Refused> {
         match self.kind {
-            Kind::Persistent(_) => {
+            StoreKind::Persistent(_) => {
                 let blocks = blocks(&[&self.shown, &self.cow]);
                 let (cow, chunk, runtime) = (self.cow.clone(), self.chunk, self.runtime.clone());
                 let loaded = Persistent::load(cow, chunk, &blocks, runtime, &self.log).await?;
                 let store = Store::Persistent(Arc::new(loaded.store));
                 Ok(Loaded { store, exceptions: loaded.exceptions })
             }
-            Kind::Transient => {
+            StoreKind::Transient => {
                 let chunk = self.chunk.expect("a chunk size is asked for first");
                 let store = Store::Transient(Transient::new(self.cow.clone(), chunk));
                 Ok(Loaded { store, exceptions: Some(ExceptionTable::default()) })
@@ -149,7 +128,7 @@ impl Line {
             end: self.start + self.shown.size(),
             cow: self.cow.clone(),
             role: self.member.role,
-            when_full: self.kind.when_full(),
+            when_full: when_full(self.kind),
             runtime: self.runtime.clone(),
             events: self.events.clone(),
             log: self.log.clone(),
@@ -167,42 +146,40 @@ impl Line {
         self.member.snap.get()
     }
 
-    /// Writes the device's status or its line. `merge` says what has become of a merge.
+    /// Writes the device's status or its line. `failed` where a merge could not go on.
     pub(super) fn status(
         &self,
         kind: StatusKind,
-        merge: Option<&str>,
+        failed: bool,
         out: &mut StatusWriter<'_>,
     ) -> fmt::Result {
         match kind {
-            StatusKind::Info => self.info(merge, out),
+            StatusKind::Info => write!(out, "{}", self.info(failed)),
             StatusKind::Table => {
-                out.device(&self.shown)?;
-                write!(out, " ")?;
-                out.device(&self.cow)?;
-                match (self.snap(), self.claim()) {
-                    (Some(snap), Claim::Has) => {
-                        let (kind, chunk) = (self.kind.of(&snap.store), snap.chunk.sectors());
-                        write!(out, " {kind} {chunk}{}", self.features)
-                    }
-                    _ => write!(out, " {} 0{}", self.kind, self.features),
-                }
+                let (store, chunk) = match (self.snap(), self.claim()) {
+                    (Some(snap), Claim::Has) => (kind_of(&snap.store, self.kind), Some(snap.chunk)),
+                    _ => (self.kind, None),
+                };
+                let word = |area| lines::device_word(area, out);
+                let (origin, cow) = (word(&self.shown)?, word(&self.cow)?);
+                write!(out, "{}", Line { origin, cow, store, chunk, features: self.features })
             }
         }
     }
 
-    fn info(&self, merge: Option<&str>, out: &mut StatusWriter<'_>) -> fmt::Result {
+    fn info(&self, failed: bool) -> Status {
+        let size = self.cow.size();
         if self.claim() == Claim::Waits {
-            return write!(out, "0/{} 0", self.cow.size());
+            return Status::Used { allocated: Sectors::ZERO, size, metadata: Sectors::ZERO };
         }
-        let Some(snap) = self.snap() else { return write!(out, "Invalid") };
-        match (snap.health(), merge) {
-            (Health::Invalid(_), _) => write!(out, "Invalid"),
-            (Health::Good | Health::Overflowed, Some(text)) => write!(out, "{text}"),
-            (Health::Overflowed, None) => write!(out, "Overflow"),
-            (Health::Good, None) => {
-                let usage = snap.usage();
-                write!(out, "{}/{} {}", usage.allocated, self.cow.size(), usage.metadata)
+        let Some(snap) = self.snap() else { return Status::Invalid };
+        match (snap.health(), failed) {
+            (Health::Invalid(_), _) => Status::Invalid,
+            (Health::Good | Health::Overflowed, true) => Status::MergeFailed,
+            (Health::Overflowed, false) => Status::Overflow,
+            (Health::Good, false) => {
+                let Usage { allocated, metadata } = snap.usage();
+                Status::Used { allocated, size, metadata }
             }
         }
     }
@@ -288,7 +265,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for SnapTarget {
     fn drop(&mut self) {
         if self.origin.leave(&self.member) {
             self.log.line("Cancelling snapshot handover.");
@@ -296,96 +273,23 @@ impl Drop for Line {
     }
 }
 
-impl Features {
-    fn read(args: &mut Args<'_>) -> Result<Features, CtrError> {
-        const UNKNOWN: &str = "Unrecognised feature requested";
-        const ALONE: &str = "discard_passdown_origin feature depends on discard_zeroes_cow";
-        let mut features = Features::default();
-        let words = args.group(4, 2, "Invalid number of feature arguments")?;
-        for word in &words {
-            match word.text().to_ascii_lowercase().as_str() {
-                "discard_zeroes_cow" => features.discard_zeroes_cow = true,
-                "discard_passdown_origin" => features.discard_passdown_origin = true,
-                _ => return Err(word.error("a feature of snapshots", UNKNOWN)),
-            }
-        }
-        match (features.discard_passdown_origin, features.discard_zeroes_cow, words.last()) {
-            (true, false, Some(word)) => Err(word.error("both features", ALONE)),
-            _ => Ok(features),
-        }
+fn when_full(kind: StoreKind) -> WhenFull {
+    match kind {
+        StoreKind::Persistent(when) => when,
+        StoreKind::Transient => WhenFull::Invalidate,
     }
 }
 
-impl fmt::Display for Features {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Features { discard_zeroes_cow, discard_passdown_origin } = *self;
-        match (discard_zeroes_cow, discard_passdown_origin) {
-            (false, _) => Ok(()),
-            (true, false) => f.write_str(" 1 discard_zeroes_cow"),
-            (true, true) => f.write_str(" 2 discard_zeroes_cow discard_passdown_origin"),
-        }
-    }
-}
-
-impl Kind {
-    fn read(word: Arg<'_>, log: &TargetLog) -> Result<Kind, CtrError> {
-        let refused = |what: &str| Err(word.error(what, STORE));
-        let mut letters = word.text().chars().map(|letter| letter.to_ascii_uppercase());
-        match (letters.next(), letters.next()) {
-            (Some('P'), None) => Ok(Kind::Persistent(WhenFull::Invalidate)),
-            (Some('P'), Some('O')) => Ok(Kind::Persistent(WhenFull::Overflow)),
-            (Some('P'), Some(_)) => {
-                let options = &word.text()[1..];
-                log.of_module("persistent snapshot")
-                    .line(format_args!("Unsupported persistent store option: {options}"));
-                refused("`P` or `PO`")
-            }
-            // What follows an N is ignored, as the kernel does.
-            (Some('N'), _) => Ok(Kind::Transient),
-            _ => refused("`P`, `PO` or `N`"),
-        }
-    }
-}
-
-impl Kind {
-    fn when_full(self) -> WhenFull {
-        match self {
-            Kind::Persistent(when) => when,
-            Kind::Transient => WhenFull::Invalidate,
-        }
-    }
-
-    /// Returns the kind of a store that may have been another line's.
-    fn of(self, store: &Store) -> Kind {
-        match store {
-            Store::Persistent(_) => Kind::Persistent(self.when_full()),
-            Store::Transient(_) => Kind::Transient,
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Persistent(WhenFull::Invalidate) => "P",
-            Kind::Persistent(WhenFull::Overflow) => "PO",
-            Kind::Transient => "N",
-        })
+/// Returns the kind of a store that may have been made by another table line.
+fn kind_of(store: &Store, line: StoreKind) -> StoreKind {
+    match store {
+        Store::Persistent(_) => StoreKind::Persistent(when_full(line)),
+        Store::Transient(_) => StoreKind::Transient,
     }
 }
 
 fn blocks(areas: &[&Area]) -> Vec<Sectors> {
     areas.iter().map(|area| area.limits().logical_block()).collect()
-}
-
-/// Reads the chunk size; nothing for zero.
-fn read_chunk(word: Arg<'_>, areas: &[&Area]) -> Result<Option<ChunkSize>, CtrError> {
-    let chunk = word.u32(STORE)?;
-    if chunk == 0 {
-        return Ok(None);
-    }
-    let size = ChunkSize::new(Sectors(chunk.into()), &blocks(areas));
-    size.map(Some).map_err(|why| word.error(why, STORE))
 }
 
 /// Refuses a third user of a store, and a second merge (`__validate_exception_handover`).

@@ -1,0 +1,36 @@
+//! The lines of each target as values, both ways: the words of its table line, and its status.
+//!
+//! A table line is read by the `parse` of its type, in the order of the kernel's checks and with
+//! its texts, and printed by `Display`. The devices in it are what [`Devices`] makes of their words:
+//! the targets open them there and then, as the kernel does, so that an error comes in its turn; a
+//! tool takes the words as they are, and needs no device for that:
+//!
+//! ```
+//! use targets::lines::mirror::Line;
+//!
+//! let mut line = Line::from_text("core 1 1024 2 7:0 0 7:1 8", sim_core::Sectors(4096)).unwrap();
+//! line.legs.pop();
+//! assert_eq!(line.to_string(), "core 1 1024 1 7:0 0");
+//! ```
+//!
+//! What is printed is read as the same value again, but for what the kernel itself does not print:
+//! the words of `error`.
+
+pub mod crypt;
+pub mod error;
+pub mod linear;
+pub mod mirror;
+mod mirror_status;
+mod opening;
+mod place;
+pub mod snapshot;
+pub mod snapshot_origin;
+pub mod striped;
+#[cfg(test)]
+mod tests;
+mod words;
+pub mod zero;
+
+pub(crate) use opening::{device_word, parse};
+pub use place::Place;
+pub use words::{AsWritten, DeviceFacts, DeviceWord, Devices, Word, Words, from_text};
