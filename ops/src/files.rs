@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use daemon::{About, Fault};
 use sim_core::control::{Answer, Command, Id, Slot};
 use sim_core::{Access, DevNumber};
+use targets::lines::DeviceWord;
 
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{above, by_id, find};
-use crate::words::{MAPPER, escaped, mapped_path, mapped_word};
+use crate::words::{MAPPER, mapped_path, mapped_word};
 
 /// How much of a file's start and end has to be zeros for the file to count as empty: file systems
 /// and partition tables have something there, though some leave the first bytes alone.
@@ -19,20 +20,23 @@ const EMPTY_START: u64 = 1 << 20;
 const EMPTY_END: u64 = 64 << 10;
 
 /// Returns where the bytes of an image can be read, and what a table line calls it.
-pub(crate) fn place(dm: &mut dyn DeviceMapper, typed: &Path) -> Result<(PathBuf, String), Fault> {
+pub(crate) fn place(
+    dm: &mut dyn DeviceMapper,
+    typed: &Path,
+) -> Result<(PathBuf, DeviceWord), Fault> {
     let text = typed.to_str();
     let images = dm.images()?;
     if let Some(image) =
         images.iter().find(|image| image.name.is_some() && image.name.as_deref() == text)
     {
-        return Ok((image.path.clone(), image.name.clone().unwrap_or_default()));
+        return Ok((image.path.clone(), DeviceWord(image.name.clone().unwrap_or_default())));
     }
     if let Some(word) = mapped_word(dm.mount(), typed) {
-        return Ok((mapped_path(dm.mount(), &word), word));
+        return Ok((mapped_path(dm.mount(), &word), DeviceWord(word)));
     }
     let path = std::path::absolute(typed).about(typed.display())?;
     match path.to_str() {
-        Some(text) => Ok((path.clone(), escaped(text))),
+        Some(text) => Ok((path.clone(), text.into())),
         None => Err(Fault::new(path.display(), "expected a path in UTF-8")),
     }
 }
@@ -43,10 +47,10 @@ pub(crate) fn refuse_used(
     dm: &mut dyn DeviceMapper,
     origin: &str,
     path: &Path,
-    word: &str,
+    word: &DeviceWord,
 ) -> Result<(), String> {
     let text = |fault: Fault| fault.to_string();
-    let number = match word.strip_prefix(MAPPER) {
+    let number = match word.0.strip_prefix(MAPPER) {
         Some(name) => {
             let device = find(dm, name).map_err(text)?;
             device.ok_or("no such device")?.status.dev

@@ -33,27 +33,3 @@ pub(crate) fn mapped_word(mount: &Path, path: &Path) -> Option<String> {
 pub(crate) fn mapped_path(mount: &Path, word: &str) -> PathBuf {
     mount.join(word.strip_prefix(MAPPER).unwrap_or(word))
 }
-
-/// Writes a path so that a table line takes it for one word.
-pub(crate) fn escaped(path: &str) -> String {
-    let mut word = String::with_capacity(path.len());
-    for c in path.chars() {
-        if c.is_whitespace() || c == '\\' {
-            word.push('\\');
-        }
-        word.push(c);
-    }
-    word
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_word_of_a_table_line_whatever_is_in_it() {
-        for path in ["/a/b", "/a b/c\td", "/a\\b", "/é #"] {
-            assert_eq!(sim_core::split_words(&escaped(path)), [path]);
-        }
-    }
-}

@@ -7,11 +7,12 @@ use daemon::fault::USAGE;
 use daemon::{About, Fault, keep_out_of_core_dumps};
 use sim_core::control::{MAX_NAME, Report, Slot};
 use sim_core::{Access, KeyText, SECTOR_SIZE, Sector, Sectors, TargetSpec};
+use targets::lines::mirror::{Features, InitialSync, Log, MAX_LEGS};
+use targets::lines::{self, DeviceWord, Place};
 
 use super::leg;
 use super::leg::{New, check_fits, encrypts, unused};
-use super::line::{Leg, Line, Log};
-use super::state::MADE_BY_US;
+use super::state::{Line, MADE_BY_US, line_of, log_dev};
 use super::state::{MIRROR, behind, name_of};
 use super::swap::{Before, put, remove_below, reset_log};
 use crate::commands::{create, load, one, resume, suspend, suspend_held, unlike_any_other};
@@ -21,9 +22,6 @@ use crate::files::{first_byte, path_of};
 use crate::watch::{Watch, go_on};
 use crate::words::MAPPER;
 
-/// The most legs.
-const MAX_LEGS: usize = 9;
-
 /// How much a region is where nothing else is asked for: 512 KiB.
 const REGION: Sectors = Sectors(1024);
 
@@ -31,7 +29,7 @@ const REGION: Sectors = Sectors(1024);
 const BITS: u64 = 1024;
 
 /// A mirror that we make is used on while one leg has the data.
-const FEATURES: &str = "2 handle_errors keep_log";
+const FEATURES: Features = Features { handle_errors: true, keep_log: true };
 
 /// What is to be done.
 pub(super) struct Plan {
@@ -93,16 +91,16 @@ pub fn add(dm: &mut dyn DeviceMapper, ask: &Add, watch: &dyn Watch) -> Result<()
 pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Add) -> Result<Plan, Fault> {
     let (device, image) = (device(dm, &ask.name)?, &ask.image);
     let about = image.display().to_string();
-    let line = device.only(MIRROR).and_then(Line::read);
+    let line = line_of(&device);
     refuse_own(dm, &device, line.as_ref(), &about)?;
     let new = unused(dm, &device, image)?;
     check_fits(dm, &device, &new, &about)?;
     refuse_in_the_clear(dm, &device, &new, &about)?;
-    let leg = Leg { word: new.word.clone(), start: Sector::ZERO };
+    let leg = Place { device: new.word.clone(), start: Sector::ZERO };
     let (start, mut line, log) = match line {
         Some(line) => {
             refuse_other(&device, &line, ask)?;
-            let log = line.log_dev().map(|log| path_of(dm, log)).transpose()?;
+            let log = log_dev(&line).map(|log| path_of(dm, log)).transpose()?;
             (Start::Mirror(log), line, None)
         }
         None => {
@@ -110,17 +108,12 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Add) -> Result<Plan, Fault> 
             let region = region(device.size(), ask)?;
             let log = new_log(dm, &device, region, &new, ask)?;
             let word = log.as_ref().map(|(log, _)| log.word.clone());
-            let line = Line {
-                log: word.map_or(Log::Core, Log::Disk),
-                region,
-                sync: None,
-                legs: vec![first],
-                features: FEATURES.to_owned(),
-            };
+            let log_line = Log { disk: word, region, sync: InitialSync::AsLogged };
+            let line = Line { log: log_line, legs: vec![first], features: FEATURES };
             (start, line, log.map(|(log, made)| NewLog { path: log.path, made }))
         }
     };
-    line.sync = None;
+    line.log.sync = InitialSync::AsLogged;
     line.legs.push(leg);
     Ok(Plan {
         name: device.name().to_owned(),
@@ -191,13 +184,13 @@ fn refuse_own(
     let Some(dev) = leg::number_of(dm, about)? else { return Ok(()) };
     let name = device.name();
     if let Some(line) = line {
-        if line.legs.len() >= MAX_LEGS {
+        if line.legs.len() >= MAX_LEGS as usize {
             return Err(Fault::new(name, format!("has {MAX_LEGS} legs, which is the most")));
         }
-        if line.legs.iter().any(|leg| leg.dev() == Some(dev)) {
+        if line.legs.iter().any(|leg| leg.device.number() == Some(dev)) {
             return Err(Fault::new(about, format!("is a leg of `{name}` already")));
         }
-        if line.log_dev() == Some(dev) {
+        if log_dev(line) == Some(dev) {
             return Err(Fault::new(about, format!("is the log of `{name}`")));
         }
     }
@@ -233,10 +226,10 @@ fn refuse_other(device: &Device, line: &Line, ask: &Add) -> Result<(), Fault> {
         return Err(Fault::new(device.name(), "is a mirror, and has its log: leave --log out"));
     }
     match ask.region_size {
-        Some(size) if size != line.region.bytes() => {
+        Some(size) if size != line.log.region.bytes() => {
             let why = format!(
                 "has regions of {} sectors, which stay: leave --region-size out",
-                line.region
+                line.log.region
             );
             Err(Fault::new(device.name(), why))
         }
@@ -245,12 +238,14 @@ fn refuse_other(device: &Device, line: &Line, ask: &Add) -> Result<(), Fault> {
 }
 
 /// Says what the first leg of a device's mirror will be.
-fn first_leg(dm: &mut dyn DeviceMapper, device: &Device) -> Result<(Start, Leg), Fault> {
+fn first_leg(
+    dm: &mut dyn DeviceMapper,
+    device: &Device,
+) -> Result<(Start, Place<DeviceWord>), Fault> {
     if let Some(line) = device.only("linear")
-        && let [word, start] = line.params.split_whitespace().collect::<Vec<_>>()[..]
-        && let Ok(start) = start.parse()
+        && let Ok(line) = lines::linear::Line::from_text(&line.params, line.len)
     {
-        return Ok((Start::Linear, Leg { word: word.to_owned(), start: Sector(start) }));
+        return Ok((Start::Linear, line.place));
     }
     let name = device.name();
     let below = format!("{name}-leg0");
@@ -262,8 +257,8 @@ fn first_leg(dm: &mut dyn DeviceMapper, device: &Device) -> Result<(Start, Leg),
         let why = format!("its table moves to a device `{below}`, and that name is taken");
         return Err(Fault::new(name, why));
     }
-    let word = format!("{MAPPER}{below}");
-    Ok((Start::Below(below), Leg { word, start: Sector::ZERO }))
+    let device = DeviceWord(format!("{MAPPER}{below}"));
+    Ok((Start::Below(below), Place { device, start: Sector::ZERO }))
 }
 
 fn region(size: Sectors, ask: &Add) -> Result<Sectors, Fault> {
@@ -336,7 +331,7 @@ struct Done {
 
 impl Plan {
     fn table(&self) -> Vec<TargetSpec> {
-        one(self.size, MIRROR, &self.line.params())
+        one(self.size, MIRROR, &self.line.to_string())
     }
 }
 

@@ -15,8 +15,7 @@ use serde::Serialize;
 use sim_core::{Access, DevNumber, SECTOR_SIZE, Sector, Sectors};
 
 use super::leg;
-use super::line::Line;
-use super::state::{behind, mirror};
+use super::state::{Line, behind, mirror};
 use crate::commands::{resume, suspend_held};
 use crate::device_mapper::DeviceMapper;
 use crate::files::{fresh, path_of};
@@ -127,12 +126,15 @@ impl Legs {
     ) -> Result<Legs, Fault> {
         let mut files = Vec::new();
         for leg in &line.legs {
-            let dev = leg.dev().ok_or_else(|| Fault::new(&leg.word, "expected major:minor"))?;
+            let dev = leg
+                .device
+                .number()
+                .ok_or_else(|| Fault::new(&leg.device, "expected major:minor"))?;
             let path = path_of(dm, dev)?;
             let file = fresh(&path, access)?;
             files.push((dev, path, file, leg.start));
         }
-        Ok(Legs { files, region: line.region, size })
+        Ok(Legs { files, region: line.log.region, size })
     }
 
     fn regions(&self) -> u64 {
@@ -219,7 +221,7 @@ impl Legs {
         Comparison {
             name: name.to_owned(),
             regions: self.regions(),
-            region_size: line.region.0,
+            region_size: line.log.region.0,
             legs: self.files.iter().map(file).collect(),
             differing_regions: differing.iter().map(|run| run.regions).sum(),
             differing,

@@ -4,11 +4,12 @@
 use daemon::{Fault, keep_out_of_core_dumps};
 use sim_core::control::{Id, Report, Slot};
 use sim_core::{KeyText, TargetSpec};
+use targets::lines::mirror::{InitialSync, Log};
+use targets::lines::{self, DeviceWord, Place};
 
 use super::add::{access, refuse_unready};
 use super::leg;
-use super::line::{Leg, Line};
-use super::state::{MADE_BY_US, MIRROR, behind, mirror, status};
+use super::state::{Line, MADE_BY_US, MIRROR, behind, log_dev, mirror, status};
 use super::swap::{Before, put, remove_below, reset_log};
 use crate::commands::{one, resume, suspend, suspend_held};
 use crate::device_mapper::DeviceMapper;
@@ -75,7 +76,7 @@ fn forward(
     let legs = 0..line.legs.len();
     let heir = legs.clone().find(|other| *other != leg && known.has_all(*other));
     let Some(heir) = heir else {
-        let word = &line.legs[leg].word;
+        let word = &line.legs[leg].device;
         let why = match known.has_all(leg) {
             true => format!("`{word}` is its only leg that has all of the data"),
             false => "no leg has all of the data".to_owned(),
@@ -85,7 +86,7 @@ fn forward(
     };
     // The first leg is what the others are made like.
     let others = legs.filter(|other| *other != leg && *other != heir);
-    let left: Vec<Leg> =
+    let left: Vec<Place<DeviceWord>> =
         std::iter::once(heir).chain(others).map(|leg| line.legs[leg].clone()).collect();
     *new = match &left[..] {
         [last] => {
@@ -93,19 +94,23 @@ fn forward(
             before.below = below.clone();
             match below {
                 Some(below) => own_table(dm, &below)?,
-                None => one(device.size(), "linear", &format!("{} {}", last.word, last.start)),
+                None => {
+                    let line = lines::linear::Line { place: last.clone() };
+                    one(device.size(), "linear", &line.to_string())
+                }
             }
         }
         _ => {
-            if let Some(log) = line.log_dev()
+            if let Some(log) = log_dev(line)
                 && !status(dm, name)?.is_some_and(|status| status.log_is_good())
             {
                 // It may count regions in sync that are not.
                 let path = path_of(dm, log)?;
                 before.log = Some((path.clone(), reset_log(&path)?));
             }
-            let line = Line { legs: left, sync: None, ..line.clone() };
-            one(device.size(), MIRROR, &line.params())
+            let log = Log { sync: InitialSync::AsLogged, ..line.log.clone() };
+            let line = Line { log, legs: left, features: line.features };
+            one(device.size(), MIRROR, &line.to_string())
         }
     };
     go_on(name, watch)?;
@@ -117,8 +122,12 @@ fn forward(
 }
 
 /// Returns the device of a leg, if it was made for the mirror, and nobody else uses it.
-fn below(dm: &mut dyn DeviceMapper, name: &str, leg: &Leg) -> Result<Option<String>, Fault> {
-    let Some(dev) = leg.dev() else { return Ok(None) };
+fn below(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    leg: &Place<DeviceWord>,
+) -> Result<Option<String>, Fault> {
+    let Some(dev) = leg.device.number() else { return Ok(None) };
     let Some(below) = by_id(dm, Id::Dev(dev))? else { return Ok(None) };
     let made = below.status.uuid.as_ref().is_some_and(|uuid| uuid.starts_with(MADE_BY_US));
     // Its one table, and somebody besides who has the file open.

@@ -6,8 +6,7 @@ use sim_core::{DevNumber, Fails};
 
 use super::add::{access, refuse_unready};
 use super::leg::{Part, part};
-use super::line::Line;
-use super::state::{behind, mirror, status};
+use super::state::{Line, behind, log_dev, mirror, status};
 use super::swap::{Before, put};
 use super::wait::until_synced;
 use crate::commands::{act, resume, suspend_held};
@@ -53,8 +52,8 @@ pub fn heal(
 
 fn dev(dm: &mut dyn DeviceMapper, name: &str, line: &Line, word: &str) -> Result<DevNumber, Fault> {
     let dev = match part(dm, name, line, word)? {
-        Part::Leg(leg) => line.legs[leg].dev(),
-        Part::Log => line.log_dev(),
+        Part::Leg(leg) => line.legs[leg].device.number(),
+        Part::Log => log_dev(line),
     };
     dev.ok_or_else(|| Fault::new(name, format!("`{word}` has no number")))
 }
@@ -85,12 +84,16 @@ pub(super) fn count_again(
     suspend_held(dm, name)?;
     resume(dm, name)?;
     let fail_still = failing(dm, name)?;
-    if !waits || line.legs.iter().any(|leg| leg.dev().is_some_and(|dev| fail_still.contains(&dev)))
+    if !waits
+        || line
+            .legs
+            .iter()
+            .any(|leg| leg.device.number().is_some_and(|dev| fail_still.contains(&dev)))
     {
         return Ok(());
     }
     until_synced(dm, name, &line, watch)?;
-    if line.log_dev().is_some_and(|log| fail_still.contains(&log)) {
+    if log_dev(&line).is_some_and(|log| fail_still.contains(&log)) {
         return Ok(());
     }
     let status = status(dm, name)?;

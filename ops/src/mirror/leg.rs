@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use daemon::{About, Fault};
 use sim_core::control::{Answer, Command, Id, Slot};
 use sim_core::{DevNumber, SECTOR_SIZE, Sectors};
+use targets::lines::{DeviceWord, Place};
 
-use super::line::Line;
+use super::state::{Line, log_dev};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, find, in_use};
 use crate::files::{path_of, place, refuse_used};
@@ -45,12 +46,13 @@ pub(super) fn part(
     if let Some(place) = word.parse().ok().filter(|place| *place < line.legs.len()) {
         return Ok(Part::Leg(place));
     }
-    let log = line.log_dev();
+    let log = log_dev(line);
     if word == "log" {
         return log.map(|_| Part::Log).ok_or_else(|| Fault::new(name, "its log is in memory"));
     }
     let dev = number_of(dm, word)?;
-    let legs = line.legs.iter().enumerate().filter(|(_, leg)| dev.is_some() && leg.dev() == dev);
+    let legs =
+        line.legs.iter().enumerate().filter(|(_, leg)| dev.is_some() && leg.device.number() == dev);
     match legs.map(|(place, _)| place).collect::<Vec<_>>()[..] {
         [leg] => Ok(Part::Leg(leg)),
         [] if dev.is_some() && log == dev => Ok(Part::Log),
@@ -66,8 +68,8 @@ pub(super) fn part(
     }
 }
 
-fn text((place, leg): (usize, &super::line::Leg)) -> String {
-    format!("{place} ({})", leg.word)
+fn text((place, leg): (usize, &Place<DeviceWord>)) -> String {
+    format!("{place} ({})", leg.device)
 }
 
 /// Returns the number of the device that a word means: by its number, an image's name or path, or a
@@ -92,7 +94,7 @@ pub(super) fn number_of(dm: &mut dyn DeviceMapper, word: &str) -> Result<Option<
 /// An image or a mapped device that is to be part of a mirror.
 pub(super) struct New {
     /// What a table line calls it.
-    pub(super) word: String,
+    pub(super) word: DeviceWord,
     pub(super) path: PathBuf,
     /// Its number, where it has one yet.
     pub(super) dev: Option<DevNumber>,
@@ -111,8 +113,10 @@ pub(super) fn unused(
         None => None,
     };
     let (path, word) = match (&mapped, dev) {
-        (Some(mapped), _) => (dm.mount().join(mapped.name()), format!("{MAPPER}{}", mapped.name())),
-        (None, Some(dev)) => (path_of(dm, dev)?, dev.to_string()),
+        (Some(mapped), _) => {
+            (dm.mount().join(mapped.name()), DeviceWord(format!("{MAPPER}{}", mapped.name())))
+        }
+        (None, Some(dev)) => (path_of(dm, dev)?, dev.into()),
         (None, None) => place(dm, typed)?,
     };
     refuse_used(dm, device.name(), &path, &word).map_err(|why| Fault::new(&about, why))?;

@@ -5,7 +5,6 @@ mod check;
 mod drop;
 mod fail;
 mod leg;
-mod line;
 mod state;
 mod swap;
 #[cfg(test)]

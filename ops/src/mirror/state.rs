@@ -2,13 +2,17 @@
 
 use daemon::{About, Fault};
 use sim_core::control::{Report, Slot};
-use sim_core::{KeyText, SECTOR_SIZE};
+use sim_core::{DevNumber, KeyText, SECTOR_SIZE};
+use targets::lines::mirror::{Behind, Status};
+use targets::lines::{self, DeviceWord};
 
-use super::line::{Behind, Line, Status};
 use crate::commands::message;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, report};
 use crate::words::{MAPPER, mapped_word};
+
+/// A line of `mirror`.
+pub(super) type Line = lines::mirror::Line<DeviceWord>;
 
 pub(super) const MIRROR: &str = "mirror";
 
@@ -34,23 +38,37 @@ pub(super) fn name_of(dm: &mut dyn DeviceMapper, word: &str) -> Result<String, F
     Ok(name.unwrap_or(word).to_owned())
 }
 
+/// Returns the line of a device whose table is a mirror.
+pub(super) fn line_of(device: &Device) -> Option<Line> {
+    let line = device.only(MIRROR)?;
+    Line::from_text(&line.params, line.len).ok()
+}
+
+/// Returns the number of the log's device in a table that was read back.
+pub(super) fn log_dev(line: &Line) -> Option<DevNumber> {
+    line.log.disk.as_ref()?.number()
+}
+
 /// Finds a device whose table is a mirror.
 pub(super) fn mirror(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
     let name = name_of(dm, word)?;
     let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
-    let line = device.only(MIRROR).and_then(Line::read);
+    let line = line_of(&device);
     let line = line.ok_or_else(|| Fault::new(&name, "is no mirror"))?;
     Ok((device, line))
 }
 
 /// Asks how a mirror is; nothing where it is none any more.
-pub(super) fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Option<Status>, Fault> {
+pub(super) fn status(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+) -> Result<Option<Status<DeviceWord>>, Fault> {
     let (id, keys) = (named(name), KeyText::Zeros);
     let found = report(dm, id, Report::Status, Slot::Live, keys)?;
     let Some((_, lines)) = found else { return Ok(None) };
     match &lines[..] {
         [line] if line.target_type == MIRROR => {
-            let status = Status::read(&line.params);
+            let status = Status::parse(&line.params);
             status.ok_or_else(|| format!("unknown status `{}`", line.params)).about(name).map(Some)
         }
         _ => Ok(None),
@@ -60,5 +78,5 @@ pub(super) fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Option<Sta
 /// Asks in which regions each leg lacks what others have.
 pub(super) fn behind(dm: &mut dyn DeviceMapper, name: &str) -> Result<Behind, Fault> {
     let text = message(dm, name, Slot::Live, "behind")?.unwrap_or_default();
-    Behind::read(&text).ok_or_else(|| Fault::new(name, format!("unknown answer `{text}`")))
+    Behind::parse(&text).ok_or_else(|| Fault::new(name, format!("unknown answer `{text}`")))
 }

@@ -2,9 +2,10 @@
 
 use daemon::Fault;
 use sim_core::control::Slot;
+use targets::lines::DeviceWord;
+use targets::lines::mirror::{LegHealth, Status};
 
-use super::line::{Line, Status};
-use super::state::{mirror, status};
+use super::state::{Line, mirror, status};
 use crate::commands::message;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
@@ -48,7 +49,7 @@ pub(super) fn until_synced(
             return Ok(Look::Failed(why_not(name, line, &status)));
         }
         last = Some(status);
-        Ok(Look::Left(left * line.region.0))
+        Ok(Look::Left(left * line.log.region.0))
     });
     ended.map_err(|fault| match fault.status {
         INTERRUPTED => Fault { why: format!("{}; the resync goes on", fault.why), ..fault },
@@ -56,14 +57,14 @@ pub(super) fn until_synced(
     })
 }
 
-fn why_not(name: &str, line: &Line, status: &Status) -> String {
+fn why_not(name: &str, line: &Line, status: &Status<DeviceWord>) -> String {
     let left = status.regions - status.in_sync;
     let bad: Vec<String> = line
         .legs
         .iter()
-        .zip(status.legs.chars())
-        .filter(|(_, letter)| *letter != 'A')
-        .map(|(leg, letter)| format!("{} ({letter})", leg.word))
+        .zip(&status.legs)
+        .filter(|(_, leg)| leg.health != LegHealth::Good)
+        .map(|(leg, status)| format!("{} ({})", leg.device, status.health.letter()))
         .collect();
     let bad = match &bad[..] {
         [] => String::new(),

@@ -9,6 +9,8 @@ use containers::{Container, Error, Source, probe};
 use daemon::fault::causes;
 use daemon::{About, Fault};
 
+use targets::lines::DeviceWord;
+
 use crate::device_mapper::DeviceMapper;
 use crate::files::place;
 
@@ -17,7 +19,7 @@ pub(super) struct Image {
     /// Where its bytes can be read.
     pub(super) path: PathBuf,
     /// What a table line calls it.
-    pub(super) word: String,
+    pub(super) word: DeviceWord,
 }
 
 impl Image {

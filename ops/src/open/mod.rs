@@ -248,7 +248,7 @@ fn activate(
     opened: Opened,
 ) -> Result<(), Fault> {
     let access = if ask.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let mut below = image.word.clone();
+    let mut below = image.word.to_string();
     let mut made = Vec::new();
     let mut layers = opened.unlocked.layers;
     if ask.allow_discards {

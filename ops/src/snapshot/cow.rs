@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use daemon::instance::make_private_dir;
 use daemon::{About, Fault};
 use sim_core::Sectors;
+use targets::lines::DeviceWord;
 use targets::snapshot::ChunkSize;
 use targets::snapshot::store::format::Header;
 
@@ -20,7 +21,7 @@ use crate::size::print_size;
 #[derive(Debug)]
 pub(super) struct Cow {
     /// What a table line calls it.
-    pub(super) word: String,
+    pub(super) word: DeviceWord,
     pub(super) chunk: ChunkSize,
     path: PathBuf,
     was: Was,

@@ -7,9 +7,10 @@ use std::path::Path;
 use daemon::{About, Fault};
 use serde::Serialize;
 use sim_core::{Access, Sectors};
+use targets::lines::snapshot::Status;
 use targets::snapshot::ChunkSize;
 
-use super::state::{Line, SNAPSHOT, State, state};
+use super::state::{Line, SNAPSHOT, state};
 use super::store::{Start, StoreFile};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find};
@@ -70,7 +71,7 @@ pub fn diff(
         return Err(Fault::new(name, "is no snapshot"));
     };
     device.refuse_suspended()?;
-    if state(dm, name, SNAPSHOT)? == Some(State::Invalid) {
+    if state(dm, name, SNAPSHOT)? == Some(Status::Invalid) {
         return Err(Fault::new(name, "is invalid, as its store was full or failed"));
     }
     compare(dm, &device, &line, watch)
@@ -84,7 +85,7 @@ fn compare(
     watch: &dyn Watch,
 ) -> Result<Differences, Fault> {
     let size = device.size();
-    let chunk = ChunkSize::new(line.chunk, &[]).about(device.name())?;
+    let chunk = line.chunk.unwrap_or(ChunkSize::DEFAULT);
     let chunks = chunk.count_in(size);
     let (candidates, exceptions) = if line.is_transient() {
         (vec![(0, chunks)], None)

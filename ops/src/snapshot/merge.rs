@@ -10,10 +10,12 @@ use backing::Attached;
 use daemon::{About, Fault, Instance};
 use sim_core::control::{Command, Report, Slot};
 use sim_core::{Access, DevNumber, KeyText};
+use targets::lines::snapshot::Status;
+use targets::lines::{self, DeviceWord};
 
 use super::finish;
 use super::note::{Note, forget, note_on, write_note};
-use super::state::{Line, MERGE, SNAPSHOT, State, state};
+use super::state::{Line, MERGE, SNAPSHOT, state};
 use super::store::{Start, StoreFile};
 use super::wait::until_merged;
 use crate::commands::{act, clear, load, one, remove, resume, suspend};
@@ -22,7 +24,6 @@ use crate::devices::{Device, by_id, devices, find, in_use, named, report};
 use crate::files::path_of;
 use crate::watch::Watch;
 use crate::words::MAPPER;
-use crate::words::escaped;
 
 /// How long a close of the snapshot's device may be on its way.
 const CLOSING: Duration = Duration::from_millis(300);
@@ -140,7 +141,7 @@ pub(super) fn begin(
         let why = "is transient: there is no list of its changes to merge it by";
         return Err(Fault::new(name, why));
     }
-    if state(dm, name, SNAPSHOT)? == Some(State::Invalid) {
+    if state(dm, name, SNAPSHOT)? == Some(Status::Invalid) {
         let why = "is invalid, as its store was full or failed: nothing is left to merge, `dmsim \
                    remove` drops it";
         return Err(Fault::new(name, why));
@@ -150,7 +151,7 @@ pub(super) fn begin(
     let note = Note {
         snapshot: name.to_owned(),
         origin: origin.name().to_owned(),
-        params: line.params(&lasting(dm, line.cow)?),
+        params: lasting_line(dm, &line)?.to_string(),
     };
     write_note(instance, &note)?;
     let begun = put_in(dm, device, &origin, &note);
@@ -216,14 +217,24 @@ pub(super) fn refuse_open(dm: &mut dyn DeviceMapper, device: &Device) -> Result<
     Ok(())
 }
 
-/// Names a device so that the name lasts when its last user is gone.
-fn lasting(dm: &mut dyn DeviceMapper, dev: DevNumber) -> Result<String, Fault> {
+/// Returns the line with a name of the store's device that lasts when its last user is gone.
+fn lasting_line(
+    dm: &mut dyn DeviceMapper,
+    line: &Line,
+) -> Result<lines::snapshot::Line<DeviceWord>, Fault> {
+    let (cow, origin) = (lasting(dm, line.cow)?, line.origin.into());
+    let Line { store, chunk, features, .. } = *line;
+    Ok(lines::snapshot::Line { origin, cow, store, chunk, features })
+}
+
+fn lasting(dm: &mut dyn DeviceMapper, dev: DevNumber) -> Result<DeviceWord, Fault> {
     if let Some(image) = dm.images()?.iter().find(|image| image.number == dev) {
         let path = image.path.to_str().filter(|_| image.on_the_spot);
-        return Ok(path.map_or_else(|| dev.to_string(), escaped));
+        return Ok(path.map_or_else(|| dev.into(), DeviceWord::from));
     }
     let device = by_id(dm, sim_core::control::Id::Dev(dev))?;
-    Ok(device.map_or_else(|| dev.to_string(), |device| format!("{MAPPER}{}", device.name())))
+    let word = |device: Device| DeviceWord(format!("{MAPPER}{}", device.name()));
+    Ok(device.map_or_else(|| dev.into(), word))
 }
 
 fn put_in(
@@ -260,7 +271,7 @@ fn bring_back(dm: &mut dyn DeviceMapper, snapshot: &Device, note: &Note) -> Resu
 /// Tells whether nothing is left of a merge whose status says that it failed: after a resume it
 /// may have gone on to its end, and its status stays as it was.
 fn is_merged_after_all(dm: &mut dyn DeviceMapper, origin: &str) -> Result<bool, Fault> {
-    if state(dm, origin, MERGE)? != Some(State::MergeFailed) {
+    if state(dm, origin, MERGE)? != Some(Status::MergeFailed) {
         return Ok(false);
     }
     let Some(line) = find(dm, origin)?.and_then(|device| device.merge()) else {

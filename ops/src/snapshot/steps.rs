@@ -6,10 +6,12 @@
 use daemon::Fault;
 use sim_core::control::{Report, Slot};
 use sim_core::{Access, DevNumber, KeyText, Sectors, TargetSpec};
+use targets::lines::snapshot::{Status, StoreKind};
+use targets::lines::{self, DeviceWord};
 
 use super::cow::Cow;
 use super::state::MADE_BY_US;
-use super::state::{ORIGIN, SNAPSHOT, State, state};
+use super::state::{ORIGIN, SNAPSHOT, state};
 use crate::commands::{clear, create, load, one, remove, resume, suspend, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{find, named, report};
@@ -25,8 +27,7 @@ pub(super) struct Plan {
     /// The snapshot.
     pub(super) name: String,
     pub(super) access: Access,
-    /// `PO` or `N`.
-    pub(super) mode: &'static str,
+    pub(super) store: StoreKind,
     pub(super) cow: Cow,
 }
 
@@ -88,7 +89,7 @@ fn forward(
         load(dm, origin, Access::ReadWrite, table)?;
     }
     resume(dm, name)?;
-    if state(dm, name, SNAPSHOT)? == Some(State::Invalid) {
+    if state(dm, name, SNAPSHOT)? == Some(Status::Invalid) {
         return Err(Fault::new(name, "the snapshot became invalid at once"));
     }
     go_on(name, watch)?;
@@ -112,13 +113,18 @@ fn make_below(
 }
 
 fn load_snapshot(dm: &mut dyn DeviceMapper, plan: &Plan) -> Result<(), Fault> {
-    let below = match &plan.below {
-        Below::There(dev) => dev.to_string(),
-        Below::Make(below) => format!("{MAPPER}{below}"),
+    let origin = match &plan.below {
+        Below::There(dev) => (*dev).into(),
+        Below::Make(below) => DeviceWord(format!("{MAPPER}{below}")),
     };
-    let Cow { word, chunk, .. } = &plan.cow;
-    let params = format!("{below} {word} {} {}", plan.mode, chunk.sectors());
-    load(dm, &plan.name, plan.access, one(plan.size, SNAPSHOT, &params))
+    let line = lines::snapshot::Line {
+        origin,
+        cow: plan.cow.word.clone(),
+        store: plan.store,
+        chunk: Some(plan.cow.chunk),
+        features: lines::snapshot::Features::default(),
+    };
+    load(dm, &plan.name, plan.access, one(plan.size, SNAPSHOT, &line.to_string()))
 }
 
 /// Undoes what was done. Each step is tried, whatever became of those before it; returns the first

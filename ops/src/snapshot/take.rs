@@ -6,6 +6,7 @@ use daemon::fault::USAGE;
 use daemon::{About, Fault, Instance, keep_out_of_core_dumps};
 use sim_core::control::MAX_NAME;
 use sim_core::{Access, SECTOR_SIZE, Sectors};
+use targets::lines::snapshot::{StoreKind, WhenFull};
 use targets::snapshot::ChunkSize;
 
 use super::cow;
@@ -86,7 +87,10 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, own: &Path, ask: &Take) -> Result<
         size: origin.size(),
         name: name.clone(),
         access: if ask.read_only { Access::ReadOnly } else { Access::ReadWrite },
-        mode: if ask.transient { "N" } else { "PO" },
+        store: match ask.transient {
+            true => StoreKind::Transient,
+            false => StoreKind::Persistent(WhenFull::Overflow),
+        },
     })
 }
 

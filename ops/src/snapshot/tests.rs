@@ -180,7 +180,7 @@ fn one_snapshot_of_several_is_merged_and_the_others_stay() {
     let base = find(&mut bench, "base").expect("no fault").expect("a device");
     assert!(base.origin_of().is_some());
     let other = state(&mut bench, "b", super::state::SNAPSHOT).expect("no fault");
-    assert!(matches!(other, Some(super::state::State::Good { .. })), "{other:?}");
+    assert!(matches!(other, Some(targets::lines::snapshot::Status::Used { .. })), "{other:?}");
 }
 
 #[test]

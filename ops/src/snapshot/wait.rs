@@ -1,9 +1,10 @@
 //! `dmsim wait --merge`: waits for what goes on in the background, and shows how far it is.
 
 use daemon::{Fault, Instance};
+use targets::lines::snapshot::Status;
 
 use super::note::note_on;
-use super::state::{MERGE, State, state};
+use super::state::{MERGE, state};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
 use crate::watch::{INTERRUPTED, Look, Watch, until_done};
@@ -39,14 +40,18 @@ pub(super) fn until_merged(
             return Err(Fault::new(name, why));
         }
         Ok(match state(dm, name, MERGE)? {
-            Some(State::Good { allocated, metadata }) if allocated <= metadata => Look::Done,
-            Some(State::Good { allocated, metadata }) => Look::Left(allocated - metadata),
-            Some(State::MergeFailed) => Look::Failed(format!(
+            Some(Status::Used { allocated, metadata, .. }) => {
+                match allocated.0.saturating_sub(metadata.0) {
+                    0 => Look::Done,
+                    left => Look::Left(left),
+                }
+            }
+            Some(Status::MergeFailed) => Look::Failed(format!(
                 "the merge failed, as the device or the store could not be read or written (kmsg \
                  of the instance says which). The device can be used: what is not merged is read \
                  from the store. `dmsim suspend {name}` and `dmsim resume {name}` try again"
             )),
-            Some(State::Invalid | State::Overflow) => Look::Failed(
+            Some(Status::Invalid | Status::Overflow | Status::Unknown) => Look::Failed(
                 "the store is invalid, and what was not merged yet is lost. The device can be used"
                     .to_owned(),
             ),

@@ -62,7 +62,8 @@ impl LegHealth {
         LegHealth::ReadFailed,
     ];
 
-    fn letter(self) -> char {
+    /// Returns the letter that status lines have for it.
+    pub fn letter(self) -> char {
         match self {
             LegHealth::Good => 'A',
             LegHealth::FlushFailed => 'F',

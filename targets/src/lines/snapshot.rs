@@ -82,6 +82,12 @@ impl<D> Line<D> {
         Ok(Line { origin, cow, store, chunk, features })
     }
 
+    /// Puts something else for each device.
+    pub fn try_map<E, F>(&self, mut device: impl FnMut(&D) -> Result<E, F>) -> Result<Line<E>, F> {
+        let (origin, cow) = (device(&self.origin)?, device(&self.cow)?);
+        Ok(Line { origin, cow, store: self.store, chunk: self.chunk, features: self.features })
+    }
+
     /// Tells whether the store is forgotten with its device.
     pub fn is_transient(&self) -> bool {
         self.store == StoreKind::Transient
