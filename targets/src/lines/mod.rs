@@ -13,6 +13,8 @@
 //! assert_eq!(line.to_string(), "core 1 1024 2 7:1 8 7:0 0");
 //! ```
 //!
+//! The status of `linear`, `zero`, `error`, `crypt` and `snapshot-origin` has no words.
+//!
 //! What is printed is read as the same value again, but for what the kernel itself does not print:
 //! the words of `error`.
 

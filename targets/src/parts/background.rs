@@ -134,12 +134,12 @@ impl Round {
 
     /// Waits until the tasks of earlier rounds are gone: those that were told to end, and may be at
     /// work yet when the target is in use again.
-    pub(crate) async fn first(&self) {
-        let first = || {
+    pub(crate) async fn earlier_are_gone(&self) {
+        let gone = || {
             let state = self.shared.state();
             state.running.range(..self.number).next().is_none().then_some(())
         };
-        self.shared.changed.until(first).await;
+        self.shared.changed.until(gone).await;
     }
 }
 
@@ -231,9 +231,13 @@ mod tests {
         background.resume();
         assert_eq!(background.settled().now_or_never(), Some(()));
         let second = background.begin();
-        assert_eq!(second.0.first().now_or_never(), None, "one of the first round is at work");
+        assert_eq!(
+            second.0.earlier_are_gone().now_or_never(),
+            None,
+            "one of the first round is at work"
+        );
         let round = second.0.clone();
-        world.sim.block_on(async move { round.first().await });
+        world.sim.block_on(async move { round.earlier_are_gone().await });
         assert_eq!((ended.load(SeqCst), second.0.goes_on()), (1, true));
     }
 
