@@ -156,17 +156,17 @@ impl Target for Crypt {
 
 impl Crypt {
     fn take_message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
-        let is = |word: &str, name: &str| word.eq_ignore_ascii_case(name);
+        let same = |word: &str, name: &str| word.eq_ignore_ascii_case(name);
         let refused = |why: &str| {
             self.log.line_with(LOG_PREFIX, why);
             Err(Errno::INVAL)
         };
         match words {
-            [key, _, ..] if is(key, "key") && !self.suspended.load(SeqCst) => {
+            [key, _, ..] if same(key, "key") && !self.suspended.load(SeqCst) => {
                 refused("not suspended during key manipulation.")
             }
-            [key, set, word] if is(key, "key") && is(set, "set") => self.set_key(word),
-            [key, wipe] if is(key, "key") && is(wipe, "wipe") => {
+            [key, set, word] if same(key, "key") && same(set, "set") => self.set_key(word),
+            [key, wipe] if same(key, "key") && same(wipe, "wipe") => {
                 self.wipe_key();
                 Ok(None)
             }

@@ -173,7 +173,7 @@ fn refuse<D>(
     expected: impl fmt::Display,
     why: fmt::Arguments<'_>,
 ) -> CtrError {
-    devices.log("dirty region log", why);
+    devices.log(dirty_log::LOG_MODULE, why);
     word.error(expected, LOG)
 }
 

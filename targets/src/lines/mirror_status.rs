@@ -95,8 +95,8 @@ impl Status<DeviceWord> {
             ("1", "core") => None,
             ("3", "disk") => {
                 let (device, letter) = (words.next()?.into(), words.next()?);
-                let is = |health: &LogHealth| letter == health.letter().encode_utf8(&mut [0; 4]);
-                Some(LogStatus { device, health: LogHealth::ALL.into_iter().find(is)? })
+                let shown = |health: &LogHealth| letter == health.letter().encode_utf8(&mut [0; 4]);
+                Some(LogStatus { device, health: LogHealth::ALL.into_iter().find(shown)? })
             }
             _ => return None,
         };

@@ -9,9 +9,11 @@
 //! use targets::lines::mirror::Line;
 //!
 //! let mut line = Line::from_text("core 1 1024 2 7:0 0 7:1 8", sim_core::Sectors(4096)).unwrap();
-//! line.legs.pop();
-//! assert_eq!(line.to_string(), "core 1 1024 1 7:0 0");
+//! line.legs.swap(0, 1);
+//! assert_eq!(line.to_string(), "core 1 1024 2 7:1 8 7:0 0");
 //! ```
+//!
+//! The status of `linear`, `zero`, `error`, `crypt` and `snapshot-origin` has no words.
 //!
 //! What is printed is read as the same value again, but for what the kernel itself does not print:
 //! the words of `error`.

@@ -12,6 +12,9 @@ use crate::snapshot::ChunkSize;
 pub(crate) const COW_WORD: usize = 1;
 pub(crate) const STORE_WORD: usize = 2;
 
+/// The module that the kernel's log names before lines about a persistent store.
+pub(crate) const STORE_MODULE: &str = "persistent snapshot";
+
 const STORE: &str = "Couldn't create exception store";
 
 /// A table line of `snapshot` or `snapshot-merge`.
@@ -114,7 +117,7 @@ impl StoreKind {
             (Some('P'), Some(_)) => {
                 let options = &word.text()[1..];
                 let why = format_args!("Unsupported persistent store option: {options}");
-                devices.log("persistent snapshot", why);
+                devices.log(STORE_MODULE, why);
                 refused("`P` or `PO`")
             }
             // What follows an N is ignored, as the kernel does.

@@ -65,7 +65,7 @@ impl MirrorSet {
             runtime: args.runtime().clone(),
             events: args.events(),
             log: args.log().of_module("raid1"),
-            log_log: args.log().of_module("dirty region log"),
+            log_log: args.log().of_module(dirty_log::LOG_MODULE),
             signal: Signal::default(),
             background: Background::default(),
             pace: Pace::default(),

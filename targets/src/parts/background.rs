@@ -134,12 +134,12 @@ impl Round {
 
     /// Waits until the tasks of earlier rounds are gone: those that were told to end, and may be at
     /// work yet when the target is in use again.
-    pub(crate) async fn first(&self) {
-        let first = || {
+    pub(crate) async fn earlier_are_gone(&self) {
+        let gone = || {
             let state = self.shared.state();
             state.running.range(..self.number).next().is_none().then_some(())
         };
-        self.shared.changed.until(first).await;
+        self.shared.changed.until(gone).await;
     }
 }
 
@@ -147,7 +147,7 @@ impl Round {
 /// task goes on.
 pub(crate) async fn finish(runtime: &dyn Runtime, task: impl Future<Output = ()> + Send + 'static) {
     let ended = Arc::new(Outcome::new());
-    let ends = Ends(ended.clone());
+    let ends = EndOnDrop::new(ended.clone(), ());
     runtime.spawn_here(Box::pin(async move {
         let _ends = ends;
         task.await;
@@ -155,13 +155,30 @@ pub(crate) async fn finish(runtime: &dyn Runtime, task: impl Future<Output = ()>
     ended.wait().await;
 }
 
-/// Says that a task has ended when it is dropped, however that comes about: at its last line, by a
-/// panic, or with the runtime. Nobody waits for ever for a task that is gone.
-pub(crate) struct Ends(pub(crate) Arc<Outcome<()>>);
+/// Ends an outcome when it is dropped, unless it was ended before. Held by a task, which is dropped
+/// however it comes to its end: at its last line, by a panic, or with the runtime. Nobody waits for
+/// ever for a task that is gone.
+pub(crate) struct EndOnDrop<T: Copy> {
+    outcome: Arc<Outcome<T>>,
+    otherwise: T,
+}
 
-impl Drop for Ends {
+impl<T: Copy> EndOnDrop<T> {
+    /// Ends an outcome, with `otherwise` where nobody says anything else.
+    pub(crate) fn new(outcome: Arc<Outcome<T>>, otherwise: T) -> EndOnDrop<T> {
+        EndOnDrop { outcome, otherwise }
+    }
+
+    pub(crate) fn with(self, value: T) {
+        self.outcome.set(value);
+    }
+}
+
+impl<T: Copy> Drop for EndOnDrop<T> {
     fn drop(&mut self) {
-        self.0.set(());
+        if !self.outcome.has_ended() {
+            self.outcome.set(self.otherwise);
+        }
     }
 }
 
@@ -214,9 +231,13 @@ mod tests {
         background.resume();
         assert_eq!(background.settled().now_or_never(), Some(()));
         let second = background.begin();
-        assert_eq!(second.0.first().now_or_never(), None, "one of the first round is at work");
+        assert_eq!(
+            second.0.earlier_are_gone().now_or_never(),
+            None,
+            "one of the first round is at work"
+        );
         let round = second.0.clone();
-        world.sim.block_on(async move { round.first().await });
+        world.sim.block_on(async move { round.earlier_are_gone().await });
         assert_eq!((ended.load(SeqCst), second.0.goes_on()), (1, true));
     }
 
@@ -257,7 +278,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_task_that_is_dropped_waits_no_more() {
         let ended = Arc::new(Outcome::new());
-        let ends = Ends(ended.clone());
+        let ends = EndOnDrop::new(ended.clone(), ());
         let task = async move {
             let _ends = ends;
             std::future::pending::<()>().await;

@@ -1,22 +1,22 @@
-//! How fast the resync goes: as fast as it can, or at a rate that a message sets; and where the
-//! mirror is used meanwhile, half of the time.
+//! How fast work in the background goes: as fast as it can, or at a rate that is set; and where the
+//! target is used meanwhile, half of the time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use sim_core::Sectors;
 
-/// The longest that the resync stands back for others at a time.
+/// The longest that such work stands back for others at a time.
 const MOST: Duration = Duration::from_millis(100);
 
 const NANOS: u128 = 1_000_000_000;
 
-/// Says when the next region may be copied.
+/// Says when the next step of the work may begin.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// Sectors a second; zero: no limit.
     rate: AtomicU64,
-    /// When the next region may begin, in nanoseconds of the runtime's time.
+    /// When the next step may begin, in nanoseconds of the runtime's time.
     next: AtomicU64,
     /// Bios that came from above.
     used: AtomicU64,
@@ -56,7 +56,7 @@ impl Pace {
         Duration::from_nanos(begin(next) - now)
     }
 
-    /// Returns how long to stand back after a region that took this long, while others came.
+    /// Returns how long to stand back after a step that took this long, while others came.
     pub(crate) fn stand_back(took: Duration) -> Duration {
         took.min(MOST)
     }

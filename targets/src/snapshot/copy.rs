@@ -10,6 +10,7 @@ use sim_core::{Bio, BlkError, BlkResult, Buffer, Outcome, Sector, Sectors};
 use super::snap::{Health, Snap};
 use super::store::Run;
 use super::store::format::Entry;
+use crate::parts::background::EndOnDrop;
 use crate::parts::copying::{self, Copied, PIECE, Spot};
 
 /// Data that takes the place of the origin's.
@@ -48,7 +49,7 @@ pub(super) struct ChunkCopy {
 impl ChunkCopy {
     pub(super) async fn run(self) {
         // Who waits for the copy hears of its end also where it panics.
-        let ends = Ends(self.copied.clone());
+        let ends = EndOnDrop::new(self.copied.clone(), Err(BlkError::Io));
         let carried_out = AssertUnwindSafe(self.carry_out()).catch_unwind().await;
         let result = carried_out.unwrap_or_else(|panic| {
             self.snap.runtime.caught("a copy of a snapshot", panic);
@@ -137,22 +138,5 @@ impl ChunkCopy {
             middle.copy_from_slice(overlay.part(&covered));
         }
         cow.submit(to, Bio::write(to, &buffer)).await
-    }
-}
-
-/// Ends a copy when it is dropped: with an error, unless it was ended before.
-struct Ends(Arc<Outcome<BlkResult>>);
-
-impl Ends {
-    fn with(self, result: BlkResult) {
-        self.0.set(result);
-    }
-}
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        if !self.0.has_ended() {
-            self.0.set(Err(BlkError::Io));
-        }
     }
 }

@@ -13,9 +13,7 @@ use super::table::Lookup;
 use super::tracked::Tracked;
 use super::wait::Wait;
 use crate::lines::snapshot::WhenFull;
-
-/// The most that is copied as one, in sectors, where a chunk is not larger: 1 MiB.
-const COPY: Sectors = Sectors(2048);
+use crate::parts::copying::PIECE;
 
 /// Where the beginning of a bio goes.
 pub(super) enum Place {
@@ -272,10 +270,10 @@ impl Snap {
         }
         let mut done = Sectors::ZERO;
         while done < len {
-            let mut zeros = Buffer::take(COPY.min(len - done).bytes() as usize);
+            let mut zeros = Buffer::take(PIECE.min(len - done).bytes() as usize);
             zeros.fill(0);
             self.cow.submit(to + done, Bio::write(to + done, &zeros)).await?;
-            done += COPY.min(len - done);
+            done += PIECE.min(len - done);
         }
         Ok(())
     }
@@ -293,8 +291,9 @@ impl Snap {
         self.origin.submit(sector, bio).await
     }
 
+    /// Cuts chunks to what is copied as one: a piece, or a chunk where that is larger.
     fn at_most_one_copy(&self, chunks: Range<u64>) -> Range<u64> {
-        let most = (COPY.0 / self.chunk.sectors().0).max(1);
+        let most = (PIECE.0 / self.chunk.sectors().0).max(1);
         chunks.start..chunks.end.min(chunks.start + most)
     }
 

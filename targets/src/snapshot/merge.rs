@@ -122,12 +122,14 @@ impl Target for SnapshotMerge {
 impl SnapshotMerge {
     /// Starts to merge, or goes on.
     fn start(&self) {
+        // One merge at a time: one that is at work yet ends first.
+        self.background.end();
         self.background.resume();
         let Some(snap) = self.target.snap() else { return };
         let (snap, origin, failed) =
             (snap.clone(), self.target.origin.clone(), self.failed.clone());
         self.background.begin().spawn(&*self.target.runtime, |round| async move {
-            round.first().await;
+            round.earlier_are_gone().await;
             if let Err(Failed(text)) = merge(&round, &snap, &origin).await {
                 snap.log.line(text);
                 // The next resume tries again, though the status says so from now on.

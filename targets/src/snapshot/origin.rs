@@ -151,7 +151,7 @@ impl Origin {
     pub(super) async fn change<T>(&self, cow: DevNumber, change: impl FnOnce(Pairing) -> T) -> T {
         let _one = self.changing.lock().await;
         self.gate.close();
-        let _opens = Opens(&self.gate);
+        let _opens = OpenOnDrop(&self.gate);
         self.gate.drained().await;
         let members = self.members_mut();
         change(Pairing::of(&members, cow))
@@ -208,9 +208,9 @@ impl Origin {
 }
 
 /// Opens a gate when dropped.
-struct Opens<'a>(&'a Gate);
+struct OpenOnDrop<'a>(&'a Gate);
 
-impl Drop for Opens<'_> {
+impl Drop for OpenOnDrop<'_> {
     fn drop(&mut self) {
         self.0.open();
     }

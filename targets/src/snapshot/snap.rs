@@ -13,7 +13,7 @@ use super::store::{Store, Usage};
 use super::wait::Wait;
 use super::{ChunkSize, ExceptionTable};
 use crate::lines::snapshot::WhenFull;
-use crate::parts::background::Ends;
+use crate::parts::background::EndOnDrop;
 use crate::parts::held_ranges::HeldRanges;
 
 /// What a snapshot is made of.
@@ -190,7 +190,7 @@ impl Snap {
         state.health = Health::Invalid(done.clone());
         drop(state);
         self.log.line(format_args!("Invalidating snapshot: {why}"));
-        let (snap, marked) = (self.clone(), Ends(done.clone()));
+        let (snap, marked) = (self.clone(), EndOnDrop::new(done.clone(), ()));
         self.runtime.spawn_here(Box::pin(async move {
             let _marked = marked;
             snap.store.invalidate().await;

@@ -54,12 +54,12 @@ impl Options {
 
     fn take(&mut self, word: Word<'_>, len: Sectors) -> Result<(), CtrError> {
         let text = word.text();
-        let is = |name: &str| text.eq_ignore_ascii_case(name);
-        if is("allow_discards") {
+        let same = |name: &str| text.eq_ignore_ascii_case(name);
+        if same("allow_discards") {
             self.allow_discards = true;
-        } else if let Some(at) = SCHEDULING.iter().position(|name| is(name)) {
+        } else if let Some(at) = SCHEDULING.iter().position(|name| same(name)) {
             self.scheduling[at] = true;
-        } else if is("iv_large_sectors") {
+        } else if same("iv_large_sectors") {
             self.iv_unit = IvUnit::Large;
         } else if let Some(value) = text.strip_prefix("integrity:") {
             self.integrity = Some(integrity(word, value)?);

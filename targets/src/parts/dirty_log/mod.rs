@@ -23,3 +23,6 @@ pub(crate) use image::bytes;
 pub use load::InitialSync;
 pub(crate) use load::{Loaded, load};
 pub(crate) use log::{DirtyLog, Keeper};
+
+/// The module that the kernel's log names before lines about a dirty log.
+pub(crate) const LOG_MODULE: &str = "dirty region log";

@@ -16,15 +16,13 @@ use sim_core::{
 };
 
 use super::format::{ENTRY, Entry, Header, Layout, VERSION};
+use super::scan::PIECE;
 use super::{Run, Usage};
 use crate::snapshot::ChunkSize;
 use crate::snapshot::table::{ExceptionTable, MAX_NEW};
 
 /// Metadata is written in blocks of this many bytes: those of a chunk in which something changed.
 const BLOCK: u64 = 4096;
-
-/// Zeros are written in pieces of this many bytes.
-const ZEROS: u64 = 1 << 20;
 
 /// What came before is durable first, then this.
 const DURABLE: Flags = Flags { preflush: true, fua: true, nowait: false, readahead: false };
@@ -247,11 +245,11 @@ impl Persistent {
     }
 
     async fn zero(&self, begin: Sector, len: Sectors) -> BlkResult {
-        let mut zeros = Buffer::take(len.bytes().min(ZEROS) as usize);
+        let mut zeros = Buffer::take(len.bytes().min(PIECE) as usize);
         zeros.fill(0);
         let mut done = Sectors::ZERO;
         while done < len {
-            let piece = Sectors::in_bytes(ZEROS).min(len - done);
+            let piece = Sectors::in_bytes(PIECE).min(len - done);
             let bio = Bio::write(begin + done, &zeros[..piece.bytes() as usize]);
             self.cow.submit(begin + done, bio).await?;
             done += piece;
@@ -321,7 +319,7 @@ impl Persistent {
     async fn read_area(&self, area: u64) -> Result<Vec<Entry>, BlkError> {
         let mut entries = Vec::new();
         let bytes = self.layout.chunk().sectors().bytes();
-        let mut buffer = Buffer::take(bytes.min(ZEROS) as usize);
+        let mut buffer = Buffer::take(bytes.min(PIECE) as usize);
         for at in (0..bytes).step_by(buffer.len()) {
             let sector = self.layout.area_sector(area) + Sectors::in_bytes(at);
             self.cow.submit(sector, Bio::read(sector, &mut buffer)).await?;

@@ -8,8 +8,8 @@ use sim_core::{Sector, Sectors};
 use super::super::table::ExceptionTable;
 use super::format::{Damage, ENTRY, Entry, Fault, Layout};
 
-/// How much is read at a time, in bytes, where a chunk is longer.
-const PIECE: u64 = 1 << 20;
+/// How much of an area is read or zeroed at a time, in bytes, where a chunk is longer.
+pub(super) const PIECE: u64 = 1 << 20;
 
 /// How many exceptions wait to be added to the table at once.
 const BATCH: usize = 1 << 20;

@@ -179,7 +179,7 @@ impl Shard {
     /// Puts a new group where [`Shard::find`] has found its place.
     fn open(&mut self, mut at: usize, hash: u64, run: Run) {
         if self.groups >= self.homes * 7 {
-            self.move_house(self.homes * 7 / 6 + 1);
+            self.rehash(self.homes * 7 / 6 + 1);
             at = self.find(hash).expect_err("the group is new");
         }
         self.put(at, hash, Held(run));
@@ -205,19 +205,19 @@ impl Shard {
             if !was_full {
                 break;
             }
-            let Some(next) = self.astray(nr) else { break };
+            let Some(next) = self.displaced(nr) else { break };
             let (from, s) = (next / SLOTS, next % SLOTS);
             let (hash, held) = (self.buckets[from].hashes[s], self.buckets[from].runs[s]);
             self.put(nr * SLOTS + SLOTS - 1, hash, held);
             (nr, slot) = (from, s);
         }
         if self.groups * 2 + 8 < self.homes * 7 / 2 {
-            self.move_house(self.groups / 6 + 1);
+            self.rehash(self.groups / 6 + 1);
         }
     }
 
     /// Returns a slot after bucket `nr` whose group would rather lie in that.
-    fn astray(&self, nr: usize) -> Option<usize> {
+    fn displaced(&self, nr: usize) -> Option<usize> {
         for from in nr + 1..self.buckets.len() {
             let bucket = &self.buckets[from];
             for slot in 0..bucket.used() {
@@ -232,7 +232,8 @@ impl Shard {
         None
     }
 
-    fn move_house(&mut self, homes: usize) {
+    /// Puts every group into a table with so many homes.
+    fn rehash(&mut self, homes: usize) {
         let mut buckets = Vec::with_capacity(homes);
         buckets.resize(homes, Bucket::EMPTY);
         let before = std::mem::replace(&mut self.buckets, buckets);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sim_core::{Area, Bio, Buffer, Errno, Locked, Runtime, Sector, Sectors, TargetLog};
 
 use super::{Persistent, State};
+use crate::lines::snapshot::STORE_MODULE;
 use crate::snapshot::ChunkSize;
 use crate::snapshot::store::format::{Found, Header, Layout, VERSION};
 use crate::snapshot::store::scan::{Scan, Scanned};
@@ -20,7 +21,7 @@ impl Persistent {
         runtime: Arc<dyn Runtime>,
         log: &TargetLog,
     ) -> Result<Loaded<Persistent>, Refused> {
-        let log = log.of_module("persistent snapshot");
+        let log = log.of_module(STORE_MODULE);
         let asked = chunk.unwrap_or_else(|| default_chunk(&cow));
         let found = read_header(&cow, asked).await?;
         let header = match found {
