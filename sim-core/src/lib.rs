@@ -26,7 +26,9 @@ mod tests;
 pub use block::area::Area;
 pub use block::bio::{Bio, Flags, Op};
 pub use block::buffer::Buffer;
-pub use block::device::{Access, Allocation, BlockDevice, DM_MAJOR, DevNumber};
+pub use block::device::{
+    Access, Allocation, BlockDevice, DM_MAJOR, DevNumber, LOOP_MAJOR, MAX_MINORS, MINOR_BITS,
+};
 pub use block::limits::{Limits, Misaligned};
 pub use block::open::{Fails, OpenDevice, Submission};
 pub use block::sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};

@@ -1,11 +1,10 @@
 //! Operations on what a device is called, and what it is known by: listing, making, renaming.
 
-use super::cells::MAX_MINORS;
 use super::{
     Answer, Cell, Changed, Control, DevStatus, Done, Failure, Id, Listed, MAX_NAME, MAX_UUID,
     NewName, Node, Slot,
 };
-use crate::{BlockDevice, Errno, MappedDevice};
+use crate::{BlockDevice, Errno, MAX_MINORS, MappedDevice};
 
 impl Control {
     pub(super) fn list_devices(&self) -> Answer {
