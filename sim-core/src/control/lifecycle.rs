@@ -1,6 +1,7 @@
 //! Operations that change a device's state: removing, suspending, resuming, waiting for events.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Waker};
 
 use super::{Answer, Cell, Changed, Control, Done, Failure, Id, Report, Slot, WhenOpen};
@@ -126,7 +127,7 @@ impl Control {
             self.with(id, |cell| Ok((cell.device.clone(), cell.inactive.take())))?;
         // However it ends, how the device is then is noted; and until the new table is bound, a
         // resume that is given up puts it back.
-        let mut pending = Pending { control: self, device: &device, table: inactive };
+        let mut pending = PendingResume { control: self, device: &device, table: inactive };
         let result = device
             .resume(pending.table.clone(), held, |table| {
                 pending.table = None;
@@ -169,15 +170,17 @@ impl Cell {
 }
 
 /// A resume under way.
-struct Pending<'a> {
+struct PendingResume<'a> {
     control: &'a Control,
     device: &'a MappedDevice,
     /// The table that is to be live; nothing once it is.
     table: Option<Arc<Table>>,
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingResume<'_> {
     fn drop(&mut self) {
+        // Also where it fails, the device may have another size by now.
+        self.control.changes.fetch_add(1, SeqCst);
         if let Some(cell) = self.control.cells().cell_of(self.device) {
             if let Some(table) = self.table.take() {
                 // A table loaded in the meantime is newer.

@@ -13,6 +13,7 @@ mod lifecycle;
 mod record;
 mod tables;
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 pub use backing::Backing;
@@ -35,6 +36,7 @@ use crate::sync::event::{Events, TargetEvents};
 use crate::table::build::Build;
 use crate::{
     Access, BlockDevice, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice, Registry, Runtime,
+    Sectors,
 };
 
 /// The version of the ioctl interface that the operations follow: Linux 6.12's.
@@ -67,6 +69,10 @@ pub struct Control {
     graph: Arc<Graph>,
     events: Arc<Events>,
     shared: Shared,
+    /// How often a device that is shown came, went or changed.
+    changes: AtomicU64,
+    /// What [`shown_totals`](Control::shown_totals) has last found, and after which change.
+    totals: Mutex<Option<(u64, (u64, Sectors))>>,
     watcher: Mutex<Option<Watcher>>,
     recorder: OnceLock<Arc<dyn Recorder>>,
 }
@@ -90,6 +96,8 @@ impl Control {
             graph: Arc::default(),
             events: Arc::default(),
             shared: Shared::default(),
+            changes: AtomicU64::new(0),
+            totals: Mutex::new(None),
             watcher: Mutex::new(None),
             recorder: OnceLock::new(),
         })
@@ -122,6 +130,27 @@ impl Control {
     pub fn shown(&self) -> Vec<Shown> {
         let cells = self.cells();
         cells.by_name().filter(|cell| cell.is_shown()).map(Cell::shown).collect()
+    }
+
+    /// Returns how many devices there are to show, and how large all of them are together. Costs
+    /// no walk over the devices unless something has changed since the last call.
+    pub fn shown_totals(&self) -> (u64, Sectors) {
+        // Before the walk: what changes during it is counted anew by the next call.
+        let now = self.changes.load(SeqCst);
+        let mut totals = lock(&self.totals);
+        if let Some((then, totals)) = *totals
+            && then == now
+        {
+            return totals;
+        }
+        let cells = self.cells();
+        let shown = cells.iter().filter(|cell| cell.is_shown());
+        let sum = shown.fold((0, 0u64), |(count, size), cell| {
+            (count + 1, size.saturating_add(cell.device.size().0))
+        });
+        let sum = (sum.0, Sectors(sum.1));
+        *totals = Some((now, sum));
+        sum
     }
 
     /// Lists the devices that have a disk to show by number: from `minor` on, and `count` at most.
@@ -300,6 +329,7 @@ impl Control {
     }
 
     fn changed(&self, changed: &Changed) {
+        self.changes.fetch_add(1, SeqCst);
         // Called with the lock let go.
         let watcher = lock(&self.watcher).clone();
         if let Some(watcher) = watcher {
