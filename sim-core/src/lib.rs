@@ -17,6 +17,7 @@ mod error;
 mod graph;
 mod mapped;
 mod numbers;
+mod registry;
 mod sync;
 mod table;
 mod target;
@@ -40,6 +41,7 @@ pub use futures_util::future::BoxFuture;
 pub use graph::MAX_DEPTH;
 pub use mapped::{Held, MappedDevice};
 pub use numbers::FreeNumbers;
+pub use registry::{AnyTargetType, Features, Registry, TargetType};
 pub use sync::event::{Events, TargetEvents};
 pub use sync::gate::{Gate, Gone, Pass};
 pub use sync::panic::{Locked, Panic, panic_text};
@@ -50,6 +52,6 @@ pub use table::{
     hide_keys, parse_table,
 };
 pub use target::{
-    AnyTargetType, DeviceStyle, End, Features, Flat, KeyText, Mapped, Profile, Registry, Reply,
-    StatusKind, StatusWriter, Target, TargetType, reply,
+    DeviceStyle, End, Flat, KeyText, Mapped, Profile, Reply, StatusKind, StatusWriter, Target,
+    reply,
 };

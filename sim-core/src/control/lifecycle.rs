@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Waker};
 
-use super::{Answer, Cell, Changed, Control, Done, Failure, Id, Report, Slot, WhenOpen};
+use super::{Answer, Cell, Changed, CommandResult, Control, Failure, Id, Report, Slot, WhenOpen};
 use crate::{BoxFuture, Errno, Held, KeyText, MappedDevice, Outcome, Table};
 
 impl Control {
-    pub(super) async fn dev_remove(&self, id: &Id, open: WhenOpen) -> Done {
+    pub(super) async fn dev_remove(&self, id: &Id, open: WhenOpen) -> CommandResult {
         let minor = self.with(id, |cell| Ok(cell.device.minor()))?;
         match (self.take_closed(minor), open) {
             (Ok(cell), _) => self.end(cell).await,
@@ -22,7 +22,7 @@ impl Control {
         Ok(Answer::Done)
     }
 
-    pub(super) async fn remove_all(&self, open: WhenOpen) -> Done {
+    pub(super) async fn remove_all(&self, open: WhenOpen) -> CommandResult {
         loop {
             let (mut removed, mut last) = (0, None);
             // Each is looked for when its turn comes: others come and go meanwhile.
@@ -115,14 +115,14 @@ impl Control {
         ended
     }
 
-    pub(super) async fn dev_suspend(&self, id: &Id, held: Held) -> Done {
+    pub(super) async fn dev_suspend(&self, id: &Id, held: Held) -> CommandResult {
         let device = self.device(id)?;
         device.suspend(held).await?;
         self.cells().cell_of(&device).into_iter().for_each(|cell| self.note(cell));
         self.status_of(&device)
     }
 
-    pub(super) async fn dev_resume(&self, id: &Id, held: Held) -> Done {
+    pub(super) async fn dev_resume(&self, id: &Id, held: Held) -> CommandResult {
         let (device, inactive) =
             self.with(id, |cell| Ok((cell.device.clone(), cell.inactive.take())))?;
         // However it ends, how the device is then is noted; and until the new table is bound, a
@@ -145,13 +145,13 @@ impl Control {
     }
 
     /// Returns how a device is; [`Errno::NXIO`] where it was removed.
-    fn status_of(&self, device: &MappedDevice) -> Done {
+    fn status_of(&self, device: &MappedDevice) -> CommandResult {
         let mut cells = self.cells();
         let cell = cells.cell_of(device).ok_or(Errno::NXIO)?;
         Ok(Answer::Status(cell.status(Slot::Live)))
     }
 
-    pub(super) async fn dev_wait(&self, id: &Id, event_nr: u32) -> Done {
+    pub(super) async fn dev_wait(&self, id: &Id, event_nr: u32) -> CommandResult {
         let device = self.device(id)?;
         device.events().until(|number| number != event_nr || device.is_gone()).await;
         let id = self.with(id, |cell| {

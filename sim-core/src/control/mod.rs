@@ -27,7 +27,7 @@ pub use command::{
 use find::Finder;
 pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
-use crate::ctr::args::World;
+use crate::ctr::args::Surroundings;
 use crate::ctr::routes::FlatMaps;
 use crate::ctr::shared::Shared;
 use crate::graph::Graph;
@@ -77,7 +77,7 @@ pub struct Control {
     recorder: OnceLock<Arc<dyn Recorder>>,
 }
 
-type Done = Result<Answer, Failure>;
+type CommandResult = Result<Answer, Failure>;
 
 impl Control {
     /// Makes a control plane without devices.
@@ -199,7 +199,7 @@ impl Control {
     /// Carries out one operation, and makes durable what it changed; a front end that wants to
     /// know whether that could be done calls [`perform`](Self::perform) and
     /// [`commit`](Self::commit).
-    pub async fn execute(&self, command: Command) -> Done {
+    pub async fn execute(&self, command: Command) -> CommandResult {
         let changes = command.changes();
         let done = self.perform(command).await;
         if changes {
@@ -212,12 +212,12 @@ impl Control {
     /// Carries out one operation, and leaves it to the caller to make durable what it changed.
     /// Waits where the kernel's would sleep; an operation that is dropped while it waits is
     /// undone.
-    pub async fn perform(&self, command: Command) -> Done {
+    pub async fn perform(&self, command: Command) -> CommandResult {
         let barrier = Barrier::new(self.runtime.clone(), "a command".to_owned());
         barrier.wait(Err(Errno::IO.into()), self.carry_out(command)).await
     }
 
-    async fn carry_out(&self, command: Command) -> Done {
+    async fn carry_out(&self, command: Command) -> CommandResult {
         // What was closed since the last operation without anybody saying so.
         self.reap();
         match command {
@@ -356,9 +356,10 @@ struct Site<'a> {
 impl Site<'_> {
     fn build(&self) -> Build<'_> {
         let Control { registry, runtime, shared, log, .. } = self.control;
-        let world = World { runtime, log, events: &self.events, shared, device: &self.device };
+        let around =
+            Surroundings { runtime, log, events: &self.events, shared, device: &self.device };
         let (number, access, finder, open) = (self.number, self.access, &self.finder, &self.open);
-        Build { number, access, registry, finder, world, open }
+        Build { number, access, registry, finder, around, open }
     }
 }
 
