@@ -53,7 +53,7 @@ impl Invalidator {
     /// Starts to drop the pages of the device with this minor.
     pub(crate) fn start(self: &Arc<Invalidator>, minor: u32) {
         // A file that the kernel has not seen has no pages.
-        if self.files.seen(minor).is_none() || self.note(minor) == Before::Running {
+        if self.files.seen(minor).is_none() || self.note(minor) == Thread::Running {
             return;
         }
         let invalidator = self.clone();
@@ -80,18 +80,18 @@ impl Invalidator {
     }
 
     /// Takes note of a change, and returns how far the file's thread had come before.
-    fn note(&self, minor: u32) -> Before {
+    fn note(&self, minor: u32) -> Thread {
         let mut state = self.state();
         state.changes += 1;
         let wanted = state.changes;
         match state.running.get_mut(&minor) {
             Some(pass) => {
                 pass.wanted = wanted;
-                Before::Running
+                Thread::Running
             }
             None => {
                 state.running.insert(minor, Pass { wanted, done: wanted - 1, held: false });
-                Before::Idle
+                Thread::Idle
             }
         }
     }
@@ -147,7 +147,7 @@ impl Invalidator {
 
 /// Whether a file had a thread.
 #[derive(PartialEq, Eq)]
-enum Before {
+enum Thread {
     Idle,
     Running,
 }

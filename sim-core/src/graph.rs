@@ -147,6 +147,7 @@ trait Edges {
     fn disconnect(&mut self, above: NodeId, below: NodeId);
     fn raise(&mut self, node: NodeId, height: u32) -> u32;
     fn lower(&mut self, node: NodeId);
+    fn check_height(&self, height: u32);
 }
 
 impl Edges for Nodes {
@@ -205,6 +206,7 @@ impl Edges for Nodes {
     fn raise(&mut self, node: NodeId, height: u32) -> u32 {
         let (mut tallest, mut next) = (self.height(node), vec![(node, height)]);
         while let Some((node, height)) = next.pop() {
+            self.check_height(height);
             let Some(node) = self.get_mut(&node).filter(|node| node.height < height) else {
                 continue;
             };
@@ -227,12 +229,19 @@ impl Edges for Nodes {
                 continue;
             }
             let height = 1 + heights().max().unwrap_or(0);
+            self.check_height(height);
             let node = self.get_mut(&id).expect("found above");
             if node.height != height {
                 node.height = height;
                 next.extend(&node.above);
             }
         }
+    }
+
+    /// Ends what would go round a loop for ever: without one, no stack is taller than there are
+    /// devices.
+    fn check_height(&self, height: u32) {
+        assert!(height as usize <= self.len(), "a device lies above itself");
     }
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod graph;
 mod mapped;
 mod numbers;
+mod registry;
 mod sync;
 mod table;
 mod target;
@@ -26,7 +27,9 @@ mod tests;
 pub use block::area::Area;
 pub use block::bio::{Bio, Flags, Op};
 pub use block::buffer::Buffer;
-pub use block::device::{Access, Allocation, BlockDevice, DM_MAJOR, DevNumber};
+pub use block::device::{
+    Access, Allocation, BlockDevice, DM_MAJOR, DevNumber, LOOP_MAJOR, MAX_MINORS, MINOR_BITS,
+};
 pub use block::limits::{Limits, Misaligned};
 pub use block::open::{Fails, OpenDevice, Submission};
 pub use block::sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
@@ -38,6 +41,7 @@ pub use futures_util::future::BoxFuture;
 pub use graph::MAX_DEPTH;
 pub use mapped::{Held, MappedDevice};
 pub use numbers::FreeNumbers;
+pub use registry::{AnyTargetType, Features, Registry, TargetType};
 pub use sync::event::{Events, TargetEvents};
 pub use sync::gate::{Gate, Gone, Pass};
 pub use sync::panic::{Locked, Panic, panic_text};
@@ -48,6 +52,6 @@ pub use table::{
     hide_keys, parse_table,
 };
 pub use target::{
-    AnyTargetType, DeviceStyle, End, Features, Flat, KeyText, Mapped, Profile, Registry, Reply,
-    StatusKind, StatusWriter, Target, TargetType, reply,
+    DeviceStyle, End, Flat, KeyText, Mapped, Profile, Reply, StatusKind, StatusWriter, Target,
+    reply,
 };

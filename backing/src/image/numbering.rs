@@ -1,19 +1,13 @@
 //! Which `major:minor` a device's name stands for: the numbers of Linux
 //! (`Documentation/admin-guide/devices.txt`).
 
-use sim_core::DevNumber;
-
-/// The major number of loop devices, and of images whose name says nothing else.
-pub(crate) const LOOP_MAJOR: u32 = 7;
+use sim_core::{DevNumber, LOOP_MAJOR, MAX_MINORS};
 
 /// The major number that virtio disks are given on a running Linux.
 const VIRTIO_MAJOR: u32 = 254;
 
 /// Minor numbers of a disk and its partitions.
 const MINORS_PER_DISK: u32 = 16;
-
-/// The most minor numbers of one major: `1 << MINORBITS`.
-pub(crate) const MAX_MINORS: u32 = 1 << 20;
 
 /// Returns the number that `/dev/loopN`, `/dev/sdX`, `/dev/sdXn`, `/dev/vdX` or `/dev/vdXn` has
 /// on Linux; `None` for every other name, and for numbers that Linux gives out as it needs them

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
-use sim_core::{DevNumber, FreeNumbers};
+use sim_core::{DevNumber, FreeNumbers, LOOP_MAJOR, MAX_MINORS};
 
 use crate::image::Image;
-use crate::image::numbering::{LOOP_MAJOR, MAX_MINORS};
 use crate::image::opening::Identity;
 
 /// Images by number, name and file. Finding one costs the same however many there are.

@@ -7,11 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use list::List;
-use sim_core::{Access, Backing, Bio, BlockDevice, BoxFuture, DM_MAJOR, DevNumber, Errno};
+use sim_core::{
+    Access, Backing, Bio, BlockDevice, BoxFuture, DM_MAJOR, DevNumber, Errno, MAX_MINORS,
+};
 
 use crate::block_on;
 use crate::image::attach::{Attach, AttachError, Attached};
-use crate::image::numbering::{MAX_MINORS, kernel_name, number_of};
+use crate::image::numbering::{kernel_name, number_of};
 use crate::image::opening::{Identity, Opened};
 use crate::image::{Image, Label, Place, Places};
 use crate::runtime::blocking::blocking;

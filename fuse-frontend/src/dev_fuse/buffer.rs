@@ -1,8 +1,6 @@
 //! Where a request is read into.
 
-use crate::wire::{MAX_WRITE, WRITE_AHEAD};
-
-const PAGE: usize = 4096;
+use crate::wire::{MAX_WRITE, PAGE, WRITE_AHEAD};
 
 /// A buffer for one request at a time, used again and again.
 ///

@@ -6,6 +6,8 @@
 //! and carried out by a [`Service`], which knows nothing of all this.
 
 mod buffer;
+mod connection;
+mod interrupt;
 mod reply;
 mod waiting;
 mod worker;
@@ -15,27 +17,18 @@ mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use sim_core::{Errno, Runtime};
 
 use crate::files::Service;
 use crate::wire::{self, Header, Message, Negotiated};
 use buffer::RequestBuffer;
+pub(crate) use connection::Connection;
+use connection::EndGuard;
 use waiting::Waiting;
-use worker::{Heard, Worker, listen};
-
-/// A connection to the kernel that is served.
-pub(crate) struct Connection {
-    /// One for each thread, or one for all. An answer goes back the way that its request came.
-    lanes: Vec<Arc<OwnedFd>>,
-    waiting: Waiting,
-    runtime: Arc<dyn Runtime>,
-    ended: Mutex<bool>,
-    changed: Condvar,
-}
+use worker::{Incoming, Worker, listen};
 
 impl Connection {
     /// Agrees with the kernel on the protocol, and starts the threads that serve it; the kernel is
@@ -54,7 +47,7 @@ impl Connection {
             ended: Mutex::default(),
             changed: Condvar::new(),
         });
-        let end = Arc::new(End { service, connection: connection.clone() });
+        let end = Arc::new(EndGuard { service, connection: connection.clone() });
         let mut started = Ok(());
         for (index, lane) in connection.lanes.iter().enumerate() {
             let worker = Worker { end: end.clone(), lane: lane.clone() };
@@ -67,44 +60,6 @@ impl Connection {
             }
         }
         started.map(|()| connection)
-    }
-
-    /// Tells whether a request about this inode waits.
-    pub(crate) fn waits(&self, inode: u64) -> bool {
-        self.waiting.has(inode)
-    }
-
-    /// Tells the kernel that a file and its attributes are out of date. Waits for those of its
-    /// pages that are being read or written, and nothing ends that wait, not even SIGKILL.
-    pub(crate) fn invalidate(&self, inode: u64) -> io::Result<()> {
-        rustix::io::write(&self.lanes[0], &wire::invalidation(inode))?;
-        Ok(())
-    }
-
-    /// Tells whether the connection has ended.
-    pub(crate) fn has_ended(&self) -> bool {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the connection has ended, `limit` at most.
-    pub(crate) fn wait(&self, limit: Duration) {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = self.changed.wait_timeout_while(ended, limit, |ended| !*ended);
-        drop(ended.unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-/// Ends the service when the last thread goes that serves it, however it goes.
-struct End<S: Service> {
-    service: S,
-    connection: Arc<Connection>,
-}
-
-impl<S: Service> Drop for End<S> {
-    fn drop(&mut self) {
-        crate::files::barred("the end of a mount", || self.service.end());
-        *self.connection.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.connection.changed.notify_all();
     }
 }
 
@@ -131,10 +86,10 @@ fn shake_hands(device: &OwnedFd) -> io::Result<()> {
     let mut buffer = RequestBuffer::new();
     loop {
         let message = match listen(device, &mut buffer) {
-            Heard::Message(message) => message,
-            Heard::Nothing => continue,
-            Heard::End => return Err(io::ErrorKind::NotConnected.into()),
-            Heard::Error(error) => return Err(error.into()),
+            Incoming::Message(message) => message,
+            Incoming::Nothing => continue,
+            Incoming::End => return Err(io::ErrorKind::NotConnected.into()),
+            Incoming::Error(error) => return Err(error.into()),
         };
         let Some((header, body)) = Header::split(message) else {
             return Err(io::Error::other("a message without a header"));

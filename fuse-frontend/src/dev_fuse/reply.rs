@@ -8,7 +8,7 @@ use rustix::io::Errno as Failed;
 use sim_core::Errno;
 use zerocopy::IntoBytes;
 
-use super::Connection;
+use super::connection::Connection;
 use crate::files::{
     Attributes, Entry, Interruption, Listing, Opened, Output, Position, Refuse, Reply, Statistics,
 };

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::io::Errno as Failed;
 use sim_core::Errno;
 
-use super::End;
 use super::buffer::RequestBuffer;
+use super::connection::EndGuard;
 use super::reply::DeviceReply;
 use crate::files::{Refuse, Reply, Request, Service, barred};
 use crate::wire::{self, Header, Message};
@@ -21,12 +21,12 @@ const MOST_RESTS: u32 = 1000;
 
 /// One of the threads that serve a connection.
 pub(super) struct Worker<S: Service> {
-    pub(super) end: Arc<End<S>>,
+    pub(super) end: Arc<EndGuard<S>>,
     pub(super) lane: Arc<OwnedFd>,
 }
 
 /// What the kernel has for a thread.
-pub(super) enum Heard<'a> {
+pub(super) enum Incoming<'a> {
     /// A request.
     Message(&'a [u8]),
     /// One that was taken back before it could be read.
@@ -38,13 +38,13 @@ pub(super) enum Heard<'a> {
 }
 
 /// Waits for a request.
-pub(super) fn listen<'a>(device: &OwnedFd, buffer: &'a mut RequestBuffer) -> Heard<'a> {
+pub(super) fn listen<'a>(device: &OwnedFd, buffer: &'a mut RequestBuffer) -> Incoming<'a> {
     let room = buffer.room();
     match rustix::io::read(device, &mut *room) {
-        Ok(0) | Err(Failed::NODEV | Failed::CONNABORTED) => Heard::End,
-        Ok(len) => Heard::Message(&room[..len]),
-        Err(Failed::NOENT | Failed::INTR | Failed::AGAIN) => Heard::Nothing,
-        Err(error) => Heard::Error(error),
+        Ok(0) | Err(Failed::NODEV | Failed::CONNABORTED) => Incoming::End,
+        Ok(len) => Incoming::Message(&room[..len]),
+        Err(Failed::NOENT | Failed::INTR | Failed::AGAIN) => Incoming::Nothing,
+        Err(error) => Incoming::Error(error),
     }
 }
 
@@ -54,21 +54,21 @@ impl<S: Service> Worker<S> {
         let mut rests = 0;
         loop {
             match listen(&self.lane, &mut buffer) {
-                Heard::Message(message) => {
+                Incoming::Message(message) => {
                     rests = 0;
                     if self.handle(message).is_break() {
                         return;
                     }
                 }
-                Heard::Nothing => {}
-                Heard::End => return,
+                Incoming::Nothing => {}
+                Incoming::End => return,
                 // Out of memory, say: the request has failed or comes again.
-                Heard::Error(error) if rests < MOST_RESTS => {
+                Incoming::Error(error) if rests < MOST_RESTS => {
                     tracing::warn!(%error, "a request is lost");
                     rests += 1;
                     thread::sleep(REST);
                 }
-                Heard::Error(error) => {
+                Incoming::Error(error) => {
                     return tracing::error!(%error, "a thread serves the mount no longer");
                 }
             }

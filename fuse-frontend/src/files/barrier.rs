@@ -1,7 +1,8 @@
 //! The barrier between requests: one that panics fails alone.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sim_core::panic_text;
 
 /// Does a step of a request. Where that panics, says so in the log and returns nothing: the
 /// request then fails with an I/O error, and whoever carries it out goes on.
@@ -13,12 +14,6 @@ pub fn barred<T>(what: &str, step: impl FnOnce() -> T) -> Option<T> {
         Ok(done) => return Some(done),
         Err(panic) => panic,
     };
-    tracing::error!(panic = panic_text(&*panic), "{what} panicked, and fails");
+    tracing::error!(panic = panic_text(&panic), "{what} panicked, and fails");
     None
-}
-
-/// Returns what a panic said.
-pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }

@@ -5,193 +5,23 @@
 //! [`Service::serve`] with a reply of its own, and encodes what that is told. [`request`] carries
 //! out one request on one device; tests and fuzzers drive it in process.
 
-mod attributes;
+mod answers;
 mod barrier;
 mod directory;
 mod nodes;
+mod operation;
 mod ranges;
 mod reply;
 pub mod request;
 mod service;
 mod task;
 
-pub use attributes::{Attributes, Kind};
-pub use barrier::{barred, panic_text};
-pub use directory::{Listed, Listing, Statistics};
+pub use answers::{
+    Attributes, Entry, Kind, Listed, Listing, Opened, Output, Pages, Position, Statistics,
+};
+pub use barrier::barred;
 pub use nodes::User;
-pub use reply::{Entry, Interruption, Opened, Output, Pages, Position, Refuse, Replies, Reply};
+pub use operation::{Caller, Ioctl, Operation, Origin, Request, Service, SetAttributes};
+pub use reply::{Interruption, Refuse, Replies, Reply};
 pub use service::{Files, Mount};
 pub use task::Tasks;
-
-use std::ffi::OsStr;
-
-use sim_core::Access;
-
-use request::Durability;
-
-/// Carries out requests.
-pub trait Service: Send + Sync + 'static {
-    /// Carries out one request, now or in a task that it starts; it never waits.
-    fn serve(&self, request: Request<'_>, reply: impl Replies);
-
-    /// No request will come any more: open files are closed.
-    fn end(&self);
-}
-
-/// What a client asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// Who asks.
-    pub caller: Caller,
-    /// The inode that it is about.
-    pub inode: u64,
-    /// What is asked.
-    pub operation: Operation<'a>,
-}
-
-/// Who asks: a thread and its user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The thread; 0 for one that cannot be seen from here.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-}
-
-/// What is asked. Handles are those that an open has answered; the answer of each is named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Operation<'a> {
-    /// Which file has this name in the directory: [`Entry`].
-    LookUp {
-        /// The name.
-        name: &'a OsStr,
-    },
-    /// A file's [`Attributes`].
-    Attributes,
-    /// Changes a file's [`Attributes`], and answers those.
-    SetAttributes(SetAttributes),
-    /// Opens a file: [`Opened`].
-    Open {
-        /// What for.
-        access: Access,
-    },
-    /// Opens the directory: [`Opened`].
-    OpenDirectory,
-    /// Reads bytes, or what there is of them.
-    Read {
-        /// The open file.
-        handle: u64,
-        /// The first byte.
-        at: u64,
-        /// How many.
-        len: u32,
-    },
-    /// Writes bytes, and answers how many were.
-    Write {
-        /// The open file.
-        handle: u64,
-        /// The first byte.
-        at: u64,
-        /// What is written.
-        data: &'a [u8],
-        /// When it is to be durable.
-        durability: Durability,
-        /// Where the data comes from.
-        origin: Origin,
-    },
-    /// Makes durable what was written.
-    Flush {
-        /// The open file.
-        handle: u64,
-    },
-    /// One descriptor of an open file is closed; others may be left.
-    Close {
-        /// The open file.
-        handle: u64,
-    },
-    /// `fallocate`.
-    Allocate {
-        /// The open file.
-        handle: u64,
-        /// What is done with the range, by the kernel's numbers.
-        mode: u32,
-        /// The first byte.
-        at: u64,
-        /// How many.
-        len: u64,
-    },
-    /// `lseek` to data or to a hole: [`Position`].
-    Seek {
-        /// The open file.
-        handle: u64,
-        /// Where the search begins.
-        at: u64,
-        /// What is looked for, by the kernel's numbers.
-        whence: u32,
-    },
-    /// An ioctl: [`Output`].
-    Ioctl(Ioctl<'a>),
-    /// The last descriptor of an open file is closed.
-    Release {
-        /// The open file.
-        handle: u64,
-    },
-    /// The last descriptor of the open directory is closed.
-    ReleaseDirectory,
-    /// Names of the directory: [`Listing`].
-    List {
-        /// The place after which the listing goes on, 0 at first.
-        after: u64,
-        /// How many there is room for.
-        most: usize,
-    },
-    /// Makes the directory durable.
-    FlushDirectory,
-    /// [`Statistics`].
-    Statistics,
-    /// Makes, removes or renames a file.
-    Rearrange,
-}
-
-/// Which attributes are changed, and to what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SetAttributes {
-    /// The mode.
-    pub mode: Option<u32>,
-    /// The user.
-    pub uid: Option<u32>,
-    /// The group.
-    pub gid: Option<u32>,
-    /// The size.
-    pub size: Option<u64>,
-    /// The open file that it was done by: `ftruncate`, and no `truncate`.
-    pub handle: Option<u64>,
-}
-
-/// Where the data of a write comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A program's own write.
-    Program,
-    /// Pages that the kernel keeps: whoever changed them, and when, is not known.
-    Cache,
-}
-
-/// An ioctl.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ioctl<'a> {
-    /// The open file.
-    pub handle: u64,
-    /// The command.
-    pub command: u32,
-    /// The argument as the caller gave it: an address in its memory, for most commands.
-    pub argument: u64,
-    /// Flags, by the protocol's numbers.
-    pub flags: u32,
-    /// What the kernel has copied from there.
-    pub input: &'a [u8],
-    /// How many bytes it will copy there.
-    pub room: u32,
-}

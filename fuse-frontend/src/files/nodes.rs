@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use sim_core::control::Shown;
-use sim_core::{Access, Control, Errno, MappedDevice, OpenDevice};
+use sim_core::{Access, Control, Errno, MINOR_BITS, MappedDevice, OpenDevice};
 
 use super::request::{Disk, size_in_bytes};
 use super::task::Tasks;
@@ -14,12 +14,9 @@ use super::task::Tasks;
 /// The inode number of the directory.
 pub(crate) const ROOT: u64 = 1;
 
-/// The inode number of the first device that is seen with minor number 0.
+/// The inode number of the first device that is seen with minor number 0. The lowest bits count
+/// from here by the minor number, and those above by the devices that had the minor before.
 const FIRST: u64 = 2;
-
-/// Bits of an inode number that are the device's minor number; those above count the devices
-/// that had the minor before.
-const MINOR_BITS: u32 = 20;
 
 /// Who has a device open, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]

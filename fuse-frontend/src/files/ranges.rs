@@ -8,7 +8,7 @@ use sim_core::{
 };
 
 use super::reply::Reply;
-use super::request::{Disk, Span};
+use super::request::{Disk, Seek, Span};
 use super::task::yield_now;
 
 /// What `fallocate` can be asked for, by the kernel's numbers.
@@ -24,15 +24,6 @@ static ZEROS: [u8; (CHUNK.0 * SECTOR_SIZE) as usize] = [0; (CHUNK.0 * SECTOR_SIZ
 /// The most runs that one `lseek` looks at. One that has not found what it looks for by then says
 /// so in the way that is always right: data here, no hole before the end.
 const MAX_RUNS: usize = 4096;
-
-/// What `lseek` looks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seek {
-    /// `SEEK_DATA`.
-    Data,
-    /// `SEEK_HOLE`.
-    Hole,
-}
 
 #[derive(Clone, Copy)]
 enum Change {
@@ -166,17 +157,9 @@ impl Disk {
             }
         }
         let mut at = blocks.start;
-        while at < blocks.end {
-            let (allocation, run) = self.run(at, blocks.end);
-            at += match allocation {
-                Allocation::Hole => run,
-                Allocation::Data => {
-                    let run = run.min(CHUNK);
-                    let zeros = &ZEROS[..run.bytes() as usize];
-                    self.submit_write(Bio::write(at, zeros)).await?;
-                    run
-                }
-            };
+        while let Some((start, len)) = self.next_data(&mut at, blocks.end).await {
+            let zeros = &ZEROS[..len.bytes() as usize];
+            self.submit_write(Bio::write(start, zeros)).await?;
             yield_now().await;
         }
         Ok(())
@@ -185,23 +168,34 @@ impl Disk {
     /// Zeroes what does not read as zeros though it was discarded.
     async fn zero_what_is_left(&self, blocks: Range<Sector>) -> BlkResult {
         let mut at = blocks.start;
-        while at < blocks.end {
-            let (allocation, run) = self.run(at, blocks.end);
-            at += match allocation {
-                Allocation::Hole => run,
-                Allocation::Data => {
-                    let run = run.min(CHUNK);
-                    let mut buffer = Buffer::take(run.bytes() as usize);
-                    self.device().submit(Bio::read(at, &mut buffer)).await?;
-                    if *buffer != ZEROS[..buffer.len()] {
-                        self.zero(at..at + run).await?;
-                    }
-                    run
-                }
-            };
+        while let Some((start, len)) = self.next_data(&mut at, blocks.end).await {
+            let mut buffer = Buffer::take(len.bytes() as usize);
+            self.device().submit(Bio::read(start, &mut buffer)).await?;
+            if *buffer != ZEROS[..buffer.len()] {
+                self.zero(start..start + len).await?;
+            }
             yield_now().await;
         }
         Ok(())
+    }
+
+    /// Returns the next whole blocks from `at` on that hold data, a [`CHUNK`] at most, and moves
+    /// `at` behind them; `None` where holes alone are left before `end`.
+    async fn next_data(&self, at: &mut Sector, end: Sector) -> Option<(Sector, Sectors)> {
+        while *at < end {
+            let start = *at;
+            let (allocation, run) = self.run(start, end);
+            match allocation {
+                Allocation::Hole => *at += run,
+                Allocation::Data => {
+                    let len = run.min(CHUNK);
+                    *at += len;
+                    return Some((start, len));
+                }
+            }
+            yield_now().await;
+        }
+        None
     }
 
     /// Submits an operation on whole blocks in pieces as long as the device takes them.

@@ -9,7 +9,7 @@ use std::task::Waker;
 use futures_util::task::AtomicWaker;
 use sim_core::{Buffer, Errno};
 
-use super::{Attributes, Listing, Statistics};
+use super::answers::{Attributes, Entry, Listing, Opened, Output, Position, Statistics};
 
 /// Takes the end of one request, on whichever thread that comes.
 ///
@@ -31,71 +31,17 @@ pub trait Reply<T: ?Sized>: Refuse {
     fn ok(self, answer: &T);
 }
 
-/// Takes whatever a request may be answered with.
-pub trait Replies:
-    Reply<()>
-    + Reply<[u8]>
-    + Reply<u32>
-    + Reply<Attributes>
-    + Reply<Entry>
-    + Reply<Listing>
-    + Reply<Opened>
-    + Reply<Output>
-    + Reply<Position>
-    + Reply<Statistics>
-{
+/// Names once whatever a request may be answered with.
+macro_rules! replies {
+    ($($answer:ty),* $(,)?) => {
+        /// Takes whatever a request may be answered with.
+        pub trait Replies: Refuse $(+ Reply<$answer>)* {}
+
+        impl<R: Refuse $(+ Reply<$answer>)*> Replies for R {}
+    };
 }
 
-impl<R> Replies for R where
-    R: Reply<()>
-        + Reply<[u8]>
-        + Reply<u32>
-        + Reply<Attributes>
-        + Reply<Entry>
-        + Reply<Listing>
-        + Reply<Opened>
-        + Reply<Output>
-        + Reply<Position>
-        + Reply<Statistics>
-{
-}
-
-/// A file that was found by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry(pub Attributes);
-
-/// A file that was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// What later requests name it by.
-    pub handle: u64,
-    /// How the kernel treats its pages.
-    pub pages: Pages,
-}
-
-/// How the kernel treats the pages of an open file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pages {
-    /// It keeps none; reads and writes go through, several at a time.
-    Direct,
-    /// It keeps them, those of earlier opens too.
-    Kept,
-    /// It does as it likes: a directory's.
-    Default,
-}
-
-/// A place in a file that a seek has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position(pub u64);
-
-/// What an ioctl returns, and writes to where its argument points.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// The value of the call.
-    pub value: i32,
-    /// What is written.
-    pub bytes: Vec<u8>,
-}
+replies!((), [u8], u32, Attributes, Entry, Listing, Opened, Output, Position, Statistics,);
 
 /// Tells a request that waits that its caller is about to die.
 #[derive(Debug, Default)]

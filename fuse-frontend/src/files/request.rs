@@ -13,19 +13,18 @@ use std::task::Poll;
 
 use futures_util::lock::{Mutex as AsyncMutex, MutexGuard};
 use sim_core::{
-    Access, Bio, BlkResult, BlockDevice, Buffer, Errno, Flags, Gate, Gone, MappedDevice, Pass,
-    Sector, Sectors,
+    Access, Bio, BlkResult, BlockDevice, Buffer, Errno, Flags, Gate, Gone, MAX_TABLE_LEN,
+    MappedDevice, Pass, SECTOR_SIZE, Sector, Sectors,
 };
 
 use super::barrier::barred;
-pub use super::ranges::Seek;
 use super::reply::{Interruption, Part, answer};
 pub use super::reply::{Refuse, Reply};
 use super::task::Tasks;
 
 /// The largest file, in bytes: the last whole sector below 2^63, where file offsets end. No table
 /// is longer than that, as the kernel's are not.
-pub const MAX_SIZE: u64 = i64::MAX as u64 & !511;
+pub const MAX_SIZE: u64 = MAX_TABLE_LEN.0 * SECTOR_SIZE;
 
 /// The largest logical block of a device, in bytes. Requests in these units need no look at the
 /// device's own.
@@ -38,6 +37,15 @@ pub enum Durability {
     AtFlush,
     /// At once: the file was opened with `O_DSYNC` or `O_SYNC`.
     AtOnce,
+}
+
+/// What `lseek` looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// `SEEK_DATA`.
+    Data,
+    /// `SEEK_HOLE`.
+    Hole,
 }
 
 /// A device as a file: bytes instead of sectors.
@@ -337,7 +345,7 @@ impl Span {
 
 /// Returns a size in bytes, as large as a file can be at most.
 pub(crate) fn size_in_bytes(sectors: Sectors) -> u64 {
-    sectors.0.saturating_mul(sim_core::SECTOR_SIZE).min(MAX_SIZE)
+    sectors.0.saturating_mul(SECTOR_SIZE).min(MAX_SIZE)
 }
 
 fn in_memory(bytes: u64) -> usize {

@@ -7,14 +7,15 @@ use futures_util::FutureExt;
 use sim_core::control::{Command, Id, Node, Shown};
 use sim_core::{Access, Control, Errno};
 
-use super::directory::list;
+use super::answers::{Attributes, Entry, Kind, Opened, Output, Pages, Position};
+use super::directory::{list, statistics};
+use super::nodes::User;
 use super::nodes::{Nodes, OpenFile, Opening, ROOT, size_of};
+use super::operation::{Caller, Ioctl, Operation, Request, Service, SetAttributes};
+use super::reply::Replies;
 use super::reply::answer;
 use super::request::Seek;
-use super::{
-    Attributes, Caller, Entry, Ioctl, Kind, Opened, Operation, Output, Pages, Position, Replies,
-    Request, Service, SetAttributes, Statistics, Tasks, User,
-};
+use super::task::Tasks;
 
 // lseek(2) and linux/fs.h, on every architecture that this runs on.
 const SEEK_DATA: u32 = 3;
@@ -90,7 +91,7 @@ impl Service for Files {
                 answer(reply, list(&self.nodes, inode, after, most));
             }
             Operation::ReleaseDirectory | Operation::FlushDirectory => reply.ok(&()),
-            Operation::Statistics => reply.ok(&Statistics::of(&self.nodes.control)),
+            Operation::Statistics => reply.ok(&statistics(&self.nodes.control)),
             // Files come and go with their devices, and in no other way.
             Operation::Rearrange => reply.error(Errno::PERM),
         }

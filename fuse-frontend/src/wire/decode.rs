@@ -9,7 +9,7 @@ use fuser::WriteFlags;
 use sim_core::{Access, Errno};
 use zerocopy::FromBytes;
 
-use super::{
+use super::protocol::{
     Dirent, FallocateIn, FlushIn, FsyncIn, InHeader, InitIn, InterruptIn, IoctlIn, LseekIn,
     MAX_WRITE, OpenIn, ReadIn, ReleaseIn, SetattrIn, WriteIn, opcode, valid,
 };

@@ -6,21 +6,17 @@ use fuser::{FopenFlags, InitFlags};
 use sim_core::SECTOR_SIZE;
 use zerocopy::IntoBytes;
 
-use super::{Attr, AttrOut, Dirent, EntryOut, InitOut, IoctlOut, OpenOut, StatfsOut, VERSION};
+use super::protocol::{
+    Attr, AttrOut, Dirent, EntryOut, InitOut, IoctlOut, MAX_WRITE, OLDEST_MINOR, OpenOut, PAGE,
+    StatfsOut, VERSION,
+};
 use crate::files::{Attributes, Kind, Listing, Opened, Output, Pages, Statistics};
-
-/// The largest write, and the largest read: 1 MiB, which is what Linux allows unless told
-/// otherwise (`fs.fuse.max_pages_limit`).
-pub(crate) const MAX_WRITE: u32 = 1 << 20;
 
 /// How many asynchronous requests the kernel may have under way: above any queue depth in use.
 const MAX_BACKGROUND: u16 = 256;
 
 /// From how many on it holds its writers up: three quarters, as it would choose by itself.
 const CONGESTED: u16 = MAX_BACKGROUND / 4 * 3;
-
-/// The unit of what a request carries at most.
-const PAGE: u32 = 4096;
 
 // The kinds of a file, in its mode: linux/stat.h.
 const DIRECTORY: u32 = 0o040_000;
@@ -60,7 +56,7 @@ pub fn init(major: u32, minor: u32, max_readahead: u32, flags: u64) -> (Negotiat
         let version = InitOut { major: ours, minor: our_minor, ..InitOut::default() };
         return (Negotiated::Again, version.as_bytes().to_vec());
     }
-    if major < ours || minor < super::OLDEST_MINOR {
+    if major < ours || minor < OLDEST_MINOR {
         return (Negotiated::TooOld, Vec::new());
     }
     let offered = InitFlags::from_bits_retain(flags);
@@ -78,7 +74,7 @@ pub fn init(major: u32, minor: u32, max_readahead: u32, flags: u64) -> (Negotiat
         congestion_threshold: CONGESTED,
         max_write: MAX_WRITE,
         time_gran: 1,
-        max_pages: (MAX_WRITE / PAGE) as u16,
+        max_pages: (MAX_WRITE as usize / PAGE) as u16,
         ..InitOut::default()
     };
     (Negotiated::Agreed, agreed.as_bytes().to_vec())
@@ -172,7 +168,7 @@ fn attr(file: &Attributes) -> Attr {
         uid: file.uid,
         gid: file.gid,
         rdev: 0,
-        blksize: PAGE,
+        blksize: PAGE as u32,
         flags: 0,
     }
 }

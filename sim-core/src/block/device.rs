@@ -12,6 +12,15 @@ use crate::{Bio, BlkResult, Errno, Limits, Sector, Sectors};
 /// The major number of mapped devices, as device-mapper is given it on a running Linux.
 pub const DM_MAJOR: u32 = 253;
 
+/// The major number of loop devices, and of images whose name says nothing else.
+pub const LOOP_MAJOR: u32 = 7;
+
+/// How many bits a minor number has at most (`MINORBITS`).
+pub const MINOR_BITS: u32 = 20;
+
+/// The most minor numbers that a major has.
+pub const MAX_MINORS: u32 = 1 << MINOR_BITS;
+
 /// A device's `major:minor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DevNumber {

@@ -6,10 +6,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use super::cell::Cell;
 use super::command::Id;
 use crate::numbers::FreeNumbers;
-use crate::{DM_MAJOR, MappedDevice};
-
-/// The most minor numbers: `1 << MINORBITS`.
-pub(super) const MAX_MINORS: u32 = 1 << 20;
+use crate::{DM_MAJOR, MAX_MINORS, MappedDevice};
 
 /// The devices of an instance, by number, name and uuid. Finding one costs the same however many
 /// there are.

@@ -1,11 +1,10 @@
 //! Operations on what a device is called, and what it is known by: listing, making, renaming.
 
-use super::cells::MAX_MINORS;
 use super::{
-    Answer, Cell, Changed, Control, DevStatus, Done, Failure, Id, Listed, MAX_NAME, MAX_UUID,
-    NewName, Node, Slot,
+    Answer, Cell, Changed, CommandResult, Control, DevStatus, Failure, Id, Listed, MAX_NAME,
+    MAX_UUID, NewName, Node, Slot,
 };
-use crate::{BlockDevice, Errno, MappedDevice};
+use crate::{BlockDevice, Errno, MAX_MINORS, MappedDevice};
 
 impl Control {
     pub(super) fn list_devices(&self) -> Answer {
@@ -23,7 +22,7 @@ impl Control {
         name: String,
         uuid: Option<String>,
         minor: Option<u32>,
-    ) -> Done {
+    ) -> CommandResult {
         self.check_name(&name)?;
         if uuid.as_ref().is_some_and(|uuid| uuid.len() > MAX_UUID || uuid.contains('\0')) {
             return Err(Errno::INVAL.into());
@@ -74,7 +73,7 @@ impl Control {
         }
     }
 
-    pub(super) fn dev_rename(&self, id: &Id, new: NewName) -> Done {
+    pub(super) fn dev_rename(&self, id: &Id, new: NewName) -> CommandResult {
         let (NewName::Name(to) | NewName::Uuid(to)) = &new;
         let (what, max) = match new {
             NewName::Name(_) => ("name", MAX_NAME),
@@ -130,7 +129,7 @@ impl Control {
         Ok(Answer::Status(DevStatus { event_nr: device.events().number(), ..status }))
     }
 
-    pub(super) fn status(&self, id: &Id, slot: Slot) -> Done {
+    pub(super) fn status(&self, id: &Id, slot: Slot) -> CommandResult {
         self.with(id, |cell| Ok(Answer::Status(cell.status(slot))))
     }
 }

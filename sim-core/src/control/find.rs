@@ -6,7 +6,7 @@ use super::backing::Backing;
 use super::cell::Cell;
 use super::cells::Cells;
 use crate::graph::{Edge, Graph, Refused};
-use crate::table::devices::{FindDevice, Found};
+use crate::table::devices::{FindDevice, Lookup};
 use crate::{BlockDevice, DM_MAJOR, DevNumber, Errno, MappedDevice};
 
 /// Looks up devices for the table of one mapped device.
@@ -23,15 +23,15 @@ pub(super) struct Finder<'a> {
 impl FindDevice for Finder<'_> {
     /// Tries, in this order: `major:minor`; an attached image's name; a mapped device's name,
     /// with `/dev/mapper/` or without; `/dev/dm-N`; the path of an image.
-    fn find_device(&self, word: &str) -> Found<'_> {
+    fn find_device(&self, word: &str) -> Lookup<'_> {
         if let Ok(number) = word.parse::<DevNumber>() {
-            return Found::Now(match number.major {
+            return Lookup::Now(match number.major {
                 DM_MAJOR => self.mapped(number.minor),
                 _ => self.backing.by_number(number),
             });
         }
         if let Some(minor) = word.strip_prefix("/dev/dm-").and_then(|n| n.parse().ok()) {
-            return Found::Now(self.mapped(minor).map_err(|errno| match errno {
+            return Lookup::Now(self.mapped(minor).map_err(|errno| match errno {
                 Errno::NXIO => Errno::NOENT,
                 other => other,
             }));
@@ -40,10 +40,10 @@ impl FindDevice for Finder<'_> {
         // A device that waits to be removed has lost its node, but not its number.
         let shown = self.cells().find_name(name).filter(|cell| cell.is_shown()).map(Cell::minor);
         if let Some(minor) = shown {
-            return Found::Now(self.mapped(minor));
+            return Lookup::Now(self.mapped(minor));
         }
         let word = word.to_owned();
-        Found::Later(Box::pin(async move { self.backing.by_word(&word, self.base).await }))
+        Lookup::Later(Box::pin(async move { self.backing.by_word(&word, self.base).await }))
     }
 
     fn reserve(&self, below: &dyn BlockDevice) -> Result<Option<Edge>, Refused> {

@@ -1,13 +1,14 @@
 //! Operations that change a device's state: removing, suspending, resuming, waiting for events.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Waker};
 
-use super::{Answer, Cell, Changed, Control, Done, Failure, Id, Report, Slot, WhenOpen};
+use super::{Answer, Cell, Changed, CommandResult, Control, Failure, Id, Report, Slot, WhenOpen};
 use crate::{BoxFuture, Errno, Held, KeyText, MappedDevice, Outcome, Table};
 
 impl Control {
-    pub(super) async fn dev_remove(&self, id: &Id, open: WhenOpen) -> Done {
+    pub(super) async fn dev_remove(&self, id: &Id, open: WhenOpen) -> CommandResult {
         let minor = self.with(id, |cell| Ok(cell.device.minor()))?;
         match (self.take_closed(minor), open) {
             (Ok(cell), _) => self.end(cell).await,
@@ -21,7 +22,7 @@ impl Control {
         Ok(Answer::Done)
     }
 
-    pub(super) async fn remove_all(&self, open: WhenOpen) -> Done {
+    pub(super) async fn remove_all(&self, open: WhenOpen) -> CommandResult {
         loop {
             let (mut removed, mut last) = (0, None);
             // Each is looked for when its turn comes: others come and go meanwhile.
@@ -114,19 +115,19 @@ impl Control {
         ended
     }
 
-    pub(super) async fn dev_suspend(&self, id: &Id, held: Held) -> Done {
+    pub(super) async fn dev_suspend(&self, id: &Id, held: Held) -> CommandResult {
         let device = self.device(id)?;
         device.suspend(held).await?;
         self.cells().cell_of(&device).into_iter().for_each(|cell| self.note(cell));
         self.status_of(&device)
     }
 
-    pub(super) async fn dev_resume(&self, id: &Id, held: Held) -> Done {
+    pub(super) async fn dev_resume(&self, id: &Id, held: Held) -> CommandResult {
         let (device, inactive) =
             self.with(id, |cell| Ok((cell.device.clone(), cell.inactive.take())))?;
         // However it ends, how the device is then is noted; and until the new table is bound, a
         // resume that is given up puts it back.
-        let mut pending = Pending { control: self, device: &device, table: inactive };
+        let mut pending = PendingResume { control: self, device: &device, table: inactive };
         let result = device
             .resume(pending.table.clone(), held, |table| {
                 pending.table = None;
@@ -144,13 +145,13 @@ impl Control {
     }
 
     /// Returns how a device is; [`Errno::NXIO`] where it was removed.
-    fn status_of(&self, device: &MappedDevice) -> Done {
+    fn status_of(&self, device: &MappedDevice) -> CommandResult {
         let mut cells = self.cells();
         let cell = cells.cell_of(device).ok_or(Errno::NXIO)?;
         Ok(Answer::Status(cell.status(Slot::Live)))
     }
 
-    pub(super) async fn dev_wait(&self, id: &Id, event_nr: u32) -> Done {
+    pub(super) async fn dev_wait(&self, id: &Id, event_nr: u32) -> CommandResult {
         let device = self.device(id)?;
         device.events().until(|number| number != event_nr || device.is_gone()).await;
         let id = self.with(id, |cell| {
@@ -169,15 +170,17 @@ impl Cell {
 }
 
 /// A resume under way.
-struct Pending<'a> {
+struct PendingResume<'a> {
     control: &'a Control,
     device: &'a MappedDevice,
     /// The table that is to be live; nothing once it is.
     table: Option<Arc<Table>>,
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingResume<'_> {
     fn drop(&mut self) {
+        // Also where it fails, the device may have another size by now.
+        self.control.changes.fetch_add(1, SeqCst);
         if let Some(cell) = self.control.cells().cell_of(self.device) {
             if let Some(table) = self.table.take() {
                 // A table loaded in the meantime is newer.

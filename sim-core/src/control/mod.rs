@@ -13,6 +13,7 @@ mod lifecycle;
 mod record;
 mod tables;
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 pub use backing::Backing;
@@ -26,7 +27,7 @@ pub use command::{
 use find::Finder;
 pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
-use crate::ctr::args::World;
+use crate::ctr::args::Surroundings;
 use crate::ctr::routes::FlatMaps;
 use crate::ctr::shared::Shared;
 use crate::graph::Graph;
@@ -35,6 +36,7 @@ use crate::sync::event::{Events, TargetEvents};
 use crate::table::build::Build;
 use crate::{
     Access, BlockDevice, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice, Registry, Runtime,
+    Sectors,
 };
 
 /// The version of the ioctl interface that the operations follow: Linux 6.12's.
@@ -67,11 +69,15 @@ pub struct Control {
     graph: Arc<Graph>,
     events: Arc<Events>,
     shared: Shared,
+    /// How often a device that is shown came, went or changed.
+    changes: AtomicU64,
+    /// What [`shown_totals`](Control::shown_totals) has last found, and after which change.
+    totals: Mutex<Option<(u64, (u64, Sectors))>>,
     watcher: Mutex<Option<Watcher>>,
     recorder: OnceLock<Arc<dyn Recorder>>,
 }
 
-type Done = Result<Answer, Failure>;
+type CommandResult = Result<Answer, Failure>;
 
 impl Control {
     /// Makes a control plane without devices.
@@ -90,6 +96,8 @@ impl Control {
             graph: Arc::default(),
             events: Arc::default(),
             shared: Shared::default(),
+            changes: AtomicU64::new(0),
+            totals: Mutex::new(None),
             watcher: Mutex::new(None),
             recorder: OnceLock::new(),
         })
@@ -122,6 +130,27 @@ impl Control {
     pub fn shown(&self) -> Vec<Shown> {
         let cells = self.cells();
         cells.by_name().filter(|cell| cell.is_shown()).map(Cell::shown).collect()
+    }
+
+    /// Returns how many devices there are to show, and how large all of them are together. Costs
+    /// no walk over the devices unless something has changed since the last call.
+    pub fn shown_totals(&self) -> (u64, Sectors) {
+        // Before the walk: what changes during it is counted anew by the next call.
+        let now = self.changes.load(SeqCst);
+        let mut totals = lock(&self.totals);
+        if let Some((then, totals)) = *totals
+            && then == now
+        {
+            return totals;
+        }
+        let cells = self.cells();
+        let shown = cells.iter().filter(|cell| cell.is_shown());
+        let sum = shown.fold((0, 0u64), |(count, size), cell| {
+            (count + 1, size.saturating_add(cell.device.size().0))
+        });
+        let sum = (sum.0, Sectors(sum.1));
+        *totals = Some((now, sum));
+        sum
     }
 
     /// Lists the devices that have a disk to show by number: from `minor` on, and `count` at most.
@@ -170,7 +199,7 @@ impl Control {
     /// Carries out one operation, and makes durable what it changed; a front end that wants to
     /// know whether that could be done calls [`perform`](Self::perform) and
     /// [`commit`](Self::commit).
-    pub async fn execute(&self, command: Command) -> Done {
+    pub async fn execute(&self, command: Command) -> CommandResult {
         let changes = command.changes();
         let done = self.perform(command).await;
         if changes {
@@ -183,12 +212,12 @@ impl Control {
     /// Carries out one operation, and leaves it to the caller to make durable what it changed.
     /// Waits where the kernel's would sleep; an operation that is dropped while it waits is
     /// undone.
-    pub async fn perform(&self, command: Command) -> Done {
+    pub async fn perform(&self, command: Command) -> CommandResult {
         let barrier = Barrier::new(self.runtime.clone(), "a command".to_owned());
         barrier.wait(Err(Errno::IO.into()), self.carry_out(command)).await
     }
 
-    async fn carry_out(&self, command: Command) -> Done {
+    async fn carry_out(&self, command: Command) -> CommandResult {
         // What was closed since the last operation without anybody saying so.
         self.reap();
         match command {
@@ -300,6 +329,7 @@ impl Control {
     }
 
     fn changed(&self, changed: &Changed) {
+        self.changes.fetch_add(1, SeqCst);
         // Called with the lock let go.
         let watcher = lock(&self.watcher).clone();
         if let Some(watcher) = watcher {
@@ -326,9 +356,10 @@ struct Site<'a> {
 impl Site<'_> {
     fn build(&self) -> Build<'_> {
         let Control { registry, runtime, shared, log, .. } = self.control;
-        let world = World { runtime, log, events: &self.events, shared, device: &self.device };
+        let around =
+            Surroundings { runtime, log, events: &self.events, shared, device: &self.device };
         let (number, access, finder, open) = (self.number, self.access, &self.finder, &self.open);
-        Build { number, access, registry, finder, world, open }
+        Build { number, access, registry, finder, around, open }
     }
 }
 

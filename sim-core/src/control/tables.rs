@@ -5,7 +5,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, Cell, Changed, Control, Done, Failure, Id, Report, Slot, TargetVersion, command,
+    Answer, Cell, Changed, CommandResult, Control, Failure, Id, Report, Slot, TargetVersion,
+    command,
 };
 use crate::table::TextStyle;
 use crate::{
@@ -20,7 +21,7 @@ impl Control {
         access: Access,
         targets: &[TargetSpec],
         base: &str,
-    ) -> Done {
+    ) -> CommandResult {
         let device = self.device(id)?;
         let site = self.site(&device, access, base);
         let table = Table::build(targets, &site.build()).await?;
@@ -74,7 +75,7 @@ impl Control {
         Ok(())
     }
 
-    pub(super) fn table_clear(&self, id: &Id) -> Done {
+    pub(super) fn table_clear(&self, id: &Id) -> CommandResult {
         let (old, status) = self.change(id, |cell| {
             let old = cell.inactive.take();
             Ok((old, cell.status(Slot::Live)))
@@ -84,7 +85,7 @@ impl Control {
         Ok(Answer::Status(status))
     }
 
-    pub(super) fn table_deps(&self, id: &Id, slot: Slot) -> Done {
+    pub(super) fn table_deps(&self, id: &Id, slot: Slot) -> CommandResult {
         let table = self.with(id, |cell| Ok(cell.table(slot)))?;
         let deps = table.iter().flat_map(|table| table.devices());
         Ok(Answer::Deps(deps.map(|open| open.number()).collect()))
@@ -97,7 +98,7 @@ impl Control {
         slot: Slot,
         device_names: bool,
         keys: KeyText,
-    ) -> Done {
+    ) -> CommandResult {
         let asked = || self.with(id, |cell| Ok((cell.status(slot), cell.table(slot))));
         let (mut status, mut table) = asked()?;
         if report == Report::Status && slot == Slot::Live && !status.suspended {
@@ -112,7 +113,7 @@ impl Control {
         Ok(Answer::Table(status, lines.map(|(lines, _)| lines).unwrap_or_default()))
     }
 
-    pub(super) async fn set_fails(&self, id: &Id, below: DevNumber, fails: Fails) -> Done {
+    pub(super) async fn set_fails(&self, id: &Id, below: DevNumber, fails: Fails) -> CommandResult {
         let (device, status) = self.with(id, |cell| {
             let mut found = false;
             for table in cell.tables() {
@@ -140,7 +141,7 @@ impl Control {
         self.registry.iter().map(version).collect()
     }
 
-    pub(super) fn target_version(&self, name: &str) -> Done {
+    pub(super) fn target_version(&self, name: &str) -> CommandResult {
         let found = self.versions().into_iter().find(|version| version.name == name);
         found.map(|version| Answer::Versions(vec![version])).ok_or(Errno::INVAL.into())
     }
@@ -151,7 +152,7 @@ impl Control {
         sector: Sector,
         message: &str,
         slot: Slot,
-    ) -> Done {
+    ) -> CommandResult {
         let table = self.with(id, |cell| Ok(cell.table(slot)))?;
         let words = Zeroizing::new(split_words(message));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -175,7 +176,7 @@ impl Control {
     }
 
     /// A message for the core: its first word begins with `@`.
-    pub(super) fn core_msg(&self, id: &Id, words: &[&str]) -> Done {
+    pub(super) fn core_msg(&self, id: &Id, words: &[&str]) -> CommandResult {
         if !words[0].eq_ignore_ascii_case("@cancel_deferred_remove") {
             let why = format!("Unsupported message sent to DM core: {}", words[0]);
             return Err(self.failure(Errno::INVAL, &why));
@@ -190,7 +191,7 @@ impl Control {
         Ok(Answer::Text(None))
     }
 
-    pub(super) fn set_geometry(&self, id: &Id, geometry: &str) -> Done {
+    pub(super) fn set_geometry(&self, id: &Id, geometry: &str) -> CommandResult {
         let device = self.device(id)?;
         let numbers: Vec<Option<u64>> =
             geometry.split_whitespace().map(|word| word.parse().ok()).collect();

@@ -74,7 +74,7 @@ pub struct Args<'a> {
     start: Sector,
     len: Sectors,
     devices: &'a mut dyn OpenByWord,
-    world: World<'a>,
+    around: Surroundings<'a>,
     /// The target type.
     name: &'a str,
     routes: Option<Routes>,
@@ -82,7 +82,7 @@ pub struct Args<'a> {
 
 /// What targets are made with that does not come from their lines.
 #[derive(Clone, Copy)]
-pub(crate) struct World<'a> {
+pub(crate) struct Surroundings<'a> {
     pub(crate) runtime: &'a Arc<dyn Runtime>,
     pub(crate) log: &'a Arc<dyn KernelLog>,
     pub(crate) events: &'a TargetEvents,
@@ -95,10 +95,10 @@ impl<'a> Args<'a> {
         words: &'a [&'a str],
         (start, len): (Sector, Sectors),
         devices: &'a mut dyn OpenByWord,
-        world: World<'a>,
+        around: Surroundings<'a>,
         name: &'a str,
     ) -> Args<'a> {
-        Args { words, next: 0, start, len, devices, world, name, routes: None }
+        Args { words, next: 0, start, len, devices, around, name, routes: None }
     }
 
     /// Returns where the target begins on its device.
@@ -118,19 +118,19 @@ impl<'a> Args<'a> {
 
     /// Returns what the target asks for time, randomness and tasks.
     pub fn runtime(&self) -> &Arc<dyn Runtime> {
-        self.world.runtime
+        self.around.runtime
     }
 
     /// Returns what the targets of this instance share of type `T`, made when it is first asked
     /// for: what a kernel module would keep in a static variable.
     pub fn shared<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
-        self.world.shared.of()
+        self.around.shared.of()
     }
 
     /// Returns how the target changes where it sends bios while the device is in use. For one
     /// whose profile says `reroutes`; the same each time.
     pub fn routes(&mut self) -> Routes {
-        let device = self.world.device;
+        let device = self.around.device;
         self.routes.get_or_insert_with(|| Routes::of(device.clone())).clone()
     }
 
@@ -140,12 +140,12 @@ impl<'a> Args<'a> {
 
     /// Returns where the target counts the events of its device.
     pub fn events(&self) -> TargetEvents {
-        self.world.events.clone()
+        self.around.events.clone()
     }
 
     /// Returns where the target's own lines go in the kernel's log.
     pub fn log(&self) -> TargetLog {
-        TargetLog::new(self.world.log.clone(), self.name)
+        TargetLog::new(self.around.log.clone(), self.name)
     }
 
     /// Returns how many words there are.

@@ -23,7 +23,7 @@ mod slot;
 mod walk;
 
 use opens::Opens;
-use slot::Slot;
+use slot::MapSlot;
 
 /// A device whose sectors are mapped by a table.
 pub struct MappedDevice {
@@ -35,7 +35,7 @@ pub struct MappedDevice {
     /// Read by a bio for as long as it is inside: a reader holds no more than one atomic, however
     /// deep the stack. Written when nobody passes the gate.
     live: RwLock<Option<Arc<Table>>>,
-    flat: Slot,
+    flat: MapSlot,
     size: AtomicU64,
     read_only: AtomicBool,
     opens: Opens,
@@ -90,7 +90,7 @@ impl MappedDevice {
             me: me.clone(),
             gate: Gate::default(),
             live: RwLock::new(None),
-            flat: Slot::empty(),
+            flat: MapSlot::empty(),
             size: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
             opens: Opens::default(),

@@ -7,21 +7,21 @@ use crate::sync::gate::Pass;
 use crate::sync::primitives::{ArcSwapOption, Guard};
 
 /// The place of the flattened map. It is written with the state of the device locked.
-pub(crate) struct Slot(ArcSwapOption<FlatMap>);
+pub(crate) struct MapSlot(ArcSwapOption<FlatMap>);
 
 /// The map as one look found it. A thread can hold few of these at once at no cost: one a layer
 /// is too many.
-pub(crate) struct Look(Guard<Option<Arc<FlatMap>>>);
+pub(crate) struct FoundMap(Guard<Option<Arc<FlatMap>>>);
 
-impl Slot {
+impl MapSlot {
     /// Makes one without a map.
-    pub(crate) fn empty() -> Slot {
-        Slot(ArcSwapOption::empty())
+    pub(crate) fn empty() -> MapSlot {
+        MapSlot(ArcSwapOption::empty())
     }
 
     /// Looks for the map, at the cost of no count of references.
-    pub(crate) fn look(&self) -> Look {
-        Look(self.0.load())
+    pub(crate) fn look(&self) -> FoundMap {
+        FoundMap(self.0.load())
     }
 
     /// Returns the map.
@@ -48,7 +48,7 @@ impl Slot {
     }
 }
 
-impl Look {
+impl FoundMap {
     /// Returns the map that was found.
     pub(crate) fn map(&self) -> Option<&Arc<FlatMap>> {
         self.0.as_ref()

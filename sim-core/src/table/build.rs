@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::devices::{Devices, FindDevice};
 use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, TargetSpec};
-use crate::ctr::args::World;
+use crate::ctr::args::Surroundings;
 use crate::sync::barrier::Barrier;
 use crate::{
     Access, Args, CtrError, DevNumber, Errno, Flat, Op, OpenDevice, Registry, Sector, Target,
@@ -21,18 +21,18 @@ pub(crate) struct Build<'a> {
     pub(crate) access: Access,
     pub(crate) registry: &'a Registry,
     pub(crate) finder: &'a dyn FindDevice,
-    pub(crate) world: World<'a>,
+    pub(crate) around: Surroundings<'a>,
     /// What the device's other tables have open already: one opening serves them all.
     pub(crate) open: &'a [Arc<OpenDevice>],
 }
 
 impl Build<'_> {
     fn barrier(&self) -> Barrier {
-        Barrier::new(self.world.runtime.clone(), format!("the table of {}", self.number))
+        Barrier::new(self.around.runtime.clone(), format!("the table of {}", self.number))
     }
 
     pub(super) fn log(&self, text: fmt::Arguments<'_>) {
-        self.world.log.line(&format!("device-mapper: table: {}: {text}", self.number));
+        self.around.log.line(&format!("device-mapper: table: {}: {text}", self.number));
     }
 }
 
@@ -41,7 +41,7 @@ impl Table {
     /// [`limits`](Self::limits), and logs what the kernel logs.
     pub(crate) async fn build(specs: &[TargetSpec], with: &Build<'_>) -> Result<Table, TableError> {
         if specs.is_empty() {
-            with.world.log.line("device-mapper: ioctl: populate_table: no targets specified");
+            with.around.log.line("device-mapper: ioctl: populate_table: no targets specified");
             return Err(TableError::new("no targets specified"));
         }
         if specs.len() > MAX_TARGETS {
@@ -58,7 +58,7 @@ impl Table {
             match add_target(&entries, spec, &mut devices, with, &barrier).await {
                 Ok(entry) => entries.push(entry),
                 Err(error) => {
-                    with.world.log.line("device-mapper: ioctl: error adding target to table");
+                    with.around.log.line("device-mapper: ioctl: error adding target to table");
                     return Err(error.in_target(index));
                 }
             }
@@ -136,7 +136,7 @@ async fn add_target(
         let (made, routes) = {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let place = (spec.start, spec.len);
-            let mut args = Args::new(&words, place, devices, with.world, name);
+            let mut args = Args::new(&words, place, devices, with.around, name);
             let made = barrier.run(None, || Some(target_type.ctr(&mut args)));
             (made.unwrap_or_else(panicked), args.take_routes())
         };

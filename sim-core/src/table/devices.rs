@@ -13,7 +13,7 @@ use crate::{Access, BlockDevice, BoxFuture, DevNumber, Errno, Fails, OpenDevice}
 pub(crate) trait FindDevice: Sync {
     /// Returns the device: [`Errno::NOENT`] for an unknown name, [`Errno::NXIO`] for an unknown
     /// number, [`Errno::NOTBLK`] for what is no block device.
-    fn find_device(&self, word: &str) -> Found<'_>;
+    fn find_device(&self, word: &str) -> Lookup<'_>;
 
     /// Notes that the table maps onto a mapped device, unless it must not. None for a device that
     /// is not mapped.
@@ -23,7 +23,7 @@ pub(crate) trait FindDevice: Sync {
 type Device = Result<Arc<dyn BlockDevice>, Errno>;
 
 /// A device that was looked for.
-pub(crate) enum Found<'a> {
+pub(crate) enum Lookup<'a> {
     /// It is known.
     Now(Device),
     /// It has to be opened first, which may wait.
@@ -41,7 +41,7 @@ pub(super) struct Devices<'a> {
     /// The word that waits for its device.
     waiting: Option<(String, BoxFuture<'a, Device>)>,
     /// What came of the words that waited.
-    came: HashMap<String, Device>,
+    opened: HashMap<String, Device>,
     /// In the order of their first use.
     pub(super) order: Vec<Arc<OpenDevice>>,
 }
@@ -64,7 +64,7 @@ impl<'a> Devices<'a> {
             by_word: HashMap::new(),
             by_number: HashMap::new(),
             waiting: None,
-            came: HashMap::new(),
+            opened: HashMap::new(),
             order: Vec::new(),
         }
     }
@@ -73,17 +73,17 @@ impl<'a> Devices<'a> {
     pub(super) async fn wait(&mut self) -> bool {
         let Some((word, mut device)) = self.waiting.take() else { return false };
         let device = poll_fn(|cx| device.as_mut().poll(cx)).await;
-        self.came.insert(word, device);
+        self.opened.insert(word, device);
         true
     }
 
     fn find(&mut self, word: &str) -> Result<Arc<dyn BlockDevice>, OpenError> {
-        if let Some(device) = self.came.get(word) {
+        if let Some(device) = self.opened.get(word) {
             return Ok(device.clone()?);
         }
         let mut later = match self.finder.find_device(word) {
-            Found::Now(device) => return Ok(device?),
-            Found::Later(later) => later,
+            Lookup::Now(device) => return Ok(device?),
+            Lookup::Later(later) => later,
         };
         match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(device) => Ok(device?),

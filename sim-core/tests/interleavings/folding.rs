@@ -8,13 +8,13 @@ use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use shuttle::thread;
 
 use crate::mapped::flat_map::FlatMap;
-use crate::slot::Slot;
+use crate::slot::MapSlot;
 use crate::sync::gate::Gate;
 use crate::{join, try_interleavings};
 
 /// A device on top of two others.
 struct Device {
-    map: Slot,
+    map: MapSlot,
     /// The state of the device: maps that were taken away.
     draining: Mutex<Vec<Arc<FlatMap>>>,
     below: [Below; 2],
@@ -29,7 +29,7 @@ struct Below {
 
 impl Device {
     fn new() -> Arc<Device> {
-        let (map, draining) = (Slot::empty(), Mutex::default());
+        let (map, draining) = (MapSlot::empty(), Mutex::default());
         let device = Device { map, draining, below: Default::default() };
         device.refold();
         Arc::new(device)

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use sim_core::{
-    Access, Bio, BlkResult, BlockDevice, DevNumber, Errno, Limits, Runtime, Sector, Sectors,
+    Access, Bio, BlkResult, BlockDevice, DevNumber, Errno, LOOP_MAJOR, Limits, Runtime, Sector,
+    Sectors,
 };
 
 use crate::disk::cache::{Bytes, Cache};
@@ -18,7 +19,7 @@ use crate::disk::state::{State, Submitted};
 use crate::{Counts, Handle, Io, Journal, Speed};
 
 /// The major number of simulated disks: that of loop devices.
-pub const DISK_MAJOR: u32 = 7;
+pub const DISK_MAJOR: u32 = LOOP_MAJOR;
 
 /// A disk in memory, for tests.
 ///
