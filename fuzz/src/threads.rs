@@ -43,10 +43,14 @@ pub fn control_threads(data: &[u8]) {
     let control = Control::new(targets::registry(), backing, pool, Arc::new(NoLog));
     let length = data.len().div_ceil(THREADS).max(1);
     std::thread::scope(|scope| {
-        for part in data.chunks(length) {
+        let start = |part| {
             let control = &control;
-            scope.spawn(move || work(control, &mut Bytes::new(part)));
-        }
+            scope.spawn(move || work(control, &mut Bytes::new(part)))
+        };
+        let threads: Vec<_> = data.chunks(length).map(start).collect();
+        // The scope by itself does not wait for what a thread gives back at its very end, which
+        // would then count as leaked.
+        threads.into_iter().for_each(|thread| thread.join().expect("no step panics"));
     });
     let begun = Instant::now();
     loop {

@@ -79,11 +79,6 @@ impl Gate {
         self.wake();
     }
 
-    /// Tells whether the gate is closed.
-    pub fn is_closed(&self) -> bool {
-        self.word.load(SeqCst) & CLOSED != 0
-    }
-
     /// Returns how many are inside.
     pub fn inside(&self) -> u64 {
         inside(self.word.load(SeqCst))
