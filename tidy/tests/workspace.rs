@@ -51,6 +51,12 @@ const UNSAFE_HOMES: [&str; 13] = [
 /// No source is longer, in lines.
 const LONGEST_SOURCE: usize = 500;
 
+/// No folder has more files directly in it, but such as hold data alone.
+const FULLEST_FOLDER: usize = 15;
+
+/// Names of the prelude, which a type of ours would hide.
+const PRELUDE: [&str; 8] = ["Clone", "Copy", "Drop", "From", "Into", "Iterator", "Send", "Sync"];
+
 fn root() -> PathBuf {
     let tidy = Path::new(env!("CARGO_MANIFEST_DIR"));
     tidy.parent().expect("tidy lies in the workspace").to_owned()
@@ -180,6 +186,40 @@ fn no_source_is_long() {
         let lines = read(&path).lines().count();
         assert!(lines <= LONGEST_SOURCE, "{path}: {lines} lines, at most {LONGEST_SOURCE}");
     }
+}
+
+#[test]
+fn no_folder_is_full() {
+    let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in tracked() {
+        let (folder, file) = path.rsplit_once('/').unwrap_or((".", &path));
+        folders.entry(folder.to_owned()).or_default().push(file.to_owned());
+    }
+    let source =
+        |file: &String| [".rs", ".c", ".h", ".toml", ".sh"].iter().any(|end| file.ends_with(end));
+    folders.retain(|_, files| files.len() > FULLEST_FOLDER && files.iter().any(source));
+    let full: Vec<_> = folders.iter().map(|(folder, files)| (folder, files.len())).collect();
+    assert!(full.is_empty(), "at most {FULLEST_FOLDER} files in a folder: {full:?}");
+}
+
+#[test]
+fn no_type_takes_a_name_of_the_prelude() {
+    let mut taken = Vec::new();
+    for path in sources() {
+        for (at, line) in read(&path).lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            let named = words.windows(2).any(|pair| {
+                let makes = ["struct", "enum", "union", "trait", "type"].contains(&pair[0]);
+                let renames = pair[0] == "as" && words[0] == "use";
+                (makes || renames) && PRELUDE.contains(&pair[1])
+            });
+            if named {
+                taken.push(format!("{path}:{}: {}", at + 1, line.trim()));
+            }
+        }
+    }
+    assert!(taken.is_empty(), "{taken:#?}");
 }
 
 #[test]
