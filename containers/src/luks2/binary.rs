@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::Copy;
+use super::HeaderCopy;
 use crate::bytes::{be16, be64, text};
 use crate::kdf::hash_by_name;
 use crate::{Error, Source, keys, source};
@@ -28,7 +28,7 @@ pub(super) struct Raw {
     pub(super) subsystem: String,
     pub(super) uuid: String,
     pub(super) checksum: String,
-    pub(super) copy: Copy,
+    pub(super) copy: HeaderCopy,
     bytes: Zeroizing<Vec<u8>>,
 }
 
@@ -40,12 +40,12 @@ impl Raw {
 }
 
 /// Reads the copy at `offset` and compares its checksum.
-pub(super) fn read(image: &dyn Source, offset: u64, copy: Copy) -> Result<Raw, Error> {
+pub(super) fn read(image: &dyn Source, offset: u64, copy: HeaderCopy) -> Result<Raw, Error> {
     let head = source::read(image, offset, BINARY_BYTES)?;
     let damaged = |what: String| Error::damaged(format!("copy at {offset:#x}: {what}"));
     let magic = match copy {
-        Copy::Primary => MAGIC_FIRST,
-        Copy::Secondary => MAGIC_SECOND,
+        HeaderCopy::Primary => MAGIC_FIRST,
+        HeaderCopy::Secondary => MAGIC_SECOND,
     };
     if head[..6] != *magic {
         return Err(damaged("no LUKS2 magic".into()));
@@ -61,7 +61,7 @@ pub(super) fn read(image: &dyn Source, offset: u64, copy: Copy) -> Result<Raw, E
         let found = format!("found {header_bytes}");
         return Err(damaged(format!("size: expected a power of two, 16 KiB to 4 MiB, {found}")));
     }
-    if copy == Copy::Secondary && header_bytes != offset {
+    if copy == HeaderCopy::Secondary && header_bytes != offset {
         return Err(damaged(format!("it says that the first copy takes {header_bytes} bytes")));
     }
     let bytes = source::read(image, offset, usize::try_from(header_bytes).expect("4 MiB at most"))?;
@@ -85,7 +85,7 @@ pub(super) fn read(image: &dyn Source, offset: u64, copy: Copy) -> Result<Raw, E
 pub(super) fn search_second(image: &dyn Source) -> Result<Raw, Error> {
     let mut why = None;
     for offset in SIZES.map(|power| 1u64 << power) {
-        match read(image, offset, Copy::Secondary) {
+        match read(image, offset, HeaderCopy::Secondary) {
             Ok(raw) => return Ok(raw),
             // Of what is wrong at nine places, the one where there is something is of interest.
             Err(error) if has_magic(image, offset) => why = why.or(Some(error)),

@@ -38,7 +38,7 @@ pub struct Luks2 {
     /// The hash of the header's checksum.
     pub checksum: String,
     /// Which copy this is.
-    pub copy: Copy,
+    pub copy: HeaderCopy,
     /// The JSON text.
     pub metadata: Metadata,
     /// What is wrong with the other copy.
@@ -47,9 +47,9 @@ pub struct Luks2 {
 }
 
 /// A copy of the header.
-#[derive(Clone, std::marker::Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Copy {
+pub enum HeaderCopy {
     /// At the start of the image.
     Primary,
     /// Behind the first.
@@ -59,12 +59,12 @@ pub enum Copy {
 impl Luks2 {
     /// Reads the copy of the header that counts: of two valid ones the newer; else the valid one.
     pub(crate) fn read(image: &dyn Source) -> Result<Luks2, Error> {
-        let (first, at) = match binary::read(image, 0, Copy::Primary) {
+        let (first, at) = match binary::read(image, 0, HeaderCopy::Primary) {
             Ok(raw) => (parse(image, raw.clone()), Some(raw.header_bytes)),
             Err(error) => (Err(error), None),
         };
         let second = match at {
-            Some(at) => binary::read(image, at, Copy::Secondary),
+            Some(at) => binary::read(image, at, HeaderCopy::Secondary),
             // The first copy does not say where the second is: it is at one of a few places.
             None => binary::search_second(image),
         };
@@ -131,9 +131,9 @@ fn choose(first: Result<Luks2, Error>, second: Result<Luks2, Error>) -> Result<L
     }
 }
 
-fn name(copy: Copy) -> &'static str {
+fn name(copy: HeaderCopy) -> &'static str {
     match copy {
-        Copy::Primary => "first",
-        Copy::Secondary => "second",
+        HeaderCopy::Primary => "first",
+        HeaderCopy::Secondary => "second",
     }
 }

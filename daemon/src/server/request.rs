@@ -1,13 +1,12 @@
 //! Carries out requests.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::channel;
 
 use backing::{AttachError, Cancel, block_on, block_on_or};
-use sim_core::Errno;
 use sim_core::control::{Command, Failure};
+use sim_core::{Errno, panic_text};
 
 use super::settle::settle;
 use super::state::{Daemon, Event};
@@ -120,7 +119,7 @@ enum Kind {
 /// next gets along with: the control plane's commands undo what they drop.
 fn guarded(kind: Kind, perform: impl FnOnce() -> Reply) -> Reply {
     catch_unwind(AssertUnwindSafe(perform)).unwrap_or_else(|panic| {
-        let why = panic_text(&*panic);
+        let why = panic_text(&panic);
         tracing::error!(why, "a request panicked");
         let why = format!("a fault in dmsim: {why}");
         reply(match kind {
@@ -181,12 +180,6 @@ impl Daemon {
 
 fn reply(outcome: Outcome) -> Reply {
     Reply { outcome, warning: None }
-}
-
-/// Returns what a panic said.
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
 }
 
 fn failed(what: &str, why: impl std::fmt::Display) -> Outcome {

@@ -2,6 +2,8 @@
 //! shares with others.
 
 pub(crate) mod args;
+pub(crate) mod error;
 pub(crate) mod open;
 pub(crate) mod routes;
 pub(crate) mod shared;
+pub(crate) mod words;

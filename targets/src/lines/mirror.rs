@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use sim_core::{CtrError, Errno, Sectors};
+use sim_core::{Arg, CtrError, Errno, Sectors, Words};
 
 use super::place::Place;
-use super::words::{DeviceWord, Devices, Word, Words, from_text};
+use super::words::{DeviceWord, Devices, from_text};
 use crate::parts::dirty_log;
 
 pub use super::mirror_status::{Behind, LegHealth, LegStatus, LogHealth, LogStatus, Status};
@@ -169,7 +169,7 @@ impl<D> Log<D> {
 /// kernel's log.
 fn refuse<D>(
     devices: &mut impl Devices<Device = D>,
-    word: Word<'_>,
+    word: Arg<'_>,
     expected: impl fmt::Display,
     why: fmt::Arguments<'_>,
 ) -> CtrError {

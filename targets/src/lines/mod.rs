@@ -35,4 +35,4 @@ pub mod zero;
 
 pub(crate) use opening::{device_word, parse};
 pub use place::Place;
-pub use words::{AsWritten, DeviceFacts, DeviceWord, Devices, Word, Words, from_text};
+pub use words::{AsWritten, DeviceFacts, DeviceWord, Devices, from_text};

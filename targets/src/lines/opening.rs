@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use sim_core::{Area, Args, CtrError, OpenDevice, Sectors, StatusWriter};
+use sim_core::{Area, Arg, Args, CtrError, OpenDevice, StatusWriter, Words};
 
-use super::words::{DeviceFacts, Devices, Word, Words};
+use super::words::{DeviceFacts, Devices};
 
 /// Opens devices for a target that is made.
 pub(crate) struct Opening<'a, 'b>(&'a mut Args<'b>);
@@ -13,8 +13,7 @@ pub(crate) struct Opening<'a, 'b>(&'a mut Args<'b>);
 impl Devices for Opening<'_, '_> {
     type Device = Arc<OpenDevice>;
 
-    fn open(&mut self, word: Word<'_>, kernel: &str) -> Result<Arc<OpenDevice>, CtrError> {
-        let word = self.0.at(word.index(), kernel)?;
+    fn open(&mut self, word: Arg<'_>, kernel: &str) -> Result<Arc<OpenDevice>, CtrError> {
         self.0.device(word, kernel)
     }
 
@@ -33,10 +32,8 @@ pub(crate) fn parse<'b, T>(
     args: &mut Args<'b>,
     parse: impl FnOnce(&mut Words<'_>, &mut Opening<'_, 'b>) -> Result<T, CtrError>,
 ) -> Result<T, CtrError> {
-    let words = (0..args.count()).map(|index| Ok(args.at(index, "")?.text()));
-    let words: Vec<&str> = words.collect::<Result<_, CtrError>>()?;
-    let len: Sectors = args.target_len();
-    parse(&mut Words::new(&words, len), &mut Opening(args))
+    let mut words = args.words().clone();
+    parse(&mut words, &mut Opening(args))
 }
 
 /// Returns what a text calls a device.

@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use sim_core::{CtrError, Sectors};
+use sim_core::{Arg, CtrError, Sectors, Words};
 
-use super::words::{DeviceWord, Devices, Word, Words, from_text};
+use super::words::{DeviceWord, Devices, from_text};
 use crate::snapshot::ChunkSize;
 
 /// Where the cow device stands among the words, and the store's kind.
@@ -106,7 +106,7 @@ impl Line<DeviceWord> {
 
 impl StoreKind {
     fn parse<D>(
-        word: Word<'_>,
+        word: Arg<'_>,
         devices: &mut impl Devices<Device = D>,
     ) -> Result<StoreKind, CtrError> {
         let refused = |what: &str| Err(word.error(what, STORE));
@@ -128,7 +128,7 @@ impl StoreKind {
 }
 
 /// Reads the chunk size; nothing for zero.
-fn parse_chunk(word: Word<'_>, blocks: &[Sectors]) -> Result<Option<ChunkSize>, CtrError> {
+fn parse_chunk(word: Arg<'_>, blocks: &[Sectors]) -> Result<Option<ChunkSize>, CtrError> {
     let chunk = word.u32(STORE)?;
     if chunk == 0 {
         return Ok(None);

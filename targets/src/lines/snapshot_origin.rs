@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use sim_core::{CtrError, Sectors};
+use sim_core::{CtrError, Sectors, Words};
 
-use super::words::{DeviceWord, Devices, Words, from_text};
+use super::words::{DeviceWord, Devices, from_text};
 
 /// A table line of `snapshot-origin`.
 #[derive(Clone, Debug, PartialEq, Eq)]

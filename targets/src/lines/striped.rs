@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use sim_core::{CtrError, Sectors};
+use sim_core::{CtrError, Sectors, Words};
 
 use super::place::Place;
-use super::words::{DeviceWord, Devices, Words, from_text};
+use super::words::{DeviceWord, Devices, from_text};
 
 /// A table line of `striped`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use std::fmt::{Debug, Display};
 use crypto::{IvUnit, Secret, Spec};
 use proptest::prelude::*;
 use proptest::sample::select;
-use sim_core::{CtrError, DevNumber, DeviceStyle, Sector, Sectors, StatusWriter};
+use sim_core::{Arg, CtrError, DevNumber, DeviceStyle, Sector, Sectors, StatusWriter, Words};
 
 use super::crypt::{Head, Key, Options};
 use super::mirror::{Behind, InitialSync, LegHealth, LegStatus, LogHealth, LogStatus};
@@ -194,7 +194,7 @@ struct Lettered(Vec<String>);
 impl Devices for Lettered {
     type Device = char;
 
-    fn open(&mut self, word: Word<'_>, kernel: &str) -> Result<char, CtrError> {
+    fn open(&mut self, word: Arg<'_>, kernel: &str) -> Result<char, CtrError> {
         let letter = word.text().chars().next().filter(char::is_ascii_lowercase);
         letter.ok_or_else(|| word.error("a letter", kernel))
     }
@@ -242,27 +242,4 @@ fn a_key_is_printed_by_display_alone() {
     let mut text = String::new();
     line.write(&mut StatusWriter::new(&mut text, DeviceStyle::Number)).expect("a text");
     assert_eq!(text, "aes-cbc-plain64 00000000000000000000000000000000 0 7:0 0");
-}
-
-#[test]
-fn numbers_are_read_as_the_kernel_reads_them() {
-    let read = |text: &str| {
-        let words = [text];
-        let words = Words::new(&words, LEN);
-        let word = words.at(0, "").expect("a word");
-        (word.sector("").ok(), word.wrapping_u32("").ok(), word.u32("").ok())
-    };
-    assert_eq!(read("010"), (Some(Sector(10)), Some(10), Some(10)));
-    assert_eq!(read("+2"), (None, None, Some(2)));
-    // Past the largest, `sscanf` begins again at zero, and `kstrtouint` refuses.
-    assert_eq!(read("4294967297"), (Some(Sector(4_294_967_297)), Some(1), None));
-    assert_eq!(read("18446744073709551616"), (Some(Sector(0)), Some(0), None));
-    for bad in ["-1", "0x10", "1.5", "x", "1 ", "", "+"] {
-        assert_eq!(read(bad), (None, None, None), "{bad}");
-    }
-    let long = "é".repeat(1000);
-    let words = [&*long];
-    let error = Words::new(&words, LEN).at(0, "").and_then(|word| word.sector("Bad"));
-    let text = error.expect_err("no number").to_string();
-    assert!(text.contains(&"é".repeat(64)) && text.len() < 300, "{text}");
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use sim_core::{CtrError, Sectors};
+use sim_core::{CtrError, Sectors, Words};
 
-use super::words::{Words, from_text};
+use super::words::from_text;
 
 /// A table line of `zero`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ mod options;
 use std::fmt;
 
 use crypto::{Fault, Spec};
-use sim_core::{CtrError, Errno, Sectors, StatusWriter};
+use sim_core::{CtrError, Errno, Sectors, StatusWriter, Words};
 
 use super::place::Place;
-use super::words::{DeviceWord, Devices, Words, from_text};
+use super::words::{DeviceWord, Devices, from_text};
 
 pub use key::{Key, KeyFault};
 pub use options::Options;

@@ -3,9 +3,7 @@
 use std::fmt;
 
 use crypto::IvUnit;
-use sim_core::{CtrError, Sectors};
-
-use crate::lines::words::{Word, Words};
+use sim_core::{Arg, CtrError, Sectors, Words};
 
 /// The most optional arguments; the limit of 6.12.
 const MAX_OPTIONS: u32 = 9;
@@ -52,7 +50,7 @@ impl Options {
         Ok(options)
     }
 
-    fn take(&mut self, word: Word<'_>, len: Sectors) -> Result<(), CtrError> {
+    fn take(&mut self, word: Arg<'_>, len: Sectors) -> Result<(), CtrError> {
         let text = word.text();
         let same = |name: &str| text.eq_ignore_ascii_case(name);
         if same("allow_discards") {
@@ -126,7 +124,7 @@ impl fmt::Display for Options {
 }
 
 /// Reads `<bytes>:<profile>`.
-fn integrity(word: Word<'_>, value: &str) -> Result<(u32, String), CtrError> {
+fn integrity(word: Arg<'_>, value: &str) -> Result<(u32, String), CtrError> {
     let (size, profile) = value.split_once(':').unwrap_or((value, ""));
     let size = decimal(size).ok_or_else(|| word.error("integrity:BYTES:PROFILE", UNKNOWN))?;
     if !(1..=MAX_TAG_SIZE).contains(&size) {
@@ -140,7 +138,7 @@ fn integrity(word: Word<'_>, value: &str) -> Result<(u32, String), CtrError> {
 }
 
 /// Reads a size as the kernel does: the low 16 bits of a number.
-fn sector_size(word: Word<'_>, value: u32) -> Result<u32, CtrError> {
+fn sector_size(word: Arg<'_>, value: u32) -> Result<u32, CtrError> {
     match value & 0xffff {
         size @ (512 | 1024 | 2048 | 4096) => Ok(size),
         _ => {
