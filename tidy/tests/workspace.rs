@@ -268,3 +268,15 @@ fn tracked() -> Vec<String> {
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).expect("a source is text")
 }
+
+#[test]
+fn the_architecture_names_files_that_are_there() {
+    let files = tracked();
+    let text = read("ARCHITECTURE.md");
+    // Every second piece stands between backquotes.
+    let named = text.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs"));
+    let is_there =
+        |word: &str| files.iter().any(|file| file == word || file.ends_with(&format!("/{word}")));
+    let missing: Vec<&str> = named.filter(|word| !is_there(word)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
