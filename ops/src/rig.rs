@@ -8,17 +8,11 @@ use daemon::describe::describe;
 use daemon::protocol::User;
 use daemon::{About, Description, Fault};
 use sim_core::control::{Answer, Backing, Command, Failure, Record};
-use sim_core::{Access, Control, Errno, KernelLog, Sectors};
+use sim_core::{Access, Control, Errno, NoLog, Sectors};
 use tempfile::TempDir;
 
 use crate::commands::{load, one, resume};
 use crate::device_mapper::DeviceMapper;
-
-struct Silent;
-
-impl KernelLog for Silent {
-    fn line(&self, _text: &str) {}
-}
 
 /// When a command is made to fail, of those that are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +90,7 @@ impl Bench {
         std::fs::write(&image, vec![7; SIZE.bytes() as usize]).expect("room for it");
         let images = Images::new();
         let backing: Arc<dyn Backing> = images.clone();
-        let control = Control::new(targets::registry(), backing, Pool::new(1), Arc::new(Silent));
+        let control = Control::new(targets::registry(), backing, Pool::new(1), Arc::new(NoLog));
         let mut bench = Bench { dir, control, images, fails: Fails::Never, calls: 0 };
         bench.device("base", &format!("{} 0", image.display()));
         bench

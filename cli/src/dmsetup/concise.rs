@@ -23,33 +23,52 @@ pub(super) struct Entries<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
 }
 
+/// What the text of a device ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// A `;`, or the text's end after anything that needs no more.
+    Whole,
+    /// The text's end after a comma, or after a character that a backslash protects.
+    CutOff,
+    /// A backslash, which protects nothing.
+    Backslash,
+}
+
 impl<'a> Entries<'a> {
     pub(super) fn new(text: &'a str) -> Entries<'a> {
-        Entries { rest: text.trim_end_matches('\n').chars().peekable() }
+        Entries { rest: text.chars().peekable() }
     }
 
-    /// Reads up to the next `;`. Returns the fields, and whether the text ended at a comma.
-    fn fields(&mut self) -> (Vec<String>, bool) {
+    /// Reads up to the next `;`. Returns the fields, and what they ended with.
+    fn fields(&mut self) -> (Vec<String>, End) {
         let mut fields = vec![String::new()];
-        let mut after_comma = false;
+        let mut end = End::Whole;
         while let Some(next) = self.rest.next() {
             let is_table = fields.len() == FIELDS;
             let field = fields.last_mut().expect("there is a field");
+            end = End::Whole;
             match next {
-                ';' => return (fields, false),
-                ',' if is_table => field.push('\n'),
+                ';' => break,
                 ',' => {
-                    after_comma = true;
-                    fields.push(String::new());
-                    continue;
+                    end = End::CutOff;
+                    if is_table {
+                        field.push('\n');
+                    } else {
+                        fields.push(String::new());
+                    }
                 }
-                '\\' => field.extend(self.rest.next()),
+                '\\' => match self.rest.next() {
+                    Some(protected) => {
+                        end = End::CutOff;
+                        field.push(protected);
+                    }
+                    None => end = End::Backslash,
+                },
                 blank if blank.is_whitespace() && field.is_empty() => (),
                 other => field.push(other),
             }
-            after_comma = false;
         }
-        (fields, after_comma)
+        (fields, end)
     }
 }
 
@@ -58,13 +77,17 @@ impl Iterator for Entries<'_> {
     type Item = Result<Entry, Vec<String>>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        while self.rest.next_if(|next| next.is_whitespace()).is_some() {}
         self.rest.peek()?;
-        let (fields, cut_off) = self.fields();
-        let need = "five comma-separated fields are required for each device";
-        let need = match (cut_off, fields.len() < FIELDS) {
-            (true, _) => format!("Incomplete entry: {need}"),
-            (false, true) => format!("F{}", &need[1..]),
-            (false, false) => return Some(entry(fields)),
+        let (fields, end) = self.fields();
+        let need = "ive comma-separated fields are required for each device";
+        let need = match (end, fields.len() < FIELDS) {
+            (End::Backslash, _) => {
+                "Backslash must be followed by another character at end of string.".to_owned()
+            }
+            (End::CutOff, _) => format!("Incomplete entry: f{need}"),
+            (End::Whole, true) => format!("F{need}"),
+            (End::Whole, false) => return Some(entry(fields)),
         };
         // As the fault leaves the text in an unknown state, nothing of it is read any more.
         self.rest = "".chars().peekable();
@@ -178,6 +201,27 @@ mod tests {
             fault("c5,,,xx,0 8 zero"),
             "Invalid flags parameter 'xx' must be 'ro' or 'rw' or empty."
         );
+    }
+
+    #[test]
+    fn a_text_that_ends_early_is_told() {
+        let fault = |text: &str| read(text).pop().unwrap().unwrap_err().join("\n");
+        for (text, why) in [
+            ("a,,,,0 8 zero,", "Incomplete entry: "),
+            ("a,,,,0 8 zero\\;", "Incomplete entry: "),
+            ("a,,,,0 8 zero\\\\", "Incomplete entry: "),
+            ("a,,,,,", "Incomplete entry: "),
+            ("a,,,,0 8 zero\\", "Backslash must be followed by another character"),
+            ("a,\\", "Backslash must be followed by another character"),
+            ("a,,,,0 8 zero;;", "Five comma-separated fields"),
+            (";", "Five comma-separated fields"),
+        ] {
+            assert!(fault(text).starts_with(why), "{text}: {}", fault(text));
+        }
+        // What comes after the comma ends it well: so the real program has it.
+        for text in ["a,,,,0 8 zero,\n", "a,,,,0 8 zero,;", "a,,,,0 8 zero;\n", "a,,,,;"] {
+            assert!(read(text).iter().all(Result::is_ok), "{text}");
+        }
     }
 
     #[test]

@@ -107,14 +107,22 @@ pub(super) fn unmangle(text: &str, what: What, mode: Mode) -> Result<String, Str
             what.word()
         ));
     }
-    let plain = decode(text);
+    refuse_twice(text, what, mode)?;
+    Ok(decode(text))
+}
+
+/// Refuses what auto mode could not read back: it would be taken for mangled more than once.
+///
+/// # Errors
+/// The line to print.
+pub(super) fn refuse_twice(text: &str, what: What, mode: Mode) -> Result<(), String> {
     if mode == Mode::Auto && is_mangled_twice(text) {
         return Err(format!(
             "The {} \"{text}\" seems to be mangled more than once. This is not allowed in auto mode.",
             what.word()
         ));
     }
-    Ok(plain)
+    Ok(())
 }
 
 /// Replaces each `\xNN` by its byte.
@@ -136,11 +144,9 @@ pub(super) fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Tells whether what a name stands for is a mangled name itself.
+/// Tells whether what a name stands for looks like a mangled name itself, as libdevmapper looks.
 pub(super) fn is_mangled_twice(text: &str) -> bool {
-    let plain = decode(text);
-    let bytes = plain.as_bytes();
-    plain != text && (0..bytes.len()).any(|at| matches!(escape(&bytes[at..]), Escape::Whole(_)))
+    text.contains(r"\x5cx")
 }
 
 /// What a text begins with.
@@ -221,6 +227,8 @@ mod tests {
         assert_eq!(auto(r"a\x5c").unwrap(), "a\\");
         assert!(auto("raw name").unwrap_err().contains("blacklisted"));
         assert!(auto(r"a\x5cx20b").unwrap_err().contains("more than once"));
+        assert!(auto(r"a\x5cx2").unwrap_err().contains("more than once"));
+        assert_eq!(auto(r"a\x5cX20b").unwrap(), r"a\X20b");
         assert_eq!(unmangle(r"a\x5cx20b", What::Name, Mode::Hex).unwrap(), r"a\x20b");
     }
 }

@@ -197,6 +197,7 @@ impl<'a, 's> Session<'a, 's> {
         if name.len() > sim_core::control::MAX_NAME {
             return self.fail(&format!("Name \"{name}\" too long."));
         }
+        self.refuse_twice(name, What::Name)?;
         let mangled = mangle::mangle(name, What::Name, self.mode);
         mangled.or_else(|text| {
             self.complain(&text);
@@ -206,11 +207,17 @@ impl<'a, 's> Session<'a, 's> {
 
     /// Writes a uuid for the kernel; stops where it cannot be one.
     pub(super) fn mangle_uuid(&mut self, uuid: &str) -> Done<String> {
+        self.refuse_twice(uuid, What::Uuid)?;
         let mangled = mangle::mangle(uuid, What::Uuid, self.mode);
         mangled.or_else(|text| {
             self.complain(&text);
             self.fail(&format!("Failed to mangle device uuid \"{uuid}\"."))
         })
+    }
+
+    /// Stops where a list of devices could not show what this would be.
+    fn refuse_twice(&mut self, text: &str, what: What) -> Done {
+        mangle::refuse_twice(text, what, self.mode).or_else(|line| self.fail(&line))
     }
 
     /// Reads a name of the kernel's; stops where the mangling mode does not allow it.

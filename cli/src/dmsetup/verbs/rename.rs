@@ -3,7 +3,7 @@
 use sim_core::control::{Command, MAX_NAME, MAX_UUID, NewName};
 
 use crate::dmsetup::dm::Called;
-use crate::dmsetup::mangle::{What, mangle};
+use crate::dmsetup::mangle::{What, mangle, refuse_twice};
 use crate::dmsetup::session::{Done, Session, Task};
 
 /// `rename DEVICE NEW`, `rename --setuuid DEVICE UUID`.
@@ -42,6 +42,9 @@ pub(super) fn rename(session: &mut Session<'_, '_>, words: &[String]) -> Done {
 }
 
 fn new_form(session: &mut Session<'_, '_>, new: &str, what: What) -> Done<String> {
+    if let Err(line) = refuse_twice(new, what, session.mode()) {
+        return session.fail(&line.replacen("The ", "The new ", 1));
+    }
     mangle(new, what, session.mode()).or_else(|text| {
         session.complain(&text.replacen("The ", "The new ", 1));
         let word = match what {
