@@ -11,4 +11,5 @@ mod images;
 mod kernel;
 mod maps;
 mod rig;
+mod says;
 mod threads;

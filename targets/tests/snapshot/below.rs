@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use sim_core::{Bio, Errno, Held, MappedDevice, Sector};
-use testkit::{SimDisk, World, pattern, read_all, send};
+use sim_core::control::{Command, WhenOpen};
+use sim_core::{Bio, BlockDevice, Errno, Held, MappedDevice, Sector};
+use testkit::{SimDisk, World, id, pattern, read_all, send};
 
 use crate::stack::{disks, specs, status};
 
@@ -54,6 +55,31 @@ fn a_store_in_memory_is_made_before_its_device_has_a_size_and_one_on_disk_is_not
     let write = Bio::write(Sector(0), &data);
     assert_eq!(world.sim.block_on(send(world.device(1), write)), Ok(()));
     assert_eq!(status(&world, 1), "16/128 0");
+}
+
+/// What a device below cannot do in smaller pieces, nothing above may ask it for.
+#[test]
+fn blocks_below_are_those_of_an_origin_and_no_chunk_is_smaller() {
+    const KEY: &str = "00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100";
+    let disks = disks(3);
+    let world = world(&disks);
+    for (minor, disk) in [(0, 'a'), (1, 'b')] {
+        let options = "1 sector_size:4096";
+        let table = format!("0 128 crypt aes-xts-plain64 {KEY} 0 {disk} 0 {options}");
+        world.set_up(minor, &table);
+    }
+    let origin = world.set_up(2, "0 64 snapshot-origin 253:0");
+    assert_eq!(origin.limits().logical_block_size, 4096);
+    for (minor, areas) in (3..).zip(["253:0 c", "c 253:1", "253:0 253:1"]) {
+        for kind in ["P", "N"] {
+            let small = world.try_set_up(minor, &format!("0 64 snapshot {areas} {kind} 4"));
+            let why = small.map(drop).unwrap_err();
+            assert!(why.to_lowercase().contains("chunk"), "{areas} {kind}: {why}");
+            let open = WhenOpen::Refuse;
+            world.execute(Command::DevRemove { id: id(minor), open }).unwrap();
+        }
+        world.set_up(minor, &format!("0 64 snapshot {areas} N 8"));
+    }
 }
 
 #[test]

@@ -1,0 +1,71 @@
+//! A merge that takes more than one go.
+
+use sim_core::{Bio, Held, Sector, Sectors};
+use testkit::{Speed, World, pattern, send};
+
+use crate::stack::{specs, status};
+
+/// Sectors of a chunk: its entries, 2048, are more than the 256 chunks that are merged as one.
+const CHUNK: u64 = 64;
+
+/// Exceptions, of which 88 are left after two goes.
+const CHUNKS: u64 = 600;
+
+#[test]
+fn a_merge_that_is_stopped_goes_on_with_what_is_left_of_the_list() {
+    const SIZE: u64 = CHUNKS * CHUNK;
+    let mut stopped = Vec::new();
+    // A few of the turns after which it is stopped: before each of the goes but the first.
+    for turns in [0, 10, 24] {
+        let world = World::new(turns, targets::registry());
+        let origin = world.add_disk(Sectors(SIZE));
+        let store = world.add_disk(Sectors((CHUNKS + 4) * CHUNK));
+        [&origin, &store].iter().for_each(|disk| disk.set_speed(Speed::AtOnce));
+        world.set_up(0, &format!("0 {SIZE} snapshot-origin a"));
+        world.set_up(1, &format!("0 {SIZE} snapshot a b P {CHUNK}"));
+        let data = pattern(turns, 0, SIZE);
+        let write = Bio::write(Sector(0), &data);
+        assert_eq!(world.sim.block_on(send(world.device(1), write)), Ok(()));
+        let all = (CHUNKS + 2) * CHUNK;
+        let told = |allocated: u64| format!("{allocated}/{} {}", (CHUNKS + 4) * CHUNK, 2 * CHUNK);
+        assert_eq!(status(&world, 1), told(all));
+
+        [&origin, &store].iter().for_each(|disk| disk.set_speed(Speed::Waits));
+        let merge = || specs(&format!("0 {SIZE} snapshot-merge a b P {CHUNK}"));
+        for minor in [1, 0] {
+            world.suspend(minor, Held::Flush).unwrap();
+        }
+        world.load(0, merge()).unwrap();
+        world.resume(0).unwrap();
+        let handle = world.handle();
+        world.sim.block_on(async move {
+            for _ in 0..turns {
+                handle.turn().await;
+            }
+        });
+        world.suspend(0, Held::Flush).unwrap();
+        let left = [600, 344, 88, 0].into_iter().find(|left| {
+            // Nothing was taken off the list yet, or what is left of it is told.
+            status(&world, 0) == told((left + 2) * CHUNK)
+        });
+        let left = left.unwrap_or_else(|| panic!("{turns} turns: {}", status(&world, 0)));
+        stopped.push(left);
+        // The same table goes on, or one that reads the store anew.
+        if turns != 10 {
+            let world = World::with(
+                &testkit::Schedule::Random(turns),
+                targets::registry(),
+                &[origin.clone(), store.clone()],
+            );
+            world.set_up(0, &format!("0 {SIZE} snapshot-merge a b P {CHUNK}"));
+            world.sim.run_until_idle().expect("the merge ends");
+            assert_eq!(status(&world, 0), told(2 * CHUNK));
+        } else {
+            world.resume(0).unwrap();
+            world.sim.run_until_idle().expect("the merge ends");
+            assert_eq!(status(&world, 0), told(2 * CHUNK));
+        }
+        assert!(*origin.content() == *data, "after {turns} turns and {left} chunks left");
+    }
+    assert_eq!(stopped, [344, 88, 88]);
+}
