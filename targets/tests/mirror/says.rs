@@ -1,7 +1,7 @@
 //! What a mirror says of faults, to the log and as events, and which lines it refuses.
 
 use sim_core::control::{Answer, Command, Slot};
-use sim_core::{Bio, BlkError, Fails, Held, Sector, Sectors};
+use sim_core::{Bio, BlkError, Fails, Flags, Held, Sector, Sectors};
 use testkit::{Fault, Speed, World, id, send};
 
 const ALL: Fault = Fault::Range(Sector(0), Sectors(64));
@@ -81,6 +81,40 @@ fn a_leg_that_fails_the_same_way_again_is_no_event_and_none_is_without_handle_er
         assert_eq!(write(&world, 19), Err(BlkError::Io));
         told.push(events(&world) - before);
         assert_eq!(told, each, "{features}");
+    }
+}
+
+#[test]
+fn a_read_that_fails_on_a_leg_is_told_in_the_kernels_words() {
+    const OTHER: &str = "Mirror read failed from 7:0. Trying alternative device.";
+    const LAST: &str = "Read failure on mirror device 7:1.  Failing I/O.";
+    const ALL_BAD: &str = "All sides of mirror have failed.";
+    const FAILED: &str = "Mirror read failed.";
+    type Said = [&'static [&'static str]; 3];
+    let cases: [(&str, &[u32], &str, Said); 5] = [
+        ("nosync", &[0], "", [&[OTHER], &[], &[]]),
+        ("nosync", &[0], " 1 handle_errors", [&[OTHER], &[], &[]]),
+        ("nosync", &[0, 1], "", [&[OTHER, LAST, FAILED], &[], &[]]),
+        ("nosync", &[0, 1], " 1 handle_errors", [&[OTHER, ALL_BAD, LAST, FAILED], &[], &[]]),
+        // Nothing could be copied.
+        ("sync", &[0, 1], " 1 handle_errors", [&[FAILED], &[FAILED], &[]]),
+    ];
+    for (log, bad, features, said) in cases {
+        let world = world(2);
+        bad.iter().for_each(|leg| world.disk(*leg).inject(ALL));
+        world.set_up(0, &format!("0 32 mirror core 2 32 {log} 2 a 0 b 0{features}"));
+        world.sim.run_until_idle().expect("idle");
+        world.take_log();
+        for (readahead, lines) in [false, false, true].into_iter().zip(said) {
+            let mut sector = [0; 512];
+            let flags = Flags { readahead, ..Flags::default() };
+            let read = Bio::read(Sector(3), &mut sector).with_flags(flags);
+            let _ = world.sim.block_on(send(world.device(0), read));
+            let heard = world.take_log();
+            let heard: Vec<&str> =
+                heard.iter().map(|line| &line["device-mapper: raid1: ".len()..]).collect();
+            assert_eq!(heard, lines, "{log}, {bad:?}{features}, read ahead: {readahead}");
+        }
     }
 }
 

@@ -11,6 +11,31 @@ const CHUNK: u64 = 64;
 /// Exceptions, of which 88 are left after two goes.
 const CHUNKS: u64 = 600;
 
+/// A store as the kernel may write one: neighbours of the origin that are none in the store, as
+/// several copies were under way.
+#[test]
+fn chunks_that_are_neighbours_in_the_origin_alone_are_merged_each_from_where_it_lies() {
+    let world = World::new(1, targets::registry());
+    let (origin, store) = (world.add_disk(Sectors(16)), world.add_disk(Sectors(32)));
+    let header = [0x7041_6e53u32, 1, 1, 1].map(u32::to_le_bytes).concat();
+    let entries: [(u64, u64); 8] =
+        [(0, 5), (1, 2), (2, 3), (3, 9), (7, 6), (8, 7), (9, 4), (10, 8)];
+    let area: Vec<u8> = entries
+        .iter()
+        .flat_map(|(old, new)| [old.to_le_bytes(), new.to_le_bytes()])
+        .flatten()
+        .collect();
+    let data = |chunk: u64| [chunk as u8 ^ 0x5a; 512];
+    store.fill(Sector(0), &header);
+    store.fill(Sector(1), &area);
+    (2..10).for_each(|chunk| store.fill(Sector(chunk), &data(chunk)));
+    world.set_up(0, "0 16 snapshot-merge a b P 1");
+    world.sim.run_until_idle().expect("the merge ends");
+    for (old, new) in entries {
+        assert!(*origin.sector(Sector(old)) == data(new), "chunk {old} of the origin");
+    }
+}
+
 #[test]
 fn a_merge_that_is_stopped_goes_on_with_what_is_left_of_the_list() {
     const SIZE: u64 = CHUNKS * CHUNK;
