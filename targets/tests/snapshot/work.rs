@@ -297,3 +297,29 @@ fn a_full_store_fails_writes_alone_where_the_table_allows_for_it() {
         assert_eq!(fill(0), (Ok(()), from_origin.to_owned()));
     }
 }
+
+/// One bio of a discard zeroes the snapshot, another one goes to the origin, each where asked for.
+#[test]
+fn a_discard_is_as_many_bios_as_its_features_ask_for() {
+    for (features, taken, passed_down) in [
+        ("", false, 0),
+        (" 1 discard_zeroes_cow", true, 0),
+        (" 2 discard_zeroes_cow discard_passdown_origin", true, 1),
+    ] {
+        let disks = disks(2);
+        let stack =
+            Stack::new(1, &disks, &[(0, format!("0 64 snapshot a b P 8{features}"))]).unwrap();
+        let device = &stack.devices[0];
+        assert_eq!(device.limits().max_discard_sectors > 0, taken, "{features}");
+        // As in the kernel, what is zeroed is an exception's chunk.
+        let write = send(device.clone(), Bio::write(Sector(8), &[7; 8 * 512]));
+        assert_eq!(stack.world.sim.block_on(write), Ok(()));
+        let discard = send(device.clone(), Bio::discard(Sector(8), Sectors(8)));
+        let expected = if taken { Ok(()) } else { Err(BlkError::NotSupported) };
+        assert_eq!(stack.world.sim.block_on(discard), expected, "{features}");
+        assert_eq!(disks[0].counts().discards, passed_down, "{features}");
+        let content = stack.content(0).unwrap();
+        let zeros = content[8 * 512..16 * 512].iter().all(|byte| *byte == 0);
+        assert_eq!(zeros, taken, "{features}");
+    }
+}
