@@ -1,7 +1,8 @@
 //! A merge that takes more than one go.
 
+use sim_core::control::{Command, WhenOpen};
 use sim_core::{Bio, Held, Sector, Sectors};
-use testkit::{Speed, World, pattern, send};
+use testkit::{Fault, Speed, World, id, pattern, read_all, send};
 
 use crate::stack::{specs, status};
 
@@ -93,4 +94,48 @@ fn a_merge_that_is_stopped_goes_on_with_what_is_left_of_the_list() {
         assert!(*origin.content() == *data, "after {turns} turns and {left} chunks left");
     }
     assert_eq!(stopped, [344, 88, 88]);
+}
+
+/// Half merged, a store is a snapshot's again: what it gives out next is none of what is left.
+#[test]
+fn a_store_that_is_taken_over_half_merged_gives_out_what_is_free() {
+    const SIZE: u64 = CHUNKS * CHUNK;
+    let world = World::new(1, targets::registry());
+    let origin = world.add_disk(Sectors(SIZE));
+    world.add_disk(Sectors((CHUNKS + 4) * CHUNK));
+    world.set_up(0, &format!("0 {SIZE} snapshot-origin a"));
+    let snapshot = world.set_up(1, &format!("0 {SIZE} snapshot a b P {CHUNK}"));
+    // Runs of one chunk each.
+    let data = pattern(5, 0, SIZE);
+    let bytes = (CHUNK * 512) as usize;
+    for chunk in (0..CHUNKS).map(|nr| nr * 7 % CHUNKS) {
+        let part = &data[chunk as usize * bytes..][..bytes];
+        let write = Bio::write(Sector(chunk * CHUNK), part);
+        assert_eq!(world.sim.block_on(send(snapshot.clone(), write)), Ok(()));
+    }
+    [1, 0].iter().for_each(|minor| drop(world.suspend(*minor, Held::Flush).unwrap()));
+    // The third go fails: with the last chunks of the list, from which 88 are left.
+    let first = 87 * 7 % CHUNKS * CHUNK;
+    origin.inject(Fault::Range(Sector(first), Sectors(1)));
+    world.load(0, specs(&format!("0 {SIZE} snapshot-merge a b P {CHUNK}"))).unwrap();
+    world.resume(0).unwrap();
+    world.sim.run_until_idle().expect("the merge ends");
+    assert_eq!(status(&world, 0), "Merge failed");
+    origin.heal();
+    world.suspend(0, Held::Flush).unwrap();
+    // Whose store it was before the merge has to be gone.
+    world.execute(Command::DevRemove { id: id(1), open: WhenOpen::Refuse }).unwrap();
+    world.create(1).unwrap();
+    world.load(1, specs(&format!("0 {SIZE} snapshot a b P {CHUNK}"))).unwrap();
+    world.load(0, specs(&format!("0 {SIZE} snapshot-origin a"))).unwrap();
+    [1, 0].iter().for_each(|minor| drop(world.resume(*minor).unwrap()));
+    let told = |chunks: u64| format!("{}/{} {}", chunks * CHUNK, (CHUNKS + 4) * CHUNK, 2 * CHUNK);
+    assert_eq!(status(&world, 1), told(88 + 2));
+    // A chunk of the origin that was merged, copied again.
+    let merged = 100 * 7 % CHUNKS * CHUNK;
+    let write = Bio::write(Sector(merged), &[7; 512]);
+    assert_eq!(world.sim.block_on(send(world.device(0), write)), Ok(()));
+    assert_eq!(status(&world, 1), told(88 + 3));
+    let content = world.sim.block_on(read_all(world.device(1))).unwrap();
+    assert!(content == *data, "the snapshot has other data than before");
 }
