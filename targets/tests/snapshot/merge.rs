@@ -123,7 +123,10 @@ fn a_store_that_is_taken_over_half_merged_gives_out_what_is_free() {
     assert_eq!(status(&world, 0), "Merge failed");
     origin.heal();
     world.suspend(0, Held::Flush).unwrap();
-    // Whose store it was before the merge has to be gone.
+    // Whose store it was before the merge has to be gone: the two of them are as many as may be.
+    let third = world.load(1, specs(&format!("0 {SIZE} snapshot a b P {CHUNK}"))).unwrap_err();
+    let kernel = "Snapshot cow pairing for exception table handover failed";
+    assert_eq!(third.table.unwrap().kernel, kernel);
     world.execute(Command::DevRemove { id: id(1), open: WhenOpen::Refuse }).unwrap();
     world.create(1).unwrap();
     world.load(1, specs(&format!("0 {SIZE} snapshot a b P {CHUNK}"))).unwrap();
