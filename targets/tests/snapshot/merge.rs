@@ -142,3 +142,21 @@ fn a_store_that_is_taken_over_half_merged_gives_out_what_is_free() {
     let content = world.sim.block_on(read_all(world.device(1))).unwrap();
     assert!(content == *data, "the snapshot has other data than before");
 }
+
+/// Areas of two blocks: the second is written without what lies around it.
+#[test]
+fn entries_in_the_second_block_of_an_area_leave_the_data_behind_it_alone() {
+    const CHUNK: u64 = 16;
+    const SIZE: u64 = 600 * CHUNK;
+    let world = World::new(1, targets::registry());
+    let disks = [Sectors(SIZE), Sectors(SIZE + 4 * CHUNK)].map(|size| world.add_disk(size));
+    let table = format!("0 {SIZE} snapshot a b P {CHUNK}");
+    let device = world.set_up(0, &table);
+    let data = pattern(9, 0, SIZE);
+    let write = Bio::write(Sector(0), &data);
+    assert_eq!(world.sim.block_on(send(device.clone(), write)), Ok(()));
+    assert!(world.sim.block_on(read_all(device)).unwrap() == *data, "as it was written");
+    let world = World::with(&testkit::Schedule::Random(2), targets::registry(), &disks);
+    let device = world.set_up(0, &table);
+    assert!(world.sim.block_on(read_all(device)).unwrap() == *data, "as the store is read anew");
+}
