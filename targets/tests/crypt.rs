@@ -52,6 +52,7 @@ fn large_bios_are_encrypted_unit_by_unit_whatever_they_are_cut_into() {
             let given = plain.clone();
             let write = Bio::write(Sector(8), &given);
             assert_eq!(world.sim.block_on(send(device.clone(), write)), Ok(()));
+            assert_eq!(disk.counts().writes, sectors.div_ceil(2048), "{sectors} sectors,{options}");
             assert_eq!(given, plain, "the caller's buffer is not touched");
             let below = &disk.content()[(OFFSET as usize + 8) * 512..];
             assert!(*below == encrypted(&plain, 8, unit, iv), "{sectors} sectors,{options}");
@@ -152,6 +153,13 @@ fn a_key_in_the_key_ring_is_taken_at_load_and_by_a_message_and_shown_by_its_name
             .execute(Command::TargetMsg { id: id(4), sector, message, slot: Slot::Live })
             .map(|_| ())
     };
+    world.suspend(4, Held::Flush).expect("it suspends");
+    for other in ["key", "key wip", "kee wipe", "wipe key", "key wipe it", "key set", "set key x"] {
+        assert!(message(other).is_err(), "{other}");
+    }
+    world.resume(4).expect("it has its key");
+    assert_eq!(write(device.clone()), Ok(()));
+    assert!(world.disk(0).content() == encrypted, "it is the key of before");
     world.suspend(4, Held::Flush).expect("it suspends");
     message("key wipe").expect("wiped");
     assert!(world.resume(4).is_err(), "resumed without a key");

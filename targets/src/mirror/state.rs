@@ -385,4 +385,16 @@ mod tests {
         assert_eq!((state.good(4), state.good(5)), (0b111, 0b111));
         assert!(!state.rests_on(0b100));
     }
+
+    #[test]
+    fn a_leg_whose_flush_failed_has_lost_what_was_written_before_and_no_other() {
+        let mut state = State::new(3, Bits::new(10, true), Log::new(None));
+        state.regions.insert(4, Region::new(Condition::Dirty(0)));
+        let before = state.tick();
+        state.flush_has_failed(0b101);
+        assert_eq!((state.good(4), state.good(5)), (0b010, 0b111));
+        assert_eq!(state.lost_since(before), 0b101);
+        let after = state.tick();
+        assert_eq!(state.lost_since(after), 0);
+    }
 }

@@ -10,5 +10,7 @@ mod faults;
 mod images;
 mod kernel;
 mod maps;
+mod pace;
 mod rig;
+mod says;
 mod threads;

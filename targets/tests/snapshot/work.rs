@@ -298,3 +298,58 @@ fn a_full_store_fails_writes_alone_where_the_table_allows_for_it() {
         assert_eq!(fill(0), (Ok(()), from_origin.to_owned()));
     }
 }
+
+/// One bio of a discard zeroes the snapshot, another one goes to the origin, each where asked for.
+#[test]
+fn a_discard_is_as_many_bios_as_its_features_ask_for() {
+    for (features, taken, passed_down) in [
+        ("", false, 0),
+        (" 1 discard_zeroes_cow", true, 0),
+        (" 2 discard_zeroes_cow discard_passdown_origin", true, 1),
+    ] {
+        let disks = disks(2);
+        let stack =
+            Stack::new(1, &disks, &[(0, format!("0 64 snapshot a b P 8{features}"))]).unwrap();
+        let device = &stack.devices[0];
+        assert_eq!(device.limits().max_discard_sectors > 0, taken, "{features}");
+        // As in the kernel, what is zeroed is an exception's chunk.
+        let write = send(device.clone(), Bio::write(Sector(8), &[7; 8 * 512]));
+        assert_eq!(stack.world.sim.block_on(write), Ok(()));
+        let discard = send(device.clone(), Bio::discard(Sector(8), Sectors(8)));
+        let expected = if taken { Ok(()) } else { Err(BlkError::NotSupported) };
+        assert_eq!(stack.world.sim.block_on(discard), expected, "{features}");
+        assert_eq!(disks[0].counts().discards, passed_down, "{features}");
+        let content = stack.content(0).unwrap();
+        let zeros = content[8 * 512..16 * 512].iter().all(|byte| *byte == 0);
+        assert_eq!(zeros, taken, "{features}");
+    }
+}
+
+/// Whoever asked for the copy: what the snapshot lacks from then on, nobody may take for its own.
+#[test]
+fn a_copy_that_fails_ends_its_snapshot_and_says_so_on_disk() {
+    let tables =
+        [(0, "0 64 snapshot-origin a".to_owned()), (1, "0 64 snapshot a b P 8".to_owned())];
+    let chunks = Fault::Range(Sector(16), Sectors(240));
+    let origin = Fault::Range(Sector(0), Sectors(8));
+    // A write of the origin goes on without the snapshot, one of the snapshot does not.
+    for (faulty, fault, device, ends) in [
+        (1, chunks, 0, Ok(())),
+        (1, chunks, 1, Err(BlkError::Io)),
+        (0, origin, 1, Err(BlkError::Io)),
+    ] {
+        let disks = disks(2);
+        let stack = Stack::new(1, &disks, &tables).unwrap();
+        disks[faulty].inject(fault);
+        let write = send(stack.devices[device].clone(), Bio::write(Sector(3), &[7; 512]));
+        assert_eq!(stack.world.sim.block_on(write), ends, "disk {faulty}, device {device}");
+        disks[faulty].heal();
+        assert_eq!(status(&stack.world, 1), "Invalid");
+        assert_eq!(stack.world.status(1).unwrap().event_nr, 1);
+        let log = stack.world.take_log();
+        let line = "device-mapper: snapshots: Invalidating snapshot: Error reading/writing.";
+        assert!(log.iter().any(|said| said == line), "{log:#?}");
+        // The second word of the header: it is valid no more.
+        assert_eq!(disks[1].durable(Sector(0))[..8], [b'S', b'n', b'A', b'p', 0, 0, 0, 0]);
+    }
+}

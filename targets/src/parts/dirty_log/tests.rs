@@ -140,3 +140,25 @@ fn who_gives_up_waiting_leaves_the_commit_to_the_others() {
     assert_eq!(given_up.now_or_never(), None);
     assert_eq!(commit_now(&world, &log, mark), Ok(()));
 }
+
+#[test]
+fn a_region_that_is_let_go_of_has_the_mark_that_it_lacks() {
+    let mut log = DirtyLog::disk(64, Sectors(1));
+    (0..8).for_each(|region| log.clean(region));
+    // Two commits have ended well.
+    (log.began, log.ended, log.durable) = (2, 2, 2);
+    let mark = log.mark(5);
+    assert!(!log.is_durable(mark));
+    log.leave(mark);
+    let again = log.mark(5);
+    assert!(!log.is_durable(again) && !log.is_durable(log.unclean()));
+    assert_eq!((log.pending(again), log.mark(6)), (3, 3));
+    // The third fails: whoever needs the mark asks for a fourth.
+    (log.began, log.ended) = (3, 3);
+    assert_eq!((log.is_durable(again), log.pending(again)), (false, 4));
+    // What was durable when it was let go of asks for nothing.
+    log.durable = 3;
+    log.leave(again);
+    let mark = log.mark(5);
+    assert!(log.is_durable(mark));
+}

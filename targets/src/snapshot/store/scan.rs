@@ -183,6 +183,32 @@ mod tests {
     }
 
     #[test]
+    fn an_area_that_is_longer_than_a_piece_is_read_piece_by_piece() {
+        // Chunks of 3 MiB would be no power of two: of 4 MiB, in four pieces.
+        let chunk = Sectors(8192);
+        let layout = Layout::new(ChunkSize::new(chunk, &[]).expect("a chunk size"));
+        let mut scan = Scan::new(layout, Sectors(chunk.0 << 20));
+        let (piece, per_piece) = (Sectors(2048), (1 << 20) / ENTRY as u64);
+        let mut new = 2;
+        for (at, area) in [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (1, 1)] {
+            let start = layout.area_sector(area) + Sectors(at * piece.0);
+            assert_eq!(scan.wants(), Some((start, piece)), "piece {at} of area {area}");
+            let entries = (new..new + per_piece).map(|new| Entry { old: new, new });
+            let bytes: Vec<u8> = entries.flat_map(|entry| entry.to_bytes()).collect();
+            scan.take(&bytes, &mut |damage| panic!("{damage:?}")).expect("memory for them");
+            new += per_piece + u64::from(at == 3);
+        }
+        scan.take(&[0; ENTRY], &mut |damage| panic!("{damage:?}")).expect("memory for it");
+        assert_eq!(scan.wants(), None);
+        let scanned = scan.finish(&mut |_| ());
+        assert_eq!(scanned.entries.len() as u64, 2 * per_piece);
+        let mut runs: Vec<_> = scanned.runs().collect();
+        runs.sort_unstable();
+        assert_eq!(runs.iter().map(|(_, _, len)| len).sum::<u64>(), 6 * per_piece);
+        assert_eq!((runs[0].0, runs[0].1), (2, 2));
+    }
+
+    #[test]
     fn a_chunk_of_the_origin_that_has_no_address_is_refused() {
         let layout = Layout::new(ChunkSize::new(Sectors(1 << 21), &[]).expect("a chunk size"));
         let fault = |old| layout.check(Entry { old, new: 2 }, Sectors(1 << 40));

@@ -78,6 +78,32 @@ fn random_exceptions_take_less_than_24_bytes_each_at_any_time() {
     }
 }
 
+/// Groups that found their bucket full lie in a later one, and come back when there is room.
+#[test]
+fn groups_that_had_no_room_at_home_are_found_whatever_is_taken_away() {
+    const MOST: u64 = 60_000;
+    let group = |index: u64| random(index) % (MAX_OLD / GROUP) * GROUP;
+    let (mut table, mut model) = (ExceptionTable::new(), BTreeMap::new());
+    for index in 0..MOST {
+        assert!(table.insert(group(index), index + 1).is_ok());
+        model.insert(group(index), index + 1);
+    }
+    // In no order that has to do with the first.
+    let mut order: Vec<u64> = (0..MOST).collect();
+    order.sort_by_key(|index| random(index + MOST));
+    for (nr, index) in order.into_iter().enumerate() {
+        let old = group(index);
+        assert_eq!(table.remove(old), model.remove(&old), "the group of chunk {old}");
+        assert_eq!(table.remove(old), None);
+        if nr % 5000 == 0 {
+            let mut left: Vec<_> = table.iter().collect();
+            left.sort_unstable();
+            assert!(left.into_iter().eq(model.iter().map(|(old, new)| (*old, *new, 1))));
+        }
+    }
+    assert_eq!(table.len(), 0);
+}
+
 #[test]
 fn exceptions_in_a_row_take_less_than_a_byte_each() {
     let mut table = ExceptionTable::new();
