@@ -75,16 +75,26 @@ fn called() -> impl Strategy<Value = Called> {
     prop_oneof![Just(Called::Dmsetup), Just(Called::Dmsim)]
 }
 
+/// Tells whether a text has a byte in hexadecimal digits that needed none: the real programs take
+/// such a name, and cannot report on it.
+fn says_plain_bytes_in_digits(text: &str) -> bool {
+    let pieces = text.split("\\x").skip(1).filter_map(|rest| rest.get(..2));
+    let mut bytes = pieces.filter_map(|digits| u8::from_str_radix(digits, 16).ok());
+    bytes
+        .any(|byte| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte) || !byte.is_ascii())
+}
+
 /// Texts that meet what mangling, paths and concise forms are about.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => "[a-z0-9]{1,4}",
-        4 => r"\\x(5c|20|41|2|)(x20|x|)",
+        4 => r"\\x(5c|20|2|)(x20|x|)",
         2 => r"[\\ ,;/\t#+:=@_.-]{1,2}",
         1 => "\\PC{1,3}",
         1 => "[a-z]{30,70}",
     ];
-    proptest::collection::vec(piece, 1..5).prop_map(|pieces| pieces.concat())
+    let text = proptest::collection::vec(piece, 1..5).prop_map(|pieces| pieces.concat());
+    text.prop_filter("odd digits", |text| !says_plain_bytes_in_digits(text))
 }
 
 proptest! {

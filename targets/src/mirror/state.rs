@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_leg_whose_flush_failed_has_lost_what_was_written_before_and_no_other() {
-        let mut state = State::new(3, Bits::new(10, true), Log::new(None));
+        let mut state = State::new(3, Bits::new(10, true), DirtyLog::core());
         state.regions.insert(4, Region::new(Condition::Dirty(0)));
         let before = state.tick();
         state.flush_has_failed(0b101);
