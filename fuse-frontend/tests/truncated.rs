@@ -121,6 +121,51 @@ fn an_allocation_makes_the_file_longer_where_it_would() {
 }
 
 #[test]
+fn room_is_taken_below_what_only_moves_bios_and_refused_elsewhere() {
+    let world = World::new();
+    world.create("lower", "0 4096 linear disk 2048");
+    let stacked = world.control.find_shown("lower").unwrap().device;
+    world.devices.add("lower", stacked);
+    let cases = [
+        ("0 1024 linear disk 0", Ok(())),
+        ("0 1024 striped 2 8 disk 0 disk4k 0", Ok(())),
+        ("0 1024 linear lower 0", Ok(())),
+        ("0 1024 zero", Err(Errno::OPNOTSUPP)),
+        ("0 512 linear disk 0\n512 512 error", Err(Errno::OPNOTSUPP)),
+        ("0 1024 mirror core 1 1024 2 disk 0 disk4k 0", Err(Errno::OPNOTSUPP)),
+        ("0 1024 snapshot disk disk4k N 8", Err(Errno::OPNOTSUPP)),
+    ];
+    for (number, (table, expected)) in cases.into_iter().enumerate() {
+        let disk = world.disk(world.create(&format!("d{number}"), table));
+        assert_eq!(allocate(&disk, 0, 100, 300_000), expected, "{table}");
+        assert_eq!(allocate(&disk, 1, 100, 300_000), expected, "{table}");
+        let cut = Arc::<End>::default();
+        truncate(&disk, &cut, 0).unwrap();
+        assert_eq!(allocate_to(&disk, &cut, 0, 100, 300_000), expected.err(), "{table}");
+        assert_eq!(cut.get(), Some(if expected.is_ok() { 300_100 } else { 0 }), "{table}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_promises_zeros_takes_holes() {
+    for features in ["1 discard_zeroes_cow", "2 discard_zeroes_cow discard_passdown_origin"] {
+        let world = World::new();
+        let model = pattern(MIB as usize);
+        write(&world.disk(world.create("origin", "0 2048 linear disk 0")), 0, &model).unwrap();
+        let disk = world.disk_with(&format!("0 2048 snapshot disk disk4k N 8 {features}"));
+        let mut model = model;
+        write(&disk, 65_536, &[9; 4096]).unwrap();
+        model[65_536..69_632].fill(9);
+        // Over chunks with and without an exception, and parts of others.
+        for (at, len) in [(60_001, 20_000), (200_704, 8192), (300_000, 100)] {
+            assert_eq!(allocate(&disk, 3, at as u64, len as u64), Ok(()), "{features}");
+            model[at..at + len].fill(0);
+            assert!(read(&disk, 0, model.len()).unwrap() == model, "{features}: {len} at {at}");
+        }
+    }
+}
+
+#[test]
 fn a_parallel_write_into_the_gap_wins() {
     let world = World::new();
     let (slow, disk) = slow(&world);

@@ -19,6 +19,9 @@ const ZERO_RANGE: u32 = 0x10;
 /// How much is zeroed by a write at a time: 1 MiB.
 const CHUNK: Sectors = Sectors(2048);
 
+/// How much room is taken at a time: 1 GiB.
+const ROOM: Sectors = Sectors(1 << 21);
+
 static ZEROS: [u8; (CHUNK.0 * SECTOR_SIZE) as usize] = [0; (CHUNK.0 * SECTOR_SIZE) as usize];
 
 /// The most runs that one `lseek` looks at. One that has not found what it looks for by then says
@@ -27,7 +30,7 @@ const MAX_RUNS: usize = 4096;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Change {
-    /// Room for the range is there already.
+    /// What the range reads as stays, and has its room below.
     Reserve,
     /// The range reads as zeros and takes no room below, where the device can.
     Punch,
@@ -146,9 +149,26 @@ impl Disk {
         turn: Turn<'_>,
     ) -> BlkResult {
         match change {
-            Change::Reserve => Ok(()),
+            Change::Reserve => self.reserve(bytes).await,
             Change::Punch | Change::Zero => self.clear(change, bytes, turn).await,
         }
+    }
+
+    /// Takes room for the blocks of a range.
+    async fn reserve(&self, bytes: Range<u64>) -> BlkResult {
+        let block = self.block();
+        let end = bytes.end.next_multiple_of(block).min(self.size());
+        let end = Sectors::in_bytes(end).to_sector();
+        let mut at = Sectors::in_bytes(bytes.start - bytes.start % block).to_sector();
+        while at < end {
+            let len = ROOM.min(end - at);
+            self.device().reserve(at, len).await?;
+            at += len;
+            if at < end {
+                yield_now().await;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a range of bytes read as zeros: blocks that it fills in part by writes, the whole
@@ -234,7 +254,8 @@ impl Disk {
         None
     }
 
-    /// Submits an operation on whole blocks in pieces as long as the device takes them.
+    /// Submits an operation on whole blocks in pieces as long as the device takes them, which end
+    /// where it counts such lengths from its start: a snapshot gives up whole chunks alone.
     async fn in_pieces(
         &self,
         op: Op,
@@ -246,7 +267,7 @@ impl Disk {
         let limit = Sectors((u64::from(limit) / block * block).max(block));
         let mut at = blocks.start;
         while at < blocks.end {
-            let len = limit.min(blocks.end - at);
+            let len = Sectors(limit.0 - at.0 % limit.0).min(blocks.end - at);
             self.submit_write(Bio::without_data(op, at, len), turn).await?;
             at += len;
             if at < blocks.end {

@@ -82,7 +82,9 @@ impl Disk {
         reply: impl Reply<()>,
     ) {
         let (change, range) = match self.check_allocate(mode, at, len) {
-            Ok((change, range)) if change.lengthens(mode) && end.leaves_gap(range.end) => {
+            Ok((change, range))
+                if change.lengthens(mode) && end.leaves_gap(range.end) && !range.is_empty() =>
+            {
                 (change, range)
             }
             Ok(_) | Err(_) => return self.allocate(mode, at, len, reply),
