@@ -1,12 +1,16 @@
 //! Tells the kernel that a file reads as something else from now on, or has another size.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::future::poll_fn;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::dev_fuse::Connection;
-use crate::files::Files;
+use crate::files::{Files, KeptPages};
 
 /// How often is looked whether a device that holds requests of a file has let go of them.
 const LOOK: Duration = Duration::from_millis(5);
@@ -31,6 +35,27 @@ struct State {
     changes: u64,
     /// The minors with a thread under way.
     running: HashMap<u32, Pass>,
+    /// Who is told of every pass that ends.
+    waiting: Vec<Waker>,
+}
+
+/// The files' way to the invalidator, which has them.
+struct Weakly(Weak<Invalidator>);
+
+impl KeptPages for Weakly {
+    fn drop_pages(&self, minor: u32) {
+        if let Some(invalidator) = self.0.upgrade() {
+            invalidator.start(minor);
+        }
+    }
+
+    fn dropped(&self, minor: u32) -> BoxFuture<'static, ()> {
+        let weak = self.0.clone();
+        Box::pin(poll_fn(move |cx| match weak.upgrade() {
+            Some(invalidator) => invalidator.poll_passed(minor, cx),
+            None => Poll::Ready(()),
+        }))
+    }
 }
 
 /// How far the thread of a file has come.
@@ -50,6 +75,11 @@ impl Invalidator {
         Arc::new(Invalidator { files, connection, state, passed })
     }
 
+    /// Has the files drop pages by this.
+    pub(crate) fn serve_files(self: &Arc<Invalidator>) {
+        self.files.keep_pages_by(Arc::new(Weakly(Arc::downgrade(self))));
+    }
+
     /// Starts to drop the pages of the device with this minor.
     pub(crate) fn start(self: &Arc<Invalidator>, minor: u32) {
         // A file that the kernel has not seen has no pages.
@@ -60,7 +90,7 @@ impl Invalidator {
         let thread = thread::Builder::new().name(format!("dm-{minor}-inval"));
         if let Err(error) = thread.spawn(move || invalidator.run(minor)) {
             self.state().running.remove(&minor);
-            self.passed.notify_all();
+            self.tell();
             tracing::error!(%error, minor, "no thread to drop the pages of a device");
         }
     }
@@ -125,7 +155,26 @@ impl Invalidator {
         if let Some(pass) = self.state().running.get_mut(&minor) {
             note(pass);
         }
+        self.tell();
+    }
+
+    /// Tells who waits that a pass has ended, or waits itself.
+    fn tell(&self) {
+        let waiting = std::mem::take(&mut self.state().waiting);
         self.passed.notify_all();
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Tells whether nothing is left to drop of a device, or a suspended one holds it up.
+    fn poll_passed(&self, minor: u32, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        match state.running.get(&minor) {
+            Some(pass) if !pass.held && pass.done < pass.wanted => {
+                state.waiting.push(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(_) | None => Poll::Ready(()),
+        }
     }
 
     /// Returns the last change that the kernel is to be told of; the thread ends where there is

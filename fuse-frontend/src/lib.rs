@@ -17,9 +17,13 @@
 //! - Reading past the end gives what there is; writing past it, [`NOSPC`](sim_core::Errno::NOSPC)
 //!   or a short write. A device without write access opens for writing, and refuses each write
 //!   with [`PERM`](sim_core::Errno::PERM), as a block device does.
-//! - The size is the table's. `O_TRUNC` is ignored, and so is `truncate(2)` to no bytes, which
-//!   cannot be told from it; any other change of the size is refused. A program that reads by
-//!   asynchronous direct I/O sees a device that has grown when somebody has asked for its size.
+//! - The size is the table's. A truncation sets a virtual end for the open file that made it: where
+//!   that file then writes behind it, is truncated to more, or has room allocated, the gap reads as
+//!   zeros first. Reads, other open files and shared mappings never meet that end, and what lies
+//!   behind it stays as it is. Past the device's end it is [`FBIG`](sim_core::Errno::FBIG).
+//!   `truncate(2)` is refused, as it belongs to no open file. A program that reads by asynchronous
+//!   direct I/O sees a device that has grown when somebody has asked for its size.
+//! - With `O_DIRECT`, reads and writes are of whole sectors, as on a block device.
 //! - A suspended device holds its requests, and nothing else waits for them. A client that is
 //!   killed while it waits dies: its request is given up where nothing of it can have reached an
 //!   image, that is where the device itself is suspended, or only remaps onto devices that are.

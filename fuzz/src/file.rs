@@ -2,10 +2,11 @@
 
 mod model;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fuse_frontend::Tasks;
-use fuse_frontend::request::{Disk, Durability, Refuse, Reply, Seek};
+use fuse_frontend::request::{Disk, Durability, End, Refuse, Reply, Seek};
 use sim_core::{Bio, BlockDevice, Errno, Sector, Sectors};
 
 use crate::bytes::Bytes;
@@ -21,8 +22,8 @@ pub(crate) const GUARD: Sectors = Sectors(8);
 const GUARD_BYTES: [u8; 4096] = [0xa5; 4096];
 
 /// Makes a stack of linear, striped, zero and error segments, and sends it the requests that the
-/// bytes stand for: reads and writes of any bytes, `fallocate` and `lseek`, while it is suspended
-/// or not, and across changes of its size. Each is answered, once, as the model has it.
+/// bytes stand for: reads and writes of any bytes, `fallocate` and `lseek`, by open files that are
+/// truncated or not, while it is suspended or not, and across changes of its size. Each is answered, once, as the model has it.
 pub fn file(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let mut rig = Rig::new(&mut bytes);
@@ -36,6 +37,8 @@ pub fn file(data: &[u8]) {
 struct Rig {
     world: World,
     disk: Arc<Disk>,
+    /// Where the open files end.
+    ends: [Arc<End>; 2],
     model: Model,
     /// What the next write writes: no two the same for a while.
     fill: u8,
@@ -72,7 +75,7 @@ impl Rig {
         };
         let device = world.control.device(&id(shown)).expect("it was made above");
         let disk = Disk::new(device, Arc::new(Tasks::new(world.sim.runtime())));
-        Rig { world, disk, model, fill: 0 }
+        Rig { world, disk, ends: Default::default(), model, fill: 0 }
     }
 
     fn step(&mut self, step: u8, bytes: &mut Bytes<'_>) {
@@ -85,31 +88,66 @@ impl Rig {
             }
             5 | 6 => self.allocate(bytes, when),
             7 => self.seek(bytes),
-            _ => match bytes.below(4) {
+            _ => match bytes.below(8) {
                 0 => self.resize(bytes),
+                1..=3 => self.truncate(bytes, when),
                 _ => assert_eq!(self.ask(when, |reply| self.disk.flush(reply)), Ok(()), "flush"),
             },
         }
         assert_eq!(self.disk.size(), self.model.size(), "the size is the table's");
+        let ends = [0, 1].map(|file: usize| self.ends[file].get());
+        assert_eq!(ends, self.model.ends, "where the open files end");
     }
 
     fn write(&mut self, bytes: &mut Bytes<'_>, when: While) {
         let (at, len) = (self.place(bytes), bytes.number() as usize % 0x5000);
         let durability = bytes.pick(&[Durability::AtFlush, Durability::AtOnce]);
+        let file = bytes.below(2);
         self.fill = self.fill.wrapping_add(1);
         let data: Vec<u8> = (0..len).map(|n| self.fill ^ (n / 512) as u8).collect();
-        let answer = self.ask::<u32>(when, |reply| self.disk.write(at, &data, durability, reply));
+        let cut = self.ends[file].clone();
+        let answer =
+            self.ask::<u32>(when, |reply| self.disk.write_to(&cut, at, &data, durability, reply));
         let size = self.model.size();
         let end = at.saturating_add(len as u64).min(size);
+        let gap = if len == 0 { at } else { self.model.gap(file, at) };
         let expected = match () {
             () if at >= size => Err(Errno::NOSPC),
-            () if self.model.fails(at, end) => Err(Errno::IO),
+            () if self.model.fails(gap, at) || self.model.fails(at, end) => Err(Errno::IO),
             () => Ok((end - at) as u32),
         };
-        assert_eq!(answer, expected, "write {len} bytes at {at} of {size}");
+        assert_eq!(answer, expected, "write {len} bytes at {at} of {size}, from {gap} on");
+        let new = |n: u64| if n < at { 0 } else { data[(n - at) as usize] };
         match answer {
-            Ok(_) => self.model.write(at, end, |n| data[n]),
-            Err(Errno::IO) => self.settle(at, end, |n| data[n]),
+            Ok(_) => {
+                self.model.write(gap, end, new);
+                if len > 0 {
+                    self.model.reach(file, end);
+                }
+            }
+            Err(Errno::IO) => self.settle(file, gap, at..end, new),
+            Err(_) => {}
+        }
+    }
+
+    fn truncate(&mut self, bytes: &mut Bytes<'_>, when: While) {
+        let (to, file) = (self.place(bytes), bytes.below(2));
+        let cut = self.ends[file].clone();
+        let answer = self.ask::<u32>(when, |reply| self.disk.truncate(&cut, to, || 7, reply));
+        let size = self.model.size();
+        let gap = self.model.gap(file, to);
+        let expected = match () {
+            () if to > size => Err(Errno::FBIG),
+            () if self.model.fails(gap, to) => Err(Errno::IO),
+            () => Ok(7),
+        };
+        assert_eq!(answer, expected, "truncate to {to} of {size}, from {gap} on");
+        match answer {
+            Ok(_) => {
+                self.model.write(gap, to, |_| 0);
+                self.model.truncate(file, to);
+            }
+            Err(Errno::IO) => self.settle(file, gap, to..to, |_| 0),
             Err(_) => {}
         }
     }
@@ -136,22 +174,43 @@ impl Rig {
     fn allocate(&mut self, bytes: &mut Bytes<'_>, when: While) {
         let mode = bytes.pick(&[0, 1, 3, 3, 3, 0x10, 0x10, 0x11, 2, 8, 0x40]);
         let (at, len) = (self.place(bytes), bytes.number() % 0x10000);
-        let answer = self.ask(when, |reply| self.disk.allocate(mode, at, len, reply));
+        let file = bytes.below(2);
+        let cut = self.ends[file].clone();
+        let answer = self.ask(when, |reply| self.disk.allocate_to(&cut, mode, at, len, reply));
         let size = self.model.size();
         let (first, last) = (at.min(size), at.saturating_add(len).min(size));
-        let touches = !matches!(mode, 0 | 1) && first < last;
+        let zeroes = !matches!(mode, 0 | 1) && first < last;
+        // A regular file would be longer by it.
+        let lengthens = matches!(mode, 0 | 0x10) && first < last;
+        let gap = match (lengthens, mode) {
+            (true, 0) => self.model.gap(file, last),
+            (true, _) => self.model.gap(file, first),
+            (false, _) => first,
+        };
+        // Where zeros begin and end.
+        let zeros = match (zeroes, lengthens && gap < last) {
+            (true, _) => gap.min(first)..last,
+            (false, true) => gap..last,
+            (false, false) => first..first,
+        };
         let expected = match mode {
             2 | 8 | 0x40 => Err(Errno::OPNOTSUPP),
             _ if at.checked_add(len).is_none() => Err(Errno::FBIG),
             0 | 1 | 0x10 if at + len > size => Err(Errno::NOSPC),
-            _ if touches && self.model.fails(first, last) => Err(Errno::IO),
+            0 | 1 if !self.model.has_room(first, last) => Err(Errno::OPNOTSUPP),
+            _ if self.model.fails(zeros.start, zeros.end) => Err(Errno::IO),
             _ => Ok(()),
         };
         assert_eq!(answer, expected, "fallocate {mode:#x} {at}+{len} of {size}");
         match answer {
-            Ok(()) if touches => self.model.write(first, last, |_| 0),
-            Err(Errno::IO) => self.settle(first, last, |_| 0),
-            Ok(()) | Err(_) => {}
+            Ok(()) => {
+                self.model.write(zeros.start, zeros.end, |_| 0);
+                if lengthens {
+                    self.model.reach(file, last);
+                }
+            }
+            Err(Errno::IO) => self.settle(file, zeros.start, first..last, |_| 0),
+            Err(_) => {}
         }
     }
 
@@ -186,20 +245,25 @@ impl Rig {
         }
     }
 
-    /// Finds out what a request that failed has left: each byte as it was, or as it was to be.
-    fn settle(&mut self, at: u64, end: u64, new: impl Fn(usize) -> u8) {
-        for (from, to) in self.model.readable(at, end) {
+    /// Finds out what a request that failed has left: each byte from `gap` on as it was, or as it
+    /// was to be, and the end where it was, or behind the gap.
+    fn settle(&mut self, file: usize, gap: u64, range: Range<u64>, new: impl Fn(u64) -> u8) {
+        for (from, to) in self.model.readable(gap, range.end) {
             let len = (to - from) as usize;
             let answer =
                 self.ask::<Vec<u8>>(While::Running, |reply| self.disk.read(from, len, reply));
             let found = answer.expect("no error segment lies in there");
             let old = self.model.read(from, to);
-            for (n, found) in found.iter().enumerate() {
-                let written = new((from - at) as usize + n);
-                let legal = *found == old[n] || *found == written;
-                assert!(legal, "byte {}: neither {} nor {written}", from as usize + n, old[n]);
+            for (at, (found, old)) in (from..).zip(found.iter().zip(old)) {
+                let legal = found == old || *found == new(at);
+                assert!(legal, "byte {at} is {found}: neither {old} nor {}", new(at));
             }
-            self.model.write(from, to, |n| found[n]);
+            self.model.write(from, to, |at| found[(at - from) as usize]);
+        }
+        let end = self.ends[file].get();
+        if end != self.model.ends[file] {
+            assert_eq!(end, Some(range.start), "the end is behind the gap");
+            self.model.reach(file, range.start);
         }
     }
 

@@ -154,6 +154,9 @@ pub struct Profile {
     pub num_write_zeroes_bios: u32,
     /// Discards work though the devices below have none.
     pub discards_supported: bool,
+    /// What was discarded reads as zeros, or can be made to without undoing the discard, though more
+    /// happens here than a remap. Targets that flatten to devices need not say so: those are asked.
+    pub discard_zeroes: bool,
     /// Flushes do something though the devices below have no cache.
     pub flush_supported: bool,
     /// A flush needs no `map`: the core sends it to each device below, once.
@@ -181,6 +184,7 @@ impl Profile {
         num_secure_erase_bios: 1,
         num_write_zeroes_bios: 1,
         discards_supported: false,
+        discard_zeroes: false,
         flush_supported: false,
         flush_bypasses_map: true,
         max_discard_granularity: false,

@@ -70,6 +70,8 @@ fn what_was_discarded_reads_as_zeros_below_what_only_moves_bios() {
         ("0 64 linear 253:0 0", true),
         ("0 64 linear 253:1 0", false),
         ("0 32 linear 7:0 0\n32 32 linear 253:1 0", false),
+        ("0 64 snapshot 7:0 7:1 N 8", false),
+        ("0 64 snapshot 7:1 7:0 N 8 1 discard_zeroes_cow", true),
     ];
     for (minor, (table, zeroes)) in (0..).zip(tables) {
         assert_eq!(world.set_up(minor, table).discard_zeroes(), zeroes, "{table}");

@@ -20,6 +20,7 @@ const ZEROS_PER_TURN: u64 = 1 << 20;
 pub(crate) struct FileSystem {
     pub(crate) no_punch: AtomicBool,
     pub(crate) no_zero_range: AtomicBool,
+    pub(crate) no_reserve: AtomicBool,
 }
 
 impl FileSystem {
@@ -38,6 +39,14 @@ impl FileSystem {
         match allocate(&self.no_zero_range, file, zero_range, at, len)? {
             Support::Carried => Ok(()),
             Support::NotSupported => self.discard(file, at, len).await,
+        }
+    }
+
+    /// Takes room for the range where it has none, and tells whether the file system can.
+    pub(crate) fn reserve(&self, file: &File, at: u64, len: u64) -> io::Result<bool> {
+        match allocate(&self.no_reserve, file, FallocateFlags::KEEP_SIZE, at, len)? {
+            Support::Carried => Ok(true),
+            Support::NotSupported => Ok(false),
         }
     }
 

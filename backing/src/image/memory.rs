@@ -84,6 +84,23 @@ impl Memory {
         Ok(())
     }
 
+    /// Gives each chunk of a range its memory.
+    fn take_room(&self, at: Sector, len: Sectors) -> BlkResult {
+        let on_device = at.checked_add(len).filter(|end| end.from_start() <= self.size);
+        let (from, to) = (at.from_start().bytes(), on_device.and_then(Sector::bytes));
+        let to = to.ok_or(BlkError::Io)?;
+        for index in from / CHUNK as u64..to.div_ceil(CHUNK as u64) {
+            let mut chunk = write(&self.chunks[index as usize]);
+            if chunk.is_none() {
+                let mut bytes = Vec::new();
+                bytes.try_reserve_exact(CHUNK).map_err(|_| BlkError::NoSpace)?;
+                bytes.resize(CHUNK, 0);
+                *chunk = Some(bytes.into_boxed_slice());
+            }
+        }
+        Ok(())
+    }
+
     /// Calls `each` for every chunk of a range of bytes, with the part of the chunk and the bytes
     /// done before.
     fn pieces(&self, at: u64, len: u64, mut each: impl FnMut(&Chunk, Range<usize>, usize)) {
@@ -126,6 +143,10 @@ impl BlockDevice for Memory {
     fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
         let result = self.run(bio);
         Box::pin(std::future::ready(result))
+    }
+
+    fn reserve(&self, at: Sector, len: Sectors) -> BoxFuture<'_, BlkResult> {
+        Box::pin(std::future::ready(self.take_room(at, len)))
     }
 
     fn open(&self, _access: Access) -> Result<(), Errno> {
@@ -200,6 +221,18 @@ mod tests {
         assert_eq!(now(&device, Bio::write(Sector(4), &block)), Err(BlkError::Io));
         assert_eq!(now(&device, Bio::write(Sector(8), &block[..512])), Err(BlkError::Io));
         assert_eq!(now(&device, Bio::discard(Sector(u64::MAX), Sectors(8))), Err(BlkError::Io));
+    }
+
+    #[test]
+    fn a_reservation_takes_memory_and_keeps_what_is_there() {
+        let device = memory(600, 512);
+        assert_eq!(now(&device, Bio::write(Sector(3), &[1; 512])), Ok(()));
+        assert_eq!(block_on(device.reserve(Sector(0), Sectors(200))), Ok(()));
+        assert_eq!(device.run_at(Sector(0)), (Allocation::Data, Sectors(256)));
+        let mut back = [0; 1024];
+        assert_eq!(now(&device, Bio::read(Sector(3), &mut back)), Ok(()));
+        assert!(back[..512] == [1; 512] && back[512..] == [0; 512]);
+        assert_eq!(block_on(device.reserve(Sector(599), Sectors(2))), Err(BlkError::Io));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) mod opening;
 mod place;
 
 use std::fs::File;
+use std::future::ready;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -233,6 +234,20 @@ impl Image {
         zeroed.map_err(|error| self.failed("write zeroes", &error))
     }
 
+    fn take_room(&self, at: Sector, len: Sectors) -> BlkResult {
+        if self.access.is_read_only() || !self.health.is_good() {
+            return Err(BlkError::Io);
+        }
+        let end = at.checked_add(len).filter(|end| end.from_start() <= self.size);
+        let end = end.and_then(Sector::bytes).ok_or(BlkError::Io)?;
+        self.check_whole(end)?;
+        match self.file_system.reserve(&self.file, end - len.bytes(), len.bytes()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(BlkError::NotSupported),
+            Err(error) => Err(self.failed("reserve", &error)),
+        }
+    }
+
     fn will_have_holes(&self, at: u64, len: u64) -> BlkResult {
         self.check_whole(at + len)?;
         if self.kind == Kind::InMemory {
@@ -318,6 +333,10 @@ impl BlockDevice for Image {
 
     fn submit<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
         Box::pin(self.run(bio))
+    }
+
+    fn reserve(&self, at: Sector, len: Sectors) -> BoxFuture<'_, BlkResult> {
+        Box::pin(ready(self.take_room(at, len)))
     }
 
     fn open(&self, _access: Access) -> Result<(), Errno> {

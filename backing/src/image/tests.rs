@@ -151,3 +151,26 @@ fn lent_pages_that_go_are_never_seen_as_zeros() {
     drop(other_end);
     assert_eq!(io::read_to_string(pipe).unwrap(), "end");
 }
+
+#[test]
+fn a_reservation_takes_room_in_a_sparse_file_and_changes_nothing() {
+    use std::os::unix::fs::MetadataExt;
+    let (_dir, image) = image(MIB, syncs());
+    let blocks = || image.file.metadata().unwrap().blocks();
+    assert_eq!(block_on(image.submit(Bio::discard(Sector(0), Sectors(1024)))), Ok(()));
+    let before = blocks();
+    match block_on(image.reserve(Sector(8), Sectors(512))) {
+        Err(BlkError::NotSupported) => {
+            return println!("skipped: the file system reserves nothing");
+        }
+        reserved => assert_eq!(reserved, Ok(())),
+    }
+    assert!(blocks() >= before + 512, "{before} blocks, and {} afterwards", blocks());
+    assert!(is_all(&read(&image, 0, 1024).unwrap(), 0));
+    assert!(is_all(&read(&image, 1024, 1024).unwrap(), 0xa5));
+    assert_eq!(block_on(image.reserve(Sector(2040), Sectors(9))), Err(BlkError::Io));
+    // A file that was cut stays cut.
+    File::options().write(true).open(&image.path).unwrap().set_len(4096).unwrap();
+    assert_eq!(block_on(image.reserve(Sector(0), Sectors(8))), Err(BlkError::Io));
+    assert_eq!(image.file.metadata().unwrap().len(), 4096);
+}

@@ -8,6 +8,7 @@
 mod answers;
 mod barrier;
 mod directory;
+mod end;
 mod nodes;
 mod operation;
 mod ranges;
@@ -15,6 +16,7 @@ mod reply;
 pub mod request;
 mod service;
 mod task;
+mod truncate;
 
 pub use answers::{
     Attributes, Entry, Kind, Listed, Listing, Opened, Output, Pages, Position, Statistics,
@@ -23,5 +25,6 @@ pub use barrier::barred;
 pub use nodes::User;
 pub use operation::{Caller, Ioctl, Operation, Origin, Request, Service, SetAttributes};
 pub use reply::{Interruption, Refuse, Replies, Reply};
+pub(crate) use service::KeptPages;
 pub use service::{Files, Mount};
 pub use task::Tasks;

@@ -1,6 +1,7 @@
 //! Which inode and which open file is which device.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
@@ -8,7 +9,8 @@ use std::sync::{
 use sim_core::control::Shown;
 use sim_core::{Access, Control, Errno, MINOR_BITS, MappedDevice, OpenDevice};
 
-use super::request::{Disk, size_in_bytes};
+use super::operation::Caller;
+use super::request::{Disk, End, size_in_bytes};
 use super::task::Tasks;
 
 /// The inode number of the directory.
@@ -54,15 +56,23 @@ struct Inode {
 struct Slots {
     files: Vec<Option<Arc<OpenFile>>>,
     free: Vec<usize>,
+    /// How many were opened so far.
+    opened: u64,
 }
 
 /// An open file. The device counts it as an opener for as long as it is there.
 pub(crate) struct OpenFile {
     pub(crate) disk: Arc<Disk>,
     pub(crate) access: Access,
-    minor: u32,
+    /// Where it ends since it was truncated.
+    pub(crate) end: Arc<End>,
+    pub(crate) minor: u32,
     pid: u32,
     uid: u32,
+    /// When it was opened: as which of all.
+    turn: u64,
+    /// Something was asked of it.
+    is_used: AtomicBool,
     // In this order: the device is closed, and then looked at.
     _opener: OpenDevice,
     _reaper: Reaper,
@@ -76,13 +86,6 @@ impl Drop for Reaper {
     fn drop(&mut self) {
         self.0.reap();
     }
-}
-
-/// How a file is opened, and by whom.
-pub(crate) struct Opening {
-    pub(crate) access: Access,
-    pub(crate) pid: u32,
-    pub(crate) uid: u32,
 }
 
 impl Nodes {
@@ -123,28 +126,64 @@ impl Nodes {
     }
 
     /// Opens the device of an inode, and returns the file's handle.
-    pub(crate) fn open(&self, inode: u64, opening: &Opening) -> Result<u64, Errno> {
+    pub(crate) fn open(&self, inode: u64, access: Access, caller: Caller) -> Result<u64, Errno> {
         let shown = self.device(inode)?;
         let minor = shown.device.minor();
-        let opener = OpenDevice::new(shown.device.clone(), opening.access);
+        let opener = OpenDevice::new(shown.device.clone(), access);
         let file = OpenFile {
             disk: self.disk(&shown.device),
-            access: opening.access,
+            access,
+            end: Arc::default(),
             minor,
-            pid: opening.pid,
-            uid: opening.uid,
+            pid: caller.pid,
+            uid: caller.uid,
+            turn: 0,
+            is_used: AtomicBool::new(false),
             // As a kernel device that is going answers its openers.
             _opener: opener.map_err(|_| Errno::NXIO)?,
             _reaper: Reaper(self.control.clone()),
         };
-        Ok(self.slots_mut().insert(Arc::new(file)))
+        Ok(self.slots_mut().insert(file))
     }
 
-    /// Finds an open file by its handle.
+    /// Finds an open file by its handle, of which something is asked.
     pub(crate) fn opened(&self, handle: u64) -> Result<Arc<OpenFile>, Errno> {
         let slots = self.slots();
         let slot = usize::try_from(handle).ok().and_then(|index| slots.files.get(index));
-        slot.cloned().flatten().ok_or(Errno::BADF)
+        let file = slot.cloned().flatten().ok_or(Errno::BADF)?;
+        if !file.is_used.load(SeqCst) {
+            file.is_used.store(true, SeqCst);
+        }
+        Ok(file)
+    }
+
+    /// Finds the open file that a thread has just opened: the last one of this device that it has,
+    /// if nothing was asked of that yet. Whoever opens with `O_TRUNC` truncates this one, and by its
+    /// inode alone. A file that was handed on (to a loop device) was closed by its opener, and that
+    /// asks something of it.
+    ///
+    /// Threads that cannot be seen from here look all the same: where several of theirs could be
+    /// meant, none is.
+    pub(crate) fn just_opened(
+        &self,
+        device: &Arc<MappedDevice>,
+        caller: Caller,
+    ) -> Option<Arc<OpenFile>> {
+        let slots = self.slots();
+        let own = |file: &&Arc<OpenFile>| {
+            let is_here = MappedDevice::of(&**file.disk.device());
+            (file.pid, file.uid) == (caller.pid, caller.uid)
+                && is_here.is_some_and(|here| std::ptr::eq(here, &raw const **device))
+        };
+        let fresh = |file: &&Arc<OpenFile>| !file.is_used.load(SeqCst);
+        let own = slots.files.iter().flatten().filter(own);
+        match caller.pid {
+            0 => {
+                let mut own = own.filter(fresh);
+                own.next().filter(|_| own.next().is_none()).cloned()
+            }
+            _ => own.max_by_key(|file| file.turn).filter(fresh).cloned(),
+        }
     }
 
     /// Closes an open file, and removes the device if that was put off until now.
@@ -215,12 +254,14 @@ impl Inode {
 }
 
 impl Slots {
-    fn insert(&mut self, file: Arc<OpenFile>) -> u64 {
+    fn insert(&mut self, mut file: OpenFile) -> u64 {
+        file.turn = self.opened;
+        self.opened += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             self.files.push(None);
             self.files.len() - 1
         });
-        self.files[index] = Some(file);
+        self.files[index] = Some(Arc::new(file));
         index as u64
     }
 

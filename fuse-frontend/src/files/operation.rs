@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use sim_core::Access;
 
 use super::reply::Replies;
-use super::request::Durability;
+use super::request::{Durability, Units};
 
 /// Carries out requests.
 pub trait Service: Send + Sync + 'static {
@@ -65,6 +65,8 @@ pub enum Operation<'a> {
         at: u64,
         /// How many.
         len: u32,
+        /// What place and length are multiples of.
+        units: Units,
     },
     /// Writes bytes, and answers how many were.
     Write {
@@ -78,6 +80,8 @@ pub enum Operation<'a> {
         durability: Durability,
         /// Where the data comes from.
         origin: Origin,
+        /// What place and length are multiples of.
+        units: Units,
     },
     /// Makes durable what was written.
     Flush {

@@ -8,7 +8,7 @@ use sim_core::{
 };
 
 use super::reply::Reply;
-use super::request::{Disk, Seek, Span};
+use super::request::{Disk, Seek, Span, Turn};
 use super::task::yield_now;
 
 /// What `fallocate` can be asked for, by the kernel's numbers.
@@ -19,6 +19,9 @@ const ZERO_RANGE: u32 = 0x10;
 /// How much is zeroed by a write at a time: 1 MiB.
 const CHUNK: Sectors = Sectors(2048);
 
+/// How much room is taken at a time: 1 GiB.
+const ROOM: Sectors = Sectors(1 << 21);
+
 static ZEROS: [u8; (CHUNK.0 * SECTOR_SIZE) as usize] = [0; (CHUNK.0 * SECTOR_SIZE) as usize];
 
 /// The most runs that one `lseek` looks at. One that has not found what it looks for by then says
@@ -26,13 +29,24 @@ static ZEROS: [u8; (CHUNK.0 * SECTOR_SIZE) as usize] = [0; (CHUNK.0 * SECTOR_SIZ
 const MAX_RUNS: usize = 4096;
 
 #[derive(Clone, Copy)]
-enum Change {
-    /// Room for the range is there already.
+pub(crate) enum Change {
+    /// What the range reads as stays, and has its room below.
     Reserve,
     /// The range reads as zeros and takes no room below, where the device can.
     Punch,
     /// The range reads as zeros.
     Zero,
+}
+
+impl Change {
+    /// Tells whether a regular file is at least as long as the range reaches after a `fallocate`
+    /// with this mode.
+    pub(crate) fn lengthens(self, mode: u32) -> bool {
+        match self {
+            Change::Reserve | Change::Zero => mode & KEEP_SIZE == 0,
+            Change::Punch => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -49,15 +63,13 @@ impl Disk {
     /// A discard alone does not promise that, so what the device does not call a hole afterwards
     /// is read, and zeroed where it must be.
     pub fn allocate(self: &Arc<Disk>, mode: u32, at: u64, len: u64, reply: impl Reply<()>) {
-        let range = match self.check_allocate(mode, at, len) {
+        let (change, range) = match self.check_allocate(mode, at, len) {
             Err(errno) => return reply.error(errno),
-            Ok((Change::Reserve, _)) => return reply.ok(&()),
             Ok((_, range)) if range.is_empty() => return reply.ok(&()),
-            Ok((change, range)) => (change, range),
+            Ok(checked) => checked,
         };
         let disk = self.clone();
-        let (change, range) = range;
-        self.start(reply, async move { Ok(disk.clear(change, range).await?) });
+        self.start(reply, async move { Ok(disk.change(change, range, Turn::Own).await?) });
     }
 
     /// Finds the first byte from `at` on that lies in data or in a hole; the end counts as a hole.
@@ -93,7 +105,12 @@ impl Disk {
     }
 
     /// Checks a `fallocate`, and returns what it comes to.
-    fn check_allocate(&self, mode: u32, at: u64, len: u64) -> Result<(Change, Range<u64>), Errno> {
+    pub(crate) fn check_allocate(
+        &self,
+        mode: u32,
+        at: u64,
+        len: u64,
+    ) -> Result<(Change, Range<u64>), Errno> {
         const PUNCH: u32 = PUNCH_HOLE | KEEP_SIZE;
         const ZERO_KEEP: u32 = ZERO_RANGE | KEEP_SIZE;
         let (change, past_end) = match mode {
@@ -110,19 +127,58 @@ impl Disk {
             (PastEnd::Refuse, true) => return Err(Errno::NOSPC),
             (PastEnd::Refuse | PastEnd::LeaveOut, _) => {}
         }
-        // A hole has to read as zeros: writing those over what was discarded (encrypted, say) would
-        // cost a trim of the whole device as much as filling it, and give no room back.
-        let can_punch =
-            self.device().limits().max_discard_sectors > 0 && self.device().discard_zeroes();
-        if matches!(change, Change::Punch) && !can_punch {
+        if matches!(change, Change::Punch) && !self.can_punch() {
             return Err(Errno::OPNOTSUPP);
         }
         Ok((change, at.min(size)..end.min(size)))
     }
 
+    /// Tells whether a discard makes holes.
+    ///
+    /// A hole has to read as zeros: writing those over what was discarded (encrypted, say) would
+    /// cost a trim of the whole device as much as filling it, and give no room back.
+    pub(crate) fn can_punch(&self) -> bool {
+        self.device().limits().max_discard_sectors > 0 && self.device().discard_zeroes()
+    }
+
+    /// Carries out what was checked.
+    pub(crate) async fn change(
+        &self,
+        change: Change,
+        bytes: Range<u64>,
+        turn: Turn<'_>,
+    ) -> BlkResult {
+        match change {
+            Change::Reserve => self.reserve(bytes).await,
+            Change::Punch | Change::Zero => self.clear(change, bytes, turn).await,
+        }
+    }
+
+    /// Takes room for the blocks of a range.
+    async fn reserve(&self, bytes: Range<u64>) -> BlkResult {
+        let block = self.block();
+        let end = bytes.end.next_multiple_of(block).min(self.size());
+        let end = Sectors::in_bytes(end).to_sector();
+        let mut at = Sectors::in_bytes(bytes.start - bytes.start % block).to_sector();
+        while at < end {
+            let len = ROOM.min(end - at);
+            self.device().reserve(at, len).await?;
+            at += len;
+            if at < end {
+                yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a range of bytes read as zeros: blocks that it fills in part by writes, the whole
     /// ones between them as `change` says.
-    async fn clear(&self, change: Change, bytes: Range<u64>) -> BlkResult {
+    pub(crate) async fn clear(
+        &self,
+        change: Change,
+        bytes: Range<u64>,
+        turn: Turn<'_>,
+    ) -> BlkResult {
         let (block, size) = (self.block(), self.size());
         let first = bytes.start.next_multiple_of(block).min(bytes.end);
         // The last block of a device may be a short one, and is whole all the same.
@@ -132,26 +188,26 @@ impl Disk {
             if !edge.is_empty() {
                 let span = Span::around(edge.start, edge.end, block, size);
                 let zeros = &ZEROS[..(edge.end - edge.start) as usize];
-                self.write_bytes(span, zeros, Flags::default()).await?;
+                self.write_bytes(span, zeros, Flags::default(), turn).await?;
             }
         }
         let blocks = Sectors::in_bytes(first).to_sector()..Sectors::in_bytes(last).to_sector();
         match change {
             Change::Reserve => Ok(()),
-            Change::Zero => self.zero(blocks).await,
+            Change::Zero => self.zero(blocks, turn).await,
             Change::Punch => {
                 let limit = self.device().limits().max_discard_sectors;
-                self.in_pieces(Op::Discard, blocks.clone(), limit).await?;
-                self.zero_what_is_left(blocks).await
+                self.in_pieces(Op::Discard, blocks.clone(), limit, turn).await?;
+                self.zero_what_is_left(blocks, turn).await
             }
         }
     }
 
     /// Makes whole blocks read as zeros.
-    async fn zero(&self, blocks: Range<Sector>) -> BlkResult {
+    async fn zero(&self, blocks: Range<Sector>, turn: Turn<'_>) -> BlkResult {
         let limit = self.device().limits().max_write_zeroes_sectors;
         if limit > 0 {
-            match self.in_pieces(Op::WriteZeroes, blocks.clone(), limit).await {
+            match self.in_pieces(Op::WriteZeroes, blocks.clone(), limit, turn).await {
                 Err(BlkError::NotSupported) => {}
                 result => return result,
             }
@@ -159,20 +215,20 @@ impl Disk {
         let mut at = blocks.start;
         while let Some((start, len)) = self.next_data(&mut at, blocks.end).await {
             let zeros = &ZEROS[..len.bytes() as usize];
-            self.submit_write(Bio::write(start, zeros)).await?;
+            self.submit_write(Bio::write(start, zeros), turn).await?;
             yield_now().await;
         }
         Ok(())
     }
 
     /// Zeroes what does not read as zeros though it was discarded.
-    async fn zero_what_is_left(&self, blocks: Range<Sector>) -> BlkResult {
+    async fn zero_what_is_left(&self, blocks: Range<Sector>, turn: Turn<'_>) -> BlkResult {
         let mut at = blocks.start;
         while let Some((start, len)) = self.next_data(&mut at, blocks.end).await {
             let mut buffer = Buffer::take(len.bytes() as usize);
             self.device().submit(Bio::read(start, &mut buffer)).await?;
             if *buffer != ZEROS[..buffer.len()] {
-                self.zero(start..start + len).await?;
+                self.zero(start..start + len, turn).await?;
             }
             yield_now().await;
         }
@@ -198,14 +254,21 @@ impl Disk {
         None
     }
 
-    /// Submits an operation on whole blocks in pieces as long as the device takes them.
-    async fn in_pieces(&self, op: Op, blocks: Range<Sector>, limit: u32) -> BlkResult {
+    /// Submits an operation on whole blocks in pieces as long as the device takes them, which end
+    /// where it counts such lengths from its start: a snapshot gives up whole chunks alone.
+    async fn in_pieces(
+        &self,
+        op: Op,
+        blocks: Range<Sector>,
+        limit: u32,
+        turn: Turn<'_>,
+    ) -> BlkResult {
         let block = Sectors::in_bytes(self.block()).0;
         let limit = Sectors((u64::from(limit) / block * block).max(block));
         let mut at = blocks.start;
         while at < blocks.end {
-            let len = limit.min(blocks.end - at);
-            self.submit_write(Bio::without_data(op, at, len)).await?;
+            let len = Sectors(limit.0 - at.0 % limit.0).min(blocks.end - at);
+            self.submit_write(Bio::without_data(op, at, len), turn).await?;
             at += len;
             if at < blocks.end {
                 yield_now().await;

@@ -31,6 +31,41 @@ pub trait Reply<T: ?Sized>: Refuse {
     fn ok(self, answer: &T);
 }
 
+/// A reply before which something may be left to do, however the request ends.
+pub(crate) struct Preceded<R> {
+    first: Option<Box<dyn FnOnce() + Send>>,
+    reply: R,
+}
+
+impl<R> Preceded<R> {
+    pub(crate) fn new(first: Option<Box<dyn FnOnce() + Send>>, reply: R) -> Preceded<R> {
+        Preceded { first, reply }
+    }
+
+    fn into_reply(self) -> R {
+        if let Some(first) = self.first {
+            first();
+        }
+        self.reply
+    }
+}
+
+impl<R: Refuse> Refuse for Preceded<R> {
+    fn error(self, errno: Errno) {
+        self.into_reply().error(errno);
+    }
+
+    fn interruption(&mut self) -> Option<Arc<Interruption>> {
+        self.reply.interruption()
+    }
+}
+
+impl<T: ?Sized, R: Reply<T>> Reply<T> for Preceded<R> {
+    fn ok(self, answer: &T) {
+        self.into_reply().ok(answer);
+    }
+}
+
 /// Names once whatever a request may be answered with.
 macro_rules! replies {
     ($($answer:ty),* $(,)?) => {

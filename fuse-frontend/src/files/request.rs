@@ -6,7 +6,7 @@
 //! waits for a device to be resumed ends with [`INTR`](Errno::INTR) when its caller dies.
 
 use std::borrow::Borrow;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -18,6 +18,7 @@ use sim_core::{
 };
 
 use super::barrier::barred;
+pub use super::end::End;
 use super::reply::{Interruption, Part, answer};
 pub use super::reply::{Refuse, Reply};
 use super::task::Tasks;
@@ -37,6 +38,15 @@ pub enum Durability {
     AtFlush,
     /// At once: the file was opened with `O_DSYNC` or `O_SYNC`.
     AtOnce,
+}
+
+/// What a request's offset and length are multiples of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Units {
+    /// Bytes.
+    Bytes,
+    /// Sectors: the file was opened with `O_DIRECT`. Larger logical blocks are not asked for.
+    Sectors,
 }
 
 /// What `lseek` looks for.
@@ -110,49 +120,93 @@ impl Disk {
         durability: Durability,
         reply: impl Reply<u32>,
     ) {
-        let size = self.size();
-        if let Err(errno) = self.check_write(at, size) {
-            return reply.error(errno);
-        }
-        let end = at.saturating_add(data.len() as u64).min(size);
-        let data = &data[..in_memory(end - at)];
-        if data.is_empty() {
-            return reply.ok(&0);
-        }
-        let span = Span::around(at, end, self.block_for(at, end), size);
+        self.write_reaching(None, at, data, durability, reply);
+    }
+
+    /// Writes, and moves the end of an open file along if that was truncated. No gap lies before
+    /// `at`.
+    pub(crate) fn write_reaching(
+        self: &Arc<Disk>,
+        end: Option<&Arc<End>>,
+        at: u64,
+        data: &[u8],
+        durability: Durability,
+        reply: impl Reply<u32>,
+    ) {
+        let span = match self.span_to_write(at, data.len()) {
+            Ok(Some(span)) => span,
+            Ok(None) => return reply.ok(&0),
+            Err(errno) => return reply.error(errno),
+        };
+        let data = &data[..span.inner().len()];
         let flags = durability.flags();
         let written = data.len() as u32;
-        let disk = self.clone();
-        if !span.is_whole() {
-            let data = Buffer::copy_of(data);
-            return self.start(reply, async move {
-                disk.write_bytes(span, &data, flags).await?;
-                Ok(written)
-            });
-        }
-        if let Some(_pass) = self.writes.try_enter()
+        // While others are kept out who would fill a gap before an end that is out of date.
+        let reach = move |end: Option<&Arc<End>>| {
+            if let Some(end) = end {
+                end.reach(span.end);
+            }
+        };
+        if span.is_whole()
+            && let Some(_pass) = self.writes.try_enter()
             && let Ok(result) =
                 self.device.try_now(Bio::write(span.sector(), data).with_flags(flags))
         {
+            let result = result.map(|()| reach(end));
             return answer(reply, result.map(|()| written).map_err(Errno::from));
         }
         let data = Buffer::copy_of(data);
+        let (disk, end) = (self.clone(), end.cloned());
         self.start(reply, async move {
-            disk.submit_write(Bio::write(span.sector(), &data).with_flags(flags)).await?;
+            if span.is_whole() {
+                let _pass = disk.pass().await;
+                disk.device.submit(Bio::write(span.sector(), &data).with_flags(flags)).await?;
+                reach(end.as_ref());
+            } else {
+                let alone = disk.alone().await;
+                disk.write_bytes(span, &data, flags, Turn::Held(&alone)).await?;
+                reach(end.as_ref());
+            }
             Ok(written)
         });
     }
 
-    /// Makes everything durable whose write has been answered.
-    pub fn flush(self: &Arc<Disk>, reply: impl Reply<()>) {
-        let disk = self.clone();
-        self.start(reply, async move { Ok(disk.device.submit(Bio::flush()).await?) });
+    /// Returns the blocks around what a write of `len` bytes writes, which is what lies before the
+    /// end; nothing where it writes nothing.
+    pub(crate) fn span_to_write(&self, at: u64, len: usize) -> Result<Option<Span>, Errno> {
+        let size = self.size();
+        self.check_write(at, size)?;
+        let end = at.saturating_add(len as u64).min(size);
+        Ok((at < end).then(|| Span::around(at, end, self.block_for(at, end), size)))
     }
 
-    /// Waits for what the device has put off until nobody writes any more.
-    pub fn closed(self: &Arc<Disk>, reply: impl Reply<()>) {
+    /// Makes everything durable whose write has been answered.
+    pub fn flush(self: &Arc<Disk>, reply: impl Reply<()>) {
+        self.flush_after(ready(()), reply);
+    }
+
+    /// As [`flush`](Self::flush), when `first` has ended.
+    pub(crate) fn flush_after(
+        self: &Arc<Disk>,
+        first: impl Future<Output = ()> + Send + 'static,
+        reply: impl Reply<()>,
+    ) {
         let disk = self.clone();
         self.start(reply, async move {
+            first.await;
+            Ok(disk.device.submit(Bio::flush()).await?)
+        });
+    }
+
+    /// Waits for `first`, and for what the device has put off until nobody writes any more.
+    pub(crate) fn closed_after(
+        self: &Arc<Disk>,
+        first: impl Future<Output = ()> + Send + 'static,
+        reply: impl Reply<()>,
+    ) {
+        let disk = self.clone();
+        self.start(reply, async move {
+            first.await;
             if let Some(device) = MappedDevice::of(&*disk.device) {
                 device.closed().await;
             }
@@ -235,14 +289,28 @@ impl Disk {
         if (at | end).is_multiple_of(LARGEST_BLOCK) { LARGEST_BLOCK } else { self.block() }
     }
 
+    /// Refuses a request by direct I/O that is none of whole sectors, as far as it lies before the
+    /// end: [`Errno::INVAL`], as a block device does.
+    pub(crate) fn check_units(&self, units: Units, at: u64, len: u64) -> Result<(), Errno> {
+        let end = at.saturating_add(len).min(self.size());
+        let is_whole = at >= end || (at | end).is_multiple_of(SECTOR_SIZE);
+        match units {
+            Units::Sectors if !is_whole => Err(Errno::INVAL),
+            Units::Bytes | Units::Sectors => Ok(()),
+        }
+    }
+
     /// Returns the size of the device's logical blocks, in bytes.
     pub(crate) fn block(&self) -> u64 {
         u64::from(self.device.limits().logical_block_size)
     }
 
     /// Writes whole blocks, or gives a range of them up.
-    pub(crate) async fn submit_write(&self, bio: Bio<'_>) -> BlkResult {
-        let _pass = self.pass().await;
+    pub(crate) async fn submit_write(&self, bio: Bio<'_>, turn: Turn<'_>) -> BlkResult {
+        let _pass = match turn {
+            Turn::Own => Some(self.pass().await),
+            Turn::Held(_) => None,
+        };
         self.device.submit(bio).await
     }
 
@@ -250,10 +318,19 @@ impl Disk {
         self.writes.enter().await.unwrap_or_else(|Gone| unreachable!("this gate stands for ever"))
     }
 
-    /// Writes bytes that do not fill whole blocks: reads the blocks at the ends, changes them and
+    /// Writes bytes that need not fill whole blocks: reads the blocks at the ends, changes them and
     /// writes them back, with nobody else writing.
-    pub(crate) async fn write_bytes(&self, span: Span, data: &[u8], flags: Flags) -> BlkResult {
-        let _alone = self.alone().await;
+    pub(crate) async fn write_bytes(
+        &self,
+        span: Span,
+        data: &[u8],
+        flags: Flags,
+        turn: Turn<'_>,
+    ) -> BlkResult {
+        let _alone = match turn {
+            Turn::Own => Some(self.alone().await),
+            Turn::Held(_) => None,
+        };
         let mut buffer = Buffer::take(span.len());
         for edge in span.edges().into_iter().flatten() {
             let sector = span.sector() + Sectors::in_bytes(edge.start as u64);
@@ -263,7 +340,8 @@ impl Disk {
         self.device.submit(Bio::write(span.sector(), &buffer).with_flags(flags)).await
     }
 
-    async fn alone(&self) -> Alone<'_> {
+    /// Waits until nobody else writes, and keeps everybody out.
+    pub(crate) async fn alone(&self) -> Alone<'_> {
         let turn = self.turn.lock().await;
         self.writes.close();
         let alone = Alone { writes: &self.writes, _turn: turn };
@@ -272,8 +350,17 @@ impl Disk {
     }
 }
 
+/// How a step of a change keeps other writers out.
+#[derive(Clone, Copy)]
+pub(crate) enum Turn<'a> {
+    /// As far as the step itself needs it.
+    Own,
+    /// They are out already.
+    Held(#[allow(dead_code, reason = "whoever has it proves that it is alone")] &'a Alone<'a>),
+}
+
 /// The right to be the only writer.
-struct Alone<'a> {
+pub(crate) struct Alone<'a> {
     writes: &'a Gate,
     // Goes after the gate is open: whoever has the next turn closes it again.
     _turn: MutexGuard<'a, ()>,
@@ -286,7 +373,7 @@ impl Drop for Alone<'_> {
 }
 
 impl Durability {
-    fn flags(self) -> Flags {
+    pub(crate) fn flags(self) -> Flags {
         Flags { fua: self == Durability::AtOnce, ..Flags::default() }
     }
 }
@@ -326,7 +413,7 @@ impl Span {
     }
 
     /// Returns where the bytes lie within the blocks.
-    fn inner(&self) -> std::ops::Range<usize> {
+    pub(crate) fn inner(&self) -> std::ops::Range<usize> {
         in_memory(self.at - self.outer.0)..in_memory(self.end - self.outer.0)
     }
 

@@ -1,20 +1,21 @@
 //! Carries out what is asked of the mount, on the devices of a control plane.
 
-use std::sync::Arc;
+use std::future::ready;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sim_core::control::{Command, Id, Node, Shown};
 use sim_core::{Access, Control, Errno};
 
 use super::answers::{Attributes, Entry, Kind, Opened, Output, Pages, Position};
 use super::directory::{list, statistics};
 use super::nodes::User;
-use super::nodes::{Nodes, OpenFile, Opening, ROOT, size_of};
-use super::operation::{Caller, Ioctl, Operation, Request, Service, SetAttributes};
-use super::reply::Replies;
-use super::reply::answer;
-use super::request::Seek;
+use super::nodes::{Nodes, OpenFile, ROOT, size_of};
+use super::operation::{Caller, Ioctl, Operation, Origin, Request, Service, SetAttributes};
+use super::reply::{Preceded, Replies, Reply, answer};
+use super::request::{Seek, Units};
 use super::task::Tasks;
 
 // lseek(2) and linux/fs.h, on every architecture that this runs on.
@@ -39,6 +40,17 @@ pub struct Mount {
 pub struct Files {
     nodes: Nodes,
     mount: Mount,
+    /// Where the kernel keeps pages.
+    kept: OnceLock<Arc<dyn KeptPages>>,
+}
+
+/// The pages that the kernel keeps of devices, by their minor numbers.
+pub(crate) trait KeptPages: Send + Sync {
+    /// Begins to drop those of a device, as it was changed behind the kernel's back.
+    fn drop_pages(&self, minor: u32);
+
+    /// Waits until those have gone.
+    fn dropped(&self, minor: u32) -> BoxFuture<'static, ()>;
 }
 
 impl Service for Files {
@@ -52,31 +64,44 @@ impl Service for Files {
                 answer(reply, entry.ok_or(Errno::NOENT));
             }
             Operation::Attributes => answer(reply, self.attributes(inode)),
-            Operation::SetAttributes(set) => answer(reply, self.set_attributes(inode, &set)),
+            Operation::SetAttributes(set) => self.set_attributes(inode, &set, caller, reply),
             Operation::Open { access } => answer(reply, self.open(inode, access, caller)),
             Operation::OpenDirectory => {
                 reply.ok(&Opened { handle: 0, pages: Pages::Default });
             }
-            Operation::Read { handle, at, len } => match self.opened(handle) {
-                Ok(file) => file.disk.read(at, len as usize, reply),
-                Err(errno) => reply.error(errno),
-            },
-            Operation::Write { handle, at, data, durability, .. } => match self.opened(handle) {
-                Ok(file) => file.disk.write(at, data, durability, reply),
-                Err(errno) => reply.error(errno),
-            },
+            Operation::Read { handle, at, len, units } => {
+                match self.opened_in(handle, units, at, u64::from(len)) {
+                    Ok(file) => file.disk.read(at, len as usize, reply),
+                    Err(errno) => reply.error(errno),
+                }
+            }
+            Operation::Write { handle, at, data, durability, origin, units } => {
+                match (self.opened_in(handle, units, at, data.len() as u64), origin) {
+                    (Ok(file), Origin::Program) => self.moving_end(&file, at, reply, |reply| {
+                        file.disk.write_to(&file.end, at, data, durability, reply);
+                    }),
+                    // Nobody knows whose pages they are, and when they were changed.
+                    (Ok(file), Origin::Cache) => file.disk.write(at, data, durability, reply),
+                    (Err(errno), _) => reply.error(errno),
+                }
+            }
             Operation::Flush { handle } => match self.opened(handle) {
-                Ok(file) => file.disk.flush(reply),
+                Ok(file) => file.disk.flush_after(self.gaps_shown(&file), reply),
                 Err(errno) => reply.error(errno),
             },
             // A close makes nothing durable, as on a block device.
             Operation::Close { handle } => match self.opened(handle) {
                 Ok(file) if file.access.is_read_only() => reply.ok(&()),
-                Ok(file) => file.disk.closed(reply),
+                Ok(file) => file.disk.closed_after(self.gaps_shown(&file), reply),
                 Err(errno) => reply.error(errno),
             },
             Operation::Allocate { handle, mode, at, len } => match self.opened(handle) {
-                Ok(file) => file.disk.allocate(mode, at, len, reply),
+                Ok(file) => {
+                    let to = at.saturating_add(len);
+                    self.moving_end(&file, to, reply, |reply| {
+                        file.disk.allocate_to(&file.end, mode, at, len, reply);
+                    });
+                }
                 Err(errno) => reply.error(errno),
             },
             Operation::Seek { handle, at, whence } => {
@@ -105,7 +130,12 @@ impl Service for Files {
 impl Files {
     /// Makes files of the devices that `control` shows. What waits goes on as one of `tasks`.
     pub fn new(control: Arc<Control>, tasks: Arc<Tasks>, mount: Mount) -> Files {
-        Files { nodes: Nodes::new(control, tasks), mount }
+        Files { nodes: Nodes::new(control, tasks), mount, kept: OnceLock::new() }
+    }
+
+    /// Says how to drop pages that the kernel keeps.
+    pub(crate) fn keep_pages_by(&self, kept: Arc<dyn KeptPages>) {
+        let _once = self.kept.set(kept);
     }
 
     /// Lists who has which device open.
@@ -125,6 +155,19 @@ impl Files {
 
     fn opened(&self, handle: u64) -> Result<Arc<OpenFile>, Errno> {
         self.nodes.opened(handle)
+    }
+
+    /// Finds an open file for a request of some bytes.
+    fn opened_in(
+        &self,
+        handle: u64,
+        units: Units,
+        at: u64,
+        len: u64,
+    ) -> Result<Arc<OpenFile>, Errno> {
+        let file = self.opened(handle)?;
+        file.disk.check_units(units, at, len)?;
+        Ok(file)
     }
 
     fn attributes(&self, inode: u64) -> Result<Attributes, Errno> {
@@ -158,19 +201,76 @@ impl Files {
         }
     }
 
-    fn set_attributes(&self, inode: u64, set: &SetAttributes) -> Result<Attributes, Errno> {
-        let mut shown = self.nodes.device(inode).map_err(|errno| match errno {
-            Errno::ISDIR => Errno::PERM,
-            other => other,
-        })?;
-        match (set.size, set.handle) {
-            // An open with O_TRUNC, which a device ignores. So is a truncate(2) to no bytes, as
-            // it looks the same.
-            (None, _) | (Some(0), None) => {}
-            (Some(size), _) if size == size_of(&shown) => {}
-            // As ftruncate(2) on a block device.
-            (Some(_), _) => return Err(Errno::INVAL),
+    fn set_attributes(
+        &self,
+        inode: u64,
+        set: &SetAttributes,
+        caller: Caller,
+        reply: impl Reply<Attributes>,
+    ) {
+        let changed = || {
+            let shown = self.nodes.device(inode).map_err(|errno| match errno {
+                Errno::ISDIR => Errno::PERM,
+                other => other,
+            })?;
+            let truncated = self.truncated(&shown, set, caller)?;
+            Ok((self.change_node(shown, set)?, truncated))
+        };
+        match changed() {
+            Err(errno) => reply.error(errno),
+            Ok((attributes, None)) => reply.ok(&attributes),
+            Ok((attributes, Some((file, size)))) => {
+                let disk = file.disk.clone();
+                let done = move || Attributes { size: disk.size(), ..attributes };
+                self.moving_end(&file, size, reply, |reply| {
+                    file.disk.truncate(&file.end, size, done, reply);
+                });
+            }
         }
+    }
+
+    /// Returns which open file is truncated, and to how much.
+    fn truncated(
+        &self,
+        shown: &Shown,
+        set: &SetAttributes,
+        caller: Caller,
+    ) -> Result<Option<(Arc<OpenFile>, u64)>, Errno> {
+        let Some(size) = set.size else { return Ok(None) };
+        let file = match set.handle {
+            Some(handle) => self.opened(handle)?,
+            // An open with O_TRUNC, or a truncate(2), which looks the same.
+            None => match self.nodes.just_opened(&shown.device, caller) {
+                Some(file) => file,
+                None if size == size_of(shown) => return Ok(None),
+                // As truncate(2) on a block device: what comes after knows nothing of it.
+                None => return Err(Errno::INVAL),
+            },
+        };
+        Ok(Some((file, size)))
+    }
+
+    /// Carries out what may move an open file's end to `to`, and begins to drop what pages the kernel
+    /// has of the gap before it is answered. That cannot be waited for here, as the kernel may have
+    /// some of them locked until it has the answer.
+    fn moving_end<R>(&self, file: &OpenFile, to: u64, reply: R, work: impl FnOnce(Preceded<R>)) {
+        let kept = self.kept.get().filter(|_| file.end.leaves_gap(to)).cloned();
+        let minor = file.minor;
+        let drop_pages = kept
+            .map(|kept| -> Box<dyn FnOnce() + Send> { Box::new(move || kept.drop_pages(minor)) });
+        work(Preceded::new(drop_pages, reply));
+    }
+
+    /// Returns what a flush or a close of an open file waits for, so that others see then what it
+    /// has made of the gaps that it left.
+    fn gaps_shown(&self, file: &OpenFile) -> BoxFuture<'static, ()> {
+        match self.kept.get().filter(|_| file.end.get().is_some()) {
+            Some(kept) => kept.dropped(file.minor),
+            None => Box::pin(ready(())),
+        }
+    }
+
+    fn change_node(&self, mut shown: Shown, set: &SetAttributes) -> Result<Attributes, Errno> {
         let node = Node {
             mode: set.mode.map_or(shown.node.mode, |mode| mode & 0o7777),
             uid: set.uid.or(shown.node.uid),
@@ -197,8 +297,7 @@ impl Files {
     }
 
     fn open(&self, inode: u64, access: Access, caller: Caller) -> Result<Opened, Errno> {
-        let opening = Opening { access, pid: caller.pid, uid: caller.uid };
-        let handle = self.nodes.open(inode, &opening)?;
+        let handle = self.nodes.open(inode, access, caller)?;
         let pages = if self.mount.cache { Pages::Kept } else { Pages::Direct };
         Ok(Opened { handle, pages })
     }

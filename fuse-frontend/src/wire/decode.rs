@@ -13,7 +13,7 @@ use super::protocol::{
     Dirent, FallocateIn, FlushIn, FsyncIn, InHeader, InitIn, InterruptIn, IoctlIn, LseekIn,
     MAX_WRITE, OpenIn, ReadIn, ReleaseIn, SetattrIn, WriteIn, opcode, valid,
 };
-use crate::files::request::Durability;
+use crate::files::request::{Durability, Units};
 use crate::files::{Caller, Ioctl, Operation, Origin, SetAttributes};
 
 /// The bits of open flags that say whether it is for reading or writing: `O_ACCMODE`.
@@ -22,6 +22,9 @@ const ACCESS_MODE: u32 = 3;
 // open(2), on every architecture that this runs on. O_SYNC includes the bit of O_DSYNC.
 const O_RDONLY: u32 = 0;
 const O_DSYNC: u32 = 0o10000;
+
+/// open(2), which differs with the architecture.
+const O_DIRECT: u32 = rustix::fs::OFlags::DIRECT.bits();
 
 /// The least that one name of a directory takes: a byte of it is filled up to eight.
 const SHORTEST_NAME: usize = size_of::<Dirent>() + 8;
@@ -92,9 +95,10 @@ pub fn decode(code: u32, body: &[u8]) -> Result<Message<'_>, Errno> {
         opcode::OPEN => Operation::Open { access: access(read::<OpenIn>(body)?.flags) },
         opcode::OPENDIR => Operation::OpenDirectory,
         opcode::READ => {
-            let ReadIn { fh, offset, size, .. } = read(body)?;
+            let ReadIn { fh, offset, size, flags, .. } = read(body)?;
             // No more is asked for than was agreed on; nobody's word sizes a buffer here.
-            Operation::Read { handle: fh, at: offset, len: size.min(MAX_WRITE) }
+            let len = size.min(MAX_WRITE);
+            Operation::Read { handle: fh, at: offset, len, units: units(flags) }
         }
         opcode::WRITE => write(body)?,
         opcode::FSYNC => Operation::Flush { handle: read::<FsyncIn>(body)?.fh },
@@ -183,6 +187,12 @@ fn access(flags: u32) -> Access {
     if flags & ACCESS_MODE == O_RDONLY { Access::ReadOnly } else { Access::ReadWrite }
 }
 
+/// Returns what an open file with these flags is read and written in. They are those that it has at
+/// the moment: `fcntl` turns direct I/O on and off.
+fn units(flags: u32) -> Units {
+    if flags & O_DIRECT == 0 { Units::Bytes } else { Units::Sectors }
+}
+
 fn write(body: &[u8]) -> Result<Operation<'_>, Errno> {
     let (asked, data) = WriteIn::read_from_prefix(body).map_err(|_| Errno::IO)?;
     let at_once = asked.flags & O_DSYNC != 0;
@@ -193,6 +203,7 @@ fn write(body: &[u8]) -> Result<Operation<'_>, Errno> {
         data: data.get(..asked.size as usize).ok_or(Errno::IO)?,
         durability: if at_once { Durability::AtOnce } else { Durability::AtFlush },
         origin: if from_cache { Origin::Cache } else { Origin::Program },
+        units: if from_cache { Units::Bytes } else { units(asked.flags) },
     })
 }
 

@@ -43,13 +43,16 @@ pub(super) struct Model {
     /// Of all segments.
     content: Vec<u8>,
     block: u64,
+    /// Where each open file ends, if it was truncated.
+    pub(super) ends: [Option<u64>; 2],
 }
 
 impl Model {
     /// Makes a file of zeros, with logical blocks of so many bytes.
     pub(super) fn new(segments: Vec<Segment>, block: u64) -> Model {
         let len: u64 = segments.iter().map(|segment| segment.len * 512).sum();
-        Model { used: segments.len(), segments, content: vec![0; len as usize], block }
+        let content = vec![0; len as usize];
+        Model { used: segments.len(), segments, content, block, ends: [None; 2] }
     }
 
     /// Leaves some of the segments in the table: one at least.
@@ -109,12 +112,37 @@ impl Model {
         &self.content[at as usize..end as usize]
     }
 
-    /// Writes bytes: the one that `data` gives for each place after `at`.
-    pub(super) fn write(&mut self, at: u64, end: u64, data: impl Fn(usize) -> u8) {
+    /// Tells whether each block of these bytes has a place on a disk.
+    pub(super) fn has_room(&self, at: u64, end: u64) -> bool {
+        let blocks = at / self.block * self.block..end.next_multiple_of(self.block);
+        let mut kinds = blocks.step_by(512).map(|byte| self.kind(byte));
+        at >= end || kinds.all(|kind| matches!(kind, Kind::Linear(_) | Kind::Striped))
+    }
+
+    /// Returns where the gap begins that an open file leaves by a write at `at`: there, if it leaves
+    /// none.
+    pub(super) fn gap(&self, file: usize, at: u64) -> u64 {
+        self.ends[file].unwrap_or(at).min(at)
+    }
+
+    /// An open file, if it was truncated, is this long at least.
+    pub(super) fn reach(&mut self, file: usize, end: u64) {
+        self.ends[file] = self.ends[file].map(|before| before.max(end));
+    }
+
+    /// An open file was truncated.
+    pub(super) fn truncate(&mut self, file: usize, end: u64) {
+        if self.ends[file].is_some() || end < self.size() {
+            self.ends[file] = Some(end);
+        }
+    }
+
+    /// Writes bytes: the one that `data` gives for each place.
+    pub(super) fn write(&mut self, at: u64, end: u64, data: impl Fn(u64) -> u8) {
         for byte in at..end {
             match self.kind(byte) {
                 Kind::Linear(_) | Kind::Striped => {
-                    self.content[byte as usize] = data((byte - at) as usize);
+                    self.content[byte as usize] = data(byte);
                 }
                 Kind::Zero | Kind::Error => {}
             }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Access, Bio, BlkError, BlockDevice, DevNumber, Fails, Limits, OpenDevice, Sector, Sectors,
-    Submission,
+    Access, Bio, BlkError, BlkResult, BlockDevice, DevNumber, Fails, Limits, OpenDevice, Sector,
+    Sectors, Submission,
 };
 
 /// A range of a device that a target maps onto.
@@ -88,6 +88,16 @@ impl Area {
         match self.place(sector, bio) {
             Ok(bio) => self.device.submit(bio).handed_back_at(sector),
             Err(error) => Submission::refused(sector, error),
+        }
+    }
+
+    /// Takes room for a range of the area: see [`BlockDevice::reserve`].
+    pub(crate) async fn reserve(&self, at: Sector, len: Sectors) -> BlkResult {
+        match at.checked_add(len) {
+            Some(end) if end.0 <= self.size().0 => {
+                self.device.reserve(self.start.wrapping_add(at.from_start()), len).await
+            }
+            _ => Err(BlkError::Io),
         }
     }
 

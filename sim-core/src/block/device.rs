@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::ready;
 use std::str::FromStr;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bio, BlkResult, Errno, Limits, Sector, Sectors};
+use crate::{Bio, BlkError, BlkResult, Errno, Limits, Sector, Sectors};
 
 /// The major number of mapped devices, as device-mapper is given it on a running Linux.
 pub const DM_MAJOR: u32 = 253;
@@ -142,6 +143,13 @@ pub trait BlockDevice: Send + Sync {
     /// encryption does.
     fn discard_zeroes(&self) -> bool {
         true
+    }
+
+    /// Takes the room below that the range is going to need, where it has none yet; what it reads as
+    /// stays. [`BlkError::NotSupported`] where nothing here knows of room, or where it is not known
+    /// which will be needed. What has failed may have taken some.
+    fn reserve(&self, _at: Sector, _len: Sectors) -> BoxFuture<'_, BlkResult> {
+        Box::pin(ready(Err(BlkError::NotSupported)))
     }
 
     /// Returns the device as what it is, where somebody looks for its kind: a mapped device is

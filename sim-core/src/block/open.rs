@@ -104,6 +104,14 @@ impl OpenDevice {
         self.device.discard_zeroes()
     }
 
+    /// Takes room for a range: see [`BlockDevice::reserve`].
+    pub(crate) fn reserve(&self, at: Sector, len: Sectors) -> BoxFuture<'_, BlkResult> {
+        match self.fails().refuses(Op::Write) {
+            true => Box::pin(std::future::ready(Err(BlkError::Io))),
+            false => self.device.reserve(at, len),
+        }
+    }
+
     /// Carries a bio out on the spot, or hands it back.
     pub(crate) fn now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
         match self.refuses(&bio) {

@@ -66,7 +66,12 @@ impl BlockDevice for MappedDevice {
     fn discard_zeroes(&self) -> bool {
         let live = self.table();
         let Some(table) = live.as_ref() else { return true };
-        table.is_remap_only() && table.devices().all(|below| below.discard_zeroes())
+        table.promises_zeroes()
+            || (table.is_remap_only() && table.devices().all(|below| below.discard_zeroes()))
+    }
+
+    fn reserve(&self, at: Sector, len: Sectors) -> BoxFuture<'_, BlkResult> {
+        Box::pin(self.barrier.wait(Err(BlkError::Io), self.reserve_below(at, len)))
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
@@ -162,7 +167,7 @@ impl MappedDevice {
         }
     }
 
-    async fn enter(&self, flags: Flags) -> Result<Pass<'_>, BlkError> {
+    pub(super) async fn enter(&self, flags: Flags) -> Result<Pass<'_>, BlkError> {
         if let Some(pass) = self.gate.try_enter() {
             return Ok(pass);
         }

@@ -19,6 +19,7 @@ mod fold;
 mod io;
 mod maps;
 mod opens;
+mod reserve;
 mod slot;
 mod walk;
 

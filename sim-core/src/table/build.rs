@@ -70,9 +70,20 @@ impl Table {
             !is_opaque(Op::Read) && !is_opaque(Op::Write)
         };
         let remap_only = entries.iter().all(is_remap);
+        let promises_zeroes = entries.iter().all(|entry| entry.profile.discard_zeroes);
         let (devices, access) = (devices.order, with.access);
         let revision = 0.into();
-        let table = Table { entries, ends, devices, flush, access, remap_only, revision, barrier };
+        let table = Table {
+            entries,
+            ends,
+            devices,
+            flush,
+            access,
+            remap_only,
+            promises_zeroes,
+            revision,
+            barrier,
+        };
         table.revise();
         Ok(table)
     }

@@ -55,6 +55,8 @@ pub struct Table {
     access: Access,
     /// No target does more to a read or a write than to send it on.
     remap_only: bool,
+    /// All targets promise zeros after a discard, whatever else they do.
+    promises_zeroes: bool,
     revision: AtomicU64,
     barrier: Barrier,
 }
@@ -164,6 +166,11 @@ impl Table {
     /// Tells whether no target does more to a read or a write than to send it on.
     pub(crate) fn is_remap_only(&self) -> bool {
         self.remap_only
+    }
+
+    /// Tells whether every target promises that a discard can be made to read as zeros.
+    pub(crate) fn promises_zeroes(&self) -> bool {
+        self.promises_zeroes
     }
 
     /// Tells whether the only target is of a type that is replaced by its own kind alone, and

@@ -193,6 +193,7 @@ impl SnapTarget {
         let Features { discard_zeroes_cow, discard_passdown_origin } = self.features;
         Profile {
             num_discard_bios: u32::from(discard_zeroes_cow) + u32::from(discard_passdown_origin),
+            discard_zeroes: discard_zeroes_cow,
             map_may_be_repeated: true,
             ..Profile::default()
         }

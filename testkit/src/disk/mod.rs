@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use sim_core::{
-    Access, Bio, BlkResult, BlockDevice, DevNumber, Errno, LOOP_MAJOR, Limits, Runtime, Sector,
-    Sectors,
+    Access, Bio, BlkError, BlkResult, BlockDevice, DevNumber, Errno, LOOP_MAJOR, Limits, Runtime,
+    Sector, Sectors,
 };
 
 use crate::disk::cache::{Bytes, Cache};
@@ -255,6 +255,12 @@ impl BlockDevice for SimDisk {
             sim.turn().await;
             self.carry_out(bio, submitted)
         })
+    }
+
+    /// All of it has its room.
+    fn reserve(&self, at: Sector, len: Sectors) -> BoxFuture<'_, BlkResult> {
+        let on_disk = at.checked_add(len).is_some_and(|end| end.from_start() <= self.size());
+        Box::pin(std::future::ready(on_disk.then_some(()).ok_or(BlkError::Io)))
     }
 
     fn open(&self, _access: Access) -> Result<(), Errno> {
