@@ -36,6 +36,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             let base = std::env::current_dir().about("detach")?;
             done(&instance()?, &Request::Detach { word: name, base })
         }
+        Verb::Resize { image } => resize(&instance()?, image),
         Verb::Images { json } => images(&instance()?, json),
         Verb::Open(options) => open(&instance()?, &options),
         Verb::Close { name } => ended(ops::open::close(&mut client::connect(&instance()?)?, &name)),
@@ -257,6 +258,14 @@ fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
     };
     match client::connect_or_start(instance)?.ask(&Request::Attach(ask))? {
         Outcome::Attached(image) => print(&format!("{}\n", image.number)),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn resize(instance: &Instance, word: String) -> Result<ExitCode, Fault> {
+    let base = std::env::current_dir().about("resize")?;
+    match client::connect(instance)?.ask(&Request::Resize { word, base })? {
+        Outcome::Attached(image) => print(&format!("{}\n", image.size)),
         other => Err(unexpected(other)),
     }
 }

@@ -128,6 +128,14 @@ pub enum AttachError {
     /// Every loop number is used.
     #[error("no number is free: 1048576 devices are attached")]
     NoNumber,
+    /// It was resized as often as it can be.
+    #[error("{}: resized {times} times: detach it and attach it again", path.display())]
+    ResizedTooOften {
+        /// The file.
+        path: PathBuf,
+        /// How often.
+        times: u32,
+    },
     /// A logical block size that there is not.
     #[error("sector size: expected 512 or 4096, found {found}")]
     SectorSize {
@@ -182,7 +190,7 @@ impl AttachError {
             | AttachError::NumberTaken { .. }
             | AttachError::InUse { .. } => Errno::BUSY,
             AttachError::NameTaken { .. } => Errno::EXIST,
-            AttachError::NoNumber => Errno::NOSPC,
+            AttachError::NoNumber | AttachError::ResizedTooOften { .. } => Errno::NOSPC,
             AttachError::Unknown { .. } => Errno::NXIO,
         }
     }

@@ -93,6 +93,15 @@ impl Images {
         Ok(())
     }
 
+    /// Looks how long the file of an image is by now, and goes by that from then on, as `losetup -c`
+    /// does for a loop device. What goes by a name, a number, a kernel name or a path.
+    pub fn resize(&self, word: &str) -> Result<Attached, AttachError> {
+        let unknown = || AttachError::Unknown { word: word.to_owned() };
+        let image = self.find(word).ok_or_else(unknown)?;
+        image.resize()?;
+        Ok(image.attached())
+    }
+
     /// Lists what is attached, by number.
     pub fn list(&self) -> Vec<Attached> {
         self.all().iter().map(|image| image.attached()).collect()

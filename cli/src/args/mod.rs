@@ -60,6 +60,16 @@ pub(crate) enum Verb {
         /// Its name, major:minor or path
         name: String,
     },
+    /// Look how long an attached image is by now, and print its size in sectors
+    ///
+    /// An image has the size that its file had when it was attached, until this is said, as
+    /// `losetup -c` says it to a loop device: grow or cut the file first. Mapped devices above have
+    /// the size that their tables say; what goes by the size below, as the store of a snapshot does,
+    /// sees the new one at once. An image that fails as its file was cut can be used again.
+    Resize {
+        /// Its name, major:minor or path
+        image: String,
+    },
     /// List the attached images
     Images {
         /// Print JSON

@@ -8,6 +8,7 @@ mod damage;
 #[path = "../data/images.rs"]
 mod images;
 mod kernel;
+mod sizes;
 mod stack;
 mod threads;
 mod work;
