@@ -49,10 +49,10 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Dump { image, json, entries: false } => dump_header(&image, json),
         Verb::Snapshot(options) => take(&instance()?, options),
         Verb::Merge(options) => {
-            let (instance, waits) = (instance()?, !options.no_wait);
+            let instance = instance()?;
             let mut client = client::connect(&instance)?;
             let watch = Terminal::watch()?;
-            ended(snapshot::merge(&mut client, &instance, &options.name, waits, &watch))
+            ended(snapshot::merge(&mut client, &instance, &options.ask(), &watch))
         }
         Verb::Drop(options) => {
             let instance = instance()?;
