@@ -255,6 +255,7 @@ fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
         sector_size: image.sector_size.unwrap_or(512),
         create: image.create,
         preallocate: image.preallocate,
+        host_device: image.host_device,
     };
     match client::connect_or_start(instance)?.ask(&Request::Attach(ask))? {
         Outcome::Attached(image) => print(&format!("{}\n", image.number)),

@@ -120,6 +120,7 @@ impl Image {
             size: self.size(),
             access: self.access,
             sector_size: self.limits.logical_block_size,
+            host_device: self.kind == Kind::Node,
             on_the_spot: self.on_the_spot,
             users: self.users().count,
             fault: self.fault().map(Fault::text),

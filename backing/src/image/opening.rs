@@ -100,6 +100,10 @@ impl Opened {
         lock(&file, ask)?;
         let metadata = file.metadata().map_err(system("stat", path))?;
         let identity = Identity::new(&metadata, path)?;
+        if matches!(identity, Identity::Node(_)) && !ask.host_device {
+            // Put there after the first look.
+            return Err(AttachError::HostDevice { path: path.clone() });
+        }
         let size = size_of(&file, path, Sectors::in_bytes(ask.sector_size.into()))?;
         if ask.preallocate && matches!(identity, Identity::File(..)) {
             let filled = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size);
@@ -145,11 +149,19 @@ fn open(ask: &Attach) -> Result<File, AttachError> {
     let mut options = options(ask.access);
     // A look before the file is opened: to open a pipe or a tape has effects.
     let identity = Identity::of(&ask.path)?;
-    if matches!(identity, Identity::Node(_)) && !ask.access.is_read_only() {
+    if matches!(identity, Identity::Node(_)) {
+        if !ask.host_device {
+            return Err(AttachError::HostDevice { path: ask.path.clone() });
+        }
         // Refused while the kernel has it mounted, or uses it otherwise.
         options.custom_flags((base_flags() | OFlags::EXCL).bits() as i32);
     }
-    options.open(&ask.path).map_err(system("open", &ask.path))
+    options.open(&ask.path).map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) if matches!(identity, Identity::Node(_)) => {
+            AttachError::HostDeviceBusy { path: ask.path.clone() }
+        }
+        _ => system("open", &ask.path)(error),
+    })
 }
 
 fn options(access: Access) -> OpenOptions {

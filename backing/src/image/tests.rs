@@ -22,6 +22,7 @@ fn image(len: u64, sync: SyncFile) -> (tempfile::TempDir, Image) {
         sector_size: 512,
         create: None,
         preallocate: false,
+        host_device: false,
     };
     let number = DevNumber { major: 7, minor: 0 };
     let label = Label {
