@@ -4,12 +4,14 @@
 
 mod common;
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use backing::{Images, block_on};
+use backing::{Attach, AttachError, Images, block_on};
 use common::{ask, attach, numbered, read, sector, skip, submit, write};
-use sim_core::{Backing, Bio, BlkError, Sector, Sectors};
+use sim_core::{Access, Backing, Bio, BlkError, Errno, Sector, Sectors};
 
 /// A loop device of the kernel's, detached when dropped.
 struct Loop {
@@ -47,7 +49,25 @@ fn a_block_device_node_is_used_as_it_is() {
     let path = numbered(dir.path(), "image", 2048);
     let Some(kernel) = Loop::over(&path) else { return };
     let images = Images::new();
-    let device = attach(&images, &ask(Path::new(&kernel.node)));
+    let node = ask(Path::new(&kernel.node));
+    // Neither a table nor an attach takes it unasked.
+    let Err(refused) = block_on(images.look_up(&kernel.node, "/")) else { panic!("it is there") };
+    assert_eq!(refused.errno, Errno::ACCES);
+    let hint = format!("`dmsim attach --host-device {}`", kernel.node);
+    assert!(refused.to_string().ends_with(&hint), "{refused}");
+    assert!(matches!(images.attach(&node), Err(AttachError::HostDevice { .. })));
+    let node = Attach { host_device: true, ..node };
+    // Nobody else has it meanwhile, whichever way.
+    let held = File::options().read(true).custom_flags(libc::O_EXCL).open(&kernel.node).unwrap();
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let told = images.attach(&Attach { access, ..node.clone() });
+        assert!(matches!(told, Err(AttachError::HostDeviceBusy { .. })), "{told:?}");
+    }
+    drop(held);
+    let device = attach(&images, &node);
+    let other = File::options().read(true).custom_flags(libc::O_EXCL).open(&kernel.node);
+    assert_eq!(other.unwrap_err().raw_os_error(), Some(libc::EBUSY));
+    assert!(images.list()[0].host_device);
     assert_eq!(device.size(), Sectors(2048));
     for at in [0, 100, 2047] {
         assert_eq!(read(&*device, at, 1).unwrap(), sector(at));

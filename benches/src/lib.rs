@@ -63,6 +63,7 @@ impl Instance {
             sector_size: 512,
             create: Some(bytes),
             preallocate: true,
+            host_device: false,
         };
         self.images.attach(&attach).expect("a new image is attached");
         block_on(self.found.by_word(name, "/")).expect("it is attached")

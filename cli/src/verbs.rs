@@ -36,6 +36,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             let base = std::env::current_dir().about("detach")?;
             done(&instance()?, &Request::Detach { word: name, base })
         }
+        Verb::Resize { image } => resize(&instance()?, image),
         Verb::Images { json } => images(&instance()?, json),
         Verb::Open(options) => open(&instance()?, &options),
         Verb::Close { name } => ended(ops::open::close(&mut client::connect(&instance()?)?, &name)),
@@ -48,10 +49,10 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Dump { image, json, entries: false } => dump_header(&image, json),
         Verb::Snapshot(options) => take(&instance()?, options),
         Verb::Merge(options) => {
-            let (instance, waits) = (instance()?, !options.no_wait);
+            let instance = instance()?;
             let mut client = client::connect(&instance)?;
             let watch = Terminal::watch()?;
-            ended(snapshot::merge(&mut client, &instance, &options.name, waits, &watch))
+            ended(snapshot::merge(&mut client, &instance, &options.ask(), &watch))
         }
         Verb::Drop(options) => {
             let instance = instance()?;
@@ -254,9 +255,18 @@ fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
         sector_size: image.sector_size.unwrap_or(512),
         create: image.create,
         preallocate: image.preallocate,
+        host_device: image.host_device,
     };
     match client::connect_or_start(instance)?.ask(&Request::Attach(ask))? {
         Outcome::Attached(image) => print(&format!("{}\n", image.number)),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn resize(instance: &Instance, word: String) -> Result<ExitCode, Fault> {
+    let base = std::env::current_dir().about("resize")?;
+    match client::connect(instance)?.ask(&Request::Resize { word, base })? {
+        Outcome::Attached(image) => print(&format!("{}\n", image.size)),
         other => Err(unexpected(other)),
     }
 }

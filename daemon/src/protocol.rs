@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -59,6 +59,13 @@ pub enum Request {
     Attach(Attach),
     /// The reverse.
     Detach {
+        /// A name, a `major:minor` or a path.
+        word: String,
+        /// The directory that a relative path starts from.
+        base: PathBuf,
+    },
+    /// Looks how long the file of an attached image is by now.
+    Resize {
         /// A name, a `major:minor` or a path.
         word: String,
         /// The directory that a relative path starts from.
@@ -157,7 +164,7 @@ pub enum Outcome {
     Done,
     /// What the control plane answered.
     Control(Result<Answer, Failure>),
-    /// The image that was attached.
+    /// The image that was attached, or resized.
     Attached(Attached),
     /// The attached images.
     Images(Vec<Attached>),

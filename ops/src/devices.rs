@@ -2,11 +2,12 @@
 
 use daemon::Fault;
 use daemon::client::unexpected;
-use daemon::protocol::Outcome;
+use daemon::protocol::{Outcome, User};
 use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot};
 use sim_core::{DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
+use crate::loops::loops_over;
 
 /// A mapped device with its live table, keys left out.
 pub(crate) struct Device {
@@ -46,10 +47,16 @@ pub(crate) fn named(name: &str) -> Id {
 
 /// Says who has a device open: programs, and tables of other devices.
 pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fault> {
+    let mut who = loops_over(&dm.mount().join(name));
     let users = dm.users()?;
-    let users = users.iter().filter(|user| user.device == name);
-    let mut who: Vec<String> =
-        users.map(|user| format!("{} (pid {})", user.program, user.pid)).collect();
+    // The process that set a loop device up has ended: the loop device has the file open.
+    let is_loop = |user: &User| !who.is_empty() && user.program == "?";
+    let users: Vec<String> = users
+        .iter()
+        .filter(|user| user.device == name && !is_loop(user))
+        .map(|user| format!("{} (pid {})", user.program, user.pid))
+        .collect();
+    who.extend(users);
     if let Some(device) = find(dm, name)? {
         let above = above(dm, device.status.dev)?;
         who.extend(above.iter().map(|above| format!("the table of `{above}`")));

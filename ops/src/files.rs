@@ -77,6 +77,33 @@ pub(crate) fn refuse_used(
     }
 }
 
+/// Refuses a place that the table of a device uses already.
+pub(crate) fn refuse_shared(
+    dm: &mut dyn DeviceMapper,
+    path: &Path,
+    word: &DeviceWord,
+) -> Result<(), Fault> {
+    let number = match word.0.strip_prefix(MAPPER) {
+        Some(name) => find(dm, name)?.map(|device| device.status.dev),
+        None => {
+            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            dm.images()?.iter().find(|image| image.path == real).map(|image| image.number)
+        }
+    };
+    let Some(number) = number else { return Ok(()) };
+    match &above(dm, number)?[..] {
+        [] => Ok(()),
+        users => {
+            let users = users.join("`, `");
+            let why = format!(
+                "is in use by the table of `{users}`: two devices over the same data spoil each \
+                 other's; --shared opens it all the same"
+            );
+            Err(Fault::new(path.display(), why))
+        }
+    }
+}
+
 /// Tells whether a device is this one, or maps onto it.
 fn maps_onto(dm: &mut dyn DeviceMapper, top: DevNumber, below: &str) -> Result<bool, Fault> {
     let Some(below) = find(dm, below)? else { return Ok(false) };

@@ -9,7 +9,7 @@ use daemon::Fault;
 pub const INTERRUPTED: u8 = 130;
 
 /// How often it is looked: nothing raises an event.
-const PERIOD: Duration = Duration::from_millis(100);
+pub(crate) const PERIOD: Duration = Duration::from_millis(100);
 
 /// Who waits for a workflow.
 pub trait Watch {

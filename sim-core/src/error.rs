@@ -143,3 +143,32 @@ impl From<BlkError> for Errno {
         error.errno()
     }
 }
+
+/// Why a device is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error.
+    pub errno: Errno,
+    /// What the errno does not say.
+    pub why: Option<String>,
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Refusal {
+        Refusal { errno, why: None }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Some(why) => f.write_str(why),
+            None => {
+                // Within a message, which goes on in lower case.
+                let mut text = self.errno.text().chars();
+                let first = text.next().into_iter().flat_map(char::to_lowercase);
+                first.chain(text).try_for_each(|c| write!(f, "{c}"))
+            }
+        }
+    }
+}

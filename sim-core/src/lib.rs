@@ -33,12 +33,12 @@ pub use block::device::{
 pub use block::limits::{Limits, Misaligned};
 pub use block::open::{Fails, OpenDevice, Submission};
 pub use block::sector::{SECTOR_SHIFT, SECTOR_SIZE, Sector, Sectors};
-pub use control::{Backing, Control};
+pub use control::{Backing, Control, Found};
 pub use ctr::args::Args;
 pub use ctr::error::CtrError;
 pub use ctr::routes::Routes;
 pub use ctr::words::{Arg, Words, is_space, split_words};
-pub use error::{BlkError, BlkResult, Errno};
+pub use error::{BlkError, BlkResult, Errno, Refusal};
 pub use futures_util::future::BoxFuture;
 pub use graph::MAX_DEPTH;
 pub use mapped::{Held, MappedDevice};

@@ -1,6 +1,6 @@
 //! What is attached, how it is asked for, and why it can be refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sim_core::{Access, DevNumber, Errno, Sectors};
@@ -23,6 +23,10 @@ pub struct Attach {
     pub create: Option<u64>,
     /// Takes room for the whole image on its file system now, so that no write can run out of it.
     pub preallocate: bool,
+    /// Takes a block device of this machine, which nobody else may use meanwhile. Without it, one
+    /// is refused: a name of a manual's example must not lead to the machine's own disks.
+    #[serde(default)]
+    pub host_device: bool,
 }
 
 /// An image that is attached.
@@ -42,6 +46,9 @@ pub struct Attached {
     pub access: Access,
     /// The logical block size in bytes.
     pub sector_size: u32,
+    /// A block device of this machine.
+    #[serde(default)]
+    pub host_device: bool,
     /// Attached because a table named its path; detached with its last user.
     pub on_the_spot: bool,
     /// How often it is open.
@@ -70,6 +77,34 @@ pub enum AttachError {
         path: PathBuf,
         /// What it is.
         found: &'static str,
+    },
+    /// A block device of this machine that nobody asked for as such.
+    #[error("{}: is {}", path.display(), host_device(path))]
+    HostDevice {
+        /// The node.
+        path: PathBuf,
+    },
+    /// Somebody has the block device: it is mounted, or another has it exclusively.
+    #[error("{}: in use: mounted, or open by another exclusively", path.display())]
+    HostDeviceBusy {
+        /// The node.
+        path: PathBuf,
+    },
+    /// The file shows a mapped device of this instance.
+    #[error("{}: shows the mapped device `{name}`, which tables name by its name", path.display())]
+    Mapped {
+        /// The file.
+        path: PathBuf,
+        /// The device.
+        name: String,
+    },
+    /// Whoever had it open would wait for an instance, and that in the end for the other.
+    #[error("{}: {why}", path.display())]
+    OnDmsim {
+        /// The file.
+        path: PathBuf,
+        /// On what of it.
+        why: String,
     },
     /// There is not one logical block in it.
     #[error("{}: expected at least one sector of {sector_size} bytes, found {size} bytes", path.display())]
@@ -128,6 +163,14 @@ pub enum AttachError {
     /// Every loop number is used.
     #[error("no number is free: 1048576 devices are attached")]
     NoNumber,
+    /// It was resized as often as it can be.
+    #[error("{}: resized {times} times: detach it and attach it again", path.display())]
+    ResizedTooOften {
+        /// The file.
+        path: PathBuf,
+        /// How often.
+        times: u32,
+    },
     /// A logical block size that there is not.
     #[error("sector size: expected 512 or 4096, found {found}")]
     SectorSize {
@@ -172,6 +215,8 @@ impl AttachError {
         match self {
             AttachError::System { errno, .. } => *errno,
             AttachError::NotADisk { .. } => Errno::NOTBLK,
+            AttachError::HostDevice { .. } => Errno::ACCES,
+            AttachError::OnDmsim { .. } => Errno::LOOP,
             AttachError::TooSmall { .. }
             | AttachError::BadName { .. }
             | AttachError::BadNumber { .. }
@@ -179,13 +224,24 @@ impl AttachError {
             | AttachError::ReadOnlyCreate { .. } => Errno::INVAL,
             AttachError::Locked { .. }
             | AttachError::AttachedAlready { .. }
+            | AttachError::HostDeviceBusy { .. }
+            | AttachError::Mapped { .. }
             | AttachError::NumberTaken { .. }
             | AttachError::InUse { .. } => Errno::BUSY,
             AttachError::NameTaken { .. } => Errno::EXIST,
-            AttachError::NoNumber => Errno::NOSPC,
+            AttachError::NoNumber | AttachError::ResizedTooOften { .. } => Errno::NOSPC,
             AttachError::Unknown { .. } => Errno::NXIO,
         }
     }
+}
+
+/// Says of a block device of this machine how it can be used.
+pub(crate) fn host_device(path: &Path) -> String {
+    format!(
+        "a block device of this machine, used only where it is attached as one: `dmsim attach \
+         --host-device {}`",
+        path.display()
+    )
 }
 
 fn lower_first(text: &str) -> String {

@@ -1,6 +1,7 @@
 //! An attached image as a block device.
 
 pub(crate) mod attach;
+pub(crate) mod extent;
 mod file_system;
 #[allow(unsafe_code, reason = "a signal handler is installed, runs, and touches memory")]
 mod guard;
@@ -17,7 +18,6 @@ use std::future::ready;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{SeekFrom, seek};
@@ -26,11 +26,12 @@ use sim_core::{
     Op, SECTOR_SIZE, Sector, Sectors,
 };
 
-use self::attach::Attached;
+use self::attach::{AttachError, Attached};
+use self::extent::{Extent, Extents, MAX_RESIZES};
 use self::file_system::FileSystem;
 use self::health::{Fault, Health};
 use self::mapping::Mapping;
-use self::opening::{Kind, Opened, has_no_holes};
+use self::opening::{Kind, Opened, size_of};
 pub(crate) use self::place::{Place, Places};
 use crate::runtime::flusher::{Flusher, SyncFile};
 
@@ -43,17 +44,15 @@ pub(crate) struct Image {
     name: Option<String>,
     kernel_name: String,
     path: PathBuf,
-    size: Sectors,
+    extents: Extents,
     access: Access,
     limits: Limits,
     kind: Kind,
     on_the_spot: bool,
     users: Mutex<Users>,
+    /// For good: a flush failed. What a resize mends is in the extent.
     health: Arc<Health>,
     file_system: FileSystem,
-    mapping: Option<Mapping>,
-    /// Reads go through the mapping, if there is one.
-    mapped: AtomicBool,
     flusher: Flusher,
     file: Arc<File>,
     _place: Place,
@@ -90,11 +89,7 @@ impl Image {
     fn with_sync(label: Label, opened: Opened, sync: SyncFile, place: Place) -> Image {
         let Opened { file, path, size, kind, identity: _ } = opened;
         let health = Arc::new(Health::default());
-        let mapping = Mapping::new(&file, size, health.clone());
-        if let Err(error) = &mapping {
-            tracing::info!(path = %path.display(), %error, "read without a mapping");
-        }
-        let mapped = kind != Kind::InMemory || has_no_holes(&file, size);
+        let extent = Extent::new(&file, &path, size, kind);
         let limits = Limits::image(label.sector_size);
         let write_cache = !label.access.is_read_only();
         Image {
@@ -102,7 +97,7 @@ impl Image {
             name: label.name,
             kernel_name: label.kernel_name,
             path,
-            size: Sectors::in_bytes(size),
+            extents: Extents::new(extent),
             access: label.access,
             limits: Limits { write_cache, ..limits },
             kind,
@@ -111,8 +106,6 @@ impl Image {
             flusher: Flusher::new(health.clone(), sync),
             health,
             file_system: FileSystem::default(),
-            mapping: mapping.ok(),
-            mapped: AtomicBool::new(mapped),
             file,
             _place: place,
         }
@@ -125,12 +118,13 @@ impl Image {
             name: self.name.clone(),
             kernel_name: self.kernel_name.clone(),
             path: self.path.clone(),
-            size: self.size,
+            size: self.size(),
             access: self.access,
             sector_size: self.limits.logical_block_size,
+            host_device: self.kind == Kind::Node,
             on_the_spot: self.on_the_spot,
             users: self.users().count,
-            fault: self.health.fault().map(Fault::text),
+            fault: self.fault().map(Fault::text),
         }
     }
 
@@ -153,9 +147,40 @@ impl Image {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the mapping if reads go through it.
+    /// Looks how long the file is, and goes by that from now on: what is mapped onto the image sees
+    /// it at once. A file that was cut can be used again, as far as it goes.
+    pub(crate) fn resize(&self) -> Result<Sectors, AttachError> {
+        let (size, before) =
+            (size_of(&self.file, &self.path, self.limits.logical_block())?, self.now());
+        let as_before = Sectors::in_bytes(size) == before.size;
+        if as_before && before.health.is_good() {
+            return Ok(before.size);
+        }
+        let extent = Extent::new(&self.file, &self.path, size, self.kind);
+        if self.kind == Kind::InMemory {
+            // A discard on its way may make a hole unseen.
+            extent.unmap();
+        }
+        let now = extent.size;
+        self.extents.replace(extent).map_err(|_| AttachError::ResizedTooOften {
+            path: self.path.clone(),
+            times: MAX_RESIZES,
+        })?;
+        let healed = before.health.fault().map(Fault::text);
+        tracing::info!(path = %self.path.display(), %now, before = %before.size, healed, "resized");
+        Ok(now)
+    }
+
+    fn now(&self) -> &Extent {
+        self.extents.now()
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        self.health.fault().or_else(|| self.now().health.fault())
+    }
+
     fn mapping(&self) -> Option<&Mapping> {
-        self.mapping.as_ref().filter(|_| self.mapped.load(Relaxed))
+        self.now().mapping()
     }
 
     fn read(&self, at: u64, buffer: &mut [u8]) -> BlkResult {
@@ -187,10 +212,11 @@ impl Image {
     /// Fails where the file was cut: a write would make it long again, with zeros for what is
     /// lost. `end` is where, in bytes, what is to be written ends.
     fn check_whole(&self, end: u64) -> BlkResult {
-        let whole = match self.mapping() {
+        let now = self.now();
+        let whole = match now.mapping() {
             // Much cheaper than to ask, and enough: the file reaches into its last page.
             Some(mapping) if end <= mapping.tail() => mapping.is_whole(),
-            Some(_) | None => self.kind == Kind::Node || self.file_len() >= self.size.bytes(),
+            Some(_) | None => self.kind == Kind::Node || self.file_len() >= now.size.bytes(),
         };
         whole.then_some(()).ok_or_else(|| self.poison())
     }
@@ -238,7 +264,7 @@ impl Image {
         if self.access.is_read_only() || !self.health.is_good() {
             return Err(BlkError::Io);
         }
-        let end = at.checked_add(len).filter(|end| end.from_start() <= self.size);
+        let end = at.checked_add(len).filter(|end| end.from_start() <= self.size());
         let end = end.and_then(Sector::bytes).ok_or(BlkError::Io)?;
         self.check_whole(end)?;
         match self.file_system.reserve(&self.file, end - len.bytes(), len.bytes()) {
@@ -251,7 +277,7 @@ impl Image {
     fn will_have_holes(&self, at: u64, len: u64) -> BlkResult {
         self.check_whole(at + len)?;
         if self.kind == Kind::InMemory {
-            self.mapped.store(false, Relaxed);
+            self.now().unmap();
         }
         Ok(())
     }
@@ -259,17 +285,22 @@ impl Image {
     /// Returns where the bio begins, in bytes, if it can be carried out.
     fn check(&self, bio: &Bio<'_>) -> Result<u64, BlkError> {
         let refused = bio.op().is_write() && self.access.is_read_only();
-        if refused || !self.health.is_good() {
+        let now = self.now();
+        if refused || !self.is_good() {
             return Err(BlkError::Io);
         }
         if bio.op() == Op::Flush {
             return Ok(0);
         }
-        check_range(bio, self.size, self.limits.logical_block())
+        check_range(bio, now.size, self.limits.logical_block())
+    }
+
+    fn is_good(&self) -> bool {
+        self.health.is_good() && self.now().health.is_good()
     }
 
     fn poison(&self) -> BlkError {
-        self.health.poison(Fault::Unreadable);
+        self.now().health.poison(Fault::Unreadable);
         BlkError::Io
     }
 
@@ -285,7 +316,7 @@ impl Image {
 
     /// Finds the run at `at` by the holes of the file; `None` where that cannot be told.
     fn hole_or_data(&self, at: u64) -> Option<(Allocation, u64)> {
-        let size = self.size.bytes();
+        let size = self.size().bytes();
         // Nothing else uses the position of the file.
         let data = match seek(&*self.file, SeekFrom::Data(at)) {
             Ok(data) => data,
@@ -293,11 +324,12 @@ impl Image {
             Err(rustix::io::Errno::NXIO) if self.file_len() >= size => size,
             Err(_) => return None,
         };
-        if data > at {
+        // A resize may come in between.
+        if data > at && size > at {
             return Some((Allocation::Hole, data.min(size)));
         }
         let hole = seek(&*self.file, SeekFrom::Hole(at)).ok()?;
-        (hole > at).then_some((Allocation::Data, hole.min(size)))
+        (hole.min(size) > at).then_some((Allocation::Data, hole.min(size)))
     }
 }
 
@@ -311,7 +343,7 @@ impl BlockDevice for Image {
     }
 
     fn size(&self) -> Sectors {
-        self.size
+        self.now().size
     }
 
     fn limits(&self) -> Limits {
@@ -354,7 +386,7 @@ impl BlockDevice for Image {
     }
 
     fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
-        let Some(mapping) = self.mapping().filter(|_| self.health.is_good()) else { return false };
+        let Some(mapping) = self.mapping().filter(|_| self.is_good()) else { return false };
         let block = self.limits.logical_block().0;
         let Some(end) = sector.checked_add(len).and_then(Sector::bytes) else { return false };
         let on_grid = sector.0.is_multiple_of(block) && len.0.is_multiple_of(block);
@@ -367,8 +399,12 @@ impl BlockDevice for Image {
     }
 
     fn run_at(&self, at: Sector) -> (Allocation, Sectors) {
-        let unknown = (Allocation::Data, self.size - at.from_start());
-        if !self.health.is_good() {
+        // A mapped device may reach past the end of an image that was resized.
+        let Some(left) = self.size().0.checked_sub(at.0).filter(|left| *left > 0) else {
+            return (Allocation::Data, Sectors(u64::MAX - at.0));
+        };
+        let unknown = (Allocation::Data, Sectors(left));
+        if !self.is_good() {
             return unknown;
         }
         let start = at.from_start().bytes();

@@ -1,13 +1,15 @@
 //! Opens and locks the file of an image, and finds out what it is.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock, fstatfs};
-use sim_core::{Access, Errno};
+use rustix::fs::{
+    FallocateFlags, FlockOperation, OFlags, SeekFrom, fallocate, flock, fstatfs, seek,
+};
+use sim_core::{Access, Errno, Sectors};
 
 use crate::image::attach::{Attach, AttachError};
 use crate::runtime::flusher::errno_of;
@@ -93,21 +95,16 @@ impl Opened {
         opened
     }
 
-    fn existing(ask: &Attach, mut file: File) -> Result<Opened, AttachError> {
+    fn existing(ask: &Attach, file: File) -> Result<Opened, AttachError> {
         let path = &ask.path;
         lock(&file, ask)?;
         let metadata = file.metadata().map_err(system("stat", path))?;
         let identity = Identity::new(&metadata, path)?;
-        let size = match identity {
-            Identity::File(..) => metadata.len(),
-            // What BLKGETSIZE64 says, without an ioctl.
-            Identity::Node(_) => file.seek(SeekFrom::End(0)).map_err(system("size", path))?,
-        };
-        let unit = u64::from(ask.sector_size);
-        if size < unit {
-            let (path, sector_size) = (path.clone(), ask.sector_size);
-            return Err(AttachError::TooSmall { path, size, sector_size });
+        if matches!(identity, Identity::Node(_)) && !ask.host_device {
+            // Put there after the first look.
+            return Err(AttachError::HostDevice { path: path.clone() });
         }
+        let size = size_of(&file, path, Sectors::in_bytes(ask.sector_size.into()))?;
         if ask.preallocate && matches!(identity, Identity::File(..)) {
             let filled = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size);
             filled.map_err(|e| system("preallocate", path)(e.into()))?;
@@ -121,7 +118,24 @@ impl Opened {
             Identity::File(..) => Kind::File,
         };
         let path = fs::canonicalize(path).map_err(system("find", path))?;
-        Ok(Opened { file: Arc::new(file), path, identity, size: size - size % unit, kind })
+        Ok(Opened { file: Arc::new(file), path, identity, size, kind })
+    }
+}
+
+/// Returns how many bytes an image has by its file, in whole logical blocks; one at least.
+pub(crate) fn size_of(file: &File, path: &Path, block: Sectors) -> Result<u64, AttachError> {
+    let metadata = file.metadata().map_err(system("stat", path))?;
+    let size = match metadata.file_type().is_block_device() {
+        false => metadata.len(),
+        // What BLKGETSIZE64 says, without an ioctl. Nothing goes by the position of the file.
+        true => seek(file, SeekFrom::End(0)).map_err(|e| system("size", path)(e.into()))?,
+    };
+    match size - size % block.bytes() {
+        0 => {
+            let sector_size = block.bytes() as u32;
+            Err(AttachError::TooSmall { path: path.to_owned(), size, sector_size })
+        }
+        size => Ok(size),
     }
 }
 
@@ -135,11 +149,19 @@ fn open(ask: &Attach) -> Result<File, AttachError> {
     let mut options = options(ask.access);
     // A look before the file is opened: to open a pipe or a tape has effects.
     let identity = Identity::of(&ask.path)?;
-    if matches!(identity, Identity::Node(_)) && !ask.access.is_read_only() {
+    if matches!(identity, Identity::Node(_)) {
+        if !ask.host_device {
+            return Err(AttachError::HostDevice { path: ask.path.clone() });
+        }
         // Refused while the kernel has it mounted, or uses it otherwise.
         options.custom_flags((base_flags() | OFlags::EXCL).bits() as i32);
     }
-    options.open(&ask.path).map_err(system("open", &ask.path))
+    options.open(&ask.path).map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) if matches!(identity, Identity::Node(_)) => {
+            AttachError::HostDeviceBusy { path: ask.path.clone() }
+        }
+        _ => system("open", &ask.path)(error),
+    })
 }
 
 fn options(access: Access) -> OpenOptions {

@@ -1,7 +1,7 @@
 use std::fs;
 use std::sync::Weak;
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::*;
 use crate::{Attach, block_on};
@@ -22,6 +22,7 @@ fn image(len: u64, sync: SyncFile) -> (tempfile::TempDir, Image) {
         sector_size: 512,
         create: None,
         preallocate: false,
+        host_device: false,
     };
     let number = DevNumber { major: 7, minor: 0 };
     let label = Label {
@@ -117,7 +118,7 @@ fn a_long_write_of_zeros_lets_others_run() {
 #[test]
 fn an_image_that_cannot_be_mapped_is_read_all_the_same() {
     let (_dir, image) = image(MIB, syncs());
-    image.mapped.store(false, Relaxed);
+    image.now().unmap();
     assert!(is_all(&read(&image, 0, 2048).unwrap(), 0xa5));
     assert!(!image.lend(Sector(0), Sectors(8), &mut |_| panic!("nothing to lend")));
     File::options().write(true).open(&image.path).unwrap().set_len(4096).unwrap();
@@ -135,7 +136,7 @@ fn lent_pages_that_go_are_never_seen_as_zeros() {
             File::options().write(true).open(&image.path).unwrap().set_len(4096).unwrap();
             // The guard of this read would map zeros over the pages that are lent.
             let reader = threads.spawn(|| read(&image, 1024, 8));
-            while image.health.is_good() {
+            while image.now().health.is_good() {
                 std::thread::yield_now();
             }
             std::thread::sleep(std::time::Duration::from_millis(20));

@@ -1,18 +1,22 @@
 //! The images of an instance: attached by the user, or on the spot by a table that names a path.
 
 mod list;
+mod mounts;
+mod own;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use list::List;
+use own::{Own, Way};
 use sim_core::{
-    Access, Backing, Bio, BlockDevice, BoxFuture, DM_MAJOR, DevNumber, Errno, MAX_MINORS,
+    Access, Backing, Bio, BlockDevice, BoxFuture, DM_MAJOR, DevNumber, Errno, Found, MAX_MINORS,
+    Refusal,
 };
 
 use crate::block_on;
-use crate::image::attach::{Attach, AttachError, Attached};
+use crate::image::attach::{Attach, AttachError, Attached, host_device};
 use crate::image::numbering::{kernel_name, number_of};
 use crate::image::opening::{Identity, Opened};
 use crate::image::{Image, Label, Place, Places};
@@ -30,6 +34,7 @@ pub struct Images {
     /// An image came or went.
     changed: Condvar,
     watcher: OnceLock<Watcher>,
+    own: Own,
 }
 
 type Watcher = Box<dyn Fn(ImageChange<'_>) + Send + Sync>;
@@ -51,6 +56,7 @@ impl Images {
             list: Mutex::default(),
             changed: Condvar::new(),
             watcher: OnceLock::new(),
+            own: Own::default(),
         })
     }
 
@@ -70,8 +76,20 @@ impl Images {
         }
     }
 
+    /// Says in which folder the instance shows its mapped devices, which is mounted by now: a path
+    /// of a file there is another name of the device, and no image.
+    pub fn shown_in(&self, mount: &Path) {
+        self.own.mounted(mount);
+    }
+
     /// Attaches an image for as long as the user wants it.
     pub fn attach(&self, ask: &Attach) -> Result<Attached, AttachError> {
+        let path = ask.path.clone();
+        match self.own.way(&path) {
+            Way::Free => {}
+            Way::Mapped(name) => return Err(AttachError::Mapped { path, name }),
+            Way::Barred(why) => return Err(AttachError::OnDmsim { path, why }),
+        }
         Ok(self.attach_as(ask, KeptBy::User)?.attached())
     }
 
@@ -91,6 +109,15 @@ impl Images {
         // Outside the lock, which an image takes when it goes.
         drop((kept, image));
         Ok(())
+    }
+
+    /// Looks how long the file of an image is by now, and goes by that from then on, as `losetup -c`
+    /// does for a loop device. What goes by a name, a number, a kernel name or a path.
+    pub fn resize(&self, word: &str) -> Result<Attached, AttachError> {
+        let unknown = || AttachError::Unknown { word: word.to_owned() };
+        let image = self.find(word).ok_or_else(unknown)?;
+        image.resize()?;
+        Ok(image.attached())
     }
 
     /// Lists what is attached, by number.
@@ -241,6 +268,9 @@ impl Images {
             sector_size: 512,
             create: None,
             preallocate: false,
+            // A table is written by whoever talks to the socket: the machine's own disks are not
+            // for it.
+            host_device: false,
         };
         match self.attach_as(&ask, KeptBy::Tables) {
             Err(AttachError::System {
@@ -253,18 +283,28 @@ impl Images {
         }
     }
 
-    /// Finds the image of a path, and attaches it where there is none. Blocks while the file is
-    /// opened.
-    fn open_path(&self, path: &Path) -> Result<Arc<dyn BlockDevice>, Errno> {
+    /// Finds the device of a path, and attaches an image where there is none. Blocks while the file
+    /// is opened.
+    fn open_path(&self, path: &Path) -> Result<Found, Refusal> {
+        match self.own.way(path) {
+            Way::Free => {}
+            Way::Mapped(name) => return Ok(Found::Mapped(name)),
+            Way::Barred(why) => return Err(Refusal { errno: Errno::LOOP, why: Some(why) }),
+        }
         let file = Identity::of(path).map_err(|error| error.errno())?;
         if let Some(image) = self.holder(file).filter(|image| !image.is_gone()) {
-            return Ok(image);
+            return Ok(Found::Device(image));
         }
         match self.attach_on_the_spot(path) {
-            Ok(image) => Ok(image),
+            Ok(image) => Ok(Found::Device(image)),
             Err(error) => {
                 tracing::warn!(%error, "attach on the spot");
-                Err(error.errno())
+                let errno = error.errno();
+                let why = match error {
+                    AttachError::HostDevice { path } => Some(host_device(&path)),
+                    _ => None,
+                };
+                Err(Refusal { errno, why })
             }
         }
     }
@@ -300,12 +340,25 @@ impl Backing for Images {
         base: &'a str,
     ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
         Box::pin(async move {
+            match self.look_up(word, base).await.map_err(|refusal| refusal.errno)? {
+                Found::Device(device) => Ok(device),
+                Found::Mapped(_) => Err(Errno::NOTBLK),
+            }
+        })
+    }
+
+    fn look_up<'a>(
+        &'a self,
+        word: &'a str,
+        base: &'a str,
+    ) -> BoxFuture<'a, Result<Found, Refusal>> {
+        Box::pin(async move {
             let named = {
                 let list = self.locked();
                 list.number_of(word).and_then(|number| list.get(number)?.image())
             };
             if let Some(image) = named.filter(|image| !image.is_gone()) {
-                return Ok(image as Arc<dyn BlockDevice>);
+                return Ok(Found::Device(image));
             }
             let path: PathBuf = Path::new(base).join(word);
             let images = self.me.upgrade().ok_or(Errno::NXIO)?;

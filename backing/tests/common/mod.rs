@@ -21,6 +21,7 @@ pub(crate) fn ask(path: &Path) -> Attach {
         sector_size: 512,
         create: None,
         preallocate: false,
+        host_device: false,
     }
 }
 

@@ -60,6 +60,16 @@ pub(crate) enum Verb {
         /// Its name, major:minor or path
         name: String,
     },
+    /// Look how long an attached image is by now, and print its size in sectors
+    ///
+    /// An image has the size that its file had when it was attached, until this is said, as
+    /// `losetup -c` says it to a loop device: grow or cut the file first. Mapped devices above have
+    /// the size that their tables say; what goes by the size below, as the store of a snapshot does,
+    /// sees the new one at once. An image that fails as its file was cut can be used again.
+    Resize {
+        /// Its name, major:minor or path
+        image: String,
+    },
     /// List the attached images
     Images {
         /// Print JSON
@@ -178,7 +188,7 @@ impl Start {
 /// Which image to attach, and how.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Attach {
-    /// The image file
+    /// The image file; with --host-device, a block device
     pub(crate) image: PathBuf,
     /// Make the file first, of this size (512s, 64M, 10G)
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -195,6 +205,10 @@ pub(crate) struct Attach {
     /// Size of a logical block
     #[arg(long, value_name = "BYTES", value_parser = parse_sector_size)]
     pub(crate) sector_size: Option<u32>,
+    /// The image is a block device of this machine, which nobody else uses: without this, none is
+    /// ever opened, whatever a table says
+    #[arg(long, conflicts_with_all = ["create", "preallocate"])]
+    pub(crate) host_device: bool,
 }
 
 /// Wait for a merge or a resync; without --merge and --sync as dmsetup does

@@ -8,6 +8,7 @@ use containers::{Limits, Unlock, VeraCrypt};
 use crypto::Secret;
 use daemon::Fault;
 use daemon::fault::USAGE;
+use ops::open::Sharing;
 use ops::size::parse_size;
 
 use crate::passphrase::{self, Range};
@@ -47,6 +48,9 @@ pub(crate) struct Open {
     /// Pass discards on to the image
     #[arg(long)]
     pub(crate) allow_discards: bool,
+    /// Open the image though another device uses it
+    #[arg(long)]
+    pub(crate) shared: bool,
     /// Derive keys though it takes as much memory (default 4G)
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) kdf_memory: Option<u64>,
@@ -147,6 +151,7 @@ impl Open {
             kind: self.kind()?,
             read_only: self.read_only,
             allow_discards: self.allow_discards,
+            sharing: if self.shared { Sharing::Shared } else { Sharing::Exclusive },
         })
     }
 

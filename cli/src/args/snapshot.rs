@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ops::size::parse_size;
+use ops::snapshot::WhenOpen;
 
 /// Take a snapshot of a mapped device in use
 ///
@@ -49,12 +50,16 @@ impl Take {
     }
 }
 
-/// Merge a snapshot back into its origin, which is in use all the time
+/// Merge a snapshot back into its origin
 ///
-/// The snapshot's device goes, and its origin is what the snapshot was from that moment on, in use
-/// all the time; the data follow in the background. At the end the origin has its own table back
-/// where no other snapshot needs it. Interrupted, the same command goes on, also after a crash and
-/// `dmsim restore`.
+/// The snapshot's device goes, and its origin is what the snapshot was from that moment on, and can
+/// be used; the data follow in the background. At the end the origin has its own table back where no
+/// other snapshot needs it. Interrupted, the same command goes on, also after a crash and `dmsim
+/// restore`.
+///
+/// While somebody has the origin open, as a mounted file system has, nothing is merged: the device
+/// would go back in time under its user, who has read what was there before, and would write it over
+/// what is there now. The message says who that is.
 ///
 /// Exit status: 0 when it is merged, 1 when it cannot be, 130 when the command was interrupted.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +69,24 @@ pub(crate) struct Merge {
     /// Return when the merge has begun; `dmsim merge` again finishes it
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// Wait until nobody has the origin open, and merge then
+    #[arg(long)]
+    pub(crate) when_closed: bool,
+    /// Merge though somebody has the origin open: for users that keep nothing of what they read
+    #[arg(long, conflicts_with = "when_closed")]
+    pub(crate) in_use: bool,
+}
+
+impl Merge {
+    /// Returns what is to be merged.
+    pub(crate) fn ask(self) -> ops::snapshot::Merge {
+        let open = match (self.when_closed, self.in_use) {
+            (true, _) => WhenOpen::Wait,
+            (false, true) => WhenOpen::Merge,
+            (false, false) => WhenOpen::Refuse,
+        };
+        ops::snapshot::Merge { name: self.name, open, waits: !self.no_wait }
+    }
 }
 
 /// Give a snapshot up

@@ -99,6 +99,7 @@ impl Stage {
             sector_size: 512,
             create: Some(size),
             preallocate: false,
+            host_device: false,
         };
         match self.client()?.ask(&Request::Attach(ask))? {
             Outcome::Attached(image) => Ok(Some(format!("{}, sparse", image.number))),

@@ -50,6 +50,7 @@ fn image_json(image: &Attached, failing: &[String]) -> serde_json::Value {
         "size": image.size.0,
         "read_only": image.access.is_read_only(),
         "sector_size": image.sector_size,
+        "host_device": image.host_device,
         "open_count": image.users,
         "fault": image.fault,
         "failing": failing,

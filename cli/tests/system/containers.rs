@@ -221,6 +221,11 @@ fn what_cannot_be_opened_is_told_apart_and_left_as_it_is() {
     instance.dmsim(&["open", text(&taken), "d", "--key-file", text(&key)]);
     let told = instance.refused(&["open", text(&taken), "d", "--key-file", text(&key)]);
     assert!(told.contains("there already"), "{told}");
+    // As cryptsetup has it: one container is open once.
+    let again = ["open", text(&taken), "again", "--key-file", text(&key)];
+    let told = instance.refused(&again);
+    assert!(told.contains("in use by the table of `d`") && told.contains("--shared"), "{told}");
+    instance.dmsim(&[&again[..], &["--shared"]].concat());
     assert_eq!(instance.run(&["open", "x", "a b"]).status.code(), Some(2));
 }
 

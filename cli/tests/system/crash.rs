@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::harness::{Instance, bytes, command, read_at, wait_until};
+use crate::harness::{
+    Instance, Loop, Mounted, bytes, can_mount, command, has, read_at, sh, text, wait_until,
+    write_at,
+};
 
 const BLOCK: usize = 4096;
 const BLOCKS: u64 = 256;
@@ -95,4 +98,75 @@ fn whoever_waits_on_a_killed_daemon_gets_an_error() {
     assert!(status.success(), "the dead mount is cleared away");
     let status = command(dir.path(), &["stop"]).status().expect("dmsim runs");
     assert!(status.success());
+}
+
+/// A folder that is mounted in another place; unmounted when dropped.
+struct Bound(tempfile::TempDir);
+
+impl Bound {
+    fn of(dir: &Path) -> Bound {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        sh("mount", &["--bind", text(dir), text(place.path())]);
+        Bound(place)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _best_effort =
+            std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_path_in_the_mount_is_the_device_that_it_shows_and_a_killed_daemon_waits_for_nothing() {
+    let instance = Instance::start();
+    instance.image("a.img", "/dev/sda", 1 << 20);
+    let device = instance.create("d", "0 2048 linear /dev/sda 0");
+    std::os::unix::fs::symlink(&device, instance.path("file")).expect("a link");
+    std::os::unix::fs::symlink("run/mapper", instance.path("folder")).expect("a link");
+    let bound = can_mount().then(|| Bound::of(&instance.path("run/mapper")));
+    let mut paths = vec![device.clone(), instance.path("file"), instance.path("folder/d")];
+    paths.extend(bound.as_ref().map(|bound| bound.0.path().join("d")));
+    for (nr, path) in paths.iter().enumerate() {
+        let name = format!("above{nr}");
+        let above = instance.create(&name, &format!("0 2048 linear {} 0", text(path)));
+        assert_eq!(instance.dmsim(&["table", &name]), "0 2048 linear 253:0 0\n", "{path:?}");
+        write_at(&above, nr as u64 * 4096, &bytes(nr as u64, BLOCK)).expect("room for it");
+        assert!(
+            read_at(&device, nr as u64 * 4096, BLOCK).expect("a read") == bytes(nr as u64, BLOCK)
+        );
+        let told = instance.refused(&["attach", text(path)]);
+        assert!(told.contains("shows the mapped device `d`"), "{told}");
+    }
+    // Relative to where it is typed, as any path.
+    instance.create("relative", "0 2048 linear run/mapper/d 0");
+    let told = instance.refused(&["create", "x", "--table", "0 8 linear run/mapper/nothing 0"]);
+    assert!(told.contains("no such file"), "{told}");
+    let itself = instance.refused(&["load", "d", "--table", "0 8 linear run/mapper/d 0"]);
+    assert!(itself.contains("invalid argument"), "{itself}");
+    assert_eq!(instance.dmsim(&["images"]).lines().count(), 2, "the one image");
+    // The long ways round: another instance, a loop device, a file system on one.
+    let other = Instance::start();
+    other.image("b.img", "/dev/sda", 1 << 20);
+    let foreign = other.create("e", "0 2048 linear /dev/sda 0");
+    let told = instance.refused(&["attach", text(&foreign)]);
+    assert!(told.contains("another instance of dmsim"), "{told}");
+    let table = format!("0 8 linear {} 0", text(&foreign));
+    let told = instance.refused(&["create", "x", "--table", &table]);
+    assert!(told.contains("another instance of dmsim"), "{told}");
+    if can_mount() {
+        let over = Loop::over(&device, false);
+        let told = instance.refused(&["attach", "--host-device", &over.0]);
+        assert!(told.contains("is a loop device over the mapped device `d`"), "{told}");
+        if has(&["mkfs.ext4"]) {
+            sh("mkfs.ext4", &["-q", &over.0]);
+            drop(over);
+            let mounted = Mounted::over(&device, false);
+            let image = mounted.dir.path().join("image");
+            let told = instance.refused(&["attach", text(&image), "--create", "64K"]);
+            assert!(told.contains("lies in a file system on a loop device"), "{told}");
+        }
+    }
+    drop(instance.crash());
 }

@@ -1,7 +1,7 @@
 //! Snapshots that cannot be taken: an error in words, and everything as it was.
 
 use crate::harness::{
-    Instance, Mounted, bytes, can_mount, has, read_at, sh, text, umount, write_at,
+    Instance, Loop, Mounted, bytes, can_mount, has, read_at, sh, text, umount, write_at,
 };
 
 const MIB: u64 = 1 << 20;
@@ -177,4 +177,34 @@ fn a_store_on_a_file_system_of_the_origin_itself_is_refused() {
     let told = instance.refused(&["snapshot", "data", "snap", "--cow", text(&cow), "--size", "8M"]);
     assert!(told.contains("lies in a file system on `data` itself"), "{told}");
     assert!(!cow.exists());
+}
+
+#[test]
+fn a_block_device_of_the_machine_is_used_only_where_it_was_attached_as_one() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::start();
+    let file = instance.path("disk");
+    std::fs::write(&file, bytes(9, MIB as usize)).expect("room for it");
+    let node = Loop::over(&file, false);
+    let table = format!("0 2048 linear {} 0", node.0);
+    let hint = format!("`dmsim attach --host-device {}`", node.0);
+    let told = instance.refused(&["create", "data", "--table", &table]);
+    assert!(told.contains(&hint), "{told}");
+    let told = instance.refused(&["attach", &node.0]);
+    assert!(told.contains(&hint), "{told}");
+    assert_eq!(instance.dmsim(&["images"]).lines().count(), 1);
+    assert!(std::fs::read(&file).expect("a file") == bytes(9, MIB as usize));
+    instance.dmsim(&["attach", "--host-device", &node.0]);
+    let device = instance.create("data", &table);
+    assert!(read_at(&device, 4096, 4096).expect("a read") == bytes(9, 8192)[4096..]);
+    // Nobody else mounts it, or has it exclusively, meanwhile.
+    let mount = std::process::Command::new("mkfs.ext4").args(["-q", &node.0]).output();
+    assert!(mount.is_ok_and(|made| !made.status.success()), "it is in use");
+    // It was named once: a restore needs no more.
+    let dir = instance.crash();
+    let instance = Instance::start_in(dir, &[]);
+    instance.dmsim(&["restore"]);
+    assert!(read_at(&instance.device("data"), 0, 4096).expect("a read") == bytes(9, 4096));
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use sha2::{Digest, Sha256};
 
 use crate::harness::{
-    Instance, Mounted, bytes, can_mount, has, read_at, sh, text, wait_until, write_at,
+    Instance, Mounted, bytes, can_mount, has, read_at, sh, text, tool, wait_until, write_at,
 };
 
 const MIB: u64 = 1 << 20;
@@ -310,4 +310,63 @@ fn a_merge_whose_device_fails_says_so_and_leaves_the_device() {
     wait_until("it is merged after all", || instance.run(&["merge", "data"]).status.success());
     assert!(read_at(&device, 0, 65536).expect("a read") == bytes(1, 65536));
     assert!(instance.dmsim(&["table", "data"]).contains("linear"));
+}
+
+#[test]
+fn a_merge_under_a_mounted_file_system_is_refused_or_waits_for_its_end() {
+    if !can_mount() || !has(&["mkfs.ext4", "e2fsck"]) {
+        return;
+    }
+    let instance = Instance::start();
+    instance.image("disk", "/dev/sda", 32 * MIB);
+    let device = instance.create("data", "0 65536 linear /dev/sda 0");
+    sh("mkfs.ext4", &["-q", "-F", text(&device)]);
+    let mounted = Mounted::over(&device, false);
+    durable(&mounted.dir.path().join("before"), "old");
+    instance.dmsim(&["snapshot", "data", "snap"]);
+    durable(&mounted.dir.path().join("after"), "new");
+    let table = instance.dmsim(&["table"]);
+    let told = instance.refused(&["merge", "snap"]);
+    let place = format!("(mounted at {})", text(mounted.dir.path()));
+    for words in [place.as_str(), "`data` is in use by /dev/loop", "--when-closed", "--in-use"] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(!told.contains("(?)") && !told.contains("? (pid"), "{told}");
+    assert_eq!(instance.dmsim(&["table"]), table, "nothing is merged");
+    let mut waits = instance.command(&["merge", "snap", "--when-closed"]).spawn().expect("it runs");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(instance.dmsim(&["table"]), table, "it waits");
+    durable(&mounted.dir.path().join("later"), "new");
+    drop(mounted);
+    assert!(waits.wait().expect("it ends").success());
+    // The journal of the moment when the snapshot was taken.
+    let fixed = std::process::Command::new(tool("e2fsck").expect("it is there"))
+        .args(["-p", text(&device)])
+        .status();
+    assert!(fixed.is_ok_and(|status| status.code() <= Some(1)));
+    sh("e2fsck", &["-f", "-n", text(&device)]);
+    let then = Mounted::over(&device, false);
+    assert!(then.dir.path().join("before").exists());
+    assert!(!then.dir.path().join("after").exists() && !then.dir.path().join("later").exists());
+}
+
+#[test]
+fn a_merge_into_an_open_device_begins_where_it_is_asked_for() {
+    let instance = Instance::start();
+    instance.image("disk", "/dev/sda", MIB);
+    let device = instance.create("data", "0 2048 linear /dev/sda 0");
+    write_at(&device, 0, &bytes(1, 65536)).expect("room for it");
+    instance.dmsim(&["snapshot", "data", "snap"]);
+    write_at(&device, 0, &bytes(2, 65536)).expect("room for it");
+    let open = File::open(&device).expect("it is there");
+    let told = instance.refused(&["merge", "snap"]);
+    assert!(told.contains(&format!("(pid {})", std::process::id())), "{told}");
+    assert_eq!(
+        instance.run(&["merge", "snap", "--in-use", "--when-closed"]).status.code(),
+        Some(2)
+    );
+    instance.dmsim(&["merge", "snap", "--in-use"]);
+    let mut now = vec![0; 65536];
+    open.read_exact_at(&mut now, 0).expect("a read");
+    assert!(now == bytes(1, 65536));
 }

@@ -1,13 +1,15 @@
 //! Devices on devices, and devices beside each other: nothing blocks that should not, nothing is
 //! lost.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::harness::{Instance, bytes, read_at, wait_until, write_at};
+use crate::harness::{Instance, bytes, read_at, text, wait_until, write_at};
 
 const SECTOR: u64 = 512;
+const MIB: u64 = 1 << 20;
 
 #[test]
 fn two_devices_over_one_image_keep_to_their_halves() {
@@ -51,7 +53,7 @@ fn a_suspended_device_holds_its_bios_while_another_goes_on() {
     let (stop, held_writes, free_writes) =
         (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let write = |path: &std::path::Path, writer: u64, writes: &AtomicU64| {
-        let file = std::fs::File::options().read(true).write(true).open(path).expect("a device");
+        let file = File::options().read(true).write(true).open(path).expect("a device");
         let (mut round, offset) = (0, writer * 4096);
         while !stop.load(SeqCst) {
             round += 1;
@@ -144,4 +146,54 @@ fn a_device_takes_another_size_with_another_table() {
     assert_eq!(size(), 2048 * SECTOR);
     instance.dmsim(&["remove", "d"]);
     assert!(!device.exists());
+}
+
+fn set_len(path: &std::path::Path, len: u64) {
+    let file = File::options().write(true).open(path).expect("an image");
+    file.set_len(len).expect("room for it");
+}
+
+#[test]
+fn the_store_of_a_snapshot_is_grown_by_its_image() {
+    let instance = Instance::start();
+    instance.image("base.img", "/dev/sda", 8 * MIB);
+    let cow = instance.image("cow.img", "/dev/sdb", MIB / 4);
+    let snap = instance.create("snap", "0 16384 snapshot /dev/sda /dev/sdb P 16");
+    write_at(&snap, 0, &bytes(1, 128 << 10)).expect("there is room");
+    assert_eq!(instance.dmsim(&["status", "snap"]), "0 16384 snapshot 288/512 32\n");
+    set_len(&cow, 2 * MIB);
+    // Nobody has said so yet.
+    assert_eq!(instance.dmsim(&["status", "snap"]), "0 16384 snapshot 288/512 32\n");
+    assert_eq!(instance.dmsim(&["resize", "/dev/sdb"]), "4096\n");
+    assert_eq!(instance.dmsim(&["status", "snap"]), "0 16384 snapshot 288/4096 32\n");
+    let more = bytes(2, 800 << 10);
+    write_at(&snap, MIB, &more).expect("there is room");
+    assert_eq!(instance.dmsim(&["status", "snap"]), "0 16384 snapshot 1888/4096 32\n");
+    assert!(read_at(&snap, MIB, more.len()).expect("a read") == more);
+}
+
+#[test]
+fn a_table_may_reach_as_far_as_its_image_was_grown() {
+    let instance = Instance::start();
+    let image = instance.image("disk.img", "/dev/sda", MIB);
+    let disk = instance.create("disk", "0 2048 linear /dev/sda 0");
+    write_at(&disk, 0, &bytes(1, MIB as usize)).expect("there is room");
+    set_len(&image, 2 * MIB);
+    let table = "0 4096 linear /dev/sda 0";
+    instance.dmsim(&["load", "disk", "--table", table]);
+    assert!(!instance.run(&["resume", "disk"]).status.success(), "the image is too small");
+    // By its path, from where the command is typed.
+    assert_eq!(instance.dmsim(&["resize", "disk.img"]), "4096\n");
+    instance.dmsim(&["load", "disk", "--table", table]);
+    instance.dmsim(&["resume", "disk"]);
+    assert_eq!(std::fs::metadata(&disk).expect("a device").len(), 2 * MIB);
+    write_at(&disk, MIB, &bytes(2, MIB as usize)).expect("there is room");
+    // Cut below it: what is left can be read, and written.
+    set_len(&image, MIB / 2);
+    assert_eq!(instance.dmsim(&["resize", text(&image)]), "1024\n");
+    assert!(read_at(&disk, 0, 4096).expect("a read") == bytes(1, 4096));
+    read_at(&disk, MIB / 2, 4096).expect_err("it is gone");
+    write_at(&disk, MIB, &[1; 4096]).expect_err("it is gone");
+    assert_eq!(std::fs::metadata(&image).expect("an image").len(), MIB / 2);
+    instance.refused(&["resize", "/dev/sdc"]);
 }

@@ -114,6 +114,9 @@ pub(crate) struct ImageRecord {
     pub(crate) access: Access,
     /// The size of a logical block, in bytes.
     pub(crate) sector_size: u32,
+    /// Whether it is a block device of the machine, and was asked for as one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) host_device: bool,
 }
 
 impl ImageRecord {
@@ -127,6 +130,7 @@ impl ImageRecord {
             sector_size: self.sector_size,
             create: None,
             preallocate: false,
+            host_device: self.host_device,
         }
     }
 }
@@ -139,6 +143,7 @@ impl From<&Attached> for ImageRecord {
             name: image.name.clone(),
             access: image.access,
             sector_size: image.sector_size,
+            host_device: image.host_device,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::channel;
 
-use backing::{AttachError, Cancel, block_on, block_on_or};
+use backing::{AttachError, Attached, Cancel, block_on, block_on_or};
 use sim_core::control::{Command, Failure};
 use sim_core::{Errno, panic_text};
 
@@ -52,6 +52,10 @@ impl<'a> Session<'a> {
             Request::Detach { word, base } => self.change(|| match daemon.detach(&word, &base) {
                 Ok(()) => Outcome::Done,
                 Err(error) => failed("detach", error),
+            }),
+            Request::Resize { word, base } => reply(match daemon.resize(&word, &base) {
+                Ok(resized) => Outcome::Attached(resized),
+                Err(error) => failed("resize", error),
             }),
             Request::Images => reply(Outcome::Images(daemon.images.list())),
             Request::Users => reply(Outcome::Users(daemon.users())),
@@ -145,13 +149,12 @@ impl Daemon {
 
     /// Detaches by name or number, else by path.
     fn detach(&self, word: &str, base: &Path) -> Result<(), AttachError> {
-        match self.images.detach(word) {
-            Err(unknown @ AttachError::Unknown { .. }) => {
-                let path = base.join(word).canonicalize().map_err(|_| unknown)?;
-                self.images.detach(&path.display().to_string())
-            }
-            result => result,
-        }
+        by_word(word, base, |word| self.images.detach(word))
+    }
+
+    /// Resizes by name or number, else by path.
+    fn resize(&self, word: &str, base: &Path) -> Result<Attached, AttachError> {
+        by_word(word, base, |word| self.images.resize(word))
     }
 
     /// Lists who has the devices' files open.
@@ -175,6 +178,21 @@ impl Daemon {
             }
             Some(Err(fault)) => reply(Outcome::Failed(fault.to_string())),
         }
+    }
+}
+
+/// Does something to the image that a word names: by name or number, else by path.
+fn by_word<T>(
+    word: &str,
+    base: &Path,
+    act: impl Fn(&str) -> Result<T, AttachError>,
+) -> Result<T, AttachError> {
+    match act(word) {
+        Err(unknown @ AttachError::Unknown { .. }) => {
+            let path = base.join(word).canonicalize().map_err(|_| unknown)?;
+            act(&path.display().to_string())
+        }
+        result => result,
     }
 }
 

@@ -21,6 +21,7 @@ use sim_core::{Access, Errno, Held, Sector, Sectors, TargetSpec};
 use zeroize::Zeroizing;
 
 use crate::device_mapper::DeviceMapper;
+use crate::files::refuse_shared;
 use crate::words::{MAPPER, check_name};
 use image::{Image, ImageFile, UUID, read_header, told};
 pub use keys::{KeyForm, fill};
@@ -38,6 +39,17 @@ pub struct Open {
     pub read_only: bool,
     /// Passes discards on to the image.
     pub allow_discards: bool,
+    /// Whether other devices may use the image too.
+    pub sharing: Sharing,
+}
+
+/// Whether other devices may use an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// One that another device uses is refused.
+    Exclusive,
+    /// It is opened all the same.
+    Shared,
 }
 
 /// What an image is.
@@ -98,6 +110,10 @@ pub fn open(
         return Err(Fault::new("open", format!("a device `{}` is there already", ask.name)));
     }
     let image = Image::find(dm, &ask.image)?;
+    match ask.sharing {
+        Sharing::Exclusive => refuse_shared(dm, &image.path, &image.word)?,
+        Sharing::Shared => {}
+    }
     let opened = match &ask.kind {
         Kind::Container { header, unlock } => {
             open_container(&image, header.as_deref(), unlock, keys)?

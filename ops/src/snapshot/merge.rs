@@ -1,6 +1,7 @@
-//! `dmsim merge`: brings a snapshot back into its origin, which is in use all the time.
+//! `dmsim merge`: brings a snapshot back into its origin.
 //!
-//! While the origin is suspended the snapshot's device goes, and the origin's table becomes
+//! The origin goes back in time when the merge begins, so nobody may have it open then, unless its
+//! user says that this does no harm. From then on it can be used. While the origin is suspended the snapshot's device goes, and the origin's table becomes
 //! `snapshot-merge`. A note in the instance's folder says what is under way, so that the same
 //! command finishes it whenever it was watch.
 
@@ -22,7 +23,7 @@ use crate::commands::{act, clear, load, one, remove, resume, suspend};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, devices, find, in_use, named, report};
 use crate::files::path_of;
-use crate::watch::Watch;
+use crate::watch::{PERIOD, Watch, go_on};
 use crate::words::MAPPER;
 
 /// How long a close of the snapshot's device may be on its way.
@@ -30,23 +31,47 @@ const CLOSING: Duration = Duration::from_millis(300);
 
 const NOT_MERGED: &str = "nothing is merged, and all is as it was";
 
-/// Merges a snapshot into its origin, which is in use all the time; or finishes a merge that is
-/// under way, by the name of either. Returns when it has begun, unless it `waits`.
+/// What is to be merged, and how.
+#[derive(Clone, Debug)]
+pub struct Merge {
+    /// The snapshot; or its origin, to finish a merge that is under way.
+    pub name: String,
+    /// What becomes of it while somebody has the origin open.
+    pub open: WhenOpen,
+    /// Returns when it is merged, not when that has begun.
+    pub waits: bool,
+}
+
+/// What becomes of a merge while somebody has the origin open: what they have read, and what a
+/// mounted file system is about to write, would be mixed with what the snapshot was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenOpen {
+    /// It is refused.
+    Refuse,
+    /// It begins when the last of them has closed the origin.
+    Wait,
+    /// It begins all the same: they keep nothing of what they read.
+    Merge,
+}
+
+/// Merges a snapshot into its origin, which can be used as soon as that has begun; or finishes a
+/// merge that is under way, by the name of either.
 ///
 /// # Errors
-/// Where it cannot be merged, or `watch` interrupts the waiting: the merge goes on then.
+/// Where it cannot be merged, or `watch` interrupts the waiting: a merge that has begun goes on then.
 pub fn merge(
     dm: &mut dyn DeviceMapper,
     instance: &Instance,
-    name: &str,
-    waits: bool,
+    ask: &Merge,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
-    let origin = match find(dm, name)? {
-        Some(device) if device.snapshot().is_some() => begin(dm, instance, &device)?,
-        Some(_) | None => merging(dm, instance, name)?,
+    let origin = match find(dm, &ask.name)? {
+        Some(device) if device.snapshot().is_some() => {
+            begin(dm, instance, &ask.name, ask.open, watch)?
+        }
+        Some(_) | None => merging(dm, instance, &ask.name)?,
     };
-    if !waits {
+    if !ask.waits {
         return Ok(());
     }
     if !is_merged_after_all(dm, &origin)? {
@@ -128,14 +153,44 @@ fn not_merging(dm: &mut dyn DeviceMapper, origin: &str, dev: DevNumber) -> Resul
     ))
 }
 
-/// Puts the merge in the place of the snapshot; returns the name of its origin.
+/// Puts the merge in the place of the snapshot, when nobody has the origin open; returns the name
+/// of the origin.
 pub(super) fn begin(
     dm: &mut dyn DeviceMapper,
     instance: &Instance,
-    device: &Device,
+    name: &str,
+    open: WhenOpen,
+    watch: &dyn Watch,
 ) -> Result<String, Fault> {
-    let name = device.name();
-    let line = device.snapshot().expect("the caller has seen to that");
+    let mut waiting = None;
+    loop {
+        // All of it is looked at again after a wait: others may have changed it.
+        let (device, origin, note) = plan(dm, name)?;
+        let above = origin.name();
+        if is_free(dm, above, open)? {
+            write_note(instance, &note)?;
+            let begun = put_in(dm, &device, &origin, &note, open);
+            // It is of use where the snapshot could not be brought back.
+            if !matches!(begun, Ok(Begun::Yes)) && find(dm, name)?.is_some() {
+                forget(instance, above)?;
+            }
+            if begun? == Begun::Yes {
+                return Ok(note.origin);
+            }
+        }
+        if open == WhenOpen::Refuse {
+            return Err(refused(dm, name, above)?);
+        }
+        waiting.get_or_insert_with(|| watch.begin(&format!("close of {above}")));
+        go_on(name, watch)?;
+        std::thread::sleep(PERIOD);
+    }
+}
+
+/// Looks at a snapshot that is to be merged, and refuses one that cannot be.
+fn plan(dm: &mut dyn DeviceMapper, name: &str) -> Result<(Device, Device, Note), Fault> {
+    let device = find(dm, name)?.ok_or_else(|| Fault::new(name, "no such device"))?;
+    let line = device.snapshot().ok_or_else(|| Fault::new(name, "is no snapshot any more"))?;
     device.refuse_suspended()?;
     if line.is_transient() {
         let why = "is transient: there is no list of its changes to merge it by";
@@ -147,21 +202,34 @@ pub(super) fn begin(
         return Err(Fault::new(name, why));
     }
     let origin = origin_of(dm, name, &line)?;
-    refuse_open(dm, device)?;
+    refuse_open(dm, &device)?;
     let note = Note {
         snapshot: name.to_owned(),
         origin: origin.name().to_owned(),
         params: lasting_line(dm, &line)?.to_string(),
     };
-    write_note(instance, &note)?;
-    let begun = put_in(dm, device, &origin, &note);
-    if begun.is_err() {
-        // It is of use where the snapshot could not be brought back.
-        if find(dm, name)?.is_some() {
-            forget(instance, origin.name())?;
-        }
-    }
-    begun.map(|()| note.origin)
+    Ok((device, origin, note))
+}
+
+/// Tells whether a merge into this device may begin.
+fn is_free(dm: &mut dyn DeviceMapper, origin: &str, open: WhenOpen) -> Result<bool, Fault> {
+    let patience = match open {
+        WhenOpen::Merge => return Ok(true),
+        WhenOpen::Refuse => CLOSING,
+        WhenOpen::Wait => Duration::ZERO,
+    };
+    is_closed(dm, origin, patience)
+}
+
+/// Says who has the origin open, and what to do about it.
+fn refused(dm: &mut dyn DeviceMapper, name: &str, origin: &str) -> Result<Fault, Fault> {
+    let Fault { why, .. } = in_use(dm, origin)?;
+    let why = format!(
+        "`{origin}` {why}, and would go back in time under its user: {NOT_MERGED}. Unmount or close \
+         it first; `dmsim merge {name} --when-closed` waits for that, and --in-use merges all the \
+         same, where the user keeps nothing of what it reads"
+    );
+    Ok(Fault::new(name, why))
 }
 
 /// Finds the one device that the snapshot's origin is used through.
@@ -206,15 +274,22 @@ fn origin_of(dm: &mut dyn DeviceMapper, name: &str, line: &Line) -> Result<Devic
 
 /// Refuses a snapshot that somebody has open, before anything is held up for it.
 pub(super) fn refuse_open(dm: &mut dyn DeviceMapper, device: &Device) -> Result<(), Fault> {
-    let deadline = Instant::now() + CLOSING;
-    // A close that is on its way is waited for.
-    while find(dm, device.name())?.is_some_and(|device| device.status.open_count > 0) {
-        if Instant::now() > deadline {
-            return Err(in_use(dm, device.name())?);
+    match is_closed(dm, device.name(), CLOSING)? {
+        true => Ok(()),
+        false => Err(in_use(dm, device.name())?),
+    }
+}
+
+/// Tells whether nobody has a device open. A close that is on its way is waited for.
+fn is_closed(dm: &mut dyn DeviceMapper, name: &str, patience: Duration) -> Result<bool, Fault> {
+    let deadline = Instant::now() + patience;
+    while find(dm, name)?.is_some_and(|device| device.status.open_count > 0) {
+        if Instant::now() >= deadline {
+            return Ok(false);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Returns the line with a name of the store's device that lasts when its last user is gone.
@@ -237,14 +312,31 @@ fn lasting(dm: &mut dyn DeviceMapper, dev: DevNumber) -> Result<DeviceWord, Faul
     Ok(device.map_or_else(|| dev.into(), word))
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Yes,
+    /// Somebody has opened the origin meanwhile; all is as it was.
+    No,
+}
+
 fn put_in(
     dm: &mut dyn DeviceMapper,
     snapshot: &Device,
     origin: &Device,
     note: &Note,
-) -> Result<(), Fault> {
+    open: WhenOpen,
+) -> Result<Begun, Fault> {
     let (name, above) = (snapshot.name(), origin.name());
     suspend(dm, above)?;
+    // Whoever opens it from here on reads nothing before the merge has begun.
+    match is_free(dm, above, open) {
+        Ok(true) => {}
+        Ok(false) => return resume(dm, above).map(|()| Begun::No),
+        Err(fault) => {
+            resume(dm, above)?;
+            return Err(fault);
+        }
+    }
     if let Err(fault) = remove(dm, name) {
         resume(dm, above)?;
         return Err(fault.undone(Ok(()), NOT_MERGED));
@@ -254,7 +346,7 @@ fn put_in(
         let back = bring_back(dm, snapshot, note).and_then(|()| resume(dm, above));
         return Err(fault.undone(back, NOT_MERGED));
     }
-    resume(dm, above)
+    resume(dm, above).map(|()| Begun::Yes)
 }
 
 /// Makes the snapshot's device again.

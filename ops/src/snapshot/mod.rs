@@ -17,7 +17,7 @@ mod wait;
 
 pub use diff::{Differences, Run, diff};
 pub use give_up::give_up;
-pub use merge::merge;
+pub use merge::{Merge, WhenOpen, merge};
 pub use store::is_store;
 pub use summary::{StoreRun, Summary};
 pub use take::{Take, take};

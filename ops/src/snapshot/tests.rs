@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use daemon::{Fault, Instance};
 
+use super::merge::WhenOpen;
 use super::state::state;
 use super::steps::carry_out;
 use super::take::Take;
@@ -119,16 +120,14 @@ fn whatever_fails_of_a_merge_all_is_as_it_was_or_the_same_again_goes_on() {
         bench.take("snap", Some(&cow), Fails::Never).expect("a snapshot");
         let records = bench.records();
         let instance = bench.instance();
-        let device = find(&mut bench, "snap").expect("no fault").expect("a snapshot");
         (bench.fails, bench.calls) = (Fails::At(at), 0);
-        let begun = merge::begin(&mut bench, &instance, &device);
+        let begun = begin(&mut bench, &instance, "snap");
         bench.fails = Fails::Never;
         if begun.is_err() && bench.records() != records {
             let name = merge::merging(&mut bench, &instance, "snap").expect("it goes on");
             assert_eq!(name, "base", "step {at}");
         } else if begun.is_err() {
-            let there = find(&mut bench, "snap").expect("no fault").expect("a snapshot");
-            merge::begin(&mut bench, &instance, &there).expect("nothing stands in the way");
+            begin(&mut bench, &instance, "snap").expect("nothing stands in the way");
         }
         wait::until_merged(&mut bench, "base", &AtomicBool::new(false)).expect("it is merged");
         finish::finish(&mut bench, "base").expect("the table comes back");
@@ -140,6 +139,32 @@ fn whatever_fails_of_a_merge_all_is_as_it_was_or_the_same_again_goes_on() {
     }
 }
 
+/// Begins a merge into an origin that nobody has open.
+fn begin(bench: &mut Bench, instance: &Instance, name: &str) -> Result<String, Fault> {
+    merge::begin(bench, instance, name, WhenOpen::Refuse, &AtomicBool::new(false))
+}
+
+#[test]
+fn a_merge_into_an_origin_that_is_open_is_refused_or_waits_or_is_asked_for() {
+    let mut bench = Bench::new();
+    bench.take("snap", None, Fails::Never).expect("a snapshot");
+    let instance = bench.instance();
+    bench.device("above", "/dev/mapper/base 0");
+    let records = bench.records();
+    let fault = begin(&mut bench, &instance, "snap").expect_err("it is open");
+    for words in ["`base` is in use by the table of `above`", "--when-closed", "--in-use"] {
+        assert!(fault.why.contains(words), "{fault}");
+    }
+    assert_eq!(bench.records(), records);
+    let stop = AtomicBool::new(true);
+    let fault = merge::begin(&mut bench, &instance, "snap", WhenOpen::Wait, &stop);
+    assert_eq!(fault.expect_err("interrupted").status, INTERRUPTED);
+    assert_eq!(bench.records(), records);
+    let go = AtomicBool::new(false);
+    merge::begin(&mut bench, &instance, "snap", WhenOpen::Merge, &go).expect("it was asked for");
+    wait::until_merged(&mut bench, "base", &go).expect("it is merged");
+}
+
 #[test]
 fn the_end_of_a_merge_that_fails_can_be_tried_again() {
     for at in 1.. {
@@ -147,8 +172,7 @@ fn the_end_of_a_merge_that_fails_can_be_tried_again() {
         let before = bench.records();
         bench.take("snap", None, Fails::Never).expect("a snapshot");
         let instance = bench.instance();
-        let device = find(&mut bench, "snap").expect("no fault").expect("a snapshot");
-        merge::begin(&mut bench, &instance, &device).expect("it begins");
+        begin(&mut bench, &instance, "snap").expect("it begins");
         wait::until_merged(&mut bench, "base", &AtomicBool::new(false)).expect("it is merged");
         (bench.fails, bench.calls) = (Fails::At(at), 0);
         let ended = finish::finish(&mut bench, "base");
@@ -173,8 +197,7 @@ fn one_snapshot_of_several_is_merged_and_the_others_stay() {
     bench.take("a", None, Fails::Never).expect("a snapshot");
     bench.take("b", None, Fails::Never).expect("a snapshot");
     let instance = bench.instance();
-    let device = find(&mut bench, "a").expect("no fault").expect("a snapshot");
-    let origin = merge::begin(&mut bench, &instance, &device).expect("it begins");
+    let origin = begin(&mut bench, &instance, "a").expect("it begins");
     wait::until_merged(&mut bench, &origin, &AtomicBool::new(false)).expect("it is merged");
     finish::finish(&mut bench, &origin).expect("the table comes back");
     let base = find(&mut bench, "base").expect("no fault").expect("a device");

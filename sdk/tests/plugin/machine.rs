@@ -72,6 +72,7 @@ impl Machine {
             sector_size: 512,
             create: Some(IMAGE * SECTOR_SIZE),
             preallocate: false,
+            host_device: false,
         };
         images.attach(&ask).unwrap();
         let control = Control::new(registry, images.clone(), Pool::new(2), Arc::new(NoLog));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BlockDevice, BoxFuture, DevNumber, Errno};
+use crate::{BlockDevice, BoxFuture, DevNumber, Errno, Refusal};
 
 /// Where devices that are not mapped come from: attached images.
 pub trait Backing: Send + Sync {
@@ -19,4 +19,24 @@ pub trait Backing: Send + Sync {
         word: &'a str,
         base: &'a str,
     ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>>;
+
+    /// Finds what a word leads to, which may be a mapped device after all. As [`by_word`], but
+    /// that a refusal may say more.
+    ///
+    /// [`by_word`]: Self::by_word
+    fn look_up<'a>(
+        &'a self,
+        word: &'a str,
+        base: &'a str,
+    ) -> BoxFuture<'a, Result<Found, Refusal>> {
+        Box::pin(async move { Ok(Found::Device(self.by_word(word, base).await?)) })
+    }
+}
+
+/// What the word of a table line leads to.
+pub enum Found {
+    /// A device that is not mapped.
+    Device(Arc<dyn BlockDevice>),
+    /// The mapped device of this name: the word is a path of the file that shows it.
+    Mapped(String),
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::backing::Backing;
+use super::backing::{Backing, Found};
 use super::cell::Cell;
 use super::cells::Cells;
 use crate::graph::{Edge, Graph, Refused};
@@ -25,25 +25,32 @@ impl FindDevice for Finder<'_> {
     /// with `/dev/mapper/` or without; `/dev/dm-N`; the path of an image.
     fn find_device(&self, word: &str) -> Lookup<'_> {
         if let Ok(number) = word.parse::<DevNumber>() {
-            return Lookup::Now(match number.major {
+            let found = match number.major {
                 DM_MAJOR => self.mapped(number.minor),
                 _ => self.backing.by_number(number),
-            });
+            };
+            return Lookup::Now(found.map_err(Into::into));
         }
         if let Some(minor) = word.strip_prefix("/dev/dm-").and_then(|n| n.parse().ok()) {
             return Lookup::Now(self.mapped(minor).map_err(|errno| match errno {
-                Errno::NXIO => Errno::NOENT,
-                other => other,
+                Errno::NXIO => Errno::NOENT.into(),
+                other => other.into(),
             }));
         }
         let name = word.strip_prefix("/dev/mapper/").unwrap_or(word);
-        // A device that waits to be removed has lost its node, but not its number.
-        let shown = self.cells().find_name(name).filter(|cell| cell.is_shown()).map(Cell::minor);
-        if let Some(minor) = shown {
-            return Lookup::Now(self.mapped(minor));
+        if let Some(minor) = self.shown(name) {
+            return Lookup::Now(self.mapped(minor).map_err(Into::into));
         }
         let word = word.to_owned();
-        Lookup::Later(Box::pin(async move { self.backing.by_word(&word, self.base).await }))
+        Lookup::Later(Box::pin(async move {
+            match self.backing.look_up(&word, self.base).await? {
+                Found::Device(device) => Ok(device),
+                Found::Mapped(name) => {
+                    let minor = self.shown(&name).ok_or(Errno::NOENT)?;
+                    Ok(self.mapped(minor)?)
+                }
+            }
+        }))
     }
 
     fn reserve(&self, below: &dyn BlockDevice) -> Result<Option<Edge>, Refused> {
@@ -53,6 +60,11 @@ impl FindDevice for Finder<'_> {
 }
 
 impl Finder<'_> {
+    fn shown(&self, name: &str) -> Option<u32> {
+        // A device that waits to be removed has lost its node, but not its number.
+        self.cells().find_name(name).filter(|cell| cell.is_shown()).map(Cell::minor)
+    }
+
     fn mapped(&self, minor: u32) -> Result<Arc<dyn BlockDevice>, Errno> {
         let cells = self.cells();
         let shows = |cell: &&Cell| cell.has_disk;

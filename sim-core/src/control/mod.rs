@@ -16,7 +16,7 @@ mod tables;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-pub use backing::Backing;
+pub use backing::{Backing, Found};
 use cell::Cell;
 pub use cell::Shown;
 use cells::Cells;

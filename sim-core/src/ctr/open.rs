@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::graph::{MAX_DEPTH, Refused};
-use crate::{Access, Errno, OpenDevice};
+use crate::{Access, Errno, OpenDevice, Refusal};
 
 /// The devices of the table that a target is made for.
 pub(crate) trait OpenByWord {
@@ -13,18 +13,18 @@ pub(crate) trait OpenByWord {
 }
 
 /// Why a device cannot be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    Errno(Errno),
+    Refused(Refusal),
     TooDeep(u32),
     /// The device is being opened: the target is made once more when that has ended.
     Waits,
 }
 
 impl OpenError {
-    pub(crate) fn errno(self) -> Errno {
+    pub(crate) fn errno(&self) -> Errno {
         match self {
-            OpenError::Errno(errno) => errno,
+            OpenError::Refused(refusal) => refusal.errno,
             OpenError::TooDeep(_) => Errno::LOOP,
             OpenError::Waits => Errno::AGAIN,
         }
@@ -33,14 +33,20 @@ impl OpenError {
 
 impl From<Errno> for OpenError {
     fn from(errno: Errno) -> OpenError {
-        OpenError::Errno(errno)
+        OpenError::Refused(errno.into())
+    }
+}
+
+impl From<Refusal> for OpenError {
+    fn from(refusal: Refusal) -> OpenError {
+        OpenError::Refused(refusal)
     }
 }
 
 impl From<Refused> for OpenError {
     fn from(refused: Refused) -> OpenError {
         match refused {
-            Refused::Loop => OpenError::Errno(Errno::LOOP),
+            Refused::Loop => Errno::LOOP.into(),
             Refused::TooDeep(depth) => OpenError::TooDeep(depth),
         }
     }
@@ -49,12 +55,8 @@ impl From<Refused> for OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Within a message, which goes on in lower case.
-            OpenError::Errno(_) | OpenError::Waits => {
-                let mut text = self.errno().text().chars();
-                let first = text.next().into_iter().flat_map(char::to_lowercase);
-                first.chain(text).try_for_each(|c| write!(f, "{c}"))
-            }
+            OpenError::Refused(refusal) => write!(f, "{refusal}"),
+            OpenError::Waits => write!(f, "{}", Refusal::from(self.errno())),
             OpenError::TooDeep(depth) => {
                 write!(f, "{depth} mapped devices on top of one another, of {MAX_DEPTH} at most")
             }

@@ -7,12 +7,12 @@ use std::task::{Context, Poll, Waker};
 
 use crate::ctr::open::{OpenByWord, OpenError};
 use crate::graph::{Edge, Refused};
-use crate::{Access, BlockDevice, BoxFuture, DevNumber, Errno, Fails, OpenDevice};
+use crate::{Access, BlockDevice, BoxFuture, DevNumber, Fails, OpenDevice, Refusal};
 
 /// Finds the device that a word of a table line names.
 pub(crate) trait FindDevice: Sync {
-    /// Returns the device: [`Errno::NOENT`] for an unknown name, [`Errno::NXIO`] for an unknown
-    /// number, [`Errno::NOTBLK`] for what is no block device.
+    /// Returns the device: `ENOENT` for an unknown name, `ENXIO` for an unknown number,
+    /// `ENOTBLK` for what is no block device.
     fn find_device(&self, word: &str) -> Lookup<'_>;
 
     /// Notes that the table maps onto a mapped device, unless it must not. None for a device that
@@ -20,7 +20,7 @@ pub(crate) trait FindDevice: Sync {
     fn reserve(&self, below: &dyn BlockDevice) -> Result<Option<Edge>, Refused>;
 }
 
-type Device = Result<Arc<dyn BlockDevice>, Errno>;
+type Device = Result<Arc<dyn BlockDevice>, Refusal>;
 
 /// A device that was looked for.
 pub(crate) enum Lookup<'a> {

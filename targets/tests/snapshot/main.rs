@@ -9,6 +9,7 @@ mod damage;
 mod images;
 mod kernel;
 mod merge;
+mod sizes;
 mod stack;
 mod threads;
 mod work;

@@ -139,6 +139,7 @@ fn an_image_comes_and_goes_with_whoever_attaches_it() {
         sector_size: 4096,
         create: None,
         preallocate: false,
+        host_device: false,
     };
     rig.images.attach(&image).unwrap();
     block_on(rig.control.commit()).unwrap();

@@ -1,0 +1,242 @@
+//! Where a path leads, by the mount table: what lies in a mount of dmsim's own is never touched, as
+//! the daemon would wait for itself.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+/// The type of a mount of dmsim, this one's or another's.
+const DMSIM: &str = "fuse.dmsim";
+
+/// As many symbolic links as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// File systems that answer when somebody else does.
+const REMOTE: [&str; 8] = ["fuse", "nfs", "cifs", "smb", "9p", "ceph", "afs", "lustre"];
+
+/// The mounts that there are.
+pub(super) struct Mounts(Vec<Mount>);
+
+struct Mount {
+    id: u64,
+    parent: u64,
+    /// The file system.
+    device: String,
+    /// What of the file system is mounted.
+    root: PathBuf,
+    at: PathBuf,
+    kind: String,
+}
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// To a file in a mount of dmsim, by its path there; the file system tells which.
+    Dmsim { device: String, inside: PathBuf },
+    /// Into a file system that may not answer.
+    Remote,
+    /// Elsewhere, or nowhere.
+    Elsewhere,
+}
+
+impl Mounts {
+    pub(super) fn read() -> io::Result<Mounts> {
+        Ok(Mounts::parse(&std::fs::read("/proc/self/mountinfo")?))
+    }
+
+    /// Reads what proc_pid_mountinfo(5) describes.
+    fn parse(text: &[u8]) -> Mounts {
+        Mounts(text.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
+    }
+
+    /// Follows a path from the root on, as far as no dmsim has to be asked.
+    pub(super) fn follow(&self, path: &Path) -> Leads {
+        self.follow_with(path, |link| std::fs::read_link(link).ok())
+    }
+
+    fn follow_with(&self, path: &Path, link: impl Fn(&Path) -> Option<PathBuf>) -> Leads {
+        let (mut left, mut links) = (names(path), 0);
+        let mut at = PathBuf::from("/");
+        while let Some(name) = left.pop_front() {
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            let next = at.join(&name);
+            let on = self.on(&next);
+            if let Some(mount) = on.filter(|mount| mount.kind == DMSIM) {
+                let mut inside = mount.root.join(next.strip_prefix(&mount.at).unwrap_or(&next));
+                inside.extend(left);
+                return Leads::Dmsim { device: mount.device.clone(), inside };
+            }
+            if on.is_some_and(Mount::is_remote) {
+                return Leads::Remote;
+            }
+            match link(&next) {
+                Some(to) if links < MAX_LINKS => {
+                    links += 1;
+                    if to.is_absolute() {
+                        at = PathBuf::from("/");
+                    }
+                    let mut rest = names(&to);
+                    rest.append(&mut left);
+                    left = rest;
+                }
+                Some(_) => return Leads::Elsewhere,
+                None => at = next,
+            }
+        }
+        Leads::Elsewhere
+    }
+
+    /// Finds the mount that a path without symbolic links lies on.
+    fn on(&self, path: &Path) -> Option<&Mount> {
+        let known = |id| self.0.iter().any(|mount| mount.id == id);
+        let mut on = self.0.iter().find(|mount| {
+            mount.at == Path::new("/") && (!known(mount.parent) || mount.parent == mount.id)
+        })?;
+        let prefixes: Vec<&Path> = path.ancestors().collect();
+        for prefix in prefixes.into_iter().rev() {
+            // Several may lie on top of one another.
+            while let Some(above) = self
+                .0
+                .iter()
+                .find(|mount| mount.parent == on.id && mount.at == prefix && mount.id != on.id)
+            {
+                on = above;
+            }
+        }
+        Some(on)
+    }
+}
+
+impl Mount {
+    fn parse(line: &[u8]) -> Option<Mount> {
+        let mut words = line.split(|byte| *byte == b' ');
+        let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse().ok();
+        let text = |word: &[u8]| Some(std::str::from_utf8(word).ok()?.to_owned());
+        let (id, parent) = (number(words.next()?)?, number(words.next()?)?);
+        let device = text(words.next()?)?;
+        let (root, at) = (unescaped(words.next()?), unescaped(words.next()?));
+        let kind = text(words.skip_while(|word| *word != b"-").nth(1)?)?;
+        Some(Mount { id, parent, device, root, at, kind })
+    }
+
+    fn is_remote(&self) -> bool {
+        // Block devices are mounted through fuseblk, whose program may end too.
+        REMOTE.iter().any(|kind| self.kind.starts_with(kind))
+    }
+}
+
+/// Returns the names of a path, `..` among them, in their order.
+fn names(path: &Path) -> VecDeque<OsString> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(_) | Component::ParentDir => Some(component.as_os_str().to_owned()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    names.collect()
+}
+
+/// Reads a word in which blanks, tabs, newlines and backslashes are `\` and three octal digits.
+fn unescaped(word: &[u8]) -> PathBuf {
+    let (mut bytes, mut rest) = (Vec::with_capacity(word.len()), word);
+    while let [first, after @ ..] = rest {
+        let octal = after.get(..3).filter(|_| *first == b'\\');
+        let code = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
+/// Lists the files that the loop devices below a block device lie in, by what sysfs says.
+pub(super) fn loop_files(major: u32, minor: u32) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut next = vec![PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))];
+    while let Some(device) = next.pop() {
+        // A partition has its disk above it.
+        for name in ["loop/backing_file", "../loop/backing_file"] {
+            let Ok(file) = std::fs::read(device.join(name)) else { continue };
+            let file = file.strip_suffix(b"\n").unwrap_or(&file);
+            files.push(PathBuf::from(OsStr::from_bytes(file)));
+        }
+        let below = std::fs::read_dir(device.join("slaves")).into_iter().flatten().flatten();
+        next.extend(below.map(|entry| entry.path()));
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+21 1 8:1 / / rw - ext4 /dev/sda1 rw
+22 21 0:5 / /dev rw - devtmpfs udev rw
+30 21 0:50 / /run/user/1/dmsim/mapper rw - fuse.dmsim dmsim rw
+31 21 0:50 / /srv/bound\\040here rw - fuse.dmsim dmsim rw
+32 21 0:50 /data /srv/file rw - fuse.dmsim dmsim rw
+33 21 0:51 / /other rw - fuse.dmsim dmsim rw
+34 21 0:60 / /net rw - nfs4 server:/ rw
+35 21 0:61 / /covered rw - tmpfs tmpfs rw
+36 35 0:50 / /covered/mapper rw - fuse.dmsim dmsim rw
+37 35 0:62 / /covered rw - tmpfs tmpfs rw
+";
+
+    fn leads(path: &str) -> Leads {
+        let links = [
+            ("/usr/people", "/srv"),
+            ("/srv/link", "../run/user/1/dmsim"),
+            ("/srv/name", "/run/user/1/dmsim/mapper/data"),
+            ("/srv/round", "round"),
+        ];
+        Mounts::parse(TABLE.as_bytes()).follow_with(Path::new(path), |at| {
+            let link = links.iter().find(|(from, _)| Path::new(from) == at);
+            link.map(|(_, to)| PathBuf::from(to))
+        })
+    }
+
+    #[test]
+    fn a_path_is_followed_to_the_mount_that_it_lies_in() {
+        let inside = |device: &str, inside: &str| Leads::Dmsim {
+            device: device.to_owned(),
+            inside: inside.into(),
+        };
+        for path in [
+            "/run/user/1/dmsim/mapper/data",
+            "/run/user/1/./dmsim/../dmsim/mapper/data",
+            "/srv/bound here/data",
+            "/srv/file",
+            "/srv/link/mapper/data",
+            "/usr/people/link/mapper/data",
+            "/usr/people/name",
+            "/srv/name",
+        ] {
+            assert_eq!(leads(path), inside("0:50", "/data"), "{path}");
+        }
+        assert_eq!(leads("/other/x/y"), inside("0:51", "/x/y"));
+        assert_eq!(leads("/run/user/1/dmsim/mapper"), inside("0:50", "/"));
+        assert_eq!(leads("/net/disk.img"), Leads::Remote);
+        for path in [
+            "/",
+            "/srv/disk.img",
+            "/srv/round",
+            "/run/user/1/dmsim/record.log",
+            "/dev/loop0",
+            // Another mount lies over it.
+            "/covered/mapper/data",
+        ] {
+            assert_eq!(leads(path), Leads::Elsewhere, "{path}");
+        }
+    }
+}
