@@ -64,7 +64,7 @@ impl InProcess {
         }
         let (_, names) = self.run(called, &["info", "-c", "--noheadings", "-o", "mangled_name"]);
         for name in names.lines().filter(|line| !line.starts_with("No devices")) {
-            self.works(called, &["remove", name.trim_end()]);
+            self.works(called, &["remove", "--", name.trim_end()]);
         }
         let (status, left) = self.run(called, &["ls"]);
         assert_eq!((status, left.as_str()), (0, "No devices found\n"));

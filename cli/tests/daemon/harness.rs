@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use daemon::protocol::VERSION;
 use tempfile::TempDir;
 
 const DMSIM: &str = env!("CARGO_BIN_EXE_dmsim");
@@ -95,7 +96,7 @@ impl Instance {
     pub(crate) fn connect(&self) -> UnixStream {
         let mut stream = UnixStream::connect(self.path("control.sock")).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
-        send(&mut stream, br#"{"version":2}"#);
+        send(&mut stream, format!("{{\"version\":{VERSION}}}").as_bytes());
         assert!(receive(&mut stream).contains("\"pid\""));
         stream
     }
