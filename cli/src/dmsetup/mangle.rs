@@ -87,7 +87,6 @@ pub(super) fn mangle(text: &str, what: What, mode: Mode) -> Result<String, Strin
             what.word()
         ));
     }
-    refuse_twice(&out, what, mode).map_err(|line| line.replacen(&out, text, 1))?;
     if out.len() > what.limit() {
         return Err(format!("Mangled form of the {} too long for \"{text}\".", what.word()));
     }

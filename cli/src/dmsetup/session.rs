@@ -215,8 +215,9 @@ impl<'a, 's> Session<'a, 's> {
         })
     }
 
-    /// Stops where a list of devices could not show what this would be.
-    fn refuse_twice(&mut self, text: &str, what: What) -> Done {
+    /// Stops where a list of devices could not show what this would be: for names that are new, also
+    /// as the kernel has them. (dmsetup takes those, and then lists nothing at all.)
+    pub(super) fn refuse_twice(&mut self, text: &str, what: What) -> Done {
         mangle::refuse_twice(text, what, self.mode).or_else(|line| self.fail(&line))
     }
 

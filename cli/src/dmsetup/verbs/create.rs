@@ -7,6 +7,7 @@ use super::load::{load_table, parse, read_table};
 use super::suspend::set_read_ahead;
 use crate::dmsetup::concise::Entries;
 use crate::dmsetup::errors::Source;
+use crate::dmsetup::mangle::What;
 use crate::dmsetup::session::{Done, Session, Stop, Task, expect_status};
 
 /// A device to be.
@@ -87,13 +88,19 @@ fn new_name(session: &mut Session<'_, '_>, name: &str) -> Done<String> {
     if name.contains('/') {
         return session.fail(&format!("Name \"{name}\" invalid. It contains \"/\"."));
     }
-    session.mangle_name(name)
+    let mangled = session.mangle_name(name)?;
+    session.refuse_twice(&mangled, What::Name)?;
+    Ok(mangled)
 }
 
 /// Creates a device, loads its table and resumes it; undoes all of it where a step fails.
 fn create_one(session: &mut Session<'_, '_>, wanted: Wanted) -> Done {
     let uuid = match wanted.uuid {
-        Some(uuid) => Some(session.mangle_uuid(&uuid)?),
+        Some(uuid) => {
+            let mangled = session.mangle_uuid(&uuid)?;
+            session.refuse_twice(&mangled, What::Uuid)?;
+            Some(mangled)
+        }
         None => None,
     };
     let dev = wanted.minor.map(|minor| session.dev(minor));

@@ -45,7 +45,9 @@ fn new_form(session: &mut Session<'_, '_>, new: &str, what: What) -> Done<String
     if let Err(line) = refuse_twice(new, what, session.mode()) {
         return session.fail(&line.replacen("The ", "The new ", 1));
     }
-    mangle(new, what, session.mode()).or_else(|text| {
+    let mangled = mangle(new, what, session.mode());
+    let shown = mangled.and_then(|new| refuse_twice(&new, what, session.mode()).map(|()| new));
+    shown.or_else(|text| {
         session.complain(&text.replacen("The ", "The new ", 1));
         let word = match what {
             What::Name => "name",
