@@ -29,6 +29,14 @@ pub(crate) fn mapped_word(mount: &Path, path: &Path) -> Option<String> {
     (parent == Path::new(MAPPER) || same(parent)).then(|| format!("{MAPPER}{name}"))
 }
 
+/// Takes a device's name, or the path of the file that shows it; returns the name. Only what has a
+/// slash is a path.
+pub(crate) fn device_name(mount: &Path, word: &str) -> String {
+    let mapped = mapped_word(mount, Path::new(word)).filter(|_| word.contains('/'));
+    let name = mapped.as_deref().and_then(|word| word.strip_prefix(MAPPER));
+    name.unwrap_or(word).to_owned()
+}
+
 /// The path behind a mapped device's word.
 pub(crate) fn mapped_path(mount: &Path, word: &str) -> PathBuf {
     mount.join(word.strip_prefix(MAPPER).unwrap_or(word))

@@ -13,14 +13,14 @@ use targets::lines::{self, DeviceWord, Place};
 use super::leg;
 use super::leg::{New, check_fits, encrypts, unused};
 use super::state::{Line, MADE_BY_US, line_of, log_dev};
-use super::state::{MIRROR, behind, name_of};
+use super::state::{MIRROR, behind};
 use super::swap::{Before, put, remove_below, reset_log};
 use crate::commands::{create, load, one, resume, suspend, suspend_held, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, refuse_suspended_below, report};
 use crate::files::{first_byte, path_of};
 use crate::watch::{Watch, go_on};
-use crate::words::MAPPER;
+use crate::words::{MAPPER, device_name};
 
 /// How much a region is where nothing else is asked for: 512 KiB.
 const REGION: Sectors = Sectors(1024);
@@ -132,7 +132,7 @@ pub(super) fn access(device: &Device) -> Access {
 
 /// Finds the device that is to be a mirror, and refuses what cannot be one.
 fn device(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
-    let name = name_of(dm, word)?;
+    let name = device_name(dm.mount(), word);
     let device = find(dm, &name)?;
     let Some(device) = device else {
         let image = leg::number_of(dm, word)?.is_some() || Path::new(word).is_file();

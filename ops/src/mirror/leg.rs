@@ -13,7 +13,7 @@ use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, find, in_use};
 use crate::files::{path_of, place, refuse_used};
 use crate::size::print_size;
-use crate::words::{MAPPER, mapped_word};
+use crate::words::{MAPPER, device_name};
 
 /// What a word means of a mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +86,7 @@ pub(super) fn number_of(dm: &mut dyn DeviceMapper, word: &str) -> Result<Option<
     if let Some(image) = image {
         return Ok(Some(image.number));
     }
-    let mapped = mapped_word(dm.mount(), Path::new(word)).filter(|_| word.contains('/'));
-    let name = mapped.as_deref().and_then(|word| word.strip_prefix(MAPPER)).unwrap_or(word);
+    let name = &device_name(dm.mount(), word);
     Ok(find(dm, name)?.map(|device| device.status.dev))
 }
 

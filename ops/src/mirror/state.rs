@@ -9,7 +9,7 @@ use targets::lines::{self, DeviceWord};
 use crate::commands::message;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, report};
-use crate::words::{MAPPER, mapped_word};
+use crate::words::device_name;
 
 /// A line of `mirror`.
 pub(super) type Line = lines::mirror::Line<DeviceWord>;
@@ -30,14 +30,6 @@ pub(super) fn set_rate(
     message(dm, name, slot, &format!("resync_rate {sectors}")).map(drop)
 }
 
-/// Takes a device's name, or the path of the file that shows it.
-pub(super) fn name_of(dm: &mut dyn DeviceMapper, word: &str) -> Result<String, Fault> {
-    let path = std::path::Path::new(word);
-    let mapped = mapped_word(dm.mount(), path).filter(|_| word.contains('/'));
-    let name = mapped.as_deref().and_then(|word| word.strip_prefix(MAPPER));
-    Ok(name.unwrap_or(word).to_owned())
-}
-
 /// Returns the line of a device whose table is a mirror.
 pub(super) fn line_of(device: &Device) -> Option<Line> {
     let line = device.only(MIRROR)?;
@@ -51,7 +43,7 @@ pub(super) fn log_dev(line: &Line) -> Option<DevNumber> {
 
 /// Finds a device whose table is a mirror.
 pub(super) fn mirror(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
-    let name = name_of(dm, word)?;
+    let name = device_name(dm.mount(), word);
     let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
     let line = line_of(&device);
     let line = line.ok_or_else(|| Fault::new(&name, "is no mirror"))?;

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use containers::{Container, Error, Source, probe};
 use daemon::fault::causes;
 use daemon::{About, Fault};
-
 use targets::lines::DeviceWord;
 
 use crate::device_mapper::DeviceMapper;

@@ -16,7 +16,7 @@ use super::steps::{Below, Plan, carry_out};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, refuse_suspended_below};
 use crate::watch::Watch;
-use crate::words::{MAPPER, check_name, mapped_word};
+use crate::words::{MAPPER, check_name, device_name};
 
 /// Which snapshot to take, and how.
 #[derive(Clone, Debug, Default)]
@@ -118,8 +118,7 @@ fn name_below(dm: &mut dyn DeviceMapper, origin: &str, snapshot: &str) -> Result
 
 /// Finds the device that is to have a snapshot, and refuses what cannot have one.
 fn origin(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
-    let mapped = mapped_word(dm.mount(), Path::new(word)).filter(|_| word.contains('/'));
-    let name = mapped.as_deref().and_then(|word| word.strip_prefix(MAPPER)).unwrap_or(word);
+    let name = &device_name(dm.mount(), word);
     let Some(device) = find(dm, name)? else { return Err(no_device(dm, word)?) };
     device.refuse_suspended()?;
     let refuse = |why: String| Err(Fault::new(device.name(), why));

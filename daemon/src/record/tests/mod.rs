@@ -8,19 +8,13 @@ use std::sync::Arc;
 
 use backing::{Images, Pool, block_on};
 use sim_core::control::{Command, Failure, Id, NewName, Record, Recorder, WhenOpen};
-use sim_core::{Access, Control, Held, KernelLog, TargetSpec, parse_table};
+use sim_core::{Access, Control, Held, NoLog, TargetSpec, parse_table};
 
 use super::entry::ImageRecord;
 use super::keeper::Keeper;
 use super::log::{MARGIN, NAME};
 use super::simulated::Simulated;
 use crate::fault::Fault;
-
-struct Silent;
-
-impl KernelLog for Silent {
-    fn line(&self, _line: &str) {}
-}
 
 /// A control plane, its images, and their record.
 struct Rig {
@@ -63,7 +57,7 @@ impl Rig {
     fn around(keeper: Keeper, folder: &Simulated) -> Rig {
         let (keeper, images) = (Arc::new(keeper), Images::new());
         let (pool, registry) = (Pool::new(1), targets::registry());
-        let control = Control::new(registry, images.clone(), pool, Arc::new(Silent));
+        let control = Control::new(registry, images.clone(), pool, Arc::new(NoLog));
         control.record_with(keeper.clone() as Arc<dyn Recorder>);
         let (notes, writes) = (keeper.clone(), keeper.clone());
         images.watch(move |change| notes.note_image(change));
