@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::harness::{Instance, bytes, can_mount, command, read_at, sh, text, umount, write_at};
 
 const SECTOR: u64 = 512;
+const EPERM: i32 = 1;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
@@ -79,7 +80,48 @@ fn a_read_only_image_can_be_read_and_not_written() {
     instance.0.dmsim(&["attach", text(&image), "--read-only", "--as", "/dev/sda"]);
     let device = instance.0.create("d", "0 128 linear /dev/sda 0");
     assert!(read_at(&device, 0, 64 << 10).expect("a read") == bytes(5, 64 << 10));
-    assert_eq!(errno(write_at(&device, 0, &bytes(6, 4096))), Some(EIO));
+    assert_eq!(errno(write_at(&device, 0, &bytes(6, 4096))), Some(EPERM));
+    assert!(std::fs::read(&image).expect("the image") == bytes(5, 64 << 10));
+}
+
+/// Whatever lies over a read-only image alone says so, as far up as one looks; what has a place of
+/// its own for writes, or one writable part, can be written.
+#[test]
+fn read_only_is_carried_up_and_no_further() {
+    let instance = &Bystander::new();
+    let image = instance.0.path("ro.img");
+    std::fs::write(&image, bytes(5, 64 << 10)).expect("an image");
+    instance.0.dmsim(&["attach", text(&image), "--read-only", "--as", "/dev/sda"]);
+    instance.0.image("rw.img", "/dev/sdb", 1 << 20);
+    let key = "00".repeat(32);
+    for (name, table, read_only) in [
+        ("linear", "0 128 linear /dev/sda 0", true),
+        ("above", "0 64 linear /dev/mapper/linear 8", true),
+        ("crypt", &format!("0 64 crypt aes-xts-plain64 {key} 0 /dev/mapper/above 0"), true),
+        ("striped", "0 64 striped 2 8 /dev/sda 0 /dev/sda 64", true),
+        ("with-hole", "0 64 linear /dev/sda 0\n64 64 zero", true),
+        ("origin", "0 128 snapshot-origin /dev/sda", true),
+        ("snapshot", "0 128 snapshot /dev/mapper/linear /dev/sdb N 8", false),
+        ("both", "0 128 linear /dev/sda 0\n128 128 linear /dev/sdb 1024", false),
+        ("nothing-below", "0 128 zero", false),
+    ] {
+        let device = instance.0.create(name, table);
+        let (expected, letter) = if read_only { (Some(EPERM), "r") } else { (None, "w") };
+        let end = std::fs::metadata(&device).expect("its file").len() - 4096;
+        File::options().write(true).open(&device).expect("it opens for writing all the same");
+        assert_eq!(errno(write_at(&device, end, &bytes(6, 4096))), expected, "{name}");
+        let info = instance.0.dmsim(&["info", name]);
+        assert_eq!(info.contains("(READ-ONLY)"), read_only, "{info}");
+        let column = instance.0.dmsim(&["info", "-c", "--noheadings", "-o", "attr", name]);
+        assert_eq!(
+            column.trim().chars().nth(3).map(String::from).as_deref(),
+            Some(letter),
+            "{column}"
+        );
+        let json: serde_json::Value =
+            serde_json::from_str(&instance.0.dmsim(&["info", name, "--json"])).expect("JSON");
+        assert_eq!(json.to_string().contains("\"read_only\":true"), read_only, "{json}");
+    }
     assert!(std::fs::read(&image).expect("the image") == bytes(5, 64 << 10));
 }
 

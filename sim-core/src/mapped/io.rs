@@ -33,7 +33,8 @@ impl BlockDevice for MappedDevice {
     }
 
     fn access(&self) -> Access {
-        if self.read_only.load(SeqCst) { Access::ReadOnly } else { Access::ReadWrite }
+        let read_only = self.read_only.load(SeqCst) || self.is_over_read_only();
+        if read_only { Access::ReadOnly } else { Access::ReadWrite }
     }
 
     fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
@@ -80,6 +81,15 @@ impl BlockDevice for MappedDevice {
 }
 
 impl MappedDevice {
+    /// Tells whether no device below can be written: then this one cannot, whatever its table was
+    /// loaded for. Linux finds out at the first write.
+    fn is_over_read_only(&self) -> bool {
+        let live = self.table();
+        let below = live.iter().flat_map(|table| table.devices());
+        let mut accesses = below.map(|open| open.device().access()).peekable();
+        accesses.peek().is_some() && accesses.all(Access::is_read_only)
+    }
+
     /// Carries a bio out on the spot: by the flattened map, or by the table.
     fn flat_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
         if !matches!(bio.op(), Op::Read | Op::Write) || bio.flags.preflush {
