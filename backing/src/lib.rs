@@ -24,7 +24,7 @@ mod sync;
 mod tests;
 
 pub use fuse_device::clone_fuse_device;
-pub use image::attach::{Attach, AttachError, Attached};
+pub use image::attach::{Attach, AttachError, Attached, NotFlushed};
 pub use image::memory::Memory;
 pub use images::{ImageChange, Images};
 pub use runtime::block_on::{Cancel, block_on, block_on_or};

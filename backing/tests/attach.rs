@@ -306,3 +306,22 @@ fn an_image_that_is_slow_to_go_keeps_only_those_waiting_who_want_what_it_has() {
     drop(device);
     assert!(waits.join().unwrap().is_ok());
 }
+
+#[test]
+fn a_path_that_is_no_text_is_refused_and_lost_is_nothing() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let images = Images::new();
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"y\xff.img"));
+    numbered(dir.path(), "plain", 8);
+    fs::rename(dir.path().join("plain"), &odd).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&odd, &link).unwrap();
+    for path in [&odd, &link] {
+        let error = images.attach(&ask(path)).unwrap_err();
+        assert!(error.to_string().contains("expected a path in UTF-8"), "{error}");
+    }
+    let new = dir.path().join(std::ffi::OsStr::from_bytes(b"new\xff"));
+    images.attach(&Attach { create: Some(4096), ..ask(&new) }).unwrap_err();
+    assert!(!new.exists() && images.list().is_empty());
+}

@@ -84,7 +84,12 @@ fn is_for_dmsetup(words: &[OsString]) -> bool {
     match verb.clone().find(|word| own(word) || dmsetup::is_verb(word)) {
         Some("info") => !words.iter().any(|word| word == "--json"),
         Some("wait") => !words.iter().any(|word| word == "--merge" || word == "--sync"),
-        Some("help") => words == ["help", "dmsetup"],
+        Some("help") => match words {
+            [help, of] if help == "help" => {
+                of.to_str().is_some_and(|of| of == "dmsetup" || (dmsetup::is_verb(of) && !own(of)))
+            }
+            _ => false,
+        },
         Some(verb) => !own(verb),
         None => false,
     }
@@ -94,7 +99,10 @@ fn is_for_dmsetup(words: &[OsString]) -> bool {
 fn run_dmsetup(called: Called, words: &[String], dir: Option<&Path>) -> Result<ExitCode, Fault> {
     let words = match (called, words) {
         // `dmsim help dmsetup` is `dmsetup help`.
-        (Called::Dmsim, [help, _]) if help == "help" => std::slice::from_ref(help),
+        (Called::Dmsim, [help, of]) if help == "help" => match dmsetup::help(of) {
+            Some(text) => return output::print(&text),
+            None => std::slice::from_ref(help),
+        },
         (Called::Dmsim | Called::Dmsetup, words) => words,
     };
     let mut remote = Remote::new(Instance::find(dir));
@@ -119,6 +127,9 @@ fn run_own(
     dir: Option<&Path>,
     registry: Registry,
 ) -> Result<ExitCode, Fault> {
+    if words.is_empty() {
+        return output::print(&Cli::command().render_help().to_string());
+    }
     let program = std::iter::once(OsString::from("dmsim"));
     match Cli::try_parse_from(program.chain(words)) {
         Ok(cli) => verbs::run(cli.verb, dir, registry),

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use daemon::protocol::{Outcome, Request};
 use daemon::{Client, Fault, Instance};
-use sim_core::control::{Answer, Command, Failure};
+use ops::DeviceMapper;
+use sim_core::control::{Answer, Command, Failure, Id, Slot};
 use sim_core::{DevNumber, Errno};
 
 use crate::client;
@@ -96,6 +97,23 @@ impl Dm for Remote {
             self.names = Some(names.collect());
         }
         self.names.as_ref()?.get(&dev).cloned()
+    }
+
+    fn behind(&mut self, kernel_name: &str) -> Option<String> {
+        if let Some(minor) = kernel_name.strip_prefix("dm-") {
+            let dev = DevNumber::mapped(minor.parse().ok()?);
+            let status = self.call(Command::DevStatus { id: Id::Dev(dev), slot: Slot::Live });
+            let Ok(Answer::Status(status)) = status else { return None };
+            return Some(format!("the device `{}`", status.name));
+        }
+        let images = self.client(false).and_then(|client| client.images()).ok()?;
+        let image = images.into_iter().find(|image| image.kernel_name == kernel_name)?;
+        Some(format!("the image {}", image.path.display()))
+    }
+
+    fn holders(&mut self, name: &str) -> Vec<String> {
+        let holders = self.client(false).and_then(|client| ops::holders(client, name));
+        holders.unwrap_or_default()
     }
 
     fn base(&self) -> String {

@@ -12,6 +12,7 @@ pub mod describe;
 pub mod fault;
 pub mod instance;
 pub mod launch;
+mod loops;
 mod options;
 mod process;
 pub mod protocol;

@@ -4,6 +4,7 @@
 //! [`Hello`], the daemon answers [`Welcome`]; then each [`Request`] gets one [`Reply`]. A client
 //! that closes the connection takes back what it waits for.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
@@ -104,8 +105,21 @@ pub struct User {
     pub device: String,
     /// The process.
     pub pid: u32,
-    /// Its program.
-    pub program: String,
+    /// Its program; nothing for one that cannot be seen, or has ended.
+    pub program: Option<String>,
+    /// The loop devices over the device's file, and where they are mounted: where the process that
+    /// set one up has ended, it is they who have the file open.
+    pub loops: Vec<String>,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.program {
+            Some(program) => write!(f, "{program} (pid {})", self.pid),
+            None if !self.loops.is_empty() => f.write_str(&self.loops.join(", ")),
+            None => write!(f, "pid {}, which has ended or cannot be seen from here", self.pid),
+        }
+    }
 }
 
 /// A device that is recorded from before, but for its keys.

@@ -28,7 +28,10 @@ const MAX_DEAD: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// The machine has no FUSE, or does not let this user have it.
-    #[error("/dev/fuse: no FUSE here")]
+    #[error(
+        "/dev/fuse: cannot be opened: the kernel has no FUSE, the container was not given the device, or \
+         this user may not read and write it"
+    )]
     NoFuse(#[source] io::Error),
     /// Files in the mount are open, or somebody has it as working directory.
     #[error("{}: busy: files in it are open", dir.display())]

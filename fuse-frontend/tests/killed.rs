@@ -116,3 +116,23 @@ fn a_request_is_held_only_where_every_way_down_is() {
     assert_eq!(holds, [true, false, false, false, true]);
     assert!(held.holds_all());
 }
+
+/// A change of many pieces ends after the one that it has begun.
+#[test]
+fn a_change_of_many_pieces_is_given_up_between_two() {
+    const EXABYTE: u64 = 1 << 60;
+    let world = World::new();
+    let key = "00112233445566778899aabbccddeeff".repeat(2);
+    world.create("endless", "0 18014398509481983 zero");
+    let device =
+        world.create("d", &format!("0 18014398509481983 crypt aes-xts-plain64 {key} 0 endless 0"));
+    let disk = world.disk(device);
+    let interruption = Arc::<Interruption>::default();
+    // As long as nobody is killed it goes on, and on.
+    let dying = |reply| Dying(reply, interruption.clone());
+    let answer = ask(|reply| disk.allocate(ZERO, 0, EXABYTE, dying(reply)));
+    assert_eq!(answer.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
+    interruption.set();
+    assert_eq!(end(answer), Err(Errno::INTR));
+    write(&disk, 0, &[3; 4096]).unwrap();
+}

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use sim_core::{
-    Area, Args, Bio, BoxFuture, CtrError, Errno, Mapped, Registry, Sector, Sectors, StatusKind,
-    StatusWriter, Target, TargetType,
+    Area, Args, Bio, BoxFuture, CtrError, Errno, Mapped, Refusal, Registry, Sector, Sectors,
+    StatusKind, StatusWriter, Target, TargetType,
 };
 
 /// `trusting <dev>`: the first byte of the device says which byte of a table of eight to show,
@@ -35,12 +35,12 @@ impl Target for Trusting {
         each(&self.0);
     }
 
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async {
             let mut header = [0; 512];
             self.0.submit(Sector::ZERO, Bio::read(Sector::ZERO, &mut header)).await?;
             match header[0] {
-                0xff => Err(Errno::INVAL),
+                0xff => Err(Errno::INVAL.into()),
                 index => {
                     assert_eq!([0; 8][usize::from(index)], 0);
                     Ok(())

@@ -2,12 +2,11 @@
 
 use daemon::Fault;
 use daemon::client::unexpected;
-use daemon::protocol::{Outcome, User};
+use daemon::protocol::Outcome;
 use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot};
 use sim_core::{DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
-use crate::loops::loops_over;
 
 /// A mapped device with its live table, keys left out.
 pub(crate) struct Device {
@@ -45,22 +44,25 @@ pub(crate) fn named(name: &str) -> Id {
     Id::Name(name.to_owned())
 }
 
-/// Says who has a device open: programs, and tables of other devices.
-pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fault> {
-    let mut who = loops_over(&dm.mount().join(name));
+/// Names who has a device open: programs, loop devices and where they are mounted, and tables of
+/// other devices.
+///
+/// # Errors
+/// Where the instance cannot be asked.
+pub fn holders(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<String>, Fault> {
     let users = dm.users()?;
-    // The process that set a loop device up has ended: the loop device has the file open.
-    let is_loop = |user: &User| !who.is_empty() && user.program == "?";
-    let users: Vec<String> = users
-        .iter()
-        .filter(|user| user.device == name && !is_loop(user))
-        .map(|user| format!("{} (pid {})", user.program, user.pid))
-        .collect();
-    who.extend(users);
+    let users = users.iter().filter(|user| user.device == name);
+    let mut who: Vec<String> = users.map(ToString::to_string).collect();
     if let Some(device) = find(dm, name)? {
         let above = above(dm, device.status.dev)?;
         who.extend(above.iter().map(|above| format!("the table of `{above}`")));
     }
+    Ok(who)
+}
+
+/// Says who has a device open, as the reason of a fault.
+pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fault> {
+    let who = holders(dm, name)?;
     let by = if who.is_empty() { String::new() } else { format!(" by {}", who.join(", ")) };
     Ok(Fault::new(name, format!("is in use{by}")))
 }

@@ -11,7 +11,6 @@ mod commands;
 mod device_mapper;
 mod devices;
 mod files;
-mod loops;
 pub mod mirror;
 pub mod open;
 #[cfg(test)]
@@ -23,5 +22,6 @@ mod watch;
 mod words;
 
 pub use device_mapper::DeviceMapper;
+pub use devices::holders;
 pub use stack::{Node, NodeKind, stack};
 pub use watch::{INTERRUPTED, Progress, Watch};

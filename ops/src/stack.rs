@@ -48,6 +48,8 @@ pub enum NodeKind {
         file: String,
         /// Whether writes are refused.
         read_only: bool,
+        /// Why it fails all I/O, if it does.
+        fault: Option<String>,
     },
 }
 
@@ -133,6 +135,7 @@ impl Parts {
             kind: NodeKind::File {
                 file: image.map_or(String::new(), |image| image.path.display().to_string()),
                 read_only: image.is_some_and(|image| image.access.is_read_only()),
+                fault: image.and_then(|image| image.fault.clone()),
             },
             failing: None,
             below: Vec::new(),

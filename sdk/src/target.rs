@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use sim_core::{
-    Area, Bio, BlkError, BlkResult, BoxFuture, Errno, Mapped, Op, Profile, Reply, SECTOR_SIZE,
-    Sectors, StatusKind, StatusWriter, Target, reply,
+    Area, Bio, BlkError, BlkResult, BoxFuture, Errno, Mapped, Op, Profile, Refusal, Reply,
+    SECTOR_SIZE, Sectors, StatusKind, StatusWriter, Target, reply,
 };
 
 use crate::abi;
@@ -158,14 +158,17 @@ impl Target for PluginTarget {
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
         self.instance.calls().message?;
-        reply(self.instance.message(words))
+        reply(self.instance.message(words).map_err(Into::into))
     }
 
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async {
             match self.instance.calls().preresume {
                 None => Ok(()),
-                Some(_) => self.on_thread(Instance::preresume).await.unwrap_or(Err(Errno::IO)),
+                Some(_) => {
+                    let ready = self.on_thread(Instance::preresume).await;
+                    Ok(ready.unwrap_or(Err(Errno::IO))?)
+                }
             }
         })
     }

@@ -159,6 +159,19 @@ impl From<Errno> for Refusal {
     }
 }
 
+impl From<BlkError> for Refusal {
+    fn from(error: BlkError) -> Refusal {
+        error.errno().into()
+    }
+}
+
+impl Refusal {
+    /// Makes one that says why, in the kernel's words where it has some.
+    pub fn because(errno: Errno, why: impl Into<String>) -> Refusal {
+        Refusal { errno, why: Some(why.into()) }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.why {

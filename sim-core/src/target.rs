@@ -7,7 +7,7 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{Area, Bio, BlkResult, CtrError, Errno, Flags, Limits, Op, Sector, Sectors};
+use crate::{Area, Bio, BlkResult, CtrError, Flags, Limits, Op, Refusal, Sector, Sectors};
 
 /// One line of a table at work.
 pub trait Target: Send + Sync {
@@ -80,9 +80,9 @@ pub trait Target: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
-    /// Gets ready for bios, reading metadata if need be; an error keeps the device suspended
-    /// (`preresume`).
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+    /// Gets ready for bios, reading metadata if need be; an error keeps the device suspended, and
+    /// who resumed it is told why (`preresume`).
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -91,10 +91,10 @@ pub trait Target: Send + Sync {
 }
 
 /// A target's answer to a message, which may wait.
-pub type Reply<'a> = BoxFuture<'a, Result<Option<String>, Errno>>;
+pub type Reply<'a> = BoxFuture<'a, Result<Option<String>, Refusal>>;
 
 /// Answers a message on the spot.
-pub fn reply<'a>(reply: Result<Option<String>, Errno>) -> Option<Reply<'a>> {
+pub fn reply<'a>(reply: Result<Option<String>, Refusal>) -> Option<Reply<'a>> {
     Some(Box::pin(std::future::ready(reply)))
 }
 

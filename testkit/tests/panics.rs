@@ -7,7 +7,7 @@ use std::fmt;
 use sim_core::control::{Answer, Command, Id, Report, Slot, WhenOpen};
 use sim_core::{
     Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, DevNumber, End, Errno, Flat, Held,
-    KeyText, Locked, Mapped, Op, Profile, Registry, Reply, Sector, Sectors, StatusKind,
+    KeyText, Locked, Mapped, Op, Profile, Refusal, Registry, Reply, Sector, Sectors, StatusKind,
     StatusWriter, Target, TargetType, parse_table, reply,
 };
 use testkit::{World, id, send};
@@ -122,7 +122,7 @@ impl Target for Panics {
         self.at("postsuspend");
         Box::pin(std::future::ready(()))
     }
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         self.at("preresume");
         Box::pin(std::future::ready(Ok(())))
     }

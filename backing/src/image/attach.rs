@@ -55,6 +55,24 @@ pub struct Attached {
     pub users: u32,
     /// Why it fails all I/O from now on, if it does.
     pub fault: Option<String>,
+    /// What the system refused last: a full disk, a bad block.
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// How many bytes of the file take room on its disk; nothing for a block device.
+    #[serde(default)]
+    pub allocated: Option<u64>,
+}
+
+/// Why an image could not be flushed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {}", path.display(), fault.clone().unwrap_or_else(|| lower_first(errno.text())))]
+pub struct NotFlushed {
+    /// The image.
+    pub path: PathBuf,
+    /// The error.
+    pub errno: Errno,
+    /// Why it fails all I/O, if it does.
+    pub fault: Option<String>,
 }
 
 /// Why an image is not attached, or not detached.
@@ -69,6 +87,12 @@ pub enum AttachError {
         path: PathBuf,
         /// The error.
         errno: Errno,
+    },
+    /// Its path is no text: it could be neither kept on record nor listed.
+    #[error("{}: expected a path in UTF-8; a link with such a name does not help", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
     },
     /// Neither a regular file nor a block device node.
     #[error("{}: expected a regular file or a block device, found {found}", path.display())]
@@ -221,6 +245,7 @@ impl AttachError {
             | AttachError::BadName { .. }
             | AttachError::BadNumber { .. }
             | AttachError::SectorSize { .. }
+            | AttachError::NotText { .. }
             | AttachError::ReadOnlyCreate { .. } => Errno::INVAL,
             AttachError::Locked { .. }
             | AttachError::AttachedAlready { .. }

@@ -17,7 +17,10 @@ impl Fault {
     /// Says what happened, for `list` and the log.
     pub(crate) fn text(self) -> String {
         match self {
-            Fault::Unreadable => "image was truncated or cannot be read".to_owned(),
+            Fault::Unreadable => {
+                "image was truncated or cannot be read; `dmsim resize` takes it up again as it is then"
+                    .to_owned()
+            },
             Fault::Flush(errno) => format!(
                 "flush failed ({errno}): what was written since the last good flush may be lost"
             ),

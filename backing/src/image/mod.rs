@@ -12,6 +12,7 @@ pub(crate) mod memory;
 pub(crate) mod numbering;
 pub(crate) mod opening;
 mod place;
+mod trouble;
 
 use std::fs::File;
 use std::future::ready;
@@ -33,6 +34,7 @@ use self::health::{Fault, Health};
 use self::mapping::Mapping;
 use self::opening::{Kind, Opened, size_of};
 pub(crate) use self::place::{Place, Places};
+use self::trouble::Trouble;
 use crate::runtime::flusher::{Flusher, SyncFile};
 
 /// An image file, or a block device node, that tables can use.
@@ -52,6 +54,7 @@ pub(crate) struct Image {
     users: Mutex<Users>,
     /// For good: a flush failed. What a resize mends is in the extent.
     health: Arc<Health>,
+    trouble: Trouble,
     file_system: FileSystem,
     flusher: Flusher,
     file: Arc<File>,
@@ -105,6 +108,7 @@ impl Image {
             users: Mutex::default(),
             flusher: Flusher::new(health.clone(), sync),
             health,
+            trouble: Trouble::default(),
             file_system: FileSystem::default(),
             file,
             _place: place,
@@ -125,7 +129,17 @@ impl Image {
             on_the_spot: self.on_the_spot,
             users: self.users().count,
             fault: self.fault().map(Fault::text),
+            last_error: self.trouble.last(),
+            allocated: self.allocated(),
         }
+    }
+
+    /// Returns how many bytes of the file take room; nothing for a block device.
+    fn allocated(&self) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = self.file.metadata().ok().filter(|_| self.kind != Kind::Node);
+        // In units of 512 bytes, whatever the file system's blocks (stat(2)).
+        metadata.map(|metadata| metadata.blocks() * 512)
     }
 
     /// Takes the image away from everybody, unless it is open: then returns how often.
@@ -167,6 +181,7 @@ impl Image {
             times: MAX_RESIZES,
         })?;
         let healed = before.health.fault().map(Fault::text);
+        self.trouble.is_over();
         tracing::info!(path = %self.path.display(), %now, before = %before.size, healed, "resized");
         Ok(now)
     }
@@ -190,7 +205,10 @@ impl Image {
         match self.mapping() {
             // A file that ends within its last page reads as zeros there, without a signal.
             Some(mapping) if at + buffer.len() as u64 <= mapping.tail() => {
-                mapping.copy(at, buffer).then_some(()).ok_or(BlkError::Io)
+                mapping.copy(at, buffer).then_some(()).ok_or_else(|| {
+                    self.tell_fault();
+                    BlkError::Io
+                })
             }
             Some(_) | None => self.pread(at, buffer),
         }
@@ -286,7 +304,11 @@ impl Image {
     fn check(&self, bio: &Bio<'_>) -> Result<u64, BlkError> {
         let refused = bio.op().is_write() && self.access.is_read_only();
         let now = self.now();
-        if refused || !self.is_good() {
+        if refused {
+            return Err(BlkError::Io);
+        }
+        if !self.is_good() {
+            self.tell_fault();
             return Err(BlkError::Io);
         }
         if bio.op() == Op::Flush {
@@ -301,11 +323,20 @@ impl Image {
 
     fn poison(&self) -> BlkError {
         self.now().health.poison(Fault::Unreadable);
+        self.tell_fault();
         BlkError::Io
+    }
+
+    /// Says once why all I/O fails from here on.
+    fn tell_fault(&self) {
+        if let Some(fault) = self.fault().filter(|_| self.trouble.is_news()) {
+            tracing::error!(path = %self.path.display(), why = fault.text(), "an image fails");
+        }
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> BlkError {
         tracing::warn!(path = %self.path.display(), %error, "{what}");
+        self.trouble.keep(format!("{what}: {error}"));
         match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => BlkError::NoSpace,
             // What write_all makes of a write that took nothing.

@@ -118,6 +118,9 @@ impl Opened {
             Identity::File(..) => Kind::File,
         };
         let path = fs::canonicalize(path).map_err(system("find", path))?;
+        if path.to_str().is_none() {
+            return Err(AttachError::NotText { path });
+        }
         Ok(Opened { file: Arc::new(file), path, identity, size, kind })
     }
 }

@@ -16,7 +16,7 @@ use sim_core::{
 };
 
 use crate::block_on;
-use crate::image::attach::{Attach, AttachError, Attached, host_device};
+use crate::image::attach::{Attach, AttachError, Attached, NotFlushed, host_device};
 use crate::image::numbering::{kernel_name, number_of};
 use crate::image::opening::{Identity, Opened};
 use crate::image::{Image, Label, Place, Places};
@@ -82,6 +82,12 @@ impl Images {
         self.own.mounted(mount);
     }
 
+    /// Says in which folders the instance keeps its record, logs, lock and socket, which are no
+    /// images.
+    pub fn kept_in(&self, folders: &[PathBuf]) {
+        self.own.keeps(folders);
+    }
+
     /// Attaches an image for as long as the user wants it.
     pub fn attach(&self, ask: &Attach) -> Result<Attached, AttachError> {
         let path = ask.path.clone();
@@ -127,12 +133,12 @@ impl Images {
 
     /// Makes everything durable, waiting for it; all images are tried. Returns the path and the
     /// error of the first that could not be.
-    pub fn flush_all(&self) -> Result<(), (String, Errno)> {
+    pub fn flush_all(&self) -> Result<(), NotFlushed> {
         let mut result = Ok(());
         for image in self.all() {
             if let Err(error) = block_on(image.submit(Bio::flush())) {
-                let path = image.attached().path.display().to_string();
-                result = result.and(Err((path, error.errno())));
+                let Attached { path, fault, .. } = image.attached();
+                result = result.and(Err(NotFlushed { path, errno: error.errno(), fault }));
             }
         }
         result

@@ -28,6 +28,18 @@ struct Mount {
     root: PathBuf,
     at: PathBuf,
     kind: String,
+    /// What is mounted: for most, the path of a block device.
+    source: PathBuf,
+    /// The folders that an overlay is made of.
+    layers: Vec<PathBuf>,
+}
+
+/// What a path lies on.
+pub(super) enum Base {
+    /// The block device of its file system.
+    Device(u32, u32),
+    /// A file or folder elsewhere.
+    Path(PathBuf),
 }
 
 /// Where a path leads.
@@ -53,10 +65,37 @@ impl Mounts {
 
     /// Follows a path from the root on, as far as no dmsim has to be asked.
     pub(super) fn follow(&self, path: &Path) -> Leads {
+        self.followed(path).0
+    }
+
+    /// As [`follow`](Self::follow), with the path that it comes to, without symbolic links.
+    pub(super) fn followed(&self, path: &Path) -> (Leads, PathBuf) {
         self.follow_with(path, |link| std::fs::read_link(link).ok())
     }
 
-    fn follow_with(&self, path: &Path, link: impl Fn(&Path) -> Option<PathBuf>) -> Leads {
+    /// Says what the file system of a path lies on, as [`followed`](Self::followed) has the path.
+    pub(super) fn bases(&self, path: &Path) -> Vec<Base> {
+        let Some(mount) = self.on(path) else { return Vec::new() };
+        let mut bases: Vec<Base> = mount.layers.iter().cloned().map(Base::Path).collect();
+        let number = mount.device.split_once(':');
+        if let Some((Ok(major), Ok(minor))) =
+            number.map(|(major, minor)| (major.parse(), minor.parse()))
+            && major != 0
+        {
+            bases.push(Base::Device(major, minor));
+        }
+        // Btrfs and others have numbers of their own.
+        if mount.source.starts_with("/dev") {
+            bases.push(Base::Path(mount.source.clone()));
+        }
+        bases
+    }
+
+    fn follow_with(
+        &self,
+        path: &Path,
+        link: impl Fn(&Path) -> Option<PathBuf>,
+    ) -> (Leads, PathBuf) {
         let (mut left, mut links) = (names(path), 0);
         let mut at = PathBuf::from("/");
         while let Some(name) = left.pop_front() {
@@ -69,10 +108,10 @@ impl Mounts {
             if let Some(mount) = on.filter(|mount| mount.kind == DMSIM) {
                 let mut inside = mount.root.join(next.strip_prefix(&mount.at).unwrap_or(&next));
                 inside.extend(left);
-                return Leads::Dmsim { device: mount.device.clone(), inside };
+                return (Leads::Dmsim { device: mount.device.clone(), inside }, next);
             }
             if on.is_some_and(Mount::is_remote) {
-                return Leads::Remote;
+                return (Leads::Remote, next);
             }
             match link(&next) {
                 Some(to) if links < MAX_LINKS => {
@@ -84,11 +123,11 @@ impl Mounts {
                     rest.append(&mut left);
                     left = rest;
                 }
-                Some(_) => return Leads::Elsewhere,
+                Some(_) => return (Leads::Elsewhere, at),
                 None => at = next,
             }
         }
-        Leads::Elsewhere
+        (Leads::Elsewhere, at)
     }
 
     /// Finds the mount that a path without symbolic links lies on.
@@ -120,14 +159,28 @@ impl Mount {
         let (id, parent) = (number(words.next()?)?, number(words.next()?)?);
         let device = text(words.next()?)?;
         let (root, at) = (unescaped(words.next()?), unescaped(words.next()?));
-        let kind = text(words.skip_while(|word| *word != b"-").nth(1)?)?;
-        Some(Mount { id, parent, device, root, at, kind })
+        let kind = text(words.by_ref().skip_while(|word| *word != b"-").nth(1)?)?;
+        let source = words.next().map(unescaped).unwrap_or_default();
+        let options = words.next().unwrap_or_default();
+        let layers = if kind == "overlay" { layers(options) } else { Vec::new() };
+        Some(Mount { id, parent, device, root, at, kind, source, layers })
     }
 
     fn is_remote(&self) -> bool {
         // Block devices are mounted through fuseblk, whose program may end too.
         REMOTE.iter().any(|kind| self.kind.starts_with(kind))
     }
+}
+
+/// Lists the folders that an overlay's options name.
+fn layers(options: &[u8]) -> Vec<PathBuf> {
+    let options = options.split(|byte| *byte == b',');
+    let folders = options.flat_map(|option| {
+        let name = [&b"lowerdir="[..], b"upperdir=", b"workdir="];
+        let folders = name.into_iter().find_map(|name| option.strip_prefix(name));
+        folders.unwrap_or_default().split(|byte| *byte == b':')
+    });
+    folders.filter(|folder| !folder.is_empty()).map(unescaped).collect()
 }
 
 /// Returns the names of a path, `..` among them, in their order.
@@ -200,10 +253,35 @@ mod tests {
             ("/srv/name", "/run/user/1/dmsim/mapper/data"),
             ("/srv/round", "round"),
         ];
-        Mounts::parse(TABLE.as_bytes()).follow_with(Path::new(path), |at| {
-            let link = links.iter().find(|(from, _)| Path::new(from) == at);
-            link.map(|(_, to)| PathBuf::from(to))
-        })
+        Mounts::parse(TABLE.as_bytes())
+            .follow_with(Path::new(path), |at| {
+                let link = links.iter().find(|(from, _)| Path::new(from) == at);
+                link.map(|(_, to)| PathBuf::from(to))
+            })
+            .0
+    }
+
+    #[test]
+    fn a_file_system_lies_on_its_device_or_on_the_folders_that_it_shows() {
+        const MORE: &str = "\
+40 21 7:3 / /ext rw - ext4 /dev/loop3 rw
+41 21 0:70 / /btrfs rw shared:1 - btrfs /dev/loop4 rw,subvol=/
+42 21 0:71 / /over rw - overlay overlay rw,lowerdir=/a\\040b:/c,upperdir=/ext/up,workdir=/ext/work
+43 21 0:72 / /tmp rw - tmpfs tmpfs rw
+";
+        let mounts = Mounts::parse([TABLE, MORE].concat().as_bytes());
+        let bases = |path: &str| -> Vec<String> {
+            let bases = mounts.bases(Path::new(path)).into_iter();
+            let text = bases.map(|base| match base {
+                Base::Device(major, minor) => format!("{major}:{minor}"),
+                Base::Path(path) => path.display().to_string(),
+            });
+            text.collect()
+        };
+        assert_eq!(bases("/ext/file"), ["7:3", "/dev/loop3"]);
+        assert_eq!(bases("/btrfs/file"), ["/dev/loop4"]);
+        assert_eq!(bases("/over/file"), ["/a b", "/c", "/ext/up", "/ext/work"]);
+        assert_eq!(bases("/tmp/file"), [""; 0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! file asks the one who is about to die. The same goes for what lies on such a file, by a loop
 //! device, and for two instances that have each other's files open.
 
-use std::fs::Metadata;
+use std::collections::HashSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -13,16 +13,24 @@ use std::time::Duration;
 
 use rustix::fs::{major, minor};
 
-use super::mounts::{Leads, Mounts, loop_files};
+use super::mounts::{Base, Leads, Mounts, loop_files};
 
 /// How long whoever serves a file may take to say what it is.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The mount of the instance.
+/// What an instance has in its folders, and writes by itself: an image of it would spoil it.
+const KEPT: [&str; 6] = ["record.log", "state.json", "log", "kmsg", "lock", "control.sock"];
+
+/// What else begins with a name of these and a dot.
+const WITH_MORE: [&str; 2] = ["record.log.", "state.json."];
+
+/// The mount of the instance, and its folders.
 #[derive(Default)]
 pub(super) struct Own {
-    /// The number of its file system.
+    /// The number of the mount's file system.
     device: OnceLock<String>,
+    /// Where the instance's own files are.
+    folders: OnceLock<Vec<PathBuf>>,
 }
 
 /// What a path is to an instance.
@@ -45,6 +53,11 @@ impl Own {
         }
     }
 
+    /// Takes note of where the instance keeps its own files.
+    pub(super) fn keeps(&self, folders: &[PathBuf]) {
+        let _only_once = self.folders.set(folders.to_vec());
+    }
+
     /// Tells what a path is. Nothing of dmsim's is asked for it; what may hang is asked by a thread
     /// of its own, with a deadline.
     pub(super) fn way(&self, path: &Path) -> Way {
@@ -55,23 +68,34 @@ impl Own {
                 return Way::Free;
             }
         };
-        let found = match mounts.follow(path) {
+        let (leads, real) = mounts.followed(path);
+        match leads {
             Leads::Dmsim { device, inside } => return self.inside(&device, &inside),
-            Leads::Elsewhere => std::fs::metadata(path),
-            Leads::Remote => match within_deadline(path) {
-                Some(found) => found,
-                None => {
-                    let why = format!(
-                        "whoever serves the file does not answer: waited {} s",
-                        DEADLINE.as_secs()
-                    );
-                    return Way::Barred(why);
-                }
-            },
+            Leads::Elsewhere => {}
+            Leads::Remote if answers_in_time(path) => {}
+            Leads::Remote => {
+                let why = format!(
+                    "whoever serves the file does not answer: waited {} s",
+                    DEADLINE.as_secs()
+                );
+                return Way::Barred(why);
+            }
+        }
+        if self.is_kept(&real) {
+            return Way::Barred("is one of the instance's own files".to_owned());
+        }
+        self.below(&mounts, leads, real)
+    }
+
+    /// Tells whether a path without symbolic links is one of the instance's own files.
+    fn is_kept(&self, real: &Path) -> bool {
+        let Some(name) = real.file_name().and_then(|name| name.to_str()) else { return false };
+        let ours = KEPT.contains(&name) || WITH_MORE.iter().any(|prefix| name.starts_with(prefix));
+        let same = |folder: &PathBuf| {
+            real.parent() == Some(folder)
+                || folder.canonicalize().is_ok_and(|folder| real.parent() == Some(&folder))
         };
-        // What is not there yet is made in its folder.
-        let found = found.or_else(|_| std::fs::metadata(path.parent().unwrap_or(path)));
-        found.map_or(Way::Free, |found| self.on_loops(&mounts, &found))
+        ours && self.folders.get().is_some_and(|folders| folders.iter().any(same))
     }
 
     fn inside(&self, device: &str, inside: &Path) -> Way {
@@ -89,44 +113,74 @@ impl Own {
         }
     }
 
-    /// Looks for dmsim below the block device that a file is, or that its file system lies on.
-    fn on_loops(&self, mounts: &Mounts, found: &Metadata) -> Way {
-        let is_node = found.file_type().is_block_device();
-        let below = if is_node { found.rdev() } else { found.dev() };
-        let below: Vec<PathBuf> = loop_files(major(below), minor(below));
-        for file in below {
-            let Leads::Dmsim { device, inside } = mounts.follow(&file) else { continue };
-            let what = if is_node { "is" } else { "lies in a file system on" };
-            return Way::Barred(match self.inside(&device, &inside) {
-                Way::Mapped(name) => format!(
-                    "{what} a loop device over the mapped device `{name}`, for which the daemon \
-                     would wait for itself: tables name `{name}` by its name"
-                ),
-                Way::Free | Way::Barred(_) => {
-                    format!("{what} a loop device over {}, of another dmsim", file.display())
+    /// Looks for dmsim below a path: what a node, or the file system that the path lies in, has below
+    /// it, by loop devices, overlays and whatever else stacks, as far down as it goes.
+    fn below(&self, mounts: &Mounts, leads: Leads, real: PathBuf) -> Way {
+        let node = |path: &Path| {
+            let found = std::fs::metadata(path).ok()?;
+            let is_node = found.file_type().is_block_device();
+            is_node.then(|| Base::Device(major(found.rdev()), minor(found.rdev())))
+        };
+        // Whoever serves a remote file is not asked again.
+        let first = if leads == Leads::Remote { None } else { node(&real) };
+        let what = if first.is_some() { "is" } else { "lies in a file system on" };
+        let mut next: Vec<Base> = match first {
+            Some(device) => vec![device],
+            None => mounts.bases(&real),
+        };
+        let mut seen = HashSet::new();
+        while let Some(base) = next.pop() {
+            match base {
+                Base::Device(major, minor) if seen.insert(format!("{major}:{minor}")) => {
+                    next.extend(loop_files(major, minor).into_iter().map(Base::Path));
                 }
-            });
+                Base::Path(path) if seen.insert(path.display().to_string()) => {
+                    let (leads, real) = mounts.followed(&path);
+                    match leads {
+                        Leads::Dmsim { device, inside } => {
+                            return self.on_dmsim(what, &path, &device, &inside);
+                        }
+                        Leads::Remote => next.extend(mounts.bases(&real)),
+                        Leads::Elsewhere => match node(&real) {
+                            Some(device) => next.push(device),
+                            None => next.extend(mounts.bases(&real)),
+                        },
+                    }
+                }
+                // Known already.
+                Base::Device(..) | Base::Path(_) => {}
+            }
         }
         Way::Free
     }
+
+    fn on_dmsim(&self, what: &str, file: &Path, device: &str, inside: &Path) -> Way {
+        Way::Barred(match self.inside(device, inside) {
+            Way::Mapped(name) => format!(
+                "{what} a loop device over the mapped device `{name}`, for which the daemon \
+                 would wait for itself: tables name `{name}` by its name"
+            ),
+            Way::Free | Way::Barred(_) => {
+                format!("{what} a loop device over {}, of another dmsim", file.display())
+            }
+        })
+    }
 }
 
-/// Asks what a file is; nothing where that takes too long.
-fn within_deadline(path: &Path) -> Option<std::io::Result<Metadata>> {
+/// Tells whether whoever serves a file says in time what it is.
+fn answers_in_time(path: &Path) -> bool {
     let (answer, answers) = channel();
     let path = path.to_owned();
     let ask = move || {
-        let found = std::fs::metadata(&path).and_then(|found| {
-            if found.is_file() {
-                std::fs::File::open(&path)?;
-            }
-            Ok(found)
-        });
+        let is_file = std::fs::metadata(&path).is_ok_and(|found| found.is_file());
+        if is_file {
+            let _opened = std::fs::File::open(&path);
+        }
         // Nobody waits for it where it came late.
-        let _ = answer.send(found);
+        let _ = answer.send(());
     };
     match std::thread::Builder::new().name("ask".to_owned()).spawn(ask) {
-        Ok(_) => answers.recv_timeout(DEADLINE).ok(),
-        Err(error) => Some(Err(error)),
+        Ok(_) => answers.recv_timeout(DEADLINE).is_ok(),
+        Err(_) => false,
     }
 }

@@ -49,7 +49,7 @@ pub(crate) enum Verb {
     Start(Start),
     /// Flush, unmount and end the daemon
     Stop {
-        /// Also when devices are open: what is held fails with EIO
+        /// Also when devices are open (what is held fails with EIO), or an image cannot be flushed
         #[arg(long)]
         force: bool,
     },

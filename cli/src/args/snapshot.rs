@@ -23,12 +23,12 @@ pub(crate) struct Take {
     pub(crate) origin: String,
     /// What the snapshot is to be called
     pub(crate) name: String,
-    /// Keep what changes in this image, made where it is not there: a file, an attached image or a
-    /// mapped device that is empty [default: DIR/cow/NAME.cow, where DIR is the instance's]
+    /// Keep what changes in this image: an attached image or a mapped device that is empty, or a
+    /// file, which --size makes [default: DIR/cow/NAME.cow, where DIR is the instance's]
     #[arg(long, value_name = "IMAGE")]
     pub(crate) cow: Option<PathBuf>,
     /// Size of the image that is made; what is not used takes no room
-    /// [default: as much as can be needed]
+    /// [default: as much as can be needed, of the instance's own images]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) size: Option<u64>,
     /// How much is copied at once: a power of two of sectors [default: 16K]

@@ -17,6 +17,17 @@ pub trait Dm {
     /// Returns the directory that the command was typed in: where relative paths start.
     fn base(&self) -> String;
 
+    /// Says what lies behind a kernel's name (`sda`, `dm-0`), as a person knows it: an image's path, a
+    /// mapped device's name.
+    fn behind(&mut self, _kernel_name: &str) -> Option<String> {
+        None
+    }
+
+    /// Names who has a mapped device open, given the kernel's (mangled) name.
+    fn holders(&mut self, _name: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Begins a batch of changes, which are made durable together, when it is committed.
     fn begin_batch(&mut self) {}
 

@@ -56,6 +56,11 @@ pub fn run(called: Called, args: &[String], dm: &mut dyn Dm, streams: &mut Strea
     finish(&mut session, |session| verbs::act(session, verb, words))
 }
 
+/// Returns how one of dmsetup's verbs is used by `dmsim`; nothing for other words.
+pub fn help(verb: &str) -> Option<String> {
+    find(verb).and_then(|verb| usage::of(verb.name))
+}
+
 /// Tells whether a word is one of dmsetup's verbs.
 pub fn is_verb(word: &str) -> bool {
     find(word).is_some()

@@ -184,12 +184,67 @@ impl<'a, 's> Session<'a, 's> {
         };
         let what = format!("{} {shown}", self.verb);
         let why = match (&failure.table, &failure.why) {
-            (Some(fault), _) => return self.complain_plainly(&table_fault(&what, fault, source)),
+            (Some(fault), _) => {
+                let behind = too_small(&fault.kernel).and_then(|name| {
+                    let behind = self.dm.behind(name)?;
+                    Some(format!("  {name} is {behind}\n"))
+                });
+                let told = table_fault(&what, fault, source) + &behind.unwrap_or_default();
+                return self.complain_plainly(&told);
+            }
             (None, Some(why)) => lower_first(why.trim_end_matches('.')),
-            (None, None) if failure.errno == Errno::NXIO => "no such device".to_owned(),
-            (None, None) => lower_first(failure.errno.text()),
+            (None, None) => match (action, failure.errno) {
+                // The kernel says the latter of a number that is taken.
+                ("create", errno @ (Errno::BUSY | Errno::NXIO)) => self.taken(task, errno),
+                (_, Errno::NXIO) => "no such device".to_owned(),
+                ("remove", Errno::BUSY) => self.in_use(task),
+                (_, errno) => lower_first(errno.text()),
+            },
         };
-        self.complain_plainly(&format!("dmsim: {}: {why}\n", what.trim_end()));
+        let still = if self.verb == "resume" && self.is_suspended(task) {
+            format!("; `{shown}` is still suspended")
+        } else {
+            String::new()
+        };
+        self.complain_plainly(&format!("dmsim: {}: {why}{still}\n", what.trim_end()));
+    }
+
+    /// Says what of a new device is there already.
+    fn taken(&mut self, task: &Task, errno: Errno) -> String {
+        let Task { name, uuid, dev } = task;
+        let by_name = name.clone().map(|name| (Id::Name(name), "name"));
+        let by_uuid = uuid.clone().map(|uuid| (Id::Uuid(uuid), "uuid"));
+        let by_dev = dev.map(|dev| (Id::Dev(dev), "number"));
+        for (id, what) in [by_name, by_uuid, by_dev].into_iter().flatten() {
+            if let Ok(Answer::Status(there)) =
+                self.dm.call(Command::DevStatus { id, slot: Slot::Live })
+            {
+                let named = mangle::decode(&there.name);
+                return format!(
+                    "a device with this {what} is there already: `{named}` ({})",
+                    there.dev
+                );
+            }
+        }
+        lower_first(errno.text())
+    }
+
+    /// Says who has a device open.
+    fn in_use(&mut self, task: &Task) -> String {
+        let status = self.dm.call(Command::DevStatus { id: task.id(), slot: Slot::Live });
+        let holders = match status {
+            Ok(Answer::Status(status)) => self.dm.holders(&status.name),
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        match &holders[..] {
+            [] => lower_first(Errno::BUSY.text()),
+            holders => format!("in use by {}", holders.join(", ")),
+        }
+    }
+
+    fn is_suspended(&mut self, task: &Task) -> bool {
+        let status = self.dm.call(Command::DevStatus { id: task.id(), slot: Slot::Live });
+        matches!(status, Ok(Answer::Status(status)) if status.suspended)
     }
 
     /// Writes a name for the kernel; stops where it cannot be one.
@@ -372,4 +427,9 @@ pub(super) fn expect_status(answer: Answer) -> DevStatus {
         | Answer::Text(_)
         | Answer::Events(_) => unreachable!("the operation answers with the device's status"),
     }
+}
+
+/// Takes the device's name out of the kernel's words for an area that is not on it.
+fn too_small(kernel: &str) -> Option<&str> {
+    kernel.split_once(" too small for target").map(|(name, _)| name)
 }

@@ -46,8 +46,9 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
             let waits = if tables.contains("inactive") { ", inactive table loaded" } else { "" };
             format!("{types}{suspended}{waits}")
         }
-        NodeKind::File { file, read_only } => {
-            format!("{file}{}", if *read_only { ", read-only" } else { "" })
+        NodeKind::File { file, read_only, fault } => {
+            let fault = fault.as_ref().map(|why| format!(", fails: {why}")).unwrap_or_default();
+            format!("{file}{}{fault}", if *read_only { ", read-only" } else { "" })
         }
     };
     let failing = node.failing.map(|how| format!(", {how}")).unwrap_or_default();
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     fn leaf(name: &str) -> Node {
-        let kind = NodeKind::File { file: format!("/{name}.img"), read_only: false };
+        let kind = NodeKind::File { file: format!("/{name}.img"), read_only: false, fault: None };
         let failing = (name == "b").then_some("writes fail, on purpose");
         Node { name: name.into(), dev: "7:0".into(), size: 2048, kind, failing, below: Vec::new() }
     }

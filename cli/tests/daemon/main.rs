@@ -8,4 +8,5 @@
 mod clients;
 mod harness;
 mod life;
+mod messages;
 mod record;

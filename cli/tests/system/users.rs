@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use crate::harness::{DMSIM, can_mount, has, text, tool};
 
 /// What an ordinary user does, in sh: everything but the kernel mount.
@@ -29,12 +31,8 @@ test ! -e run/control.sock
 echo the session went well
 "#;
 
-/// Runs the session as nobody, in a mount namespace with a device node of its own, by way of
-/// `wrapper`.
-fn session(wrapper: &[&str], fuse2fs: bool) {
-    if !can_mount() || !has(&["unshare", "setpriv", "fusermount3", "mke2fs", "debugfs", "e2fsck"]) {
-        return;
-    }
+/// A folder for everybody, with the program and a script in it.
+fn folder(script: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let all = |path: &std::path::Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours")
@@ -43,8 +41,17 @@ fn session(wrapper: &[&str], fuse2fs: bool) {
     let binary = dir.path().join("dmsim");
     std::fs::copy(DMSIM, &binary).expect("a copy that everybody may run");
     all(&binary, 0o755);
+    std::fs::write(dir.path().join("session"), script).expect("a file");
+    dir
+}
+
+/// Runs a folder's script as nobody, in a mount namespace with a device node of its own, by way of
+/// `wrapper`.
+fn session(dir: &TempDir, wrapper: &[&str], fuse2fs: bool) {
+    if !can_mount() || !has(&["unshare", "setpriv", "fusermount3", "mke2fs", "debugfs", "e2fsck"]) {
+        return;
+    }
     let script = dir.path().join("session");
-    std::fs::write(&script, SESSION).expect("a file");
     let fuse = format!(
         "set -e; mkdir {0}/dev; mount -t tmpfs tmpfs {0}/dev; mknod -m 666 {0}/dev/fuse c 10 229; \
          mount --bind {0}/dev/fuse /dev/fuse; shift; exec \"$@\"",
@@ -57,17 +64,110 @@ fn session(wrapper: &[&str], fuse2fs: bool) {
     if let Some(fuse2fs) = tool("fuse2fs").filter(|_| fuse2fs) {
         command.env("FUSE2FS", fuse2fs);
     }
-    let output = command.output().expect("unshare runs");
+    went_well(&mut command);
+}
+
+fn went_well(command: &mut Command) {
+    let output = command.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.ends_with("the session went well\n"), "{output:?}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.ends_with("the session went well\n"), "{said}{errors}");
 }
 
 #[test]
 fn an_ordinary_user_does_everything_but_the_kernel_mount() {
-    session(&[], true);
+    session(&folder(SESSION), &[], true);
 }
 
 #[test]
 fn so_does_root_of_a_user_namespace() {
-    session(&["unshare", "--user", "--map-root-user", "--mount"], false);
+    session(&folder(SESSION), &["unshare", "--user", "--map-root-user", "--mount"], false);
+}
+
+/// The README's commands, in its order, each with what it has to print.
+fn readme() -> Vec<(String, Vec<String>)> {
+    let text = include_str!("../../../README.md");
+    let mut commands: Vec<(String, Vec<String>)> = Vec::new();
+    let mut within = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            within = line == "```console";
+        } else if within {
+            match (line.strip_prefix("$ "), commands.last_mut()) {
+                (Some(command), _) => commands.push((command.to_owned(), Vec::new())),
+                (None, Some((_, prints))) => prints.push(line.to_owned()),
+                (None, None) => panic!("output without a command: {line}"),
+            }
+        }
+    }
+    // What cargo runs has tests of its own.
+    commands.retain(|(command, _)| !command.contains("cargo "));
+    assert!(commands.len() > 20, "the README has commands: {commands:?}");
+    commands
+}
+
+/// Runs the README's commands in one shell, whose folder has a container `backup.img`, and compares
+/// what they print with what the README shows. One that is shown with an error has to fail.
+fn readme_script() -> String {
+    let mut script = String::from(
+        r#"
+set -eu
+cd "$1"; PATH="$1:$PATH:/usr/sbin:/sbin" HOME="$1"; here=$(pwd -P)
+trap 'dmsim stop --force >/dev/null 2>&1 || true' EXIT
+failed() { echo "README: $1: $2"; cat "$here/out"; exit 1; }
+"#,
+    );
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    for (command, prints) in readme() {
+        let fails = prints.first().is_some_and(|line| line.starts_with("dmsim: "));
+        let what = quoted(&command);
+        // Keys come from standard input where that is no terminal.
+        let keys = if command.starts_with("dmsim open ") { "printf passphrase | " } else { "" };
+        script += &match fails {
+            true => format!(
+                "if {{ {command}\n}} >out 2>&1; then failed {what} 'it does not fail'; fi\n"
+            ),
+            false => format!("{keys}{{ {command}\n}} >out 2>&1 || failed {what} 'it fails'\n"),
+        };
+        for line in prints {
+            let line = quoted(&line).replace("/home/you", "'\"$here\"'");
+            script +=
+                &format!("grep -qxF -- {line} out || failed {what} 'it does not print '{line}\n");
+        }
+    }
+    script + "dmsim stop\necho the session went well\n"
+}
+
+/// Makes the container of the README's second section; false where there is no cryptsetup.
+fn make_backup(dir: &TempDir) -> bool {
+    if !has(&["cryptsetup", "mkfs.ext4"]) {
+        return false;
+    }
+    let image = dir.path().join("backup.img");
+    let run = r#"
+        set -e; truncate -s 32M "$1"
+        printf passphrase | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "$1" -
+        export DMSIM_DIR="$(dirname "$1")/making"
+        device=$(printf passphrase | "$2" open "$1" backup); mkfs.ext4 -q "$device"; "$2" stop
+        rm -r "$DMSIM_DIR"; chmod 666 "$1"; echo the session went well
+    "#;
+    went_well(Command::new("sh").args(["-c", run, "sh", text(&image), DMSIM]));
+    true
+}
+
+#[test]
+fn the_readmes_commands_do_as_it_says_for_an_ordinary_user() {
+    let dir = folder(&readme_script());
+    if can_mount() && make_backup(&dir) {
+        session(&dir, &[], false);
+    }
+}
+
+#[test]
+fn the_readmes_commands_do_as_it_says_for_root() {
+    let dir = folder(&readme_script());
+    if can_mount() && make_backup(&dir) {
+        let script = dir.path().join("session");
+        went_well(Command::new("sh").args([text(&script), text(dir.path())]));
+    }
 }

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{DeviceEntry, Entry, EntryId};
 
+/// The highest id that is read: a daemon counts on from there, and never reaches the end.
+const MAX_ID: EntryId = 1 << 62;
+
 /// Where a line stands in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -81,12 +84,12 @@ impl Contents {
     pub(super) fn apply(&mut self, effect: Effect, place: Place) -> Result<(), String> {
         match effect {
             Effect::Table { id } => {
-                self.saw(id);
+                self.saw(id)?;
                 self.tables.insert(id, TableItem { place, users: 0 });
                 self.unused.insert(id);
             }
             Effect::Device { id, live, inactive, past } => {
-                self.saw(id);
+                self.saw(id)?;
                 let tables = [live, inactive];
                 if let Some(id) = tables.iter().flatten().find(|id| !self.tables.contains_key(id)) {
                     return Err(format!("expected a table that is on record, found {id}"));
@@ -96,7 +99,7 @@ impl Contents {
                 self.drop_unused();
             }
             Effect::Image { id, past } => {
-                self.saw(id);
+                self.saw(id)?;
                 self.put(id, Item { place, epoch: self.epoch, past, tables: None });
             }
             Effect::Gone { id } => {
@@ -172,8 +175,13 @@ impl Contents {
         self.highest
     }
 
-    fn saw(&mut self, id: EntryId) {
+    /// Takes note of an id; refuses one that leaves no room for those of this daemon.
+    fn saw(&mut self, id: EntryId) -> Result<(), String> {
+        if id > MAX_ID {
+            return Err(format!("expected an id of {MAX_ID} at most, found {id}"));
+        }
         self.highest = self.highest.max(id);
+        Ok(())
     }
 
     /// Puts an item in the place of the one that has the id. Its tables are counted before those

@@ -138,7 +138,16 @@ fn answer(
         match request {
             Ok(request) => {
                 let _replying = Counted::new(&daemon.replying);
-                write_message(&mut stream, &session.answer(request))?;
+                let reply = session.answer(request);
+                match write_message(&mut stream, &reply) {
+                    // Nothing of it was sent: it cannot be written down.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        let why = format!("the answer cannot be sent: {error}");
+                        let (outcome, warning) = (Outcome::Failed(why), None);
+                        write_message(&mut stream, &Reply { outcome, warning })?;
+                    }
+                    sent => sent?,
+                }
             }
             Err(error) => {
                 let outcome = Outcome::Failed(format!("request: {error}"));

@@ -96,6 +96,7 @@ fn start(
     let frontend = Frontend::mount(control.clone(), pool, &mount, &frontend);
     let frontend = Arc::new(frontend.map_err(|error| Fault::new("mount", causes(&error)))?);
     images.shown_in(&mount);
+    images.kept_in(&[instance.dir().to_owned()]);
     let shows = frontend.clone();
     control.watch(move |changed| shows.changed(changed));
     let keeper = record(keeper, &control, &images)?;

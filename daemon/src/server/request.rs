@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 
 use backing::{AttachError, Attached, Cancel, block_on, block_on_or};
-use sim_core::control::{Command, Failure};
-use sim_core::{Errno, panic_text};
+use sim_core::control::{Answer, Command, Failure, Id, Slot};
+use sim_core::{DevNumber, Errno, panic_text};
 
 use super::settle::settle;
 use super::state::{Daemon, Event};
 use crate::describe::describe;
 use crate::fault::Fault;
+use crate::loops::loops_over;
 use crate::protocol::{Outcome, Reply, Request, User};
 use crate::record::Change;
 
@@ -51,7 +52,7 @@ impl<'a> Session<'a> {
             }),
             Request::Detach { word, base } => self.change(|| match daemon.detach(&word, &base) {
                 Ok(()) => Outcome::Done,
-                Err(error) => failed("detach", error),
+                Err(error) => daemon.not_detached(error),
             }),
             Request::Resize { word, base } => reply(match daemon.resize(&word, &base) {
                 Ok(resized) => Outcome::Attached(resized),
@@ -136,14 +137,13 @@ fn guarded(kind: Kind, perform: impl FnOnce() -> Reply) -> Reply {
 }
 
 impl Daemon {
-    fn control(
-        &self,
-        command: Command,
-        hung_up: &Cancel,
-    ) -> Result<sim_core::control::Answer, Failure> {
+    fn control(&self, command: Command, hung_up: &Cancel) -> Result<Answer, Failure> {
         settle(&self.control, &command);
+        let changes = command.changes() || matches!(command, Command::SetFails { .. });
         let done = block_on_or(self.control.perform(command), hung_up);
-        self.frontend.settled();
+        if changes {
+            self.frontend.settled();
+        }
         done.unwrap_or(Err(Errno::INTR.into()))
     }
 
@@ -162,9 +162,42 @@ impl Daemon {
         let users = self.frontend.users().into_iter();
         let user = |user: fuse_frontend::User| {
             let pid = process(user.pid);
-            User { device: user.device, pid, program: program(pid) }
+            let program = program(pid);
+            let loops = match program {
+                Some(_) => Vec::new(),
+                None => loops_over(&self.mount.join(&user.device)),
+            };
+            User { device: user.device, pid, program, loops }
         };
-        users.map(user).collect()
+        let mut users: Vec<User> = users.map(user).collect();
+        // Two loop devices over one file name both, and need to be told once.
+        users.dedup_by(|next, user| !next.loops.is_empty() && next.loops == user.loops);
+        users
+    }
+
+    /// Lists the devices with a table, live or inactive, that has a device open.
+    fn above(&self, below: DevNumber) -> Vec<String> {
+        let maps = |name: &String| {
+            [Slot::Live, Slot::Inactive].into_iter().any(|slot| {
+                let deps = Command::TableDeps { id: Id::Name(name.clone()), slot };
+                let deps = block_on(self.control.perform(deps));
+                matches!(deps, Ok(Answer::Deps(deps)) if deps.contains(&below))
+            })
+        };
+        self.control.shown().into_iter().map(|shown| shown.name).filter(maps).collect()
+    }
+
+    /// Says why an image cannot go: for one in use, whose tables have it open.
+    fn not_detached(&self, error: AttachError) -> Outcome {
+        if let AttachError::InUse { name, number, .. } = &error {
+            let above = self.above(*number);
+            if !above.is_empty() {
+                let tables = above.join("`, `");
+                let why = format!("{name} ({number}): in use by the table of `{tables}`");
+                return failed("detach", why);
+            }
+        }
+        failed("detach", error)
     }
 
     fn ask_to_stop(&self, force: bool) -> Reply {
@@ -213,9 +246,9 @@ fn process(thread: u32) -> u32 {
 
 /// Names what a process runs. One that opened the device from another process namespace, or has
 /// ended and left the open file to another, has no name here.
-fn program(pid: u32) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-    name.map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
+fn program(pid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
 }
 
 #[cfg(test)]

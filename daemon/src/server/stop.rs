@@ -3,7 +3,7 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use backing::{Cancel, block_on_or};
+use backing::{Cancel, NotFlushed, block_on_or};
 use fuse_frontend::Busy;
 use sim_core::control::{Command, Id};
 use sim_core::{BlockDevice, Held};
@@ -25,7 +25,10 @@ impl Daemon {
         let mut trouble = None;
         if !force {
             self.refuse_users()?;
-            self.flush()?;
+            self.flush().map_err(|Fault { what, why, status }| {
+                let why = format!("{why}; `dmsim stop --force` stops all the same");
+                Fault { what, why, status }
+            })?;
         }
         // From here on the devices go, and stay on record for a restore.
         self.keeper.close();
@@ -93,7 +96,10 @@ impl Daemon {
     }
 
     fn flush(&self) -> Result<(), Fault> {
-        self.images.flush_all().map_err(|(path, errno)| Fault::new(path, errno))
+        self.images.flush_all().map_err(|NotFlushed { path, errno, fault }| match fault {
+            Some(fault) => Fault::new(path.display(), fault),
+            None => Fault::new(path.display(), errno),
+        })
     }
 }
 
@@ -115,9 +121,7 @@ fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
 }
 
 fn open_by(users: &[User]) -> Fault {
-    let who = users.iter().map(|user| {
-        format!("device `{}` is open by pid {} ({})", user.device, user.pid, user.program)
-    });
+    let who = users.iter().map(|user| format!("device `{}` is in use by {user}", user.device));
     let who: Vec<String> = who.collect();
     Fault::new("stop", format!("{}; `stop --force` stops all the same", who.join(", ")))
 }

@@ -47,7 +47,7 @@ impl Target for Inverted {
     fn profile(&self) -> Profile {
         Profile { max_io_len: Some(CHUNK), num_flush_bios: 1, ..Profile::default() }
     }
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async {
             let (at, mut sector) = (Sector(self.area.size().0 - 1), [0; 512]);
             self.area.submit(at, Bio::read(at, &mut sector)).await?;

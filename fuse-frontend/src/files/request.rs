@@ -21,7 +21,7 @@ use super::barrier::barred;
 pub use super::end::End;
 use super::reply::{Interruption, Part, answer};
 pub use super::reply::{Refuse, Reply};
-use super::task::Tasks;
+use super::task::{Tasks, tells_yield};
 
 /// The largest file, in bytes: the last whole sector below 2^63, where file offsets end. No table
 /// is longer than that, as the kernel's are not.
@@ -217,8 +217,9 @@ impl Disk {
     /// Answers with what `work` returns, now or when it has ended.
     ///
     /// Work that panics fails. Work whose caller dies is given up, where nothing of it can have
-    /// reached what lies below all tables; else it goes on to its end, as an image must not be
-    /// written to behind the back of those who come after the caller.
+    /// reached what lies below all tables, and between the pieces of what takes many; else it goes on
+    /// to its end, as an image must not be written to behind the back of those who come after the
+    /// caller.
     pub(crate) fn start<T: ?Sized, A: Borrow<T> + Send>(
         self: &Arc<Disk>,
         mut reply: impl Reply<T>,
@@ -239,14 +240,17 @@ impl Disk {
     ) -> Result<A, Errno> {
         let mut work = pin!(work);
         let (mut waits, mut interruption) = (false, None::<Arc<Interruption>>);
+        let mut between_pieces = false;
         poll_fn(|cx| {
             if let Some(interruption) = &interruption
                 && interruption.is_set(cx.waker())
-                && self.is_held()
+                && (between_pieces || self.is_held())
             {
                 return Poll::Ready(Err(Errno::INTR));
             }
-            match barred("a request", || work.as_mut().poll(cx)) {
+            let (polled, yielded) = tells_yield(|| barred("a request", || work.as_mut().poll(cx)));
+            between_pieces = yielded;
+            match polled {
                 None => return Poll::Ready(Err(Errno::IO)),
                 Some(Poll::Ready(result)) => return Poll::Ready(result),
                 Some(Poll::Pending) => {}

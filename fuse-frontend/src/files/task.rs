@@ -1,5 +1,6 @@
 //! Requests that cannot end on the spot go on as tasks.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -89,7 +90,20 @@ pub(crate) async fn yield_now() {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();
+        YIELDED.set(true);
         Poll::Pending
     })
     .await;
+}
+
+/// Runs a poll, and tells whether it ended in [`yield_now`]: what has been done so far is whole then,
+/// and the rest may be given up.
+pub(crate) fn tells_yield<T>(poll: impl FnOnce() -> T) -> (T, bool) {
+    YIELDED.set(false);
+    let result = poll();
+    (result, YIELDED.replace(false))
+}
+
+thread_local! {
+    static YIELDED: Cell<bool> = const { Cell::new(false) };
 }

@@ -16,10 +16,11 @@ use crypto::Secret;
 use daemon::client::unexpected;
 use daemon::protocol::Outcome;
 use daemon::{About, Fault, keep_out_of_core_dumps};
-use sim_core::control::{Answer, Command, Failure, Id, Slot, WhenOpen};
+use sim_core::control::{Answer, Command, Id, Slot, WhenOpen};
 use sim_core::{Access, Errno, Held, Sector, Sectors, TargetSpec};
 use zeroize::Zeroizing;
 
+use crate::commands::remove;
 use crate::device_mapper::DeviceMapper;
 use crate::files::refuse_shared;
 use crate::words::{MAPPER, check_name};
@@ -147,9 +148,7 @@ pub fn close(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
         return Err(Fault::new(name, why));
     }
     for layer in layers(dm, name, &uuid)? {
-        let open = WhenOpen::Refuse;
-        let removed = dm.control(Command::DevRemove { id: Id::Name(layer.clone()), open })?;
-        removed.map_err(|failure| in_use(dm, &layer, &failure))?;
+        remove(dm, &layer)?;
     }
     Ok(())
 }
@@ -171,17 +170,6 @@ fn layers(dm: &mut dyn DeviceMapper, name: &str, uuid: &str) -> Result<Vec<Strin
 /// Names the device so many layers below the one that was asked for, as cryptsetup does.
 fn layer_name(name: &str, below: usize) -> String {
     if below == 0 { name.to_owned() } else { format!("{name}_{below}") }
-}
-
-/// Says who has a layer open, where that is why it cannot go.
-fn in_use(dm: &mut dyn DeviceMapper, name: &str, failure: &Failure) -> Fault {
-    let users = dm.users().unwrap_or_default();
-    let own = users.iter().filter(|user| user.device == name);
-    let who: Vec<String> = own.map(|user| format!("{} (pid {})", user.program, user.pid)).collect();
-    match failure.errno {
-        Errno::BUSY if !who.is_empty() => Fault::new(name, format!("in use by {}", who.join(", "))),
-        _ => Fault::new(name, failure),
-    }
 }
 
 /// A container that is open, but for the devices.

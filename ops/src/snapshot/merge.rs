@@ -197,8 +197,8 @@ fn plan(dm: &mut dyn DeviceMapper, name: &str) -> Result<(Device, Device, Note),
         return Err(Fault::new(name, why));
     }
     if state(dm, name, SNAPSHOT)? == Some(Status::Invalid) {
-        let why = "is invalid, as its store was full or failed: nothing is left to merge, `dmsim \
-                   remove` drops it";
+        let why = "is invalid, as its store was full or failed: nothing is left to merge, and \
+                   `dmsim drop` drops it with its store";
         return Err(Fault::new(name, why));
     }
     let origin = origin_of(dm, name, &line)?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, DevNumber, DeviceStyle, Errno, Fails, Held, KeyText, Params, Sector, Sectors,
+    Access, DevNumber, DeviceStyle, Errno, Fails, Held, KeyText, Params, Refusal, Sector, Sectors,
     TableError, TargetSpec,
 };
 
@@ -347,6 +347,12 @@ pub struct Failure {
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Failure {
         Failure { errno, table: None, why: None }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure { errno: refusal.errno, table: None, why: refusal.why }
     }
 }
 

@@ -7,7 +7,7 @@ use super::cell::Cell;
 use super::cells::Cells;
 use crate::graph::{Edge, Graph, Refused};
 use crate::table::devices::{FindDevice, Lookup};
-use crate::{BlockDevice, DM_MAJOR, DevNumber, Errno, MappedDevice};
+use crate::{BlockDevice, DM_MAJOR, DevNumber, Errno, MappedDevice, Refusal};
 
 /// Looks up devices for the table of one mapped device.
 pub(super) struct Finder<'a> {
@@ -27,19 +27,19 @@ impl FindDevice for Finder<'_> {
         if let Ok(number) = word.parse::<DevNumber>() {
             let found = match number.major {
                 DM_MAJOR => self.mapped(number.minor),
-                _ => self.backing.by_number(number),
+                _ => self.backing.by_number(number).map_err(Refusal::from),
             };
-            return Lookup::Now(found.map_err(Into::into));
+            return Lookup::Now(found);
         }
         if let Some(minor) = word.strip_prefix("/dev/dm-").and_then(|n| n.parse().ok()) {
-            return Lookup::Now(self.mapped(minor).map_err(|errno| match errno {
+            return Lookup::Now(self.mapped(minor).map_err(|refusal| match refusal.errno {
                 Errno::NXIO => Errno::NOENT.into(),
-                other => other.into(),
+                _ => refusal,
             }));
         }
         let name = word.strip_prefix("/dev/mapper/").unwrap_or(word);
         if let Some(minor) = self.shown(name) {
-            return Lookup::Now(self.mapped(minor).map_err(Into::into));
+            return Lookup::Now(self.mapped(minor));
         }
         let word = word.to_owned();
         Lookup::Later(Box::pin(async move {
@@ -47,7 +47,7 @@ impl FindDevice for Finder<'_> {
                 Found::Device(device) => Ok(device),
                 Found::Mapped(name) => {
                     let minor = self.shown(&name).ok_or(Errno::NOENT)?;
-                    Ok(self.mapped(minor)?)
+                    self.mapped(minor)
                 }
             }
         }))
@@ -65,12 +65,12 @@ impl Finder<'_> {
         self.cells().find_name(name).filter(|cell| cell.is_shown()).map(Cell::minor)
     }
 
-    fn mapped(&self, minor: u32) -> Result<Arc<dyn BlockDevice>, Errno> {
+    fn mapped(&self, minor: u32) -> Result<Arc<dyn BlockDevice>, Refusal> {
         let cells = self.cells();
         let shows = |cell: &&Cell| cell.has_disk;
         let cell = cells.get(minor).filter(shows).ok_or(Errno::NXIO)?;
         if Arc::ptr_eq(&cell.device, self.device) {
-            return Err(Errno::INVAL);
+            return Err(Refusal::because(Errno::INVAL, "no device can map onto itself"));
         }
         Ok(cell.device.clone())
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Waker};
 
 use super::{Answer, Cell, Changed, CommandResult, Control, Failure, Id, Report, Slot, WhenOpen};
-use crate::{BoxFuture, Errno, Held, KeyText, MappedDevice, Outcome, Table};
+use crate::{BoxFuture, Errno, Held, KeyText, MappedDevice, Outcome, Refusal, Table};
 
 impl Control {
     pub(super) async fn dev_remove(&self, id: &Id, open: WhenOpen) -> CommandResult {
@@ -132,7 +132,8 @@ impl Control {
             .resume(pending.table.clone(), held, |table| {
                 pending.table = None;
                 let site = self.site(&device, table.access(), "");
-                table.limits(&site.build()).map_err(|error| error.errno)
+                let limits = table.limits(&site.build());
+                limits.map_err(|error| Refusal::because(error.errno, error.to_string()))
             })
             .await;
         drop(pending);

@@ -55,6 +55,10 @@ impl From<Refused> for OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // As the kernel's errno has it, this were about symbolic links.
+            OpenError::Refused(refusal) if *refusal == Errno::LOOP.into() => {
+                f.write_str("the device would lie on itself, by way of this one")
+            }
             OpenError::Refused(refusal) => write!(f, "{refusal}"),
             OpenError::Waits => write!(f, "{}", Refusal::from(self.errno())),
             OpenError::TooDeep(depth) => {

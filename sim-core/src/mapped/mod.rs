@@ -12,7 +12,7 @@ use crate::mapped::flat_map::FlatMap;
 use crate::sync::barrier::Barrier;
 use crate::sync::event::Events;
 use crate::sync::gate::Gate;
-use crate::{Access, BlockDevice, Errno, KernelLog, Limits, Runtime, Table, Target};
+use crate::{Access, BlockDevice, Errno, KernelLog, Limits, Refusal, Runtime, Table, Target};
 
 pub(crate) mod flat_map;
 mod fold;
@@ -265,8 +265,8 @@ impl MappedDevice {
         &self,
         table: Option<Arc<Table>>,
         held: Held,
-        limits: impl FnOnce(&Table) -> Result<Limits, Errno>,
-    ) -> Result<(), Errno> {
+        limits: impl FnOnce(&Table) -> Result<Limits, Refusal>,
+    ) -> Result<(), Refusal> {
         let _one = self.changing.lock().await;
         // Kept up to the end: the new table may take over what the old one holds.
         let _old = if let Some(table) = table {
@@ -281,27 +281,27 @@ impl MappedDevice {
         let table = self.live().ok_or(Errno::INVAL)?;
         for entry in table.entries() {
             let preresume = async { entry.target.preresume().await };
-            let ready = self.barrier.wait(Err(Errno::IO), preresume).await;
-            if let Err(errno) = ready {
+            let ready = self.barrier.wait(Err(Errno::IO.into()), preresume).await;
+            if let Err(refusal) = ready {
                 self.log.line(&format!(
                     "device-mapper: table: {}: {}: preresume failed, error = -{}",
                     self.number(),
                     entry.target_type.name(),
-                    errno.0
+                    refusal.errno.0
                 ));
-                return Err(errno);
+                return Err(refusal);
             }
         }
         let table = Some(table);
         if !self.tell(&table, |target| target.resume()) {
             // Those that have begun end what they do in the background, as at a suspend.
             self.end_background(&table).await;
-            return Err(Errno::IO);
+            return Err(Errno::IO.into());
         }
         {
             let mut state = self.state();
             if state.phase == Phase::Gone {
-                return Err(Errno::NXIO);
+                return Err(Errno::NXIO.into());
             }
             state.phase = Phase::Running;
         }

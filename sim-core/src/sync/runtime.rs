@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
-use crate::{Errno, Panic};
+use crate::{Errno, Panic, Refusal};
 
 /// Half of a computation: what [`Runtime::join`] runs, once.
 pub type Half<'a> = &'a mut (dyn FnMut() + Send);
@@ -83,6 +83,12 @@ impl TargetLog {
     /// Logs a line with something before the `device-mapper:`.
     pub fn line_with(&self, prefix: &str, text: impl fmt::Display) {
         self.log.line(&format!("{prefix}device-mapper: {}: {text}", self.name));
+    }
+
+    /// Logs why something is refused, which its caller is told too.
+    pub fn refusal(&self, errno: Errno, why: &str) -> Refusal {
+        self.line(why);
+        Refusal::because(errno, why)
     }
 }
 

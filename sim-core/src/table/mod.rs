@@ -20,7 +20,7 @@ use crate::sync::barrier::Barrier;
 use crate::sync::gate::Pass;
 use crate::{
     Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DeviceStyle, End,
-    Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Sector, Sectors, StatusKind,
+    Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Refusal, Sector, Sectors, StatusKind,
     StatusWriter, Target,
 };
 
@@ -138,9 +138,9 @@ impl Table {
         &self,
         entry: &Entry,
         words: &[&str],
-    ) -> Option<Result<Option<String>, Errno>> {
+    ) -> Option<Result<Option<String>, Refusal>> {
         let answer = async { Some(entry.target.message(words)?.await) };
-        let answer = self.barrier.wait(Some(Err(Errno::IO)), answer).await;
+        let answer = self.barrier.wait(Some(Err(Errno::IO.into())), answer).await;
         // It may have changed what the table says.
         self.revise();
         answer

@@ -11,8 +11,8 @@ use arc_swap::ArcSwapOption;
 use crypto::{Fault, Secret, SectorCipher, Spec};
 use sim_core::{
     Area, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Locked,
-    Mapped, Op, Profile, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target,
-    TargetLog, TargetType, reply,
+    Mapped, Op, Profile, Refusal, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter,
+    Target, TargetLog, TargetType, reply,
 };
 
 use crate::lines::crypt::{Head, Key, Line, Options};
@@ -139,12 +139,13 @@ impl Target for Crypt {
         Box::pin(std::future::ready(()))
     }
 
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         let ready = if self.cipher.load().is_some() {
             Ok(())
         } else {
-            self.log.line_with(LOG_PREFIX, "aborting resume - crypt key is not set.");
-            Err(Errno::AGAIN)
+            let why = "aborting resume - crypt key is not set.";
+            self.log.line_with(LOG_PREFIX, why);
+            Err(Refusal::because(Errno::AGAIN, why))
         };
         Box::pin(std::future::ready(ready))
     }
@@ -155,17 +156,17 @@ impl Target for Crypt {
 }
 
 impl Crypt {
-    fn take_message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
+    fn take_message(&self, words: &[&str]) -> Result<Option<String>, Refusal> {
         let same = |word: &str, name: &str| word.eq_ignore_ascii_case(name);
         let refused = |why: &str| {
             self.log.line_with(LOG_PREFIX, why);
-            Err(Errno::INVAL)
+            Err(Refusal::because(Errno::INVAL, why))
         };
         match words {
             [key, _, ..] if same(key, "key") && !self.suspended.load(SeqCst) => {
                 refused("not suspended during key manipulation.")
             }
-            [key, set, word] if same(key, "key") && same(set, "set") => self.set_key(word),
+            [key, set, word] if same(key, "key") && same(set, "set") => Ok(self.set_key(word)?),
             [key, wipe] if same(key, "key") && same(wipe, "wipe") => {
                 self.wipe_key();
                 Ok(None)

@@ -134,7 +134,10 @@ fn parse_chunk(word: Arg<'_>, blocks: &[Sectors]) -> Result<Option<ChunkSize>, C
         return Ok(None);
     }
     let size = ChunkSize::new(Sectors(chunk.into()), blocks);
-    size.map(Some).map_err(|why| word.error(why, STORE))
+    size.map(Some).map_err(|why| {
+        let most = 1_u64 << ChunkSize::MAX.0.ilog2();
+        word.error(format_args!("a chunk size in sectors, {most} at most ({why})"), STORE)
+    })
 }
 
 impl Features {

@@ -28,8 +28,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, OpenDevice, Profile, Reply,
-    StatusKind, StatusWriter, Target, TargetLog, TargetType, reply,
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, OpenDevice, Profile,
+    Refusal, Reply, StatusKind, StatusWriter, Target, TargetLog, TargetType, reply,
 };
 
 use self::mirror_set::MirrorSet;
@@ -121,8 +121,8 @@ impl Target for Mirror {
         Box::pin(self.set.settle())
     }
 
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
-        Box::pin(self.set.load())
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async { Ok(self.set.load().await?) })
     }
 
     fn resume(&self) {
@@ -152,7 +152,7 @@ impl Mirror {
 }
 
 impl Mirror {
-    fn take_message(&self, words: &[&str]) -> Result<Option<String>, Errno> {
+    fn take_message(&self, words: &[&str]) -> Result<Option<String>, Refusal> {
         let pace = &self.set.pace;
         match words {
             ["resync_rate"] => Ok(Some(pace.rate().to_string())),
@@ -161,16 +161,22 @@ impl Mirror {
                 let idle = self.set.state().resync_is_over(self.set.regions);
                 Ok(Some(if idle { "idle" } else { "running" }.to_owned()))
             }
-            ["resync_rate", rate] if rate.bytes().all(|byte| byte.is_ascii_digit()) => {
-                pace.set_rate(rate.parse().map_err(|_| Errno::INVAL)?);
+            ["resync_rate", rate] => {
+                let digits = rate.bytes().all(|byte| byte.is_ascii_digit());
+                let rate = rate.parse().ok().filter(|_| digits).ok_or_else(|| {
+                    let why = format!(
+                        "resync_rate: expected sectors a second, 0 for no limit, found `{rate}`"
+                    );
+                    Refusal::because(Errno::INVAL, why)
+                })?;
+                pace.set_rate(rate);
                 // Whoever waits for his turn by the old rate looks anew.
                 self.set.signal.notify();
                 Ok(None)
             }
             _ => {
                 // As where a type takes none, which is what the kernel has here.
-                self.ioctl_log.line("Target type does not support messages");
-                Err(Errno::INVAL)
+                Err(self.ioctl_log.refusal(Errno::INVAL, "Target type does not support messages"))
             }
         }
     }

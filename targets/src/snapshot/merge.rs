@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Features, Limits, Mapped, Op,
-    Outcome, Profile, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Features, Limits, Mapped, Op,
+    Outcome, Profile, Refusal, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use super::io::Place;
@@ -109,7 +109,7 @@ impl Target for SnapshotMerge {
         })
     }
 
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(self.target.preresume())
     }
 

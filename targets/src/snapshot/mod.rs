@@ -26,8 +26,8 @@ mod wait;
 use std::fmt;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Limits, Mapped, Op, Profile,
-    StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Limits, Mapped, Op, Profile,
+    Refusal, StatusKind, StatusWriter, Target, TargetType,
 };
 
 pub use chunk::ChunkSize;
@@ -101,7 +101,7 @@ impl Target for Snapshot {
         Box::pin(self.target.postsuspend())
     }
 
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(self.target.preresume())
     }
 

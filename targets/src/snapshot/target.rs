@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
 use sim_core::{
-    Area, Arg, Args, Bio, CtrError, Errno, Limits, Locked, Op, Profile, Runtime, Sector, Sectors,
-    StatusKind, StatusWriter, TargetEvents, TargetLog,
+    Area, Arg, Args, Bio, CtrError, Errno, Limits, Locked, Op, Profile, Refusal, Runtime, Sector,
+    Sectors, StatusKind, StatusWriter, TargetEvents, TargetLog,
 };
 
 use super::ChunkSize;
@@ -215,7 +215,7 @@ impl SnapTarget {
     }
 
     /// Takes the store over from another target, if there is one that has it, and comes into use.
-    pub(super) async fn preresume(&self) -> Result<(), Errno> {
+    pub(super) async fn preresume(&self) -> Result<(), Refusal> {
         let cow = self.member.cow;
         self.source_in(&self.origin.sharing(cow))?;
         if self.member.active.load(SeqCst) {
@@ -227,22 +227,22 @@ impl SnapTarget {
 
     /// Returns the target that hands its store over, if there is one; fails where it cannot do that
     /// yet, or where this one is to.
-    fn source_in(&self, pairing: &Pairing) -> Result<Option<Arc<Member>>, Errno> {
+    fn source_in(&self, pairing: &Pairing) -> Result<Option<Arc<Member>>, Refusal> {
         let (Some(source), Some(_)) = (&pairing.source, &pairing.destination) else {
             return Ok(None);
         };
         if Arc::ptr_eq(source, &self.member) {
-            self.log.line("Unable to resume snapshot source until handover completes.");
-            return Err(Errno::INVAL);
+            let why = "Unable to resume snapshot source until handover completes.";
+            return Err(self.log.refusal(Errno::INVAL, why));
         }
         if !source.suspended.load(SeqCst) {
-            self.log.line("Unable to perform snapshot handover until source is suspended.");
-            return Err(Errno::INVAL);
+            let why = "Unable to perform snapshot handover until source is suspended.";
+            return Err(self.log.refusal(Errno::INVAL, why));
         }
         Ok(Some(source.clone()))
     }
 
-    fn come_into_use(&self, pairing: &Pairing) -> Result<(), Errno> {
+    fn come_into_use(&self, pairing: &Pairing) -> Result<(), Refusal> {
         let source = self.source_in(pairing)?;
         let source = source.filter(|_| self.claim() == Claim::Waits);
         if let Some((source, from)) =

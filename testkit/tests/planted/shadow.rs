@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::lock::Mutex as AsyncMutex;
 use sim_core::{
     Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Errno, Flags, Flat, Mapped, Op,
-    Profile, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
+    Profile, Refusal, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter, Target,
+    TargetType, reply,
 };
 
 use crate::lock::ChunkLock;
@@ -145,12 +146,12 @@ impl<const BUG: u8> Target for Shadow<BUG> {
         reply(match words {
             ["set", ..] if BUG == MESSAGE_OUT_OF_BOUNDS => Ok(Some(words[1].to_owned())),
             ["generation"] => Ok(Some(self.core.state().generation.to_string())),
-            _ => Err(Errno::INVAL),
+            _ => Err(Errno::INVAL.into()),
         })
     }
 
-    fn preresume(&self) -> BoxFuture<'_, Result<(), Errno>> {
-        Box::pin(self.core.load())
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async { Ok(self.core.load().await?) })
     }
 
     fn postsuspend(&self) -> BoxFuture<'_, ()> {

@@ -33,6 +33,9 @@ pub(super) fn ls(session: &mut Session<'_, '_>, _words: &[String]) -> Done {
         if runs_program {
             return run_for(session, &kernel, &device.shown);
         }
+        if let (Style::Number, Some(dev)) = (style, device.dev) {
+            return session.print(format_args!("{}\t({dev})\n", device.shown));
+        }
         let status = session.known_status(&device.task)?;
         let dev = status.dev;
         let text = match (style, status.read_ahead) {
@@ -196,7 +199,7 @@ fn add(session: &mut Session<'_, '_>, tree: &mut Tree, looks: &Looks, status: &D
     }
     let task = Task::named(&status.name);
     let shown = session.show_name(&status.name)?;
-    let device = Device { task, shown, one_of_many: true };
+    let device = Device { task, dev: Some(status.dev), shown, one_of_many: true };
     let below = dependencies(session, &device)?;
     for dev in &below {
         if dev.major == DM_MAJOR {

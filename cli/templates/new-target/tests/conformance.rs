@@ -2,8 +2,9 @@
 
 use crate_name::TargetName;
 
-// Eleven tests: the model under any schedule, splits, reloads, garbled tables, the flattened map,
-// failing I/O, power cuts, suspends, discards and FUA, messages, and bios that are given up.
+// Fourteen tests: the model under any schedule, splits, reloads, garbled tables, the flattened map,
+// failing I/O, power cuts, suspends, discards and FUA, messages, bios that are given up, and mapped
+// devices below that get their table late, move, or fail.
 testkit::conformance!(TargetName, "0 512 target-word a 16");
 
 #[test]

@@ -2,6 +2,7 @@
 //! than the last that was told to be on record.
 
 use super::*;
+use crate::record::contents::{Contents, Effect, Place};
 use crate::record::folder::Folder;
 use crate::record::log::Log;
 
@@ -172,4 +173,15 @@ fn a_line_that_is_missing_hides_those_after_it() {
         let cut = read_bytes(&[&durable[..], &lines[..missing].concat()].concat());
         assert_eq!(found, cut, "without line {missing} of the tail");
     }
+}
+
+#[test]
+fn an_id_that_leaves_no_room_is_refused() {
+    let mut contents = Contents::default();
+    let place = Place { at: 0, len: 1 };
+    for (id, ends_well) in [(1 << 62, true), ((1 << 62) + 1, false), (u64::MAX, false)] {
+        let applied = contents.apply(Effect::Image { id, past: false }, place);
+        assert_eq!(applied.is_ok(), ends_well, "{applied:?}");
+    }
+    assert_eq!(contents.highest(), 1 << 62);
 }

@@ -1,10 +1,14 @@
 //! One device that a reporting verb goes through.
 
+use sim_core::DevNumber;
+
 use crate::dmsetup::session::{Done, Session, Task};
 
 /// One device of a report.
 pub(crate) struct Device {
     pub(crate) task: Task,
+    /// Its number, where a list has told it.
+    pub(crate) dev: Option<DevNumber>,
     /// The name as it was given, or as it is shown in a list.
     pub(crate) shown: String,
     /// Others are reported too: lines need the name in front.

@@ -28,6 +28,7 @@ impl Devices {
         }
         let devices = listed.into_iter().map(|(device, shown)| Device {
             task: Task::named(&device.name),
+            dev: Some(device.dev),
             shown,
             one_of_many: true,
         });
@@ -58,7 +59,7 @@ impl Devices {
                 words.into_iter().try_for_each(|word| {
                     let task = session.task(word.as_deref())?;
                     let shown = word.unwrap_or_default();
-                    act(session, &Device { task, shown, one_of_many })
+                    act(session, &Device { task, dev: None, shown, one_of_many })
                 })
             }
             Devices::All(devices) => {

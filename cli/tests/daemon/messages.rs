@@ -1,0 +1,120 @@
+//! What a person reads when something cannot be done: the cause, by the names that they gave, and what
+//! helps.
+
+use std::fs::File;
+
+use crate::harness::{Instance, can_mount};
+
+/// An instance with `low`, over an image, and `top`, over `low`.
+fn stack() -> Instance {
+    let instance = Instance::new();
+    let image = instance.root().join("disk.img");
+    File::create(&image).unwrap().set_len(1 << 20).unwrap();
+    instance.ok(&["attach", "disk.img", "--as", "/dev/sda"]);
+    instance.ok(&["create", "low", "--uuid", "LOW", "--table", "0 2048 linear /dev/sda 0"]);
+    instance.ok(&["create", "top", "--table", "0 1024 linear /dev/mapper/low 0"]);
+    instance
+}
+
+#[test]
+fn what_is_in_use_names_who_uses_it() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    let file = File::open(instance.path("mapper/top")).unwrap();
+    let me = format!("(pid {})", std::process::id());
+    for (args, who) in [
+        (&["remove", "top"][..], &*me),
+        (&["remove", "low"], "in use by the table of `top`"),
+        (&["detach", "/dev/sda"], "in use by the table of `low`"),
+        (&["stop"], &me),
+    ] {
+        let told = instance.fails(args);
+        assert!(told.contains(who), "{args:?}: {told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    drop(file);
+    instance.ok(&["remove", "top"]);
+    instance.ok(&["remove", "low"]);
+    instance.ok(&["detach", "/dev/sda"]);
+}
+
+#[test]
+fn what_is_taken_says_by_whom() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    for (args, what) in [
+        (&["create", "low", "--notable"][..], "this name is there already: `low` (253:0)"),
+        (&["create", "new", "--uuid", "LOW", "--notable"], "this uuid is there already: `low`"),
+        (
+            &["create", "new", "-j", "253", "-m", "1", "--notable"],
+            "this number is there already: `top`",
+        ),
+        (&["rename", "top", "low"], "unable to change name"),
+    ] {
+        let told = instance.fails(args);
+        assert!(told.to_lowercase().contains(what), "{args:?}: {told}");
+    }
+    assert_eq!(instance.ok(&["ls"]).lines().count(), 2);
+}
+
+#[test]
+fn what_is_too_small_is_named_by_its_path() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    let told = instance.fails(&["create", "new", "--table", "0 4096 linear /dev/sda 0"]);
+    assert!(told.contains("sda too small for target: start=0, len=4096, dev_size=2048"), "{told}");
+    assert!(told.contains("sda is the image ") && told.contains("/disk.img"), "{told}");
+    let told = instance.fails(&["create", "new", "--table", "0 4096 linear /dev/mapper/low 0"]);
+    assert!(told.contains("dm-0 is the device `low`"), "{told}");
+}
+
+#[test]
+fn a_resume_that_fails_says_why_and_how_the_device_is_then() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    let table = format!("0 1024 crypt aes-xts-plain64 {} 0 /dev/mapper/low 1024", "ab".repeat(32));
+    instance.ok(&["create", "secret", "--table", &table]);
+    instance.ok(&["suspend", "secret"]);
+    instance.ok(&["message", "secret", "0", "key", "wipe"]);
+    let told = instance.fails(&["resume", "secret"]);
+    assert!(told.contains("crypt key is not set"), "{told}");
+    assert!(told.contains("`secret` is still suspended"), "{told}");
+    assert!(instance.ok(&["info", "secret"]).contains("SUSPENDED"));
+}
+
+#[test]
+fn the_instances_own_files_are_no_images() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    std::os::unix::fs::symlink(instance.path("record.log"), instance.root().join("link")).unwrap();
+    for file in ["run/record.log", "run/log", "run/kmsg", "link"] {
+        let told = instance.fails(&["attach", file]);
+        assert!(told.contains("one of the instance's own files"), "{file}: {told}");
+        let table = format!("0 1 linear {file} 0");
+        let told = instance.fails(&["create", "own", "--table", &table]);
+        assert!(told.contains("one of the instance's own files"), "{file}: {told}");
+    }
+    // What only has such a name is an image like any other.
+    File::create(instance.path("log.img")).unwrap().set_len(4096).unwrap();
+    instance.ok(&["attach", "run/log.img"]);
+}
+
+#[test]
+fn every_verb_has_its_help() {
+    let instance = Instance::new();
+    assert_eq!(instance.ok(&[]), instance.ok(&["help"]));
+    assert!(instance.ok(&["help", "create"]).contains("\n  dmsim create <dev_name>"));
+    assert!(instance.ok(&["help", "attach"]).contains("Usage: dmsim attach"));
+    let output = instance.run(&["help", "nosuch"]);
+    assert_eq!(output.status.code(), Some(2));
+}
