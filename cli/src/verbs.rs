@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use backing::Attach;
 use daemon::client::unexpected;
+use daemon::instance::is_in_memory;
 use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request};
 use daemon::{About, Fault, Instance, keep_out_of_core_dumps};
@@ -28,7 +29,11 @@ use crate::{client, demo, logging, new_target};
 pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<ExitCode, Fault> {
     let instance = || Instance::find(dir);
     match verb {
-        Verb::Start(options) if options.foreground => serve(&instance()?, registry, &options),
+        Verb::Start(options) if options.foreground => {
+            let instance = instance()?;
+            let state = options.state.as_deref().unwrap_or(instance.state());
+            serve(&instance.with_state(state), registry, &options)
+        }
         Verb::Start(options) => start(&instance()?, &options),
         Verb::Stop { force } => stop(&instance()?, force),
         Verb::Attach(image) => attach(&instance()?, image),
@@ -51,12 +56,14 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Merge(options) => {
             let instance = instance()?;
             let mut client = client::connect(&instance)?;
-            let watch = Terminal::watch()?;
+            let (instance, watch) = (client.served(&instance), Terminal::watch()?);
             ended(snapshot::merge(&mut client, &instance, &options.ask(), &watch))
         }
         Verb::Drop(options) => {
             let instance = instance()?;
-            ended(snapshot::give_up(&mut client::connect(&instance)?, &instance, &options.name))
+            let mut client = client::connect(&instance)?;
+            let instance = client.served(&instance);
+            ended(snapshot::give_up(&mut client, &instance, &options.name))
         }
         Verb::Wait(options) => wait(&instance()?, &options),
         Verb::Mirror(options) => change_mirror(&instance()?, options),
@@ -133,8 +140,8 @@ fn dump_store(path: &Path, json: bool, entries: bool) -> Result<ExitCode, Fault>
 
 fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {
     let mut client = client::connect(instance)?;
-    let watch = Terminal::watch()?;
-    let file = snapshot::take(&mut client, instance, &options.ask(), &watch)?;
+    let (instance, watch) = (client.served(instance), Terminal::watch()?);
+    let file = snapshot::take(&mut client, &instance, &options.ask(), &watch)?;
     print(&format!("{}\n", file.display()))
 }
 
@@ -143,7 +150,10 @@ fn wait(instance: &Instance, options: &Wait) -> Result<ExitCode, Fault> {
     let (name, watch) = (&options.name, Terminal::watch()?);
     ended(match options.sync {
         true => mirror::wait(&mut client, name, &watch),
-        false => snapshot::wait(&mut client, instance, name, &watch),
+        false => {
+            let instance = client.served(instance);
+            snapshot::wait(&mut client, &instance, name, &watch)
+        }
     })
 }
 
@@ -187,7 +197,9 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
     launch(&this_program(), instance, &options.options()).map_err(|failed| match failed {
         Failed::AlreadyRuns(fault) | Failed::Fault(fault) => fault,
     })?;
-    let welcome = client::connect(instance)?.welcome;
+    let client = client::connect(instance)?;
+    let (instance, welcome) = (client.served(instance), client.welcome);
+    say_what_is_in_memory(&instance);
     if let Some(damage) = welcome.damage {
         eprintln!("dmsim: {damage}");
     }
@@ -200,6 +212,28 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a reboot takes away.
+fn say_what_is_in_memory(instance: &Instance) {
+    let state = instance.state();
+    if instance.is_in_memory() {
+        eprintln!(
+            "dmsim: {}: lies in memory: the record and the stores of snapshots in it do not survive \
+             a reboot",
+            state.display()
+        );
+        return;
+    }
+    let [_, old] = instance.cow_folders();
+    let has_any = std::fs::read_dir(&old).is_ok_and(|mut entries| entries.next().is_some());
+    if has_any && is_in_memory(&old) {
+        eprintln!(
+            "dmsim: {}: stores of snapshots that an earlier version took lie in memory, and do not \
+             survive a reboot: `dmsim merge` or `dmsim drop` them before one",
+            old.display()
+        );
+    }
 }
 
 /// Is the daemon.
@@ -276,7 +310,12 @@ fn done(instance: &Instance, request: &Request) -> Result<ExitCode, Fault> {
 }
 
 fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
-    let mut client = client::connect_or_start(instance)?;
+    let mut client = match client::find(instance)? {
+        Some(client) => client,
+        // Nothing is started for the sake of nothing.
+        None if !instance.has_record() => return Err(no_record(instance)),
+        None => client::connect_or_start(instance)?,
+    };
     let keyless = match client.ask(&Request::Keyless)? {
         Outcome::Keyless(keyless) => keyless,
         other => return Err(unexpected(other)),
@@ -286,11 +325,25 @@ fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
         Outcome::Restored(restored) => restored,
         other => return Err(unexpected(other)),
     };
+    if !client.served(instance).has_record() {
+        return Err(no_record(&client.served(instance)));
+    }
+    if restored.done.is_empty() && restored.failed.is_empty() {
+        eprintln!("dmsim: restore: nothing is left to bring back: all on record is there");
+    }
     print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     for (name, why) in &restored.failed {
         eprintln!("dmsim: restore: {name}: {why}");
     }
     Ok(if restored.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn no_record(instance: &Instance) -> Fault {
+    let why = format!(
+        "there is no record, so nothing to bring back: {} is not there",
+        instance.record().display()
+    );
+    Fault::new("restore", why)
 }
 
 fn images(instance: &Instance, json: bool) -> Result<ExitCode, Fault> {

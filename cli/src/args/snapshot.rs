@@ -24,7 +24,8 @@ pub(crate) struct Take {
     /// What the snapshot is to be called
     pub(crate) name: String,
     /// Keep what changes in this image, made where it is not there: a file, an attached image or a
-    /// mapped device that is empty [default: DIR/cow/NAME.cow, where DIR is the instance's]
+    /// mapped device that is empty [default: cow/NAME.cow where the instance
+    /// keeps what survives a reboot]
     #[arg(long, value_name = "IMAGE")]
     pub(crate) cow: Option<PathBuf>,
     /// Size of the image that is made; what is not used takes no room

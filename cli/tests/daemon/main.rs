@@ -8,4 +8,5 @@
 mod clients;
 mod harness;
 mod life;
+mod places;
 mod record;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use daemon::instance::make_private_dir;
+use daemon::folders::make_private_dir;
 use daemon::{About, Fault};
 use sim_core::Sectors;
 use targets::lines::DeviceWord;

@@ -90,9 +90,8 @@ pub(super) fn drop_own(
     instance: &Instance,
     store: &Attached,
 ) -> Result<(), Fault> {
-    let own = instance.cows();
-    let own = own.canonicalize().unwrap_or(own);
-    if store.path.parent() != Some(own.as_path()) {
+    let own = instance.cow_folders().map(|own| own.canonicalize().unwrap_or(own));
+    if !own.iter().any(|own| store.path.parent() == Some(own)) {
         return Ok(());
     }
     if !store.on_the_spot {

@@ -1,7 +1,7 @@
 //! The note in the instance's folder on a merge that is under way, so that the same command finishes
 //! it whenever it was interrupted.
 
-use daemon::instance::make_private_dir;
+use daemon::folders::make_private_dir;
 use daemon::{About, Fault, Instance};
 use serde::{Deserialize, Serialize};
 
