@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use backing::Attach;
-use daemon::client::unexpected;
+use daemon::client::{no_daemon, unexpected};
 use daemon::instance::is_in_memory;
 use daemon::launch::{self, Failed, launch, this_program};
-use daemon::protocol::{Outcome, Request};
-use daemon::{About, Fault, Instance, keep_out_of_core_dumps};
+use daemon::protocol::{Outcome, Request, Restored};
+use daemon::{About, Client, Fault, Instance, keep_out_of_core_dumps};
 use ops::{DeviceMapper, mirror, snapshot};
 use sim_core::control::Id;
 use sim_core::{Access, Registry};
@@ -45,20 +45,20 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Images { json } => images(&instance()?, json),
         Verb::Open(options) => open(&instance()?, &options),
         Verb::Close { name } => ended(ops::open::close(&mut client::connect(&instance()?)?, &name)),
-        Verb::Dump { image, json, entries } if snapshot::is_store(&image) => {
-            dump_store(&image, json, entries)
+        Verb::Dump { image, json, entries } => {
+            // What a dump looks at needs no instance.
+            warn_of_merge(&image, instance().ok().as_ref());
+            match (snapshot::is_store(&image), entries) {
+                (true, entries) => dump_store(&image, json, entries),
+                (false, false) => dump_header(&image, json),
+                (false, true) => {
+                    let why = "has no entries to list: it is no snapshot's store";
+                    Err(Fault::new(image.display(), why))
+                }
+            }
         }
-        Verb::Dump { image, entries: true, .. } => {
-            Err(Fault::new(image.display(), "has no entries to list: it is no snapshot's store"))
-        }
-        Verb::Dump { image, json, entries: false } => dump_header(&image, json),
         Verb::Snapshot(options) => take(&instance()?, options),
-        Verb::Merge(options) => {
-            let instance = instance()?;
-            let mut client = client::connect(&instance)?;
-            let (instance, watch) = (client.served(&instance), Terminal::watch()?);
-            ended(snapshot::merge(&mut client, &instance, &options.ask(), &watch))
-        }
+        Verb::Merge(options) => merge(&instance()?, options),
         Verb::Drop(options) => {
             let instance = instance()?;
             let mut client = client::connect(&instance)?;
@@ -105,6 +105,10 @@ fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
     // Key files are read from here on.
     keep_out_of_core_dumps();
     let mut client = client::connect_or_start(instance)?;
+    let instance = client.served(instance);
+    for unfinished in snapshot::unfinished_below(&mut client, &instance, &options.image)? {
+        eprintln!("dmsim: warning: {unfinished}");
+    }
     let file = ops::open::open(&mut client, &options.ask()?, &mut TypedKeys::new(options))?;
     print(&format!("{}\n", file.display()))
 }
@@ -279,6 +283,48 @@ fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
     }
 }
 
+/// Merges a snapshot; or finishes a merge that is not, whatever it was cut off by.
+fn merge(instance: &Instance, options: args::snapshot::Merge) -> Result<ExitCode, Fault> {
+    let running = client::find(instance)?;
+    let instance = running.as_ref().map_or(instance.clone(), |client| client.served(instance));
+    let origin = snapshot::noted(&instance, &options.name);
+    let mut client = match (running, &origin) {
+        (Some(client), _) => client,
+        (None, Some(_)) => client::connect_or_start(&instance)?,
+        (None, None) => return Err(no_daemon(&instance)),
+    };
+    let watch = Terminal::watch()?;
+    if let Some(origin) = origin
+        && client.welcome.pending > 0
+        && !is_there(&mut client, &origin)?
+    {
+        let keys = RestoreKeys { files: Vec::new(), headers: Vec::new() };
+        let failed = bring_back(&mut client, &keys)?.failed;
+        tell_failed(&failed);
+        if !is_there(&mut client, &origin)? {
+            let why = "the merge into it is not finished, and it could not be brought back: `dmsim \
+                       restore` first, where a key is in a file with --key-file";
+            return Err(Fault::new(origin, why));
+        }
+    }
+    ended(snapshot::merge(&mut client, &instance, &options.ask(), &watch))
+}
+
+fn is_there(client: &mut Client, name: &str) -> Result<bool, Fault> {
+    match client.ask(&Request::Describe(Some(Id::Name(name.to_owned()))))? {
+        Outcome::Described(devices) => Ok(!devices.is_empty()),
+        Outcome::Failed(_) => Ok(false),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Says that a merge which changes an image is not finished.
+fn warn_of_merge(image: &Path, instance: Option<&Instance>) {
+    if let Some(unfinished) = snapshot::unfinished(image, instance) {
+        eprintln!("dmsim: warning: {unfinished}");
+    }
+}
+
 fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
     let path = std::path::absolute(&image.image).about(image.image.display())?;
     let ask = Attach {
@@ -291,8 +337,12 @@ fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
         preallocate: image.preallocate,
         host_device: image.host_device,
     };
-    match client::connect_or_start(instance)?.ask(&Request::Attach(ask))? {
-        Outcome::Attached(image) => print(&format!("{}\n", image.number)),
+    let mut client = client::connect_or_start(instance)?;
+    match client.ask(&Request::Attach(ask))? {
+        Outcome::Attached(image) => {
+            warn_of_merge(&image.path, Some(&client.served(instance)));
+            print(&format!("{}\n", image.number))
+        }
         other => Err(unexpected(other)),
     }
 }
@@ -316,26 +366,37 @@ fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
         None if !instance.has_record() => return Err(no_record(instance)),
         None => client::connect_or_start(instance)?,
     };
-    let keyless = match client.ask(&Request::Keyless)? {
-        Outcome::Keyless(keyless) => keyless,
-        other => return Err(unexpected(other)),
-    };
-    let filled = keys.fill(&keyless);
-    let restored = match client.ask(&Request::Restore(filled))? {
-        Outcome::Restored(restored) => restored,
-        other => return Err(unexpected(other)),
-    };
-    if !client.served(instance).has_record() {
-        return Err(no_record(&client.served(instance)));
+    let instance = client.served(instance);
+    let restored = bring_back(&mut client, keys)?;
+    if !instance.has_record() {
+        return Err(no_record(&instance));
     }
     if restored.done.is_empty() && restored.failed.is_empty() {
         eprintln!("dmsim: restore: nothing is left to bring back: all on record is there");
     }
     print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
-    for (name, why) in &restored.failed {
-        eprintln!("dmsim: restore: {name}: {why}");
+    tell_failed(&restored.failed);
+    for unfinished in snapshot::all_unfinished(&mut client, &instance)? {
+        eprintln!("dmsim: warning: {unfinished}");
     }
     Ok(if restored.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Restored, Fault> {
+    let keyless = match client.ask(&Request::Keyless)? {
+        Outcome::Keyless(keyless) => keyless,
+        other => return Err(unexpected(other)),
+    };
+    match client.ask(&Request::Restore(keys.fill(&keyless)))? {
+        Outcome::Restored(restored) => Ok(restored),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn tell_failed(failed: &[(String, String)]) {
+    for (name, why) in failed {
+        eprintln!("dmsim: restore: {name}: {why}");
+    }
 }
 
 fn no_record(instance: &Instance) -> Fault {

@@ -55,8 +55,12 @@ impl Take {
 ///
 /// The snapshot's device goes, and its origin is what the snapshot was from that moment on, and can
 /// be used; the data follow in the background. At the end the origin has its own table back where no
-/// other snapshot needs it. Interrupted, the same command goes on, also after a crash and `dmsim
-/// restore`.
+/// other snapshot needs it. Interrupted, the same command goes on, also after a crash or a reboot: it
+/// starts the daemon then, and brings back what is on record.
+///
+/// Until it is finished, each image that it changes has the extended attribute user.dmsim.merging,
+/// which `dump`, `open`, `attach` and `restore` tell of; where it can have none (a block device, or a
+/// file system without them) the record alone has it.
 ///
 /// While somebody has the origin open, as a mounted file system has, nothing is merged: the device
 /// would go back in time under its user, who has read what was there before, and would write it over

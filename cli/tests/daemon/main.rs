@@ -8,5 +8,6 @@
 mod clients;
 mod harness;
 mod life;
+mod merges;
 mod places;
 mod record;

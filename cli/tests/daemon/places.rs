@@ -9,24 +9,24 @@ use tempfile::TempDir;
 use crate::harness::{DMSIM, Instance, can_mount, wait_until};
 
 /// The default instance of a user whose directories are ours.
-struct Default(TempDir);
+pub(crate) struct Default(pub(crate) TempDir);
 
 impl Default {
-    fn new() -> Default {
+    pub(crate) fn new() -> Default {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("home")).unwrap();
         Default(root)
     }
 
-    fn run_dir(&self) -> PathBuf {
+    pub(crate) fn run_dir(&self) -> PathBuf {
         self.0.path().join("xdg-run/dmsim")
     }
 
-    fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.0.path().join("xdg-state/dmsim")
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(DMSIM);
         let root = self.0.path();
         command.args(args).current_dir(root).stdin(Stdio::null()).env("NO_COLOR", "1");
@@ -35,31 +35,37 @@ impl Default {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
-    fn ok(&self, args: &[&str]) -> (String, String) {
+    pub(crate) fn ok(&self, args: &[&str]) -> (String, String) {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {output:?}");
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     }
 
-    fn fails(&self, args: &[&str]) -> String {
+    pub(crate) fn fails(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
         String::from_utf8(output.stderr).unwrap()
     }
 
     /// Ends the daemon as a crash would, and takes away what a reboot does.
-    fn reboot(&self) {
+    pub(crate) fn reboot(&self) {
+        self.crash();
+        fs::remove_dir_all(self.run_dir()).unwrap();
+    }
+
+    /// Ends the daemon as a crash would.
+    pub(crate) fn crash(&self) {
         let pid = fs::read_to_string(self.run_dir().join("lock")).unwrap();
         let pid = pid.split(' ').next().unwrap().to_owned();
         assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
-        let command = PathBuf::from(format!("/proc/{pid}/cmdline"));
-        wait_until("it is gone", || fs::read(&command).unwrap_or_default().is_empty());
+        // One that is not waited for yet has nothing open any more.
+        let open = PathBuf::from(format!("/proc/{pid}/fd"));
+        wait_until("it is gone", || fs::read_dir(&open).map_or(0, Iterator::count) == 0);
         umount(&self.run_dir());
-        fs::remove_dir_all(self.run_dir()).unwrap();
     }
 }
 
@@ -226,7 +232,7 @@ fn directories_that_cannot_be_used_are_named_with_the_remedy() {
 }
 
 /// A mount that goes when this is dropped.
-struct Unmount<'a>(&'a Path);
+pub(crate) struct Unmount<'a>(pub(crate) &'a Path);
 
 impl Drop for Unmount<'_> {
     fn drop(&mut self) {
