@@ -78,7 +78,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             ended(mirror::heal(&mut client, &options.name, leg, !options.no_wait, &watch))
         }
         Verb::Diff(options) => diff(&instance()?, &options),
-        Verb::Restore { forget: true, .. } => done(&instance()?, &Request::Forget),
+        Verb::Restore { forget: true, .. } => forget(&instance()?),
         Verb::Restore { forget: false, key_files, headers } => {
             restore(&instance()?, &RestoreKeys { files: key_files, headers })
         }
@@ -380,6 +380,13 @@ fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
         eprintln!("dmsim: warning: {unfinished}");
     }
     Ok(if restored.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn forget(instance: &Instance) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    let instance = client.served(instance);
+    snapshot::refuse_forgetting(&mut client, &instance)?;
+    client.done(&Request::Forget).map(|()| ExitCode::SUCCESS)
 }
 
 fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Restored, Fault> {

@@ -126,6 +126,8 @@ fn a_merge_cut_off_by_a_reboot_is_shown_and_finished_by_one_command() {
     assert!(stderr(&output).contains("is not finished"), "{output:?}");
     other.ok(&["stop", "--force"]);
     instance.ok(&["start"]);
+    let told = instance.fails(&["restore", "--forget"]);
+    assert!(told.contains("`dmsim merge data` first") && told.contains("snap.merging"), "{told}");
     let (_, told) = instance.ok(&["restore"]);
     for image in &images {
         let words = format!("warning: {}: a merge of the store", image.display());

@@ -17,7 +17,7 @@ mod wait;
 pub use diff::{Differences, Run, diff};
 pub use give_up::give_up;
 pub use merge::mark::{ATTRIBUTE, Unfinished, all_unfinished, unfinished, unfinished_below};
-pub use merge::note::noted;
+pub use merge::note::{noted, refuse_forgetting};
 pub use merge::{Merge, WhenOpen, merge};
 pub use store::is_store;
 pub use summary::{StoreRun, Summary};

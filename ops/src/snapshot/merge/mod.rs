@@ -182,7 +182,8 @@ pub(super) fn begin(
         let (device, origin, note) = plan(dm, name)?;
         let above = origin.name();
         if is_free(dm, above, open)? {
-            write_note(instance, &note)?;
+            let noted = write_note(instance, &note);
+            noted.map_err(|fault| fault.undone(Ok(()), NOT_MERGED))?;
             // Before the first copy, and before anybody is held up.
             let marked = mark::put(instance, &note);
             let begun = match &marked {

@@ -66,6 +66,25 @@ pub fn noted(instance: &Instance, name: &str) -> Option<String> {
     notes.find(|note| note.origin == name || note.snapshot == name).map(|note| note.origin)
 }
 
+/// Refuses to drop a record that a merge is to be finished by.
+///
+/// # Errors
+/// Where a merge is noted whose device is not there.
+pub fn refuse_forgetting(dm: &mut dyn DeviceMapper, instance: &Instance) -> Result<(), Fault> {
+    for note in notes(instance) {
+        let origin = &note.origin;
+        if find(dm, origin)?.is_none() {
+            let why = format!(
+                "a merge into `{origin}` is not finished, and the record is what it is finished by: \
+                 `dmsim merge {origin}` first, or remove {} to give it up",
+                instance.merging(&note.snapshot).display()
+            );
+            return Err(Fault::new("restore", why));
+        }
+    }
+    Ok(())
+}
+
 pub(in crate::snapshot) fn notes(instance: &Instance) -> Vec<Note> {
     let folders = instance.cow_folders().into_iter();
     let entries = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
