@@ -3,6 +3,7 @@
 mod cut;
 mod file;
 mod restored;
+mod taken_over;
 
 use std::sync::Arc;
 
