@@ -285,6 +285,20 @@ fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
 
 /// Merges a snapshot; or finishes a merge that is not, whatever it was cut off by.
 fn merge(instance: &Instance, options: args::snapshot::Merge) -> Result<ExitCode, Fault> {
+    let image = Path::new(&options.name);
+    let by_image = options.name.contains('/').then(|| snapshot::unfinished(image, Some(instance)));
+    let options = match by_image.flatten() {
+        Some(unfinished) if unfinished.needs_rebuild() => {
+            let mut client = client::connect_or_start(instance)?;
+            let served = client.served(instance);
+            let name = snapshot::rebuild(&mut client, &served, image)?;
+            args::snapshot::Merge { name, ..options }
+        }
+        Some(unfinished) => {
+            args::snapshot::Merge { name: unfinished.origin().to_owned(), ..options }
+        }
+        None => options,
+    };
     let running = client::find(instance)?;
     let instance = running.as_ref().map_or(instance.clone(), |client| client.served(instance));
     let origin = snapshot::noted(&instance, &options.name);

@@ -60,7 +60,8 @@ impl Take {
 ///
 /// Until it is finished, each image that it changes has the extended attribute user.dmsim.merging,
 /// which `dump`, `open`, `attach` and `restore` tell of; where it can have none (a block device, or a
-/// file system without them) the record alone has it.
+/// file system without them) the record alone has it. Where the record is lost, as with a directory in
+/// memory, and the origin was linear or striped, `dmsim merge IMAGE` finishes it by that attribute.
 ///
 /// While somebody has the origin open, as a mounted file system has, nothing is merged: the device
 /// would go back in time under its user, who has read what was there before, and would write it over
@@ -69,7 +70,8 @@ impl Take {
 /// Exit status: 0 when it is merged, 1 when it cannot be, 130 when the command was interrupted.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Merge {
-    /// The snapshot; or its origin, to finish a merge that is under way
+    /// The snapshot; or its origin, to finish a merge that is under way; or the path of a marked
+    /// image, to finish one whose record is gone
     pub(crate) name: String,
     /// Return when the merge has begun; `dmsim merge` again finishes it
     #[arg(long)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use rustix::fs::getxattr;
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use crate::harness::{Instance, can_mount, wait_until};
 use crate::places::{Default, Unmount};
@@ -229,8 +229,50 @@ fn what_a_merge_is_finished_by_and_is_gone_is_told_of() {
     assert!(told.contains("the store is not there"), "{told}");
     let told = instance.fails(&["merge", "data"]);
     assert!(told.contains("could not be brought back"), "{told}");
+    instance.ok(&["stop", "--force"]);
     fs::rename(instance.state_dir(), instance.0.path().join("gone")).unwrap();
     let told = stderr(&instance.run(&["dump", image]));
     assert!(told.contains("the record of it") && told.contains("setfattr -x"), "{told}");
-    instance.ok(&["stop", "--force"]);
+}
+
+#[test]
+fn a_merge_whose_record_is_gone_is_finished_by_its_mark_and_its_store() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Default::new();
+    let wanted = much_to_merge(&instance, 24);
+    cut_off(&instance);
+    // All but what the mark names.
+    let state = instance.state_dir();
+    fs::remove_file(state.join("record.log")).unwrap();
+    fs::remove_file(state.join("cow/snap.merging")).unwrap();
+    let image = instance.0.path().join("b.img");
+    let told = stderr(&instance.run(&["dump", image.to_str().unwrap()]));
+    let command = format!("`dmsim merge {}` finishes it", image.display());
+    assert!(told.contains(&command), "{told}");
+    let merge = ["merge", image.to_str().unwrap()];
+    let store = stderr(&instance.run(&["dump", state.join("cow/snap.cow").to_str().unwrap()]));
+    assert!(store.contains("what is not merged lies here alone"), "{store}");
+    // An image that comes from elsewhere names no file that has no mark of its own.
+    let (foreign, victim) = (instance.0.path().join("foreign"), instance.0.path().join("victim"));
+    fs::copy(instance.0.path().join("a.img"), &foreign).unwrap();
+    fs::copy(instance.0.path().join("a.img"), &victim).unwrap();
+    let mark = mark(&image).unwrap().replace("a.img", "victim");
+    setxattr(&foreign, "user.dmsim.merging", mark.as_bytes(), XattrFlags::empty()).unwrap();
+    let told = instance.fails(&["merge", foreign.to_str().unwrap()]);
+    assert!(told.contains("victim") && told.contains("has no mark of the merge"), "{told}");
+    assert_eq!(instance.ok(&["ls"]).0.trim(), "No devices found");
+    // A name that is taken is told of, and nothing is changed.
+    instance.ok(&["create", "data", "--table", "0 8 zero"]);
+    let told = instance.fails(&merge);
+    assert!(told.contains("a device of that name is there"), "{told}");
+    instance.ok(&["remove", "data"]);
+    instance.ok(&["merge", image.to_str().unwrap(), "--no-wait"]);
+    // And once more it is cut off.
+    instance.reboot();
+    let told = stderr(&instance.run(&["dump", image.to_str().unwrap()]));
+    assert!(told.contains("`dmsim merge data` finishes it"), "{told}");
+    instance.ok(&["merge", "data"]);
+    is_finished(&instance, &wanted);
 }

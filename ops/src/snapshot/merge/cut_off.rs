@@ -9,6 +9,7 @@ use sim_core::KeyText;
 use sim_core::control::{Id, Report, Slot};
 
 use super::note::{Note, forget};
+use super::rebuild::make_origin;
 use super::{WhenOpen, begin, drop_own, mark, merging};
 use crate::commands::{clear, remove, resume};
 use crate::device_mapper::DeviceMapper;
@@ -26,7 +27,13 @@ pub(super) fn go_on_with(
     watch: &dyn Watch,
 ) -> Result<Option<String>, Fault> {
     let name = &note.origin;
-    let Some(origin) = find(dm, name)? else {
+    let there = find(dm, name)?.filter(|origin| !origin.live.is_empty());
+    if there.is_none() && below(dm, note)?.is_some() {
+        // One that is made anew by its mark, before it was whole.
+        make_origin(dm, note)?;
+        return Ok(Some(name.clone()));
+    }
+    let Some(origin) = there else {
         let why = "is not there, and a merge into it is not finished: `dmsim restore` brings back \
                    what is on record";
         return Err(Fault::new(name, why));
@@ -62,7 +69,7 @@ fn inactive(dm: &mut dyn DeviceMapper, name: &str) -> Result<Option<Device>, Fau
     Ok(found.map(|(status, live)| Device { status, live }))
 }
 
-fn below(dm: &mut dyn DeviceMapper, note: &Note) -> Result<Option<Device>, Fault> {
+pub(super) fn below(dm: &mut dyn DeviceMapper, note: &Note) -> Result<Option<Device>, Fault> {
     note.below().map_or(Ok(None), |dev| by_id(dm, Id::Dev(dev)))
 }
 

@@ -1,6 +1,7 @@
 //! The mark on each image that a merge changes: the extended attribute [`ATTRIBUTE`], put there before
 //! the first copy and taken off after the last. It goes where the image goes: whoever meets the image
-//! while its content is half old and half new is told so, and what to do about it.
+//! while its content is half old and half new is told so, and what to do about it. The store has it
+//! too: a mark that comes from elsewhere names no file that has none.
 
 use std::fmt;
 use std::fs::File;
@@ -17,7 +18,7 @@ use sim_core::control::{Answer, Command, Id, Slot};
 
 use super::note::{Note, notes};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::find;
+use crate::devices::{by_id, find};
 use crate::files::place;
 use crate::snapshot::store::{Start, StoreFile};
 use crate::words::MAPPER;
@@ -30,15 +31,20 @@ const LONGEST: usize = 16 << 10;
 
 /// What the attribute says, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
-    store: String,
-    since: String,
-    origin: String,
+pub(super) struct Mark {
+    pub(super) store: String,
+    pub(super) since: String,
+    pub(super) origin: String,
+    #[serde(default)]
+    pub(super) snapshot: String,
     /// The instance's directory, where it is not the default instance.
     #[serde(default)]
     dir: Option<String>,
     /// Where the note is that a merge needs to be finished.
     note: String,
+    /// The table below the origin, by which it is finished where the note is gone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) table: String,
 }
 
 impl Mark {
@@ -48,6 +54,8 @@ impl Mark {
             store: text(&note.store),
             since: note.since.clone(),
             origin: note.origin.clone(),
+            snapshot: note.snapshot.clone(),
+            table: note.table.clone(),
             dir: is_own(instance).then(|| text(instance.dir())),
             note: text(&instance.merging(&note.snapshot)),
         }
@@ -78,8 +86,27 @@ enum Left {
     Nothing,
     /// The store is gone, or cannot be read as one.
     NoStore,
-    /// The note is gone.
+    /// The mark, and the store.
+    Mark,
+    /// The note is gone, and the mark is not enough.
     NoNote,
+}
+
+impl Unfinished {
+    /// Returns the device that the merge is into.
+    pub fn origin(&self) -> &str {
+        &self.mark.origin
+    }
+
+    /// Tells whether this is the store, and no image that is changed.
+    fn is_store(&self) -> bool {
+        self.image.canonicalize().is_ok_and(|image| image == Path::new(&self.mark.store))
+    }
+
+    /// Tells whether the mark is all there is to finish it by: [`rebuild`](super::rebuild()) does.
+    pub fn needs_rebuild(&self) -> bool {
+        self.left == Left::Mark
+    }
 }
 
 impl fmt::Display for Unfinished {
@@ -90,10 +117,15 @@ impl fmt::Display for Unfinished {
         let [store, since, origin, note] =
             [store, since, origin, note].map(|text| text.escape_debug().to_string());
         write!(f, "{image}: a merge of the store {store} into `{origin}`, begun {since}, ")?;
-        let half = "part of what the image holds is from before it";
+        let half = match self.is_store() {
+            true => "what is not merged lies here alone",
+            false => "part of what the image holds is from before it",
+        };
         let off = format!("`setfattr -x {ATTRIBUTE} {image}` takes this mark off");
         match self.left {
-            Left::Chunks => write!(f, "is not finished: {half}. `{command}` finishes it"),
+            Left::Chunks | Left::Mark => {
+                write!(f, "is not finished: {half}. `{command}` finishes it")
+            }
             Left::Nothing => {
                 write!(f, "has copied all, and is not put away: `{command}` finishes it")
             }
@@ -116,11 +148,33 @@ pub(in crate::snapshot) fn images_below(
     dm: &mut dyn DeviceMapper,
     dev: DevNumber,
 ) -> Result<Vec<Attached>, Fault> {
+    let mut found = walk(dm, dev, Through::All)?;
+    found.retain(|image| !image.access.is_read_only());
+    Ok(found)
+}
+
+/// Which devices lead further down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Through {
+    All,
+    /// Not those that a merge runs in: what is seen through them is all new.
+    NoMerge,
+}
+
+fn walk(
+    dm: &mut dyn DeviceMapper,
+    dev: DevNumber,
+    through: Through,
+) -> Result<Vec<Attached>, Fault> {
     let (mut next, mut seen, mut found) = (vec![dev], vec![dev], Vec::new());
     let images = dm.images()?;
     while let Some(dev) = next.pop() {
         if let Some(image) = images.iter().find(|image| image.number == dev) {
             found.push(image.clone());
+            continue;
+        }
+        let device = by_id(dm, Id::Dev(dev))?;
+        if through == Through::NoMerge && device.is_some_and(|device| device.merge().is_some()) {
             continue;
         }
         let deps = Command::TableDeps { id: Id::Dev(dev), slot: Slot::Live };
@@ -130,7 +184,6 @@ pub(in crate::snapshot) fn images_below(
             next.extend(new);
         }
     }
-    found.retain(|image| !image.access.is_read_only());
     Ok(found)
 }
 
@@ -141,11 +194,13 @@ pub(in crate::snapshot) fn put(
     note: &Note,
 ) -> Result<Vec<(PathBuf, String)>, Fault> {
     let mut unmarked = Vec::new();
-    for image in &note.images {
+    let store = (!note.store.as_os_str().is_empty()).then_some(&note.store);
+    for image in note.images.iter().chain(store) {
         let mark = serde_json::to_vec(&Mark::new(instance, note)).about(image.display())?;
         let file = File::open(image).about(image.display())?;
         match fsetxattr(&file, ATTRIBUTE, &mark, XattrFlags::empty()) {
             Ok(()) => file.sync_all().about(image.display())?,
+            Err(_) if Some(image) == store => {}
             Err(error) => unmarked.push((image.clone(), error.to_string())),
         }
     }
@@ -154,7 +209,7 @@ pub(in crate::snapshot) fn put(
 
 /// Takes the marks of a merge off.
 pub(in crate::snapshot) fn take_off(note: &Note) -> Result<(), Fault> {
-    for image in &note.images {
+    for image in note.images.iter().chain([&note.store]) {
         // One that is not there has no mark.
         let Ok(file) = File::open(image) else { continue };
         let mut text = vec![0; LONGEST];
@@ -181,17 +236,37 @@ fn parse(text: &[u8]) -> Option<Mark> {
 /// Looks whether a merge that changes an image is not finished, by the mark on it, or the notes of the
 /// instance where it can have none. A command is told for a user who means this instance.
 pub fn unfinished(image: &Path, instance: Option<&Instance>) -> Option<Unfinished> {
-    let mut text = vec![0; LONGEST];
-    let read = getxattr(image, ATTRIBUTE, &mut *text).ok();
-    let mark = read.and_then(|len| parse(&text[..len])).or_else(|| noted(image, instance?))?;
+    let mark = read(image).or_else(|| noted(image, instance?))?;
     let left = match (Path::new(&mark.note).exists(), is_left(Path::new(&mark.store))) {
+        (false, Some(_)) if !mark.table.is_empty() => Left::Mark,
         (false, _) => Left::NoNote,
         (true, Some(true)) => Left::Chunks,
         (true, Some(false)) => Left::Nothing,
         (true, None) => Left::NoStore,
     };
-    let command = command(&mark, instance);
+    let command = match left {
+        // Whichever instance does it.
+        Left::Mark => format!("dmsim merge {}", quoted(&image.to_string_lossy())),
+        Left::Chunks | Left::Nothing | Left::NoStore | Left::NoNote => command(&mark, instance),
+    };
     Some(Unfinished { image: image.to_owned(), mark, left, command })
+}
+
+impl Mark {
+    /// Tells whether a file has a mark of the same merge.
+    pub(super) fn is_on(&self, path: &Path) -> bool {
+        let same = |other: Mark| {
+            (&other.store, &other.since, &other.origin) == (&self.store, &self.since, &self.origin)
+        };
+        read(path).is_some_and(same)
+    }
+}
+
+/// Reads the mark on an image.
+pub(super) fn read(image: &Path) -> Option<Mark> {
+    let mut text = vec![0; LONGEST];
+    let len = getxattr(image, ATTRIBUTE, &mut *text).ok()?;
+    parse(&text[..len])
 }
 
 /// Lists the merges that are not finished among the images that are attached.
@@ -200,7 +275,8 @@ pub fn all_unfinished(
     instance: &Instance,
 ) -> Result<Vec<Unfinished>, Fault> {
     let images = dm.images()?.into_iter();
-    Ok(images.filter_map(|image| unfinished(&image.path, Some(instance))).collect())
+    let found = images.filter_map(|image| unfinished(&image.path, Some(instance)));
+    Ok(found.filter(|found| !found.is_store()).collect())
 }
 
 /// Lists the merges that are not finished and change what would be seen through an image, the name
@@ -215,11 +291,11 @@ pub fn unfinished_below(
     let paths = match word.0.strip_prefix(MAPPER) {
         None => vec![path],
         Some(name) => match find(dm, name)? {
-            Some(device) if device.merge().is_none() => {
-                let images = images_below(dm, device.status.dev)?.into_iter();
+            Some(device) => {
+                let images = walk(dm, device.status.dev, Through::NoMerge)?.into_iter();
                 images.map(|image| image.path).collect()
             }
-            Some(_) | None => Vec::new(),
+            None => Vec::new(),
         },
     };
     Ok(paths.iter().filter_map(|path| unfinished(path, Some(instance))).collect())
@@ -330,6 +406,8 @@ mod tests {
             since: "then\n".to_owned(),
             origin: "a'; rm x\u{7}".to_owned(),
             dir: Some("/a b".to_owned()),
+            snapshot: String::new(),
+            table: String::new(),
             note: "/nowhere".to_owned(),
         };
         let text = serde_json::to_vec(&mark).expect("JSON");

@@ -9,6 +9,7 @@
 mod cut_off;
 pub(super) mod mark;
 pub(super) mod note;
+pub(super) mod rebuild;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use targets::lines::{self, DeviceWord};
 
 use self::cut_off::go_on_with;
 use self::note::{Note, forget, note_on, write_note};
+use self::rebuild::plain_table;
 use super::finish;
 use super::state::{Line, MERGE, SNAPSHOT, state};
 use super::store::{Start, StoreFile};
@@ -246,6 +248,7 @@ fn plan(dm: &mut dyn DeviceMapper, name: &str) -> Result<(Device, Device, Note),
         params: lasting_line(dm, &line)?.to_string(),
         store: path_of(dm, line.cow)?,
         since: mark::now(),
+        table: plain_table(dm, line.origin)?,
         images: mark::images_below(dm, line.origin)?.into_iter().map(|image| image.path).collect(),
     };
     Ok((device, origin, note))

@@ -30,6 +30,9 @@ pub(in crate::snapshot) struct Note {
     /// The images that it changes.
     #[serde(default)]
     pub(in crate::snapshot) images: Vec<PathBuf>,
+    /// The table below the origin in words that make it anew; empty where there are none.
+    #[serde(default)]
+    pub(in crate::snapshot) table: String,
 }
 
 impl Note {
