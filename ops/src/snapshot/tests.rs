@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use daemon::{Fault, Instance};
+use targets::lines::DeviceWord;
 
 use super::merge::mark::unfinished;
 use super::merge::note::noted;
@@ -13,7 +14,7 @@ use super::steps::carry_out;
 use super::take::Take;
 use super::{finish, give_up, merge, take, wait};
 use crate::devices::find;
-use crate::rig::{Bench, Fails};
+use crate::rig::{Bench, Fails, SIZE};
 use crate::watch::INTERRUPTED;
 
 impl Bench {
@@ -194,6 +195,30 @@ fn a_merge_is_marked_before_it_begins_and_until_it_is_done() {
     assert!(give_up(&mut bench, &instance, "base").is_err());
     wait(&mut bench, &instance, "base", &AtomicBool::new(false)).expect("it is merged");
     assert_eq!(unfinished(&image, None), None, "all is copied");
+}
+
+#[test]
+fn a_snapshot_of_the_same_name_takes_nothing_from_a_merge_under_way() {
+    let mut bench = Bench::new();
+    bench.take("snap", None, Fails::Never).expect("a snapshot");
+    let (instance, image) = (bench.instance(), bench.dir.path().join("disk"));
+    begin(&mut bench, &instance, "snap").expect("it begins");
+    let other = bench.file("other disk", 3, SIZE);
+    bench.device("other", &format!("{} 0", DeviceWord::from(other.to_str().expect("text"))));
+    let cow = bench.file("other cow", 0, SIZE + SIZE);
+    let ask = Take {
+        origin: "other".to_owned(),
+        name: "snap".to_owned(),
+        cow: Some(cow),
+        ..Take::default()
+    };
+    let go = AtomicBool::new(false);
+    take(&mut bench, &instance, &ask, &go).expect("a snapshot");
+    let fault = begin(&mut bench, &instance, "snap").expect_err("its name is taken");
+    assert!(fault.why.contains("`dmsim merge base` first"), "{fault}");
+    give_up(&mut bench, &instance, "snap").expect("it goes");
+    assert!(unfinished(&image, None).is_some(), "the merge is as it was");
+    assert_eq!(noted(&instance, "snap").as_deref(), Some("base"));
 }
 
 /// Begins a merge into an origin that nobody has open.

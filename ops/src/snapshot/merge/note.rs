@@ -98,7 +98,18 @@ pub(in crate::snapshot) fn notes(instance: &Instance) -> Vec<Note> {
 }
 
 /// Writes a note, and makes it durable.
+///
+/// # Errors
+/// Also where another merge has the same name.
 pub(in crate::snapshot) fn write_note(instance: &Instance, note: &Note) -> Result<(), Fault> {
+    let other = |other: &Note| other.snapshot == note.snapshot && other.origin != note.origin;
+    if let Some(other) = notes(instance).into_iter().find(other) {
+        let why = format!(
+            "the merge of another snapshot of this name is not finished: `dmsim merge {}` first",
+            other.origin
+        );
+        return Err(Fault::new(&note.snapshot, why));
+    }
     make_private_dir(&instance.cows())?;
     let path = instance.merging(&note.snapshot);
     let text = serde_json::to_vec(note).about(path.display())?;
@@ -115,19 +126,7 @@ pub(in crate::snapshot) fn write_note(instance: &Instance, note: &Note) -> Resul
 
 /// Drops the notes on merges into a device, and their marks.
 pub(in crate::snapshot) fn forget(instance: &Instance, origin: &str) -> Result<(), Fault> {
-    forget_those(instance, |note| note.origin == origin)
-}
-
-/// Drops the notes on merges of a snapshot that are not begun, and their marks.
-pub(in crate::snapshot) fn forget_snapshot(
-    instance: &Instance,
-    snapshot: &str,
-) -> Result<(), Fault> {
-    forget_those(instance, |note| note.snapshot == snapshot)
-}
-
-fn forget_those(instance: &Instance, which: impl Fn(&Note) -> bool) -> Result<(), Fault> {
-    for note in notes(instance).iter().filter(|note| which(note)) {
+    for note in notes(instance).iter().filter(|note| note.origin == origin) {
         mark::take_off(note)?;
         let name = instance.merging(&note.snapshot);
         let name = name.file_name().unwrap_or_default();
