@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use crate::harness::{Instance, can_mount, wait_until};
+use crate::harness::{Instance, can_mount};
 use crate::places::{Default, Unmount};
 
 const CHUNK: u64 = 4096;
@@ -50,14 +50,6 @@ fn much_to_merge(instance: &Default, mib: u64) -> Vec<u8> {
     fs::read(snapshot).unwrap()
 }
 
-/// Returns how many sectors are left to merge into `data`; nothing where it is no merge.
-fn left(instance: &Default) -> Option<u64> {
-    let (status, _) = instance.ok(&["status", "data"]);
-    let words: Vec<&str> = status.split_whitespace().collect();
-    let allocated: u64 = words.get(3)?.split_once('/')?.0.parse().ok()?;
-    Some(allocated - words.get(4)?.parse::<u64>().ok()?)
-}
-
 fn mark(image: &Path) -> Option<String> {
     let mut text = vec![0; 4096];
     let len = getxattr(image, "user.dmsim.merging", &mut *text).ok()?;
@@ -66,14 +58,12 @@ fn mark(image: &Path) -> Option<String> {
 
 /// Begins a merge, and cuts it off in the middle by what a reboot does.
 fn cut_off(instance: &Default) {
-    let all = {
-        let (status, _) = instance.ok(&["status", "snap"]);
-        status.split(['/', ' ']).nth(3).and_then(|n| n.parse::<u64>().ok()).unwrap()
-    };
     instance.ok(&["merge", "snap", "--no-wait"]);
-    wait_until("some is merged", || left(instance).is_none_or(|left| left < all * 9 / 10));
-    assert!(left(instance).is_some_and(|left| left > 0), "it was too fast to be cut off");
     instance.reboot();
+    let store = instance.state_dir().join("cow/snap.cow");
+    let dump = instance.ok(&["dump", "--json", store.to_str().unwrap()]).0;
+    let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
+    assert_ne!(dump["exceptions"], 0, "it was too fast to be cut off");
 }
 
 /// What is true when all is merged and put away.
@@ -145,7 +135,7 @@ fn a_merge_cut_off_by_a_reboot_is_finished_by_its_command_alone() {
     }
     for name in ["snap", "data"] {
         let instance = Default::new();
-        let wanted = much_to_merge(&instance, 24);
+        let wanted = much_to_merge(&instance, 48);
         cut_off(&instance);
         let told = instance.fails(&["merge", "other"]);
         assert!(told.contains("no daemon runs here"), "{told}");
@@ -219,7 +209,7 @@ fn what_a_merge_is_finished_by_and_is_gone_is_told_of() {
         return;
     }
     let instance = Default::new();
-    let _wanted = much_to_merge(&instance, 24);
+    let _wanted = much_to_merge(&instance, 48);
     cut_off(&instance);
     let image = instance.0.path().join("a.img");
     let image = image.to_str().unwrap();
@@ -241,7 +231,7 @@ fn a_merge_whose_record_is_gone_is_finished_by_its_mark_and_its_store() {
         return;
     }
     let instance = Default::new();
-    let wanted = much_to_merge(&instance, 24);
+    let wanted = much_to_merge(&instance, 48);
     cut_off(&instance);
     // All but what the mark names.
     let state = instance.state_dir();
