@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use crate::harness::{Instance, can_mount};
+use crate::harness::{Instance as Other, SOON, can_mount};
 use crate::places::{Default, Unmount};
 
 const CHUNK: u64 = 4096;
@@ -59,6 +59,18 @@ fn mark(image: &Path) -> Option<String> {
 /// Begins a merge, and cuts it off in the middle by what a reboot does.
 fn cut_off(instance: &Default) {
     instance.ok(&["merge", "snap", "--no-wait"]);
+    // The last changes are merged first: this is one of them.
+    let image = File::open(instance.0.path().join("b.img")).unwrap();
+    let at = image.metadata().unwrap().len() * 3 / 4;
+    let deadline = Instant::now() + SOON;
+    loop {
+        let mut now = [0];
+        image.read_exact_at(&mut now, at).unwrap();
+        if now != [8] {
+            break;
+        }
+        assert!(Instant::now() < deadline, "nothing is merged");
+    }
     instance.reboot();
     let store = instance.state_dir().join("cow/snap.cow");
     let dump = instance.ok(&["dump", "--json", store.to_str().unwrap()]).0;
@@ -103,7 +115,7 @@ fn a_merge_cut_off_by_a_reboot_is_shown_and_finished_by_one_command() {
         assert!(told.contains("`dmsim merge data` finishes it"), "{told}");
     }
     // Whoever else meets one is told which instance it is a matter of.
-    let other = Instance::new();
+    let other = Other::new();
     let told = stderr(&other.run(&["attach", images[0].to_str().unwrap()]));
     assert!(told.contains("`env -u DMSIM_DIR dmsim merge data` finishes it"), "{told}");
     let key = other.root().join("key");
