@@ -52,7 +52,8 @@ impl DeviceMapper for Bench {
         self.calls += usize::from(counts);
         let failed = || Ok(Err(Failure::from(Errno::IO)));
         let is_late = matches!(self.fails, Fails::From(first) if first <= self.calls);
-        if counts && (is_late || self.fails == Fails::At(self.calls)) {
+        let is_change = counts || matches!(command, Command::TableClear { .. });
+        if (is_change && is_late) || (counts && self.fails == Fails::At(self.calls)) {
             return failed();
         }
         let result = block_on(self.control.execute(command));
