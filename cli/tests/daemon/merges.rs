@@ -169,6 +169,10 @@ fn a_daemon_killed_at_any_moment_of_a_merge_leaves_what_one_command_finishes() {
         instance.reboot();
         let ended = merge.wait().unwrap();
         let marks = ["a.img", "b.img"].map(|name| mark(&instance.0.path().join(name)).is_some());
+        let now = ["a.img", "b.img"].map(|name| fs::read(instance.0.path().join(name)).unwrap());
+        let is_old = now[0].iter().all(|byte| *byte == 7) && now[1].iter().all(|byte| *byte == 8);
+        let is_half = !is_old && now.concat() != wanted;
+        assert!(!is_half || marks == [true; 2], "{delay} ms: half old, half new, and no mark");
         instance.ok(&["start"]);
         let (_, told) = instance.ok(&["restore"]);
         let is_noted = instance.state_dir().join("cow/snap.merging").exists();
