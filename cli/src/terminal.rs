@@ -39,6 +39,10 @@ impl Watch for Terminal {
     fn begin(&self, what: &str) -> Box<dyn Progress> {
         Box::new(Bar { what: what.to_owned(), since: Instant::now(), bar: None })
     }
+
+    fn warn(&self, what: &str) {
+        eprintln!("dmsim: warning: {what}");
+    }
 }
 
 /// A bar, for what takes some time. Where standard error is no terminal, nothing is shown.

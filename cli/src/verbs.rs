@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use backing::Attach;
-use daemon::client::unexpected;
+use daemon::client::{no_daemon, unexpected};
+use daemon::instance::is_in_memory;
 use daemon::launch::{self, Failed, launch, this_program};
-use daemon::protocol::{Outcome, Request};
-use daemon::{About, Fault, Instance, keep_out_of_core_dumps};
+use daemon::protocol::{Outcome, Request, Restored};
+use daemon::{About, Client, Fault, Instance, keep_out_of_core_dumps};
 use ops::{DeviceMapper, mirror, snapshot};
 use sim_core::control::Id;
 use sim_core::{Access, Registry};
@@ -28,7 +29,11 @@ use crate::{client, demo, logging, new_target};
 pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<ExitCode, Fault> {
     let instance = || Instance::find(dir);
     match verb {
-        Verb::Start(options) if options.foreground => serve(&instance()?, registry, &options),
+        Verb::Start(options) if options.foreground => {
+            let instance = instance()?;
+            let state = options.state.as_deref().unwrap_or(instance.state());
+            serve(&instance.with_state(state), registry, &options)
+        }
         Verb::Start(options) => start(&instance()?, &options),
         Verb::Stop { force } => stop(&instance()?, force),
         Verb::Attach(image) => attach(&instance()?, image),
@@ -40,23 +45,25 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Images { json } => images(&instance()?, json),
         Verb::Open(options) => open(&instance()?, &options),
         Verb::Close { name } => ended(ops::open::close(&mut client::connect(&instance()?)?, &name)),
-        Verb::Dump { image, json, entries } if snapshot::is_store(&image) => {
-            dump_store(&image, json, entries)
+        Verb::Dump { image, json, entries } => {
+            // What a dump looks at needs no instance.
+            warn_of_merge(&image, instance().ok().as_ref());
+            match (snapshot::is_store(&image), entries) {
+                (true, entries) => dump_store(&image, json, entries),
+                (false, false) => dump_header(&image, json),
+                (false, true) => {
+                    let why = "has no entries to list: it is no snapshot's store";
+                    Err(Fault::new(image.display(), why))
+                }
+            }
         }
-        Verb::Dump { image, entries: true, .. } => {
-            Err(Fault::new(image.display(), "has no entries to list: it is no snapshot's store"))
-        }
-        Verb::Dump { image, json, entries: false } => dump_header(&image, json),
         Verb::Snapshot(options) => take(&instance()?, options),
-        Verb::Merge(options) => {
-            let instance = instance()?;
-            let mut client = client::connect(&instance)?;
-            let watch = Terminal::watch()?;
-            ended(snapshot::merge(&mut client, &instance, &options.ask(), &watch))
-        }
+        Verb::Merge(options) => merge(&instance()?, options),
         Verb::Drop(options) => {
             let instance = instance()?;
-            ended(snapshot::give_up(&mut client::connect(&instance)?, &instance, &options.name))
+            let mut client = client::connect(&instance)?;
+            let instance = client.served(&instance);
+            ended(snapshot::give_up(&mut client, &instance, &options.name))
         }
         Verb::Wait(options) => wait(&instance()?, &options),
         Verb::Mirror(options) => change_mirror(&instance()?, options),
@@ -71,7 +78,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             ended(mirror::heal(&mut client, &options.name, leg, !options.no_wait, &watch))
         }
         Verb::Diff(options) => diff(&instance()?, &options),
-        Verb::Restore { forget: true, .. } => done(&instance()?, &Request::Forget),
+        Verb::Restore { forget: true, .. } => forget(&instance()?),
         Verb::Restore { forget: false, key_files, headers } => {
             restore(&instance()?, &RestoreKeys { files: key_files, headers })
         }
@@ -98,6 +105,10 @@ fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
     // Key files are read from here on.
     keep_out_of_core_dumps();
     let mut client = client::connect_or_start(instance)?;
+    let instance = client.served(instance);
+    for unfinished in snapshot::unfinished_below(&mut client, &instance, &options.image)? {
+        eprintln!("dmsim: warning: {unfinished}");
+    }
     let file = ops::open::open(&mut client, &options.ask()?, &mut TypedKeys::new(options))?;
     print(&format!("{}\n", file.display()))
 }
@@ -133,8 +144,8 @@ fn dump_store(path: &Path, json: bool, entries: bool) -> Result<ExitCode, Fault>
 
 fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {
     let mut client = client::connect(instance)?;
-    let watch = Terminal::watch()?;
-    let file = snapshot::take(&mut client, instance, &options.ask(), &watch)?;
+    let (instance, watch) = (client.served(instance), Terminal::watch()?);
+    let file = snapshot::take(&mut client, &instance, &options.ask(), &watch)?;
     print(&format!("{}\n", file.display()))
 }
 
@@ -143,7 +154,10 @@ fn wait(instance: &Instance, options: &Wait) -> Result<ExitCode, Fault> {
     let (name, watch) = (&options.name, Terminal::watch()?);
     ended(match options.sync {
         true => mirror::wait(&mut client, name, &watch),
-        false => snapshot::wait(&mut client, instance, name, &watch),
+        false => {
+            let instance = client.served(instance);
+            snapshot::wait(&mut client, &instance, name, &watch)
+        }
     })
 }
 
@@ -187,7 +201,9 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
     launch(&this_program(), instance, &options.options()).map_err(|failed| match failed {
         Failed::AlreadyRuns(fault) | Failed::Fault(fault) => fault,
     })?;
-    let welcome = client::connect(instance)?.welcome;
+    let client = client::connect(instance)?;
+    let (instance, welcome) = (client.served(instance), client.welcome);
+    say_what_is_in_memory(&instance);
     if let Some(damage) = welcome.damage {
         eprintln!("dmsim: {damage}");
     }
@@ -200,6 +216,28 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a reboot takes away.
+fn say_what_is_in_memory(instance: &Instance) {
+    let state = instance.state();
+    if instance.is_in_memory() {
+        eprintln!(
+            "dmsim: {}: lies in memory: the record and the stores of snapshots in it do not survive \
+             a reboot",
+            state.display()
+        );
+        return;
+    }
+    let [_, old] = instance.cow_folders();
+    let has_any = std::fs::read_dir(&old).is_ok_and(|mut entries| entries.next().is_some());
+    if has_any && is_in_memory(&old) {
+        eprintln!(
+            "dmsim: {}: stores of snapshots that an earlier version took lie in memory, and do not \
+             survive a reboot: `dmsim merge` or `dmsim drop` them before one",
+            old.display()
+        );
+    }
 }
 
 /// Is the daemon.
@@ -245,6 +283,62 @@ fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
     }
 }
 
+/// Merges a snapshot; or finishes a merge that is not, whatever it was cut off by.
+fn merge(instance: &Instance, options: args::snapshot::Merge) -> Result<ExitCode, Fault> {
+    let image = Path::new(&options.name);
+    let by_image = options.name.contains('/').then(|| snapshot::unfinished(image, Some(instance)));
+    let options = match by_image.flatten() {
+        Some(unfinished) if unfinished.needs_rebuild() => {
+            let mut client = client::connect_or_start(instance)?;
+            let served = client.served(instance);
+            let name = snapshot::rebuild(&mut client, &served, image)?;
+            args::snapshot::Merge { name, ..options }
+        }
+        Some(unfinished) => {
+            args::snapshot::Merge { name: unfinished.origin().to_owned(), ..options }
+        }
+        None => options,
+    };
+    let running = client::find(instance)?;
+    let instance = running.as_ref().map_or(instance.clone(), |client| client.served(instance));
+    let origin = snapshot::noted(&instance, &options.name);
+    let mut client = match (running, &origin) {
+        (Some(client), _) => client,
+        (None, Some(_)) => client::connect_or_start(&instance)?,
+        (None, None) => return Err(no_daemon(&instance)),
+    };
+    let watch = Terminal::watch()?;
+    if let Some(origin) = origin
+        && client.welcome.pending > 0
+        && !is_there(&mut client, &origin)?
+    {
+        let keys = RestoreKeys { files: Vec::new(), headers: Vec::new() };
+        let failed = bring_back(&mut client, &keys)?.failed;
+        tell_failed(&failed);
+        if !is_there(&mut client, &origin)? {
+            let why = "the merge into it is not finished, and it could not be brought back: `dmsim \
+                       restore` first, where a key is in a file with --key-file";
+            return Err(Fault::new(origin, why));
+        }
+    }
+    ended(snapshot::merge(&mut client, &instance, &options.ask(), &watch))
+}
+
+fn is_there(client: &mut Client, name: &str) -> Result<bool, Fault> {
+    match client.ask(&Request::Describe(Some(Id::Name(name.to_owned()))))? {
+        Outcome::Described(devices) => Ok(!devices.is_empty()),
+        Outcome::Failed(_) => Ok(false),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Says that a merge which changes an image is not finished.
+fn warn_of_merge(image: &Path, instance: Option<&Instance>) {
+    if let Some(unfinished) = snapshot::unfinished(image, instance) {
+        eprintln!("dmsim: warning: {unfinished}");
+    }
+}
+
 fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
     let path = std::path::absolute(&image.image).about(image.image.display())?;
     let ask = Attach {
@@ -257,8 +351,12 @@ fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
         preallocate: image.preallocate,
         host_device: image.host_device,
     };
-    match client::connect_or_start(instance)?.ask(&Request::Attach(ask))? {
-        Outcome::Attached(image) => print(&format!("{}\n", image.number)),
+    let mut client = client::connect_or_start(instance)?;
+    match client.ask(&Request::Attach(ask))? {
+        Outcome::Attached(image) => {
+            warn_of_merge(&image.path, Some(&client.served(instance)));
+            print(&format!("{}\n", image.number))
+        }
         other => Err(unexpected(other)),
     }
 }
@@ -276,21 +374,58 @@ fn done(instance: &Instance, request: &Request) -> Result<ExitCode, Fault> {
 }
 
 fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
-    let mut client = client::connect_or_start(instance)?;
+    let mut client = match client::find(instance)? {
+        Some(client) => client,
+        // Nothing is started for the sake of nothing.
+        None if !instance.has_record() => return Err(no_record(instance)),
+        None => client::connect_or_start(instance)?,
+    };
+    let instance = client.served(instance);
+    let restored = bring_back(&mut client, keys)?;
+    if !instance.has_record() {
+        return Err(no_record(&instance));
+    }
+    if restored.done.is_empty() && restored.failed.is_empty() {
+        eprintln!("dmsim: restore: nothing is left to bring back: all on record is there");
+    }
+    print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+    tell_failed(&restored.failed);
+    for unfinished in snapshot::all_unfinished(&mut client, &instance)? {
+        eprintln!("dmsim: warning: {unfinished}");
+    }
+    Ok(if restored.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn forget(instance: &Instance) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    let instance = client.served(instance);
+    snapshot::refuse_forgetting(&mut client, &instance)?;
+    client.done(&Request::Forget).map(|()| ExitCode::SUCCESS)
+}
+
+fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Restored, Fault> {
     let keyless = match client.ask(&Request::Keyless)? {
         Outcome::Keyless(keyless) => keyless,
         other => return Err(unexpected(other)),
     };
-    let filled = keys.fill(&keyless);
-    let restored = match client.ask(&Request::Restore(filled))? {
-        Outcome::Restored(restored) => restored,
-        other => return Err(unexpected(other)),
-    };
-    print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
-    for (name, why) in &restored.failed {
+    match client.ask(&Request::Restore(keys.fill(&keyless)))? {
+        Outcome::Restored(restored) => Ok(restored),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn tell_failed(failed: &[(String, String)]) {
+    for (name, why) in failed {
         eprintln!("dmsim: restore: {name}: {why}");
     }
-    Ok(if restored.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn no_record(instance: &Instance) -> Fault {
+    let why = format!(
+        "there is no record, so nothing to bring back: {} is not there",
+        instance.record().display()
+    );
+    Fault::new("restore", why)
 }
 
 fn images(instance: &Instance, json: bool) -> Result<ExitCode, Fault> {

@@ -26,6 +26,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// Returns the instance as its daemon has it: another environment may have told that where to
+    /// keep what survives a reboot.
+    pub fn served(&self, instance: &Instance) -> Instance {
+        instance.with_state(&self.welcome.state)
+    }
+
     /// Connects to the daemon of an instance; a fault that says how to start one where none runs.
     pub fn connect(instance: &Instance) -> Result<Client, Fault> {
         Client::find(instance)?.ok_or_else(|| no_daemon(instance))
@@ -47,6 +53,7 @@ impl Client {
             let kind = error.kind();
             let absent = [
                 io::ErrorKind::NotFound,
+                io::ErrorKind::NotADirectory,
                 io::ErrorKind::ConnectionRefused,
                 io::ErrorKind::ConnectionReset,
                 io::ErrorKind::BrokenPipe,

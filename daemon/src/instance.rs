@@ -1,17 +1,18 @@
-//! The directory of an instance, what lies in it, and the lock that one daemon holds on it.
+//! The directories of an instance, what lies in them, and the lock that one daemon holds on them.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::fs::{FlockOperation, fcntl_lock, statfs};
 use rustix::process::{Flock, FlockType, Pid, fcntl_getlk, geteuid};
 
 use crate::fault::{About, Fault};
+use crate::folders::{self, make_private_dir, make_usable};
 
 /// The environment variable that names the directory.
 pub const DIR_VARIABLE: &str = "DMSIM_DIR";
@@ -19,32 +20,68 @@ pub const DIR_VARIABLE: &str = "DMSIM_DIR";
 /// The longest path that a socket address takes (`sun_path`, with its final zero).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// An instance's directory.
+/// An instance: where its daemon is met, and where what survives a reboot lies. Both are one
+/// directory where the instance was given one of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     dir: PathBuf,
+    state: PathBuf,
 }
 
 impl Instance {
-    /// Finds the instance that a command is for: `dir` where it is given, else `$DMSIM_DIR`, else
-    /// `$XDG_RUNTIME_DIR/dmsim`, else `/run/dmsim` for root. Nothing has to be there yet.
+    /// Finds the instance that a command is for. One with a directory of its own (`dir`, else
+    /// `$DMSIM_DIR`) keeps everything there. The default one is met in `$XDG_RUNTIME_DIR/dmsim`, or
+    /// `/run/dmsim` for root, and keeps what must survive a reboot in `$XDG_STATE_HOME/dmsim`, or
+    /// `/var/lib/dmsim` for root, or `~/.local/state/dmsim`. Nothing has to be there yet.
     pub fn find(dir: Option<&Path>) -> Result<Instance, Fault> {
-        let variable = |name| std::env::var_os(name).filter(|dir| !dir.is_empty());
-        let dir = dir
-            .map(PathBuf::from)
-            .or_else(|| variable(DIR_VARIABLE).map(PathBuf::from))
-            .or_else(|| variable("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("dmsim")))
-            .or_else(|| geteuid().is_root().then(|| PathBuf::from("/run/dmsim")))
-            .ok_or_else(|| {
-                Fault::new("instance", "no directory: give --dir DIR, or set DMSIM_DIR")
-            })?;
-        let dir = std::path::absolute(&dir).about(dir.display())?;
-        Ok(Instance { dir })
+        let variable = |name: &str| std::env::var_os(name).filter(|dir| !dir.is_empty());
+        let own = dir.map(PathBuf::from).or_else(|| variable(DIR_VARIABLE).map(PathBuf::from));
+        if let Some(own) = own {
+            let dir = std::path::absolute(&own).about(own.display())?;
+            return Ok(Instance { state: dir.clone(), dir });
+        }
+        let is_root = geteuid().is_root();
+        let dir = folders::run(variable, is_root).ok_or_else(|| {
+            Fault::new("instance", "no directory: give --dir DIR, or set DMSIM_DIR")
+        })?;
+        let state = folders::state(variable, is_root).ok_or_else(|| {
+            let why = "no directory for what survives a reboot: set HOME or XDG_STATE_HOME, or give \
+                       --dir DIR";
+            Fault::new("instance", why)
+        })?;
+        Ok(Instance { dir, state })
     }
 
-    /// Returns the directory.
+    /// Returns the instance with what survives a reboot in this directory, as its daemon says.
+    #[must_use]
+    pub fn with_state(&self, state: &Path) -> Instance {
+        Instance { dir: self.dir.clone(), state: state.to_owned() }
+    }
+
+    /// Returns the directory of its socket, lock and mount.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Returns the directory of what survives a reboot.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Tells whether what should survive a reboot lies in memory.
+    pub fn is_in_memory(&self) -> bool {
+        is_in_memory(&self.state)
+    }
+
+    /// Tells whether there is a record, where it lies now or where earlier versions kept it.
+    pub fn has_record(&self) -> bool {
+        let names = [RECORD, OLD_RECORD];
+        let places = [&self.state, &self.dir];
+        // What cannot be looked at is left to the daemon to complain of.
+        let missing = |path: PathBuf| {
+            path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        places.iter().any(|place| names.iter().any(|name| !missing(place.join(name))))
     }
 
     /// Returns where devices are shown, unless the daemon was told another place.
@@ -59,17 +96,23 @@ impl Instance {
 
     /// Returns the daemon's own log.
     pub fn log(&self) -> PathBuf {
-        self.dir.join("log")
+        self.state.join("log")
     }
 
     /// Returns the record of what is attached and loaded.
     pub fn record(&self) -> PathBuf {
-        self.dir.join(RECORD)
+        self.state.join(RECORD)
     }
 
     /// Returns the folder of the stores that `snapshot` makes where none is named.
     pub fn cows(&self) -> PathBuf {
-        self.dir.join("cow")
+        self.state.join("cow")
+    }
+
+    /// Returns the folders in which such stores may lie: the second is where earlier versions made
+    /// those of the default instance.
+    pub fn cow_folders(&self) -> [PathBuf; 2] {
+        [self.cows(), self.dir.join("cow")]
     }
 
     /// Returns the store that `snapshot` makes for a snapshot.
@@ -91,9 +134,21 @@ impl Instance {
         self.dir.join("lock")
     }
 
-    /// Makes the directory, for its owner alone, where there is none.
-    pub fn make_dir(&self) -> Result<(), Fault> {
-        make_private_dir(&self.dir)
+    /// Makes the directories, for their owner alone, where there are none.
+    ///
+    /// # Errors
+    /// Where one cannot be made or written to, or, of the default instance, belongs to another user.
+    pub fn make_dirs(&self) -> Result<(), Fault> {
+        if self.state == self.dir {
+            return make_private_dir(&self.dir);
+        }
+        let own = "or give the instance a directory of its own by --dir";
+        make_usable(
+            &self.dir,
+            &format!("the socket and the mount lie there: set XDG_RUNTIME_DIR, {own}"),
+        )?;
+        let what = "the record and the stores of snapshots lie there";
+        make_usable(&self.state, &format!("{what}: set XDG_STATE_HOME, {own}"))
     }
 
     /// Takes the lock for a daemon that shows devices in `mount`. A process can be the daemon of
@@ -106,7 +161,8 @@ impl Instance {
         let deadline = Instant::now() + ENDING;
         while fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let owner = Owner::read(&mut file);
-            if owner.as_ref().is_some_and(Owner::is_ending) && Instant::now() < deadline {
+            if owner.as_ref().is_some_and(|owner| is_ending(owner.pid)) && Instant::now() < deadline
+            {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             }
@@ -116,17 +172,41 @@ impl Instance {
         let left_behind = Owner::read(&mut file).map(|owner| owner.mount);
         let owner = Owner { pid: std::process::id(), mount: mount.to_path_buf() };
         owner.write(&mut file).about(path.display())?;
-        Ok(Lock { file, left_behind })
+        let state = if self.state == self.dir { None } else { Some(self.lock_state()?) };
+        Ok(Lock { file, _state: state, left_behind })
+    }
+
+    /// Locks what survives a reboot: another run directory can lead to the same.
+    fn lock_state(&self) -> Result<File, Fault> {
+        let path = self.state.join("lock");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).about(path.display())?;
+        let deadline = Instant::now() + ENDING;
+        while fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let Some(pid) = lock_holder(&file) else { continue };
+            if is_ending(pid) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            let why = format!(
+                "the record is kept by another daemon (pid {pid}), which has another directory to \
+                 run in: two of them cannot share it"
+            );
+            return Err(Fault::new(self.state.display(), why));
+        }
+        Ok(file)
     }
 
     /// Returns the process that holds the lock; nothing where none does. Only looks, so that it
     /// is in nobody's way.
     pub fn holder(&self) -> Option<u32> {
         let mut file = File::open(self.lock_file()).ok()?;
-        let held = fcntl_getlk(&file, &Flock::from(FlockType::ReadLock)).ok()??;
         // A holder in another process namespace has no number here: its own has to do.
-        let pid = held.pid.map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok());
-        pid.or_else(|| Owner::read(&mut file).map(|owner| owner.pid)).or(Some(0))
+        match lock_holder(&file)? {
+            0 => Owner::read(&mut file).map(|owner| owner.pid).or(Some(0)),
+            pid => Some(pid),
+        }
     }
 
     /// Listens on the socket, in the place of a daemon that died without removing its own. To be
@@ -166,14 +246,34 @@ pub const RECORD: &str = "record.log";
 /// What the fault says when a second daemon is started over a directory.
 pub const ALREADY_RUNS: &str = "a daemon runs here already";
 
-/// Makes a directory for its owner alone, with those above it, where there is none.
-pub fn make_private_dir(dir: &Path) -> Result<(), Fault> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).about(dir.display())
+/// The name of the record of earlier versions.
+pub(crate) const OLD_RECORD: &str = "state.json";
+
+/// The types of file systems that lie in memory: tmpfs and ramfs.
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Tells whether a file or directory lies in memory, and is gone after a reboot.
+pub fn is_in_memory(path: &Path) -> bool {
+    // The types are 32 bits wide, in a word that some machines have signed.
+    statfs(path).is_ok_and(|fs| IN_MEMORY.contains(&(fs.f_type as u64 & 0xffff_ffff)))
+}
+
+/// Returns the process that holds the lock of a file; 0 for one that has no number here.
+fn lock_holder(file: &File) -> Option<u32> {
+    let held = fcntl_getlk(file, &Flock::from(FlockType::ReadLock)).ok()??;
+    Some(held.pid.map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0))
+}
+
+/// Tells whether a process was killed, and has yet to let go of its files: its memory, and with it
+/// its command line, goes first.
+fn is_ending(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.is_empty())
 }
 
 /// The lock on an instance: held until it is dropped, or its process ends in whatever way.
 pub struct Lock {
     file: File,
+    _state: Option<File>,
     /// Where the daemon before showed its devices, if it died without saying good-bye.
     pub left_behind: Option<PathBuf>,
 }
@@ -198,12 +298,6 @@ impl Owner {
         file.read_to_string(&mut text).ok()?;
         let (pid, mount) = text.trim_end_matches('\n').split_once(' ')?;
         Some(Owner { pid: pid.parse().ok()?, mount: mount.into() })
-    }
-
-    /// Tells whether the process was killed, and has yet to let go of its files: its memory, and
-    /// with it its command line, goes first.
-    fn is_ending(&self) -> bool {
-        std::fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|words| words.is_empty())
     }
 
     fn write(&self, file: &mut File) -> io::Result<()> {
@@ -239,7 +333,7 @@ mod tests {
         let (dir, _) = instance();
         let deep = dir.path().join("d".repeat(120));
         let instance = Instance::find(Some(&deep)).unwrap();
-        instance.make_dir().unwrap();
+        instance.make_dirs().unwrap();
         let listener = instance.listen().unwrap();
         instance.connect().unwrap();
         drop(listener);

@@ -34,12 +34,12 @@ impl From<Fault> for Failed {
 /// # Errors
 /// [`Failed::AlreadyRuns`] where another daemon has the instance; else what the daemon said.
 pub fn launch(program: &Path, instance: &Instance, options: &Options) -> Result<(), Failed> {
-    instance.make_dir()?;
+    instance.make_dirs()?;
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(instance.log());
     let log = log.about(instance.log().display())?;
     let mut command = Command::new(program);
     command.arg0("dmsim").arg("--dir").arg(instance.dir()).args(["start", "--foreground"]);
-    command.arg("--detached").args(flags(options));
+    command.arg("--detached").arg("--state").arg(instance.state()).args(flags(options));
     if let Some(mount) = &options.mount {
         command.arg("--mount").arg(std::path::absolute(mount).about(mount.display())?);
     }

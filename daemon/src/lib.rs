@@ -10,6 +10,7 @@
 pub mod client;
 pub mod describe;
 pub mod fault;
+pub mod folders;
 pub mod instance;
 pub mod launch;
 mod loops;

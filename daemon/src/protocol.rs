@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -45,6 +45,8 @@ pub struct Welcome {
     pub pid: u32,
     /// Where it shows the devices.
     pub mount: PathBuf,
+    /// Where it keeps what survives a reboot: the record, the stores of snapshots.
+    pub state: PathBuf,
     /// How many images and devices are recorded from before, and wait for a restore.
     pub pending: usize,
     /// What of the record was found damaged when it started.

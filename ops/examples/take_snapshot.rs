@@ -29,6 +29,7 @@ fn main() -> ExitCode {
 fn snapshot(dir: &str, origin: &str, name: &str) -> Result<PathBuf, Fault> {
     let instance = Instance::find(Some(dir.as_ref()))?;
     let mut client = Client::connect(&instance)?;
+    let instance = client.served(&instance);
     let ask = Take { origin: origin.to_owned(), name: name.to_owned(), ..Take::default() };
     // Nobody interrupts it, and nobody is shown how far it is.
     take(&mut client, &instance, &ask, &AtomicBool::new(false))

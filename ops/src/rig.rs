@@ -20,6 +20,8 @@ pub(crate) enum Fails {
     Never,
     /// In the place of this one.
     At(usize),
+    /// In the place of this one and of all that follow, as if nobody sent them any more.
+    From(usize),
     /// After this one has done its work.
     After(usize),
 }
@@ -49,7 +51,9 @@ impl DeviceMapper for Bench {
         );
         self.calls += usize::from(counts);
         let failed = || Ok(Err(Failure::from(Errno::IO)));
-        if counts && self.fails == Fails::At(self.calls) {
+        let is_late = matches!(self.fails, Fails::From(first) if first <= self.calls);
+        let is_change = counts || matches!(command, Command::TableClear { .. });
+        if (is_change && is_late) || (counts && self.fails == Fails::At(self.calls)) {
             return failed();
         }
         let result = block_on(self.control.execute(command));

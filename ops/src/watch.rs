@@ -20,6 +20,9 @@ pub trait Watch {
     fn begin(&self, _what: &str) -> Box<dyn Progress> {
         Box::new(Unseen)
     }
+
+    /// Is told what is odd about something that is done all the same.
+    fn warn(&self, _what: &str) {}
 }
 
 /// How far something is; it is over when this is dropped.

@@ -27,7 +27,9 @@ Verbs of dmsetup(8), with its options:
 has these alone, and dmsetup's output to the letter.
 
 An instance is a directory: --dir DIR, else $DMSIM_DIR, else $XDG_RUNTIME_DIR/dmsim, else
-/run/dmsim for root. `dmsim demo` shows it all on a stack of its own.";
+/run/dmsim for root. Without --dir and $DMSIM_DIR, what must survive a reboot (the record, stores
+of snapshots, the daemon's log) lies in $XDG_STATE_HOME/dmsim, else /var/lib/dmsim for root and
+~/.local/state/dmsim for a user. `dmsim demo` shows it all on a stack of its own.";
 
 /// The Linux device-mapper in userspace.
 #[derive(Parser, Debug)]
@@ -112,6 +114,8 @@ pub(crate) enum Verb {
     Heal(Heal),
     Diff(Diff),
     /// Bring back what is on record from before; keys are asked for again
+    ///
+    /// Prints what is back. Exit status: 1 where something is not, or there is no record.
     Restore {
         /// Drop the record instead
         #[arg(long)]
@@ -170,6 +174,9 @@ pub(crate) struct Start {
     /// Be the daemon: leave the session, and tell standard output when it serves
     #[arg(long, hide = true, requires = "foreground")]
     pub(crate) detached: bool,
+    /// Keep what survives a reboot in DIR, as the command that starts the daemon has found it
+    #[arg(long, value_name = "DIR", hide = true, requires = "detached")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl Start {

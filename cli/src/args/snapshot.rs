@@ -24,7 +24,8 @@ pub(crate) struct Take {
     /// What the snapshot is to be called
     pub(crate) name: String,
     /// Keep what changes in this image: an attached image or a mapped device that is empty, or a
-    /// file, which --size makes [default: DIR/cow/NAME.cow, where DIR is the instance's]
+    /// file, which --size makes [default: cow/NAME.cow where the instance keeps what survives a
+    /// reboot]
     #[arg(long, value_name = "IMAGE")]
     pub(crate) cow: Option<PathBuf>,
     /// Size of the image that is made; what is not used takes no room
@@ -54,8 +55,13 @@ impl Take {
 ///
 /// The snapshot's device goes, and its origin is what the snapshot was from that moment on, and can
 /// be used; the data follow in the background. At the end the origin has its own table back where no
-/// other snapshot needs it. Interrupted, the same command goes on, also after a crash and `dmsim
-/// restore`.
+/// other snapshot needs it. Interrupted, the same command goes on, also after a crash or a reboot: it
+/// starts the daemon then, and brings back what is on record.
+///
+/// Until it is finished, each image that it changes has the extended attribute user.dmsim.merging,
+/// which `dump`, `open`, `attach` and `restore` tell of; where it can have none (a block device, or a
+/// file system without them) the record alone has it. Where the record is lost, as with a directory in
+/// memory, and the origin was linear or striped, `dmsim merge IMAGE` finishes it by that attribute.
 ///
 /// While somebody has the origin open, as a mounted file system has, nothing is merged: the device
 /// would go back in time under its user, who has read what was there before, and would write it over
@@ -64,7 +70,8 @@ impl Take {
 /// Exit status: 0 when it is merged, 1 when it cannot be, 130 when the command was interrupted.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Merge {
-    /// The snapshot; or its origin, to finish a merge that is under way
+    /// The snapshot; or its origin, to finish a merge that is under way; or the path of a marked
+    /// image, to finish one whose record is gone
     pub(crate) name: String,
     /// Return when the merge has begun; `dmsim merge` again finishes it
     #[arg(long)]

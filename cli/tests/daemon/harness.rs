@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use daemon::protocol::VERSION;
 use tempfile::TempDir;
 
-const DMSIM: &str = env!("CARGO_BIN_EXE_dmsim");
+pub(crate) const DMSIM: &str = env!("CARGO_BIN_EXE_dmsim");
 
 /// How long anything may take that should take no time at all.
 pub(crate) const SOON: Duration = Duration::from_secs(20);

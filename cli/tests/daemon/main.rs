@@ -8,5 +8,7 @@
 mod clients;
 mod harness;
 mod life;
+mod merges;
 mod messages;
+mod places;
 mod record;

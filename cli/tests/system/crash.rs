@@ -20,7 +20,7 @@ type Rounds = Mutex<Vec<(u64, u64)>>;
 
 /// Writes rounds of random blocks with a flush after each few, until the device is gone.
 fn write_until_the_end(device: &Path, rounds: &Rounds) {
-    let file = std::fs::File::options().write(true).open(device).expect("the device");
+    let file = File::options().write(true).open(device).expect("the device");
     let mut pending = Vec::new();
     for round in 1.. {
         let block = (round * 2_654_435_761u64) % BLOCKS;
@@ -115,8 +115,7 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let _best_effort =
-            std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+        let _best_effort = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
 
@@ -171,7 +170,8 @@ fn a_path_in_the_mount_is_the_device_that_it_shows_and_a_killed_daemon_waits_for
             longer_ways(&instance, mounted.dir.path());
         }
     }
-    drop(instance.crash());
+    // The next start clears the dead mount away.
+    drop(Instance::start_in(instance.crash(), &[]));
 }
 
 /// A loop device over a file in a file system on the device, and an overlay that shows the latter.

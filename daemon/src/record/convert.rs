@@ -1,6 +1,7 @@
-//! `state.json`, which the record was before it had a line for each change: read once.
+//! What earlier versions kept elsewhere, read once: `state.json`, which the record was before it had
+//! a line for each change; and the record of a default instance, which lay beside its socket.
 //!
-//! Its content becomes past; then it is renamed. Where the power goes between the two it is read
+//! The content becomes past; then the file is renamed. Where the power goes between the two it is read
 //! again, and what is on record already is not put there twice.
 
 use std::collections::HashSet;
@@ -10,15 +11,19 @@ use serde::Deserialize;
 use sim_core::control::Record;
 
 use super::entry::{DeviceEntry, Entry, EntryId, ImageEntry, ImageRecord, TableEntry};
-use super::log::{Log, Note};
+use super::log::{Log, NAME, Note};
 use super::past::Past;
 use crate::fault::{About, Fault};
+use crate::instance::OLD_RECORD;
 
 /// The file.
-const OLD: &str = "state.json";
+const OLD: &str = OLD_RECORD;
 
 /// Its name when it is read.
 const CONVERTED: &str = "state.json.converted";
+
+/// The name of a record whose content is on another one.
+const TAKEN_OVER: &str = "record.log.taken-over";
 
 /// The only version that it had.
 const VERSION: u32 = 1;
@@ -46,11 +51,33 @@ pub(super) fn convert(log: &mut Log) -> Result<(), Fault> {
     let state = read(&text).about(&shown)?;
     let notes = notes(log, state).about(&shown)?;
     if !notes.is_empty() {
-        log.commit(&notes).about(log.folder().shown(super::log::NAME))?;
+        log.commit(&notes).about(log.folder().shown(NAME))?;
     }
     let folder = log.folder();
     folder.rename(OLD, CONVERTED).and_then(|()| folder.sync()).about(&shown)?;
     tracing::info!(file = shown, "converted; {CONVERTED} is not needed any more");
+    Ok(())
+}
+
+/// Moves what is past on another record to this one. That is nowhere on it as present: whoever had it
+/// open has ended.
+pub(super) fn take_over(log: &mut Log, before: &mut Log) -> Result<(), Fault> {
+    let shown = before.folder().shown(NAME);
+    if !before.folder().has(NAME) {
+        return Ok(());
+    }
+    let left = before.contents().past().into_iter().map(|(id, _)| id).collect();
+    let past = Past::read(before, &left).about(&shown)?;
+    let images = past.images.into_iter().map(|past| past.image).collect();
+    let devices = past.devices.into_iter().map(|past| past.device).collect();
+    let state = State { now: Stack { images, devices }, past: Stack::default() };
+    let notes = notes(log, state).about(&shown)?;
+    if !notes.is_empty() {
+        log.commit(&notes).about(log.folder().shown(NAME))?;
+    }
+    let folder = before.folder();
+    folder.rename(NAME, TAKEN_OVER).and_then(|()| folder.sync()).about(&shown)?;
+    tracing::info!(file = shown, "taken over; {TAKEN_OVER} is not needed any more");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use backing::{ImageChange, block_on};
 use sim_core::BoxFuture;
 use sim_core::control::{Noted, Recorder};
 
-use super::convert::convert;
+use super::convert::{convert, take_over};
 use super::entry::{Entry, Forgotten, ImageRecord, Started};
 use super::folder::{DiskFolder, Folder};
 use super::log::{Log, MARGIN, NAME, Note};
@@ -65,23 +65,29 @@ struct State {
 }
 
 impl Keeper {
-    /// Opens the record in a folder. What is on record there is past from now on. The second
-    /// fault is no obstacle: it says what of the record was damaged.
-    pub(crate) fn open(dir: &Path) -> Result<(Keeper, Option<Fault>), Fault> {
-        Keeper::open_in(Box::new(DiskFolder(dir.to_owned())), MARGIN)
+    /// Opens the record in a folder, and takes over what lies in the folder `before` that earlier
+    /// versions kept it in. What is on record is past from now on. The second fault is no obstacle:
+    /// it says what of the record was damaged.
+    pub(crate) fn open(
+        dir: &Path,
+        before: Option<&Path>,
+    ) -> Result<(Keeper, Option<Fault>), Fault> {
+        let folder = |dir: &Path| -> Box<dyn Folder> { Box::new(DiskFolder(dir.to_owned())) };
+        Keeper::open_in(folder(dir), before.map(folder), MARGIN)
     }
 
     pub(super) fn open_in(
         folder: Box<dyn Folder>,
+        before: Option<Box<dyn Folder>>,
         margin: u64,
     ) -> Result<(Keeper, Option<Fault>), Fault> {
         let shown = folder.shown(NAME);
-        let (mut log, damage) = Log::open(folder, margin)?;
-        if log.contents().has_present() {
-            let started = Note::new(&Entry::Started(Started { pid: std::process::id() }));
-            log.commit(&[started.about(&shown)?]).about(&shown)?;
+        let (mut log, mut damage) = open_log(folder, margin)?;
+        if let Some(before) = before {
+            let (mut before, damaged) = open_log(before, margin)?;
+            take_over(&mut log, &mut before)?;
+            damage = damage.or(damaged);
         }
-        convert(&mut log)?;
         let contents = log.contents();
         let past = contents.past().into_iter().map(|(id, _)| id).collect();
         let present = Present::new(past, contents.highest());
@@ -395,6 +401,18 @@ impl Drop for Gone<'_> {
         state.gone = true;
         state.wake_all();
     }
+}
+
+/// Opens a log, lets all that is in it be past, and adds what a `state.json` beside it has.
+fn open_log(folder: Box<dyn Folder>, margin: u64) -> Result<(Log, Option<Fault>), Fault> {
+    let shown = folder.shown(NAME);
+    let (mut log, damage) = Log::open(folder, margin)?;
+    if log.contents().has_present() {
+        let started = Note::new(&Entry::Started(Started { pid: std::process::id() }));
+        log.commit(&[started.about(&shown)?]).about(&shown)?;
+    }
+    convert(&mut log)?;
+    Ok((log, damage))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

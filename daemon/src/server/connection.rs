@@ -77,6 +77,7 @@ fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
             version: VERSION,
             pid: std::process::id(),
             mount: daemon.mount.clone(),
+            state: daemon.state.clone(),
             pending: daemon.keeper.pending(),
             damage: daemon.damage.clone(),
         },

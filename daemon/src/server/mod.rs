@@ -23,7 +23,8 @@ use sim_core::control::{Backing, Recorder};
 use sim_core::{Control, Registry};
 
 use crate::fault::{About, Fault, causes};
-use crate::instance::{Instance, make_private_dir};
+use crate::folders::make_private_dir;
+use crate::instance::Instance;
 use crate::options::Options;
 use crate::record::Keeper;
 use counted::Count;
@@ -39,7 +40,7 @@ pub fn run(
 ) -> Result<(), Fault> {
     // Nothing that is made here is for others; the modes of devices' files are set one by one.
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    instance.make_dir()?;
+    instance.make_dirs()?;
     let mount = match &options.mount {
         Some(mount) => std::path::absolute(mount).about(mount.display())?,
         None => instance.mapper(),
@@ -52,7 +53,11 @@ pub fn run(
         }
     }
     crate::process::keep_out_of_core_dumps();
-    let (keeper, damage) = Keeper::open(instance.dir())?;
+    let before = (instance.state() != instance.dir()).then(|| instance.dir());
+    let (keeper, damage) = Keeper::open(instance.state(), before)?;
+    if instance.is_in_memory() {
+        tracing::warn!(dir = %instance.state().display(), "lies in memory: a reboot takes it away");
+    }
     if let Some(fault) = &damage {
         tracing::error!(%fault, "the record");
     }
@@ -96,12 +101,13 @@ fn start(
     let frontend = Frontend::mount(control.clone(), pool, &mount, &frontend);
     let frontend = Arc::new(frontend.map_err(|error| Fault::new("mount", causes(&error)))?);
     images.shown_in(&mount);
-    images.kept_in(&[instance.dir().to_owned()]);
+    images.kept_in(&[instance.dir().to_owned(), instance.state().to_owned()]);
     let shows = frontend.clone();
     control.watch(move |changed| shows.changed(changed));
     let keeper = record(keeper, &control, &images)?;
     Ok(Arc::new(Daemon {
         mount,
+        state: instance.state().to_owned(),
         control,
         images,
         frontend,

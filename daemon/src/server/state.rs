@@ -15,6 +15,8 @@ use crate::record::Keeper;
 /// What the daemon holds.
 pub(super) struct Daemon {
     pub(super) mount: PathBuf,
+    /// The directory of what survives a reboot.
+    pub(super) state: PathBuf,
     pub(super) control: Arc<Control>,
     pub(super) images: Arc<Images>,
     pub(super) frontend: Arc<Frontend>,

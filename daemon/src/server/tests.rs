@@ -67,7 +67,7 @@ impl Served {
         let options = Options::default();
         let mount = instance.mapper();
         make_private_dir(&mount).unwrap();
-        let (keeper, _) = Keeper::open(instance.dir()).unwrap();
+        let (keeper, _) = Keeper::open(instance.state(), None).unwrap();
         let (events, inbox) = channel();
         let registry = Registry::new().with::<Panics>().with::<targets::Zero>();
         let daemon = start(&instance, registry, &options, mount, (keeper, None), events).unwrap();

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use daemon::instance::make_private_dir;
+use daemon::folders::make_private_dir;
 use daemon::{About, Fault};
 use sim_core::Sectors;
 use targets::lines::DeviceWord;
@@ -118,7 +118,11 @@ fn make(path: &Path, size: Sectors, own: bool) -> Result<(), Fault> {
     }
     let file = File::options().write(true).create_new(true).mode(0o600).open(path);
     let made = file.about(path.display())?.set_len(size.bytes());
-    made.inspect_err(|_| drop(std::fs::remove_file(path))).about(path.display())
+    made.inspect_err(|_| drop(std::fs::remove_file(path))).about(path.display())?;
+    // The record names it: a power cut must not leave one without the other.
+    let folder =
+        path.parent().filter(|_| own).map_or(Ok(()), |parent| File::open(parent)?.sync_all());
+    folder.about(path.display())
 }
 
 /// Looks at an image that is there; says why it cannot be used otherwise.

@@ -3,6 +3,7 @@
 use daemon::{Fault, Instance};
 
 use super::finish;
+use super::merge::note::{forget, note_on};
 use super::merge::{drop_own, refuse_open};
 use crate::commands::remove;
 use crate::device_mapper::DeviceMapper;
@@ -13,10 +14,12 @@ use crate::devices::{devices, find};
 /// # Errors
 /// Where it is no snapshot, or somebody has it open.
 pub fn give_up(dm: &mut dyn DeviceMapper, instance: &Instance, name: &str) -> Result<(), Fault> {
-    match carry_out(dm, name)? {
-        Some(store) => drop_own(dm, instance, &store),
-        None => Ok(()),
+    // Of a merge that was cut off before it had begun.
+    let note = note_on(dm, instance, name)?;
+    if let Some(store) = carry_out(dm, name)? {
+        drop_own(dm, instance, &store)?;
     }
+    note.map_or(Ok(()), |note| forget(instance, &note.origin))
 }
 
 /// Removes the snapshot, and gives its origin the table back that it had before, where no other

@@ -5,7 +5,6 @@ mod diff;
 mod finish;
 mod give_up;
 mod merge;
-mod note;
 mod state;
 mod steps;
 mod store;
@@ -17,6 +16,9 @@ mod wait;
 
 pub use diff::{Differences, Run, diff};
 pub use give_up::give_up;
+pub use merge::mark::{ATTRIBUTE, Unfinished, all_unfinished, unfinished, unfinished_below};
+pub use merge::note::{noted, refuse_forgetting};
+pub use merge::rebuild::rebuild;
 pub use merge::{Merge, WhenOpen, merge};
 pub use store::is_store;
 pub use summary::{StoreRun, Summary};

@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use daemon::{Fault, Instance};
+use targets::lines::DeviceWord;
 
-use super::merge::WhenOpen;
+use super::merge::mark::unfinished;
+use super::merge::note::noted;
+use super::merge::{Merge, WhenOpen};
 use super::state::state;
 use super::steps::carry_out;
 use super::take::Take;
 use super::{finish, give_up, merge, take, wait};
 use crate::devices::find;
-use crate::rig::{Bench, Fails};
+use crate::rig::{Bench, Fails, SIZE};
 use crate::watch::INTERRUPTED;
 
 impl Bench {
@@ -137,6 +140,85 @@ fn whatever_fails_of_a_merge_all_is_as_it_was_or_the_same_again_goes_on() {
             return;
         }
     }
+}
+
+#[test]
+fn a_merge_whose_command_dies_at_any_step_is_finished_by_the_same_command() {
+    for name in ["snap", "base"] {
+        for at in 1.. {
+            let mut bench = Bench::new();
+            let before = bench.records();
+            bench.take("snap", None, Fails::Never).expect("a snapshot");
+            let (instance, image) = (bench.instance(), bench.dir.path().join("disk"));
+            let go = AtomicBool::new(false);
+            let ask =
+                |name: &str| Merge { name: name.to_owned(), open: WhenOpen::Refuse, waits: true };
+            (bench.fails, bench.calls) = (Fails::From(at), 0);
+            let result = merge(&mut bench, &instance, &ask("snap"), &go);
+            bench.fails = Fails::Never;
+            let mark = unfinished(&image, Some(&instance));
+            if result.is_ok() {
+                assert!(at > 8, "{at} steps");
+                assert_eq!(mark, None);
+                break;
+            }
+            let base = find(&mut bench, "base").expect("no fault").expect("a device");
+            if base.merge().is_some() && !base.status.suspended {
+                // It runs, or has run.
+                wait::until_merged(&mut bench, "base", &go).expect("it is merged");
+            }
+            if noted(&instance, "base").is_some() || name == "snap" {
+                let again = merge(&mut bench, &instance, &ask(name), &go);
+                assert!(again.is_ok(), "step {at} by {name}: {again:?}");
+                assert_eq!(bench.records(), before, "step {at} by {name}");
+                assert_eq!(unfinished(&image, Some(&instance)), None, "step {at} by {name}");
+                let left = std::fs::read_dir(instance.cows()).expect("it is there").count();
+                assert_eq!(left, 0, "step {at} by {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_merge_is_marked_before_it_begins_and_until_it_is_done() {
+    let mut bench = Bench::new();
+    bench.take("snap", None, Fails::Never).expect("a snapshot");
+    let (instance, image) = (bench.instance(), bench.dir.path().join("disk"));
+    assert_eq!(unfinished(&image, Some(&instance)), None);
+    begin(&mut bench, &instance, "snap").expect("it begins");
+    let told = unfinished(&image, None).expect("a mark").to_string();
+    let store = bench.own("snap");
+    for words in [store.to_str().expect("text"), "UTC", "merge base` finishes it"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    // One that has begun is nothing to be given up.
+    assert!(give_up(&mut bench, &instance, "base").is_err());
+    wait(&mut bench, &instance, "base", &AtomicBool::new(false)).expect("it is merged");
+    assert_eq!(unfinished(&image, None), None, "all is copied");
+}
+
+#[test]
+fn a_snapshot_of_the_same_name_takes_nothing_from_a_merge_under_way() {
+    let mut bench = Bench::new();
+    bench.take("snap", None, Fails::Never).expect("a snapshot");
+    let (instance, image) = (bench.instance(), bench.dir.path().join("disk"));
+    begin(&mut bench, &instance, "snap").expect("it begins");
+    let other = bench.file("other disk", 3, SIZE);
+    bench.device("other", &format!("{} 0", DeviceWord::from(other.to_str().expect("text"))));
+    let cow = bench.file("other cow", 0, SIZE + SIZE);
+    let ask = Take {
+        origin: "other".to_owned(),
+        name: "snap".to_owned(),
+        cow: Some(cow),
+        ..Take::default()
+    };
+    let go = AtomicBool::new(false);
+    take(&mut bench, &instance, &ask, &go).expect("a snapshot");
+    let fault = begin(&mut bench, &instance, "snap").expect_err("its name is taken");
+    assert!(fault.why.contains("`dmsim merge base` first"), "{fault}");
+    give_up(&mut bench, &instance, "snap").expect("it goes");
+    assert!(unfinished(&image, None).is_some(), "the merge is as it was");
+    assert_eq!(noted(&instance, "snap").as_deref(), Some("base"));
 }
 
 /// Begins a merge into an origin that nobody has open.

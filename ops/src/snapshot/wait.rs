@@ -3,7 +3,8 @@
 use daemon::{Fault, Instance};
 use targets::lines::snapshot::Status;
 
-use super::note::note_on;
+use super::merge::mark;
+use super::merge::note::note_on;
 use super::state::{MERGE, state};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
@@ -20,12 +21,13 @@ pub fn wait(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     let note = note_on(dm, instance, name)?;
-    let name = note.map_or(name.to_owned(), |note| note.origin);
+    let name = note.as_ref().map_or(name, |note| &note.origin).to_owned();
     let device = find(dm, &name)?.ok_or_else(|| Fault::new(&name, "no such device"))?;
     if device.merge().is_none() {
         return Err(Fault::new(name, "nothing is being merged into it"));
     }
-    until_merged(dm, &name, watch)
+    until_merged(dm, &name, watch)?;
+    note.map_or(Ok(()), |note| mark::take_off(&note))
 }
 
 /// Waits until a merge into this device is done.

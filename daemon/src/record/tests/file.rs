@@ -185,7 +185,7 @@ fn a_keeper_that_is_closed_leaves_the_record_alone() {
 #[test]
 fn a_batch_that_does_not_end_keeps_nothing_from_the_record_for_long() {
     let folder = Simulated::default();
-    let (keeper, _) = Keeper::open_in(Box::new(folder.clone()), MARGIN).unwrap();
+    let (keeper, _) = Keeper::open_in(Box::new(folder.clone()), None, MARGIN).unwrap();
     let rig = Rig::around(keeper.with_patience(std::time::Duration::from_millis(5)), &folder);
     let _never_ends = rig.keeper.change();
     for name in ["a", "b"] {

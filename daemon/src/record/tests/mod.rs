@@ -3,6 +3,7 @@
 mod cut;
 mod file;
 mod restored;
+mod taken_over;
 
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ impl Rig {
     }
 
     fn open(folder: &Simulated, margin: u64) -> Result<Rig, Fault> {
-        let (keeper, damage) = Keeper::open_in(Box::new(folder.clone()), margin)?;
+        let (keeper, damage) = Keeper::open_in(Box::new(folder.clone()), None, margin)?;
         Ok(Rig { damage, ..Rig::around(keeper, folder) })
     }
 
@@ -95,7 +96,7 @@ fn past(keeper: &Keeper) -> Stack {
 
 /// Reads what a folder has on record; the record that is in it is not used.
 fn read(folder: &Simulated) -> Stack {
-    let (keeper, damage) = Keeper::open_in(Box::new(folder.copy()), MARGIN).unwrap();
+    let (keeper, damage) = Keeper::open_in(Box::new(folder.copy()), None, MARGIN).unwrap();
     assert_eq!(damage, None);
     past_without_thread(keeper)
 }

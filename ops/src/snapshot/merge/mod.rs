@@ -1,10 +1,17 @@
 //! `dmsim merge`: brings a snapshot back into its origin.
 //!
 //! The origin goes back in time when the merge begins, so nobody may have it open then, unless its
-//! user says that this does no harm. From then on it can be used. While the origin is suspended the snapshot's device goes, and the origin's table becomes
-//! `snapshot-merge`. A note in the instance's folder says what is under way, so that the same
-//! command finishes it whenever it was watch.
+//! user says that this does no harm. From then on it can be used. While the origin is suspended the
+//! snapshot's device goes, and the origin's table becomes `snapshot-merge`. A note beside the stores
+//! says what is under way, and a mark on each image that is changed, so that the same command
+//! finishes it whenever it was interrupted (`cut_off.rs`).
 
+mod cut_off;
+pub(super) mod mark;
+pub(super) mod note;
+pub(super) mod rebuild;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use backing::Attached;
@@ -14,8 +21,10 @@ use sim_core::{Access, DevNumber, KeyText};
 use targets::lines::snapshot::Status;
 use targets::lines::{self, DeviceWord};
 
+use self::cut_off::go_on_with;
+use self::note::{Note, forget, note_on, write_note};
+use self::rebuild::plain_table;
 use super::finish;
-use super::note::{Note, forget, note_on, write_note};
 use super::state::{Line, MERGE, SNAPSHOT, state};
 use super::store::{Start, StoreFile};
 use super::wait::until_merged;
@@ -65,17 +74,25 @@ pub fn merge(
     ask: &Merge,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
-    let origin = match find(dm, &ask.name)? {
-        Some(device) if device.snapshot().is_some() => {
+    let origin = match (note_on(dm, instance, &ask.name)?, find(dm, &ask.name)?) {
+        (Some(note), _) => match go_on_with(dm, instance, &note, ask.open, watch)? {
+            Some(origin) => origin,
+            None => return Ok(()),
+        },
+        (None, Some(device)) if device.snapshot().is_some() => {
             begin(dm, instance, &ask.name, ask.open, watch)?
         }
-        Some(_) | None => merging(dm, instance, &ask.name)?,
+        (None, _) => merging(dm, instance, &ask.name)?,
     };
     if !ask.waits {
         return Ok(());
     }
     if !is_merged_after_all(dm, &origin)? {
         until_merged(dm, &origin, watch)?;
+    }
+    // From here on nothing is half old and half new: what follows is put away by the note alone.
+    if let Some(note) = note_on(dm, instance, &origin)? {
+        mark::take_off(&note)?;
     }
     let store = finish::finish(dm, &origin)?;
     if let Some(store) = store {
@@ -90,9 +107,8 @@ pub(super) fn drop_own(
     instance: &Instance,
     store: &Attached,
 ) -> Result<(), Fault> {
-    let own = instance.cows();
-    let own = own.canonicalize().unwrap_or(own);
-    if store.path.parent() != Some(own.as_path()) {
+    let own = instance.cow_folders().map(|own| own.canonicalize().unwrap_or(own));
+    if !own.iter().any(|own| store.path.parent() == Some(own)) {
         return Ok(());
     }
     if !store.on_the_spot {
@@ -168,13 +184,19 @@ pub(super) fn begin(
         let (device, origin, note) = plan(dm, name)?;
         let above = origin.name();
         if is_free(dm, above, open)? {
-            write_note(instance, &note)?;
-            let begun = put_in(dm, &device, &origin, &note, open);
-            // It is of use where the snapshot could not be brought back.
-            if !matches!(begun, Ok(Begun::Yes)) && find(dm, name)?.is_some() {
+            let noted = write_note(instance, &note);
+            noted.map_err(|fault| fault.undone(Ok(()), NOT_MERGED))?;
+            // Before the first copy, and before anybody is held up.
+            let marked = mark::put(instance, &note);
+            let begun = match &marked {
+                Ok(_) => put_in(dm, &device, &origin, &note, open),
+                Err(fault) => Err(fault.clone().undone(Ok(()), NOT_MERGED)),
+            };
+            if !matches!(begun, Ok(Begun::Yes)) && is_as_before(dm, name, above)? {
                 forget(instance, above)?;
             }
             if begun? == Begun::Yes {
+                say_unmarked(instance, &marked.unwrap_or_default(), watch);
                 return Ok(note.origin);
             }
         }
@@ -185,6 +207,23 @@ pub(super) fn begin(
         go_on(name, watch)?;
         std::thread::sleep(PERIOD);
     }
+}
+
+/// Tells whether a merge that did not begin has left nothing to be finished.
+fn is_as_before(dm: &mut dyn DeviceMapper, name: &str, origin: &str) -> Result<bool, Fault> {
+    let runs = find(dm, origin)?.is_some_and(|origin| !origin.status.suspended);
+    Ok(runs && find(dm, name)?.is_some())
+}
+
+/// Says which images nobody can be warned about.
+fn say_unmarked(instance: &Instance, unmarked: &[(PathBuf, String)], watch: &dyn Watch) {
+    let Some((_, why)) = unmarked.first() else { return };
+    let images: Vec<String> = unmarked.iter().map(|(path, _)| path.display().to_string()).collect();
+    let (images, record) = (images.join(", "), instance.state().display());
+    watch.warn(&format!(
+        "{images}: cannot be marked as being merged ({why}): only the record in {record} tells that \
+         the merge is not finished"
+    ));
 }
 
 /// Looks at a snapshot that is to be merged, and refuses one that cannot be.
@@ -207,6 +246,10 @@ fn plan(dm: &mut dyn DeviceMapper, name: &str) -> Result<(Device, Device, Note),
         snapshot: name.to_owned(),
         origin: origin.name().to_owned(),
         params: lasting_line(dm, &line)?.to_string(),
+        store: path_of(dm, line.cow)?,
+        since: mark::now(),
+        table: plain_table(dm, line.origin)?,
+        images: mark::images_below(dm, line.origin)?.into_iter().map(|image| image.path).collect(),
     };
     Ok((device, origin, note))
 }
