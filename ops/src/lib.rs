@@ -12,6 +12,7 @@ mod device_mapper;
 mod devices;
 mod files;
 mod loops;
+pub mod mangle;
 pub mod mirror;
 pub mod open;
 #[cfg(test)]
