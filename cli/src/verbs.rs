@@ -10,9 +10,10 @@ use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request};
 use daemon::{About, Fault, Instance, keep_out_of_core_dumps};
 use ops::{DeviceMapper, mirror, snapshot};
-use sim_core::control::Id;
+use sim_core::control::{Id, WhenOpen};
 use sim_core::{Access, Registry};
 
+use crate::args::dump::{Close, Dump};
 use crate::args::mirror::{Change, Check};
 use crate::args::open::Open;
 use crate::args::snapshot::{Diff, Take};
@@ -39,14 +40,8 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Resize { image } => resize(&instance()?, image),
         Verb::Images { json } => images(&instance()?, json),
         Verb::Open(options) => open(&instance()?, &options),
-        Verb::Close { name } => ended(ops::open::close(&mut client::connect(&instance()?)?, &name)),
-        Verb::Dump { image, json, entries } if snapshot::is_store(&image) => {
-            dump_store(&image, json, entries)
-        }
-        Verb::Dump { image, entries: true, .. } => {
-            Err(Fault::new(image.display(), "has no entries to list: it is no snapshot's store"))
-        }
-        Verb::Dump { image, json, entries: false } => dump_header(&image, json),
+        Verb::Close(options) => close(&instance()?, &options),
+        Verb::Dump(options) => dump(&options),
         Verb::Snapshot(options) => take(&instance()?, options),
         Verb::Merge(options) => {
             let instance = instance()?;
@@ -97,19 +92,66 @@ fn ended(result: Result<(), Fault>) -> Result<ExitCode, Fault> {
 fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
     // Key files are read from here on.
     keep_out_of_core_dumps();
+    options.check()?;
+    for warning in options.warnings() {
+        eprintln!("dmsim: warning: {warning}");
+    }
+    let mut keys = TypedKeys::new(options);
+    if options.test_passphrase {
+        let slot = ops::open::try_key(&options.image, &options.kind()?, &mut keys)?;
+        if let (true, Some(slot)) = (options.verbose, slot) {
+            eprintln!("dmsim: key slot {slot} opens");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut client = client::connect_or_start(instance)?;
-    let file = ops::open::open(&mut client, &options.ask()?, &mut TypedKeys::new(options))?;
+    let file = ops::open::open(&mut client, &options.ask()?, &mut keys)?;
     print(&format!("{}\n", file.display()))
 }
 
-fn dump_header(path: &Path, json: bool) -> Result<ExitCode, Fault> {
-    let container = ops::open::header(path)?;
+fn close(instance: &Instance, options: &Close) -> Result<ExitCode, Fault> {
+    let open = if options.deferred { WhenOpen::Defer } else { WhenOpen::Refuse };
+    ended(ops::open::close(&mut client::connect(instance)?, &options.name, open))
+}
+
+fn dump(options: &Dump) -> Result<ExitCode, Fault> {
+    let image = options.header.as_ref().unwrap_or(&options.image);
+    let wants_container = options.uuid || options.quiet || options.kind.is_some();
+    if !wants_container && snapshot::is_store(image) {
+        return dump_store(image, options.json, options.entries);
+    }
+    if options.entries {
+        return Err(Fault::new(
+            image.display(),
+            "has no entries to list: it is no snapshot's store",
+        ));
+    }
+    dump_header(image, options)
+}
+
+fn dump_header(path: &Path, options: &Dump) -> Result<ExitCode, Fault> {
+    let container = match ops::open::header(path) {
+        // The exit status says it.
+        Err(fault) if options.quiet => return Ok(ExitCode::from(fault.status)),
+        other => other?,
+    };
+    match options.expected().check(&container, path) {
+        Err(fault) if options.quiet => return Ok(ExitCode::from(fault.status)),
+        other => other?,
+    }
+    if options.quiet {
+        return Ok(ExitCode::SUCCESS);
+    }
     for warning in container.warnings() {
         eprintln!("dmsim: warning: {warning}");
     }
-    match json {
-        true => print_json(&container.dump()),
-        false => print(&container.dump().to_string()),
+    match (options.uuid, options.json) {
+        (true, _) => match container.uuid() {
+            Some(uuid) => print(&format!("{uuid}\n")),
+            None => Err(Fault::new(path.display(), "has no uuid")),
+        },
+        (false, true) => print_json(&container.dump()),
+        (false, false) => print(&container.dump().to_string()),
     }
 }
 

@@ -226,7 +226,7 @@ fn what_cannot_be_opened_is_told_apart_and_left_as_it_is() {
     let told = instance.refused(&again);
     assert!(told.contains("in use by the table of `d`") && told.contains("--shared"), "{told}");
     instance.dmsim(&[&again[..], &["--shared"]].concat());
-    assert_eq!(instance.run(&["open", "x", "a b"]).status.code(), Some(2));
+    assert_eq!(instance.run(&["open", "x", "a/b"]).status.code(), Some(2));
 }
 
 #[test]

@@ -7,13 +7,15 @@ use super::merge::{drop_own, refuse_open};
 use crate::commands::remove;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{devices, find};
+use crate::words::device_name;
 
 /// Gives a snapshot up: its device goes, and its store, if that is one of the instance's own.
 ///
 /// # Errors
 /// Where it is no snapshot, or somebody has it open.
 pub fn give_up(dm: &mut dyn DeviceMapper, instance: &Instance, name: &str) -> Result<(), Fault> {
-    match carry_out(dm, name)? {
+    let name = device_name(dm.mount(), name);
+    match carry_out(dm, &name)? {
         Some(store) => drop_own(dm, instance, &store),
         None => Ok(()),
     }
