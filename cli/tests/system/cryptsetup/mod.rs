@@ -2,7 +2,9 @@
 
 mod files;
 mod names;
+mod options;
 mod plain;
+mod rows;
 
 use std::path::PathBuf;
 
