@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use containers::{Container, Data, Error, Limits, Plain, PlainKey, Unlock, Unlocked, VeraCrypt};
+use containers::{
+    Container, Data, Error, Limits, Plain, PlainKey, Unlock, Unlocked, VeraCrypt, probe,
+};
 use crypto::Secret;
 use daemon::Fault;
 
@@ -98,6 +100,14 @@ fn open_plain(
 ) -> Result<Opened, Fault> {
     let data = ImageFile::open(image)?;
     let len = containers::Source::len(&data);
+    // cryptsetup asks for a confirmation. Behind an offset, what the start holds says nothing.
+    if let (0, Ok(container)) = (plain.offset, probe(&data)) {
+        let kind = container.kind();
+        let place = image.display();
+        keys.warn(&format!(
+            "{place} holds {kind}: as plain dm-crypt it is shown in the wrong place"
+        ));
+    }
     let open = |secret: &Secret| {
         let key = if raw_key { PlainKey::KeyFile(secret) } else { PlainKey::Passphrase(secret) };
         plain.unlock(len, key)

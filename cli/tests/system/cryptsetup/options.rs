@@ -318,7 +318,7 @@ fn the_table_of_options_says_what_the_rows_do() {
             Nothing => {
                 "taken, and changes nothing: there is nothing to do or to turn off".to_owned()
             }
-            Warns(words) => format!("ignored, with a warning: *{words}*"),
+            Warns(words) => format!("a warning: *{words}*"),
             Refused(words) => format!("refused: *{words}*"),
         };
         let command = command.replace("$D", "dmsim").replace('|', "\\|");

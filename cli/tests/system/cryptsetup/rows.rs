@@ -108,6 +108,12 @@ pub(super) const OPEN: &[Row] = &[
         "$D open --type plain $PLAIN d < $KEY",
         Own("the defaults of cryptsetup since 2.7, with a warning as there"),
     ),
+    (
+        "open",
+        "--type plain of an image with LUKS",
+        "$D open --type plain -d $RAW $LUKS d",
+        Warns("holds luks2"),
+    ),
     ("open", "--offset, -o", "$D open --type plain -o 8 -d $RAW $PLAIN d", Same),
     (
         "open",
