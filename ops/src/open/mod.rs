@@ -8,6 +8,7 @@ mod image;
 mod keys;
 mod unlock;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use containers::{Container, Limits, Line, LineTarget, Plain, Unlock, VeraCrypt};
@@ -222,6 +223,12 @@ fn activate(
         below = DeviceWord(format!("{MAPPER}{name}")).to_string();
         planned.push((name, uuid, targets));
     }
+    let uuids: BTreeSet<&str> = planned.iter().map(|(_, uuid, _)| &**uuid).collect();
+    if uuids.len() < planned.len() {
+        let why = "name too long for a cascade of ciphers: the uuids of its devices, which end in \
+                   their names, would all be cut to the same one";
+        return Err(Fault::new("open", why).with_status(USAGE));
+    }
     let mut made = Vec::new();
     for (name, uuid, targets) in planned {
         let result = make(dm, &name, uuid, access, targets);
@@ -267,8 +274,16 @@ fn make(
 ) -> Result<(), Fault> {
     let id = || Id::Name(name.to_owned());
     let base = "/".to_owned();
+    let create =
+        Command::DevCreate { name: name.to_owned(), uuid: Some(uuid.clone()), minor: None };
+    dm.control(create)?.map_err(|failure| match failure.errno {
+        Errno::BUSY => {
+            let why = format!("a device of this name, or of the uuid `{uuid}`, is there already");
+            Fault::new(name, why)
+        }
+        _ => Fault::new(name, failure),
+    })?;
     for command in [
-        Command::DevCreate { name: name.to_owned(), uuid: Some(uuid), minor: None },
         Command::TableLoad { id: id(), access, targets, base },
         Command::DevResume { id: id(), held: Held::Flush },
     ] {

@@ -154,3 +154,20 @@ fn a_device_with_a_blank_in_its_name_is_used_as_any_other() {
     assert_eq!(instance.dmsim(&["ls"]).trim_end(), "my disk\t(253:0)");
     instance.dmsim(&["close", text(&file)]);
 }
+
+#[test]
+fn a_uuid_that_is_taken_is_told_of() {
+    let instance = Instance::start();
+    let (one, two) = (empty(&instance, "one", 1 << 20), empty(&instance, "two", 1 << 20));
+    std::fs::write(instance.path("key"), [7; 32]).expect("room for it");
+    let name = "n".repeat(116);
+    let open = |image: &str, name: &str| {
+        instance.run(&["open", "-q", "--type", "plain", "-d", "key", image, name])
+    };
+    assert!(open(text(&one), &name).status.success());
+    // Cut, the second uuid is the first.
+    let output = open(text(&two), &format!("{name}x"));
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("of the uuid `CRYPT-PLAIN-{name}`")), "{told}");
+}
