@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use crypto::Secret;
 use daemon::Fault;
 use daemon::protocol::{Filled, Keyless, KeylessStack};
+use ops::mangle;
 use ops::open::{KeyForm, KeyHolder};
 
-use crate::args::open::Open;
-use crate::passphrase::{self, Range, TRIES};
+use crate::args::open::{KeySource, Open};
+use crate::passphrase::{self, Asking, Range};
 
 /// The keys for an `open`.
 pub(crate) struct TypedKeys<'a> {
@@ -21,25 +22,25 @@ impl TypedKeys<'_> {
         TypedKeys { options, tries: 0 }
     }
 
-    fn is_given(&self) -> bool {
-        self.options.key_file.is_some() || self.options.key_fd.is_some()
+    fn is_typed(&self) -> bool {
+        matches!(self.options.key_source(), KeySource::Typed) && passphrase::is_asked()
     }
 }
 
 impl KeyHolder for TypedKeys<'_> {
     fn key(&mut self, prompt: &str) -> Result<Secret, Fault> {
-        let options = self.options;
-        let range = Range { offset: options.keyfile_offset, size: options.keyfile_size };
         self.tries += 1;
-        match (&options.key_file, options.key_fd) {
-            (Some(path), _) => passphrase::from_file(path, range),
-            (None, Some(number)) => passphrase::from_descriptor(number, range),
-            (None, None) => passphrase::ask(prompt),
+        let range = self.options.key_range();
+        match self.options.key_source() {
+            KeySource::File(path) => passphrase::from_file(path, range),
+            KeySource::Descriptor(number) => passphrase::from_descriptor(number, range),
+            KeySource::Stdin(until) => passphrase::from_stdin(range, until),
+            KeySource::Typed => passphrase::ask(prompt, self.options.asking()),
         }
     }
 
     fn is_wrong(&mut self, place: &Path) -> bool {
-        let again = !self.is_given() && passphrase::is_asked() && self.tries < TRIES;
+        let again = self.is_typed() && self.tries < self.options.tries;
         if again {
             eprintln!("dmsim: {}: no key available with this passphrase", place.display());
         }
@@ -81,7 +82,10 @@ impl RestoreKeys {
 }
 
 fn named<'a>(files: &'a [(String, PathBuf)], name: &str) -> Option<&'a Path> {
-    files.iter().find(|(of, _)| of == name).map(|(_, path)| path.as_path())
+    // A name may be typed as it was typed for `open`, or as lists print it.
+    let typed = mangle::decode(name);
+    let found = files.iter().find(|(of, _)| of == name || *of == typed);
+    found.map(|(_, path)| path.as_path())
 }
 
 /// Takes what a file holds as it is; a key that no container keeps is typed in hexadecimal digits.
@@ -94,7 +98,7 @@ fn key(
     if let Some(file) = file {
         return passphrase::from_file(file, Range::default());
     }
-    let typed = passphrase::ask(prompt)?;
+    let typed = passphrase::ask(prompt, Asking::Once)?;
     match form {
         KeyForm::Passphrase => Ok(typed),
         KeyForm::Raw => {

@@ -24,6 +24,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use daemon::fault::USAGE;
 use daemon::{Fault, Instance};
@@ -47,7 +48,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
     } else if is_for_dmsetup(&words) {
         text(words).and_then(|words| run_dmsetup(Called::Dmsim, &words, dir.as_deref()))
     } else {
-        run_own(words, dir.as_deref(), registry)
+        run_own(&words, dir.as_deref(), registry)
     };
     result.unwrap_or_else(|fault| {
         eprintln!("dmsim: {fault}");
@@ -77,9 +78,7 @@ fn take_dir(words: impl Iterator<Item = OsString>) -> (Option<PathBuf>, Vec<OsSt
 
 /// Tells whether the verb is one of dmsetup's: the first word that is a verb at all decides.
 fn is_for_dmsetup(words: &[OsString]) -> bool {
-    let own = |word: &str| {
-        word == "help" || Cli::command().get_subcommands().any(|verb| verb.get_name() == word)
-    };
+    let own = |word: &str| word == "help" || is_own(word);
     let verb = words.iter().filter_map(|word| word.to_str());
     match verb.clone().find(|word| own(word) || dmsetup::is_verb(word)) {
         Some("info") => !words.iter().any(|word| word == "--json"),
@@ -93,6 +92,11 @@ fn is_for_dmsetup(words: &[OsString]) -> bool {
         Some(verb) => !own(verb),
         None => false,
     }
+}
+
+/// Tells whether a word is a verb that dmsetup does not have.
+fn is_own(word: &str) -> bool {
+    Cli::command().get_subcommands().any(|verb| verb.get_name() == word)
 }
 
 /// Runs one of dmsetup's verbs over the socket.
@@ -122,24 +126,45 @@ fn run_dmsetup(called: Called, words: &[String], dir: Option<&Path>) -> Result<E
 }
 
 /// Runs one of the verbs that dmsetup does not have.
-fn run_own(
-    words: Vec<OsString>,
-    dir: Option<&Path>,
-    registry: Registry,
-) -> Result<ExitCode, Fault> {
+fn run_own(words: &[OsString], dir: Option<&Path>, registry: Registry) -> Result<ExitCode, Fault> {
     if words.is_empty() {
         return output::print(&Cli::command().render_help().to_string());
     }
     let program = std::iter::once(OsString::from("dmsim"));
-    match Cli::try_parse_from(program.chain(words)) {
+    match Cli::try_parse_from(program.chain(words.iter().cloned())) {
         Ok(cli) => verbs::run(cli.verb, dir, registry),
         Err(error) if error.use_stderr() => {
+            if let Some(fault) = cryptsetups(&error, words) {
+                return Err(fault);
+            }
             let text = error.render().to_string();
             eprint!("dmsim: usage: {}", text.strip_prefix("error: ").unwrap_or(&text));
             Ok(ExitCode::from(USAGE))
         }
         Err(help) => output::print(&help.render().to_string()),
     }
+}
+
+/// Returns what to say where the fault is an option or a verb that cryptsetup has.
+fn cryptsetups(error: &clap::Error, words: &[OsString]) -> Option<Fault> {
+    let named = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    };
+    let (what, why) = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let option = named(ContextKind::InvalidArg)?;
+            let mut words = words.iter().filter_map(|word| word.to_str());
+            let verb = words.find(|word| is_own(word))?;
+            (option, args::cryptsetup::why_not(verb, option)?.to_owned())
+        }
+        ErrorKind::InvalidSubcommand => {
+            let verb = named(ContextKind::InvalidSubcommand)?;
+            (verb, format!("that is {} here", args::cryptsetup::instead_of(verb)?))
+        }
+        _ => return None,
+    };
+    Some(Fault::new(what, why).with_status(USAGE))
 }
 
 /// The words as text: dmsetup's verbs take names and numbers.

@@ -11,9 +11,10 @@ use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request, Restored};
 use daemon::{About, Client, Fault, Instance, keep_out_of_core_dumps};
 use ops::{DeviceMapper, mirror, snapshot};
-use sim_core::control::Id;
+use sim_core::control::{Id, WhenOpen};
 use sim_core::{Access, Registry};
 
+use crate::args::dump::{Close, Dump};
 use crate::args::mirror::{Change, Check};
 use crate::args::open::Open;
 use crate::args::snapshot::{Diff, Take};
@@ -44,18 +45,11 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Resize { image } => resize(&instance()?, image),
         Verb::Images { json } => images(&instance()?, json),
         Verb::Open(options) => open(&instance()?, &options),
-        Verb::Close { name } => ended(ops::open::close(&mut client::connect(&instance()?)?, &name)),
-        Verb::Dump { image, json, entries } => {
+        Verb::Close(options) => close(&instance()?, &options),
+        Verb::Dump(options) => {
             // What a dump looks at needs no instance.
-            warn_of_merge(&image, instance().ok().as_ref());
-            match (snapshot::is_store(&image), entries) {
-                (true, entries) => dump_store(&image, json, entries),
-                (false, false) => dump_header(&image, json),
-                (false, true) => {
-                    let why = "has no entries to list: it is no snapshot's store";
-                    Err(Fault::new(image.display(), why))
-                }
-            }
+            warn_of_merge(&options.image, instance().ok().as_ref());
+            dump(&options)
         }
         Verb::Snapshot(options) => take(&instance()?, options),
         Verb::Merge(options) => merge(&instance()?, options),
@@ -104,23 +98,70 @@ fn ended(result: Result<(), Fault>) -> Result<ExitCode, Fault> {
 fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
     // Key files are read from here on.
     keep_out_of_core_dumps();
+    options.check()?;
+    for warning in options.warnings() {
+        eprintln!("dmsim: warning: {warning}");
+    }
+    let mut keys = TypedKeys::new(options);
+    if options.test_passphrase {
+        let slot = ops::open::try_key(&options.image, &options.kind()?, &mut keys)?;
+        if let (true, Some(slot)) = (options.verbose, slot) {
+            eprintln!("dmsim: key slot {slot} opens");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut client = client::connect_or_start(instance)?;
     let instance = client.served(instance);
     for unfinished in snapshot::unfinished_below(&mut client, &instance, &options.image)? {
         eprintln!("dmsim: warning: {unfinished}");
     }
-    let file = ops::open::open(&mut client, &options.ask()?, &mut TypedKeys::new(options))?;
+    let file = ops::open::open(&mut client, &options.ask()?, &mut keys)?;
     print(&format!("{}\n", file.display()))
 }
 
-fn dump_header(path: &Path, json: bool) -> Result<ExitCode, Fault> {
-    let container = ops::open::header(path)?;
+fn close(instance: &Instance, options: &Close) -> Result<ExitCode, Fault> {
+    let open = if options.deferred { WhenOpen::Defer } else { WhenOpen::Refuse };
+    ended(ops::open::close(&mut client::connect(instance)?, &options.name, open))
+}
+
+fn dump(options: &Dump) -> Result<ExitCode, Fault> {
+    let image = options.header.as_ref().unwrap_or(&options.image);
+    let wants_container = options.uuid || options.quiet || options.kind.is_some();
+    if !wants_container && snapshot::is_store(image) {
+        return dump_store(image, options.json, options.entries);
+    }
+    if options.entries {
+        return Err(Fault::new(
+            image.display(),
+            "has no entries to list: it is no snapshot's store",
+        ));
+    }
+    dump_header(image, options)
+}
+
+fn dump_header(path: &Path, options: &Dump) -> Result<ExitCode, Fault> {
+    let container = match ops::open::header(path) {
+        // The exit status says it.
+        Err(fault) if options.quiet => return Ok(ExitCode::from(fault.status)),
+        other => other?,
+    };
+    match options.expected().check(&container, path) {
+        Err(fault) if options.quiet => return Ok(ExitCode::from(fault.status)),
+        other => other?,
+    }
+    if options.quiet {
+        return Ok(ExitCode::SUCCESS);
+    }
     for warning in container.warnings() {
         eprintln!("dmsim: warning: {warning}");
     }
-    match json {
-        true => print_json(&container.dump()),
-        false => print(&container.dump().to_string()),
+    match (options.uuid, options.json) {
+        (true, _) => match container.uuid() {
+            Some(uuid) => print(&format!("{uuid}\n")),
+            None => Err(Fault::new(path.display(), "has no uuid")),
+        },
+        (false, true) => print_json(&container.dump()),
+        (false, false) => print(&container.dump().to_string()),
     }
 }
 

@@ -18,7 +18,8 @@ pub struct Plain {
     /// The key's length in bytes.
     pub key_bytes: u32,
     /// The passphrase's hash; with `:LEN` only so many bytes of the key are made, zeros follow.
-    /// `plain` takes the passphrase's own bytes. A key file is never hashed.
+    /// `plain` takes the passphrase's own bytes, and zeros where there are fewer than the key has;
+    /// `plain:LEN` takes `LEN` of them, which have to be there. A key file is never hashed.
     pub hash: String,
     /// The first sector (512 bytes) on the device.
     pub offset: u64,
@@ -129,7 +130,10 @@ impl Plain {
                 (name, bytes)
             }
         };
-        let mut key = if name == "plain" {
+        let mut key = if self.hash == "plain" {
+            // As cryptsetup has it: cut or filled up with zeros.
+            passphrase[..passphrase.len().min(key_bytes)].to_vec()
+        } else if name == "plain" {
             let plain = Plain { key_bytes: hashed_bytes as u32, ..self.clone() };
             plain.first(passphrase, "passphrase")?
         } else {
@@ -189,6 +193,9 @@ mod tests {
         let plain = Plain { hash: "plain:4".into(), ..Plain::default() };
         assert_eq!(key_of(&plain, "abcdef"), Ok("61626364".to_owned() + &"0".repeat(56)));
         assert!(key_of(&plain, "abc").unwrap_err().contains("expected 4 bytes, found 3"));
+        let plain = Plain { hash: "plain".into(), ..Plain::default() };
+        assert_eq!(key_of(&plain, "abc"), Ok("616263".to_owned() + &"0".repeat(58)));
+        assert_eq!(key_of(&plain, &"a".repeat(40)), Ok("61".repeat(32)));
 
         let file = Secret::new((0..40).collect());
         let unlocked = Plain::default().unlock(1 << 20, PlainKey::KeyFile(&file)).unwrap();

@@ -79,7 +79,16 @@ pub(crate) fn clear(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> 
 
 /// Removes a device; says who has it open if that is why it cannot be.
 pub(crate) fn remove(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
-    let command = Command::DevRemove { id: named(name), open: WhenOpen::Refuse };
+    remove_when(dm, name, WhenOpen::Refuse)
+}
+
+/// As [`remove`], or when nobody has it open any more.
+pub(crate) fn remove_when(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    open: WhenOpen,
+) -> Result<(), Fault> {
+    let command = Command::DevRemove { id: named(name), open };
     match dm.control(command)? {
         Ok(_) => Ok(()),
         Err(failure) if failure.errno == Errno::BUSY => Err(in_use(dm, name)?),

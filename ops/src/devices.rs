@@ -7,6 +7,7 @@ use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot};
 use sim_core::{DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
+use crate::mangle;
 
 /// A mapped device with its live table, keys left out.
 pub(crate) struct Device {
@@ -55,7 +56,7 @@ pub fn holders(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<String>, Fau
     let mut who: Vec<String> = users.map(ToString::to_string).collect();
     if let Some(device) = find(dm, name)? {
         let above = above(dm, device.status.dev)?;
-        who.extend(above.iter().map(|above| format!("the table of `{above}`")));
+        who.extend(above.iter().map(|above| format!("the table of `{}`", mangle::decode(above))));
     }
     Ok(who)
 }

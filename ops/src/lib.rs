@@ -11,6 +11,7 @@ mod commands;
 mod device_mapper;
 mod devices;
 mod files;
+pub mod mangle;
 pub mod mirror;
 pub mod open;
 #[cfg(test)]

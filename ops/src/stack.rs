@@ -9,6 +9,7 @@ use sim_core::control::{Answer, Command, Id, Report, Slot};
 use sim_core::{DevNumber, KeyText};
 
 use crate::device_mapper::DeviceMapper;
+use crate::mangle;
 
 /// A device, and what it maps onto.
 #[derive(Clone, Debug, Serialize)]
@@ -115,7 +116,7 @@ impl Parts {
                 (false, false) => "none",
             };
             return Node {
-                name: device.name.clone(),
+                name: mangle::decode(&device.name),
                 dev: dev.to_string(),
                 size: device.size,
                 kind: NodeKind::Targets {

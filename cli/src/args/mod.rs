@@ -1,5 +1,8 @@
 //! The command line of the verbs that dmsetup does not have.
 
+pub(crate) mod cryptsetup;
+pub(crate) mod dump;
+pub(crate) mod ignored;
 pub(crate) mod mirror;
 pub(crate) mod open;
 pub(crate) mod snapshot;
@@ -10,6 +13,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use daemon::Options;
 use ops::size::parse_size;
 
+use dump::{Close, Dump};
 use mirror::{Change, Check, Fail, Heal};
 use open::Open;
 use snapshot::{Diff, GiveUp, Merge, Take};
@@ -79,31 +83,8 @@ pub(crate) enum Verb {
         json: bool,
     },
     Open(Box<Open>),
-    /// Remove a device that `open` made
-    Close {
-        /// The device
-        name: String,
-    },
-    /// Print and check what a container or a snapshot's store holds, without any key
-    ///
-    /// Exit status: 1 where a store is damaged; else as `open`.
-    ///
-    /// --json of a store prints an object: type (snapshot), version, valid; chunk_size, size,
-    /// allocated and metadata in sectors; chunks, entries_per_area, full_areas, exceptions, runs,
-    /// next_free, unused_chunks and free_chunks as counts; status as the device's would be; damaged,
-    /// damaged_entries and damage (objects with area, index, old, new and why), shared_chunks and
-    /// shared (chunk numbers), of both lists the first 1000; fault, a text or null. --entries adds
-    /// entries: objects with old, new and len in chunks.
-    Dump {
-        /// The image, or its detached header, or a snapshot's store
-        image: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// List the runs of chunks that a store holds, in its own order
-        #[arg(long)]
-        entries: bool,
-    },
+    Close(Close),
+    Dump(Dump),
     Snapshot(Take),
     Merge(Merge),
     Drop(GiveUp),

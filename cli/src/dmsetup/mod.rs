@@ -7,7 +7,6 @@
 mod concise;
 mod dm;
 mod errors;
-mod mangle;
 mod options;
 mod report;
 mod session;

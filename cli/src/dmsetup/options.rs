@@ -1,7 +1,7 @@
 //! The options: parsed as getopt_long does, with its error texts.
 
 use super::dm::Called;
-use super::mangle::Mode;
+use ops::mangle::Mode;
 
 /// The options of one command line, whatever the verb.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

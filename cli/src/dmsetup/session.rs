@@ -8,8 +8,8 @@ use sim_core::{Access, DevNumber, Errno, Held};
 
 use super::dm::{Called, Dm, Streams};
 use super::errors::{Source, lower_first, table_fault};
-use super::mangle::{self, Mode, What};
 use super::options::Options;
+use ops::mangle::{self, Mode, What};
 
 /// Why a command stops.
 #[derive(Debug)]

@@ -35,6 +35,11 @@ fn what_is_in_use_names_who_uses_it() {
         assert_eq!(told.lines().count(), 1, "{told}");
     }
     drop(file);
+    // Names are told as they were typed.
+    instance.ok(&["rename", "top", "a top"]);
+    assert!(instance.fails(&["remove", "low"]).contains("the table of `a top`"));
+    assert!(instance.ok(&["tree"]).starts_with("a top (253:1)"), "{}", instance.ok(&["tree"]));
+    instance.ok(&["rename", "a top", "top"]);
     instance.ok(&["remove", "top"]);
     instance.ok(&["remove", "low"]);
     instance.ok(&["detach", "/dev/sda"]);

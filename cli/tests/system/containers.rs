@@ -226,7 +226,7 @@ fn what_cannot_be_opened_is_told_apart_and_left_as_it_is() {
     let told = instance.refused(&again);
     assert!(told.contains("in use by the table of `d`") && told.contains("--shared"), "{told}");
     instance.dmsim(&[&again[..], &["--shared"]].concat());
-    assert_eq!(instance.run(&["open", "x", "a b"]).status.code(), Some(2));
+    assert_eq!(instance.run(&["open", "x", "a/b"]).status.code(), Some(2));
 }
 
 #[test]
@@ -351,4 +351,18 @@ fn a_cascade_of_ciphers_is_a_stack_of_devices_that_goes_as_it_came() {
     assert_eq!(instance.dmsim(&["ls"]).trim_end(), "No devices found");
     instance.dmsim(&[&open[..], &["--key-file", text(&key)]].concat());
     assert!(crate::harness::read_at(&device, 4096, 65536).expect("a read") == data);
+    instance.dmsim(&["close", "v"]);
+    // Each device has a uuid that ends in its name, and is cut: so far they differ.
+    let (longest, longer) = ("n".repeat(113), "n".repeat(114));
+    let open = |name: &str| {
+        let words = ["open", "--type", "truecrypt", "--hash", "sha512", "--key-file", text(&key)];
+        instance.run(&[&words[..], &[text(&image), name]].concat())
+    };
+    for name in ["my volume", &longest] {
+        assert!(open(name).status.success(), "{name}");
+        instance.dmsim(&["close", name]);
+    }
+    let told = String::from_utf8(open(&longer).stderr).expect("text");
+    assert!(told.contains("name too long for a cascade"), "{told}");
+    assert_eq!(instance.dmsim(&["ls"]).trim_end(), "No devices found");
 }

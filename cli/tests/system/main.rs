@@ -6,6 +6,7 @@
 mod article;
 mod containers;
 mod crash;
+mod cryptsetup;
 mod filesystems;
 mod fio;
 mod harness;

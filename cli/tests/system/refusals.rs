@@ -96,7 +96,7 @@ fn what_makes_no_sense_is_refused_in_words_before_anything_is_touched() {
         origin.instance.run(&["snapshot", "data", "s", "--chunk", "12K"]).status.code(),
         Some(2)
     );
-    assert_eq!(origin.instance.run(&["snapshot", "data", "a b"]).status.code(), Some(2));
+    assert_eq!(origin.instance.run(&["snapshot", "data", "a/b"]).status.code(), Some(2));
     // An empty store is used as it is, with its own chunks.
     let made = origin.instance.path("empty");
     origin.instance.dmsim(&["snapshot", "data", "snap", "--cow", text(&made)]);

@@ -6,26 +6,31 @@
 
 mod image;
 mod keys;
+mod unlock;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use containers::{
-    Container, Data, Error, Limits, Line, LineTarget, Plain, PlainKey, Unlock, Unlocked, VeraCrypt,
-};
+use containers::{Container, Limits, Line, LineTarget, Plain, Unlock, VeraCrypt};
 use crypto::Secret;
 use daemon::client::unexpected;
+use daemon::fault::USAGE;
 use daemon::protocol::Outcome;
 use daemon::{About, Fault, keep_out_of_core_dumps};
-use sim_core::control::{Answer, Command, Id, Slot, WhenOpen};
+use sim_core::control::{Answer, Command, Id, MAX_UUID, Slot, WhenOpen};
 use sim_core::{Access, Errno, Held, Sector, Sectors, TargetSpec};
+use targets::lines::DeviceWord;
 use zeroize::Zeroizing;
 
-use crate::commands::remove;
+use crate::commands::remove_when;
 use crate::device_mapper::DeviceMapper;
 use crate::files::refuse_shared;
-use crate::words::{MAPPER, check_name};
-use image::{Image, ImageFile, UUID, read_header, told};
+use crate::mangle::What;
+use crate::words::{MAPPER, device_name, kernel_form, new_name};
+use image::{Image, ImageFile, UUID, read_header};
 pub use keys::{KeyForm, fill};
+pub use unlock::Expected;
+use unlock::{Opened, unlock};
 
 /// Which container to open, and how.
 #[derive(Clone, Debug)]
@@ -38,8 +43,8 @@ pub struct Open {
     pub kind: Kind,
     /// Refuses writes to the device.
     pub read_only: bool,
-    /// Passes discards on to the image.
-    pub allow_discards: bool,
+    /// Optional parameters of the crypt target, as `allow_discards`.
+    pub options: Vec<&'static str>,
     /// Whether other devices may use the image too.
     pub sharing: Sharing,
 }
@@ -58,6 +63,8 @@ pub enum Sharing {
 pub enum Kind {
     /// What its header says: LUKS1, LUKS2, BitLocker.
     Container {
+        /// Which of them it has to be.
+        expected: Expected,
         /// The file of the header, where it lies apart from the data.
         header: Option<PathBuf>,
         /// The key slot, and what deriving its key may cost.
@@ -106,8 +113,8 @@ pub fn open(
     keys: &mut dyn KeyHolder,
 ) -> Result<PathBuf, Fault> {
     keep_out_of_core_dumps();
-    check_name("open", &ask.name)?;
-    if status(dm, &ask.name)?.is_some() {
+    let name = new_name("open", &ask.name)?;
+    if status(dm, &name)?.is_some() {
         return Err(Fault::new("open", format!("a device `{}` is there already", ask.name)));
     }
     let image = Image::find(dm, &ask.image)?;
@@ -115,18 +122,19 @@ pub fn open(
         Sharing::Exclusive => refuse_shared(dm, &image.path, &image.word)?,
         Sharing::Shared => {}
     }
-    let opened = match &ask.kind {
-        Kind::Container { header, unlock } => {
-            open_container(&image, header.as_deref(), unlock, keys)?
-        }
-        Kind::Plain { plain, raw_key } => open_plain(&image, plain, *raw_key, keys)?,
-        Kind::VeraCrypt { volume, key_files, limits } => {
-            open_veracrypt(&image, volume, key_files, limits, keys)?
-        }
-    };
-    opened.unlocked.warnings.iter().for_each(|warning| keys.warn(&warning.to_string()));
-    activate(dm, ask, &image, opened)?;
-    Ok(dm.mount().join(&ask.name))
+    let opened = unlock(&image.path, &ask.kind, keys)?;
+    activate(dm, ask, &name, &image, opened, keys)?;
+    Ok(dm.mount().join(name))
+}
+
+/// Tries a passphrase or key, as [`open`] would, and makes no device; returns the key slot that
+/// opens, where there are key slots.
+///
+/// # Errors
+/// With the exit status of the kind of error.
+pub fn try_key(image: &Path, kind: &Kind, keys: &mut dyn KeyHolder) -> Result<Option<u32>, Fault> {
+    keep_out_of_core_dumps();
+    unlock(image, kind, keys).map(|opened| opened.unlocked.key_slot)
 }
 
 /// Reads the header of a container.
@@ -137,18 +145,20 @@ pub fn header(path: &Path) -> Result<Container, Fault> {
     read_header(&ImageFile::open(path)?, path)
 }
 
-/// Removes a device that [`open`] made, and what it made below it.
+/// Removes a device that [`open`] made, and what it made below it. One that is in use is refused, or
+/// goes when nobody has it open any more.
 ///
 /// # Errors
 /// Where it was not made by `open`, or is in use.
-pub fn close(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
+pub fn close(dm: &mut dyn DeviceMapper, word: &str, open: WhenOpen) -> Result<(), Fault> {
+    let name = &device_name(dm.mount(), word);
     let uuid = status(dm, name)?.ok_or_else(|| Fault::new(name, "no such device"))?;
     if !uuid.starts_with(UUID) {
         let why = "not made by `open`: `dmsim remove` removes any device";
         return Err(Fault::new(name, why));
     }
     for layer in layers(dm, name, &uuid)? {
-        remove(dm, &layer)?;
+        remove_when(dm, &layer, open)?;
     }
     Ok(())
 }
@@ -159,7 +169,12 @@ fn layers(dm: &mut dyn DeviceMapper, name: &str, uuid: &str) -> Result<Vec<Strin
     loop {
         let below = layer_name(name, layers.len());
         match status(dm, &below)? {
-            Some(other) if other.strip_suffix(&below) == uuid.strip_suffix(name) => {
+            // A cascade's uuids have no more in them than the names, which may be cut.
+            Some(other)
+                if other.starts_with(CASCADE)
+                    && Some(&*other) == cut_uuid(&format!("{CASCADE}{below}"))
+                    && uuid.starts_with(CASCADE) =>
+            {
                 layers.push(below);
             }
             Some(_) | None => return Ok(layers),
@@ -167,103 +182,46 @@ fn layers(dm: &mut dyn DeviceMapper, name: &str, uuid: &str) -> Result<Vec<Strin
     }
 }
 
+/// What the uuids of VeraCrypt's devices begin with.
+const CASCADE: &str = "CRYPT-TCRYPT-";
+
 /// Names the device so many layers below the one that was asked for, as cryptsetup does.
 fn layer_name(name: &str, below: usize) -> String {
     if below == 0 { name.to_owned() } else { format!("{name}_{below}") }
-}
-
-/// A container that is open, but for the devices.
-struct Opened {
-    /// What the uuid has between its prefix and the name.
-    kind: String,
-    unlocked: Unlocked,
-}
-
-fn open_container(
-    image: &Image,
-    header: Option<&Path>,
-    unlock: &Unlock,
-    keys: &mut dyn KeyHolder,
-) -> Result<Opened, Fault> {
-    let data = ImageFile::open(&image.path)?;
-    let (header, data, place) = match header {
-        None => {
-            let len = containers::Source::len(&data);
-            (data, Data::with_header(len), image.path.as_path())
-        }
-        Some(path) => (ImageFile::open(path)?, Data::apart(containers::Source::len(&data)), path),
-    };
-    let container = read_header(&header, place)?;
-    let open = |passphrase: &Secret| container.unlock(&header, data, passphrase, unlock);
-    let unlocked = with_key(place, keys, open)?;
-    let uuid = container.uuid().unwrap_or_default().replace('-', "");
-    Ok(Opened { kind: format!("{}-{uuid}", container.kind().to_uppercase()), unlocked })
-}
-
-fn open_plain(
-    image: &Image,
-    plain: &Plain,
-    raw_key: bool,
-    keys: &mut dyn KeyHolder,
-) -> Result<Opened, Fault> {
-    let data = ImageFile::open(&image.path)?;
-    let len = containers::Source::len(&data);
-    let open = |secret: &Secret| {
-        let key = if raw_key { PlainKey::KeyFile(secret) } else { PlainKey::Passphrase(secret) };
-        plain.unlock(len, key)
-    };
-    let unlocked = with_key(&image.path, keys, open)?;
-    Ok(Opened { kind: "PLAIN".to_owned(), unlocked })
-}
-
-fn open_veracrypt(
-    image: &Image,
-    volume: &VeraCrypt,
-    key_files: &[Secret],
-    limits: &Limits,
-    keys: &mut dyn KeyHolder,
-) -> Result<Opened, Fault> {
-    let data = ImageFile::open(&image.path)?;
-    let open = |secret: &Secret| volume.unlock(&data, secret, key_files, limits);
-    let unlocked = with_key(&image.path, keys, open)?;
-    Ok(Opened { kind: "TCRYPT".to_owned(), unlocked })
-}
-
-/// Unlocks what lies there, with as many keys as there are.
-fn with_key(
-    place: &Path,
-    keys: &mut dyn KeyHolder,
-    unlock: impl Fn(&Secret) -> Result<Unlocked, Error>,
-) -> Result<Unlocked, Fault> {
-    let prompt = format!("Passphrase for {}: ", place.display());
-    loop {
-        match unlock(&keys.key(&prompt)?) {
-            Err(Error::WrongPassphrase { .. }) if keys.is_wrong(place) => {}
-            other => return other.map_err(|error| told(place, &error)),
-        }
-    }
 }
 
 /// Makes the devices, from the bottom up; none is left where one fails.
 fn activate(
     dm: &mut dyn DeviceMapper,
     ask: &Open,
+    name: &str,
     image: &Image,
     opened: Opened,
+    keys: &mut dyn KeyHolder,
 ) -> Result<(), Fault> {
     let access = if ask.read_only { Access::ReadOnly } else { Access::ReadWrite };
     let mut below = image.word.to_string();
-    let mut made = Vec::new();
     let mut layers = opened.unlocked.layers;
-    if ask.allow_discards {
-        layers.iter_mut().flatten().for_each(allow_discards);
-    }
+    layers.iter_mut().flatten().for_each(|line| add_options(line, &ask.options));
+    let mut planned = Vec::new();
     for (at, lines) in layers.iter().enumerate() {
-        let name = layer_name(&ask.name, layers.len() - 1 - at);
-        let targets = lines.iter().map(|line| spec(line, &below)).collect();
-        let uuid = format!("{UUID}{}-{name}", opened.kind);
+        let typed = layer_name(&ask.name, layers.len() - 1 - at);
+        let name = layer_name(name, layers.len() - 1 - at);
+        let uuid = uuid(&opened.kind, &typed, keys)?;
+        let targets: Vec<_> = lines.iter().map(|line| spec(line, &below)).collect();
+        below = DeviceWord(format!("{MAPPER}{name}")).to_string();
+        planned.push((name, uuid, targets));
+    }
+    let uuids: BTreeSet<&str> = planned.iter().map(|(_, uuid, _)| &**uuid).collect();
+    if uuids.len() < planned.len() {
+        let why = "name too long for a cascade of ciphers: the uuids of its devices, which end in \
+                   their names, would all be cut to the same one";
+        return Err(Fault::new("open", why).with_status(USAGE));
+    }
+    let mut made = Vec::new();
+    for (name, uuid, targets) in planned {
         let result = make(dm, &name, uuid, access, targets);
-        made.push(name.clone());
+        made.push(name);
         if let Err(fault) = result {
             for name in made.iter().rev() {
                 let open = WhenOpen::Refuse;
@@ -272,9 +230,28 @@ fn activate(
             }
             return Err(fault);
         }
-        below = format!("{MAPPER}{name}");
     }
     Ok(())
+}
+
+/// Returns the uuid of a device of this kind and name, as cryptsetup makes it: cut where it would be
+/// longer than the kernel takes, then written as libdevmapper writes it.
+fn uuid(kind: &str, typed: &str, keys: &mut dyn KeyHolder) -> Result<String, Fault> {
+    let whole = format!("{UUID}{kind}-{typed}");
+    let form = cut_uuid(&whole).map_or_else(
+        // Cut within a character, it is too long in any case.
+        || Err(format!("mangled form of the UUID too long for \"{whole}\"")),
+        |cut| kernel_form(cut, What::Uuid),
+    );
+    let form = form.map_err(|why| Fault::new("open", why).with_status(USAGE))?;
+    if whole.len() > MAX_UUID {
+        keys.warn(&format!("the uuid of `{typed}` is too long, and cut to {MAX_UUID} bytes"));
+    }
+    Ok(form)
+}
+
+fn cut_uuid(whole: &str) -> Option<&str> {
+    whole.get(..whole.len().min(MAX_UUID))
 }
 
 fn make(
@@ -286,8 +263,16 @@ fn make(
 ) -> Result<(), Fault> {
     let id = || Id::Name(name.to_owned());
     let base = "/".to_owned();
+    let create =
+        Command::DevCreate { name: name.to_owned(), uuid: Some(uuid.clone()), minor: None };
+    dm.control(create)?.map_err(|failure| match failure.errno {
+        Errno::BUSY => {
+            let why = format!("a device of this name, or of the uuid `{uuid}`, is there already");
+            Fault::new(name, why)
+        }
+        _ => Fault::new(name, failure),
+    })?;
     for command in [
-        Command::DevCreate { name: name.to_owned(), uuid: Some(uuid), minor: None },
         Command::TableLoad { id: id(), access, targets, base },
         Command::DevResume { id: id(), held: Held::Flush },
     ] {
@@ -305,11 +290,14 @@ fn spec(line: &Line, below: &str) -> TargetSpec {
     TargetSpec { start, len, target_type, params }
 }
 
-fn allow_discards(line: &mut Line) {
-    const OPTION: &str = "allow_discards";
+fn add_options(line: &mut Line, options: &[&'static str]) {
     match &mut line.target {
-        LineTarget::Crypt(crypt) if !crypt.options.contains(&OPTION) => crypt.options.push(OPTION),
-        LineTarget::Crypt(_) | LineTarget::Linear(_) | LineTarget::Zero => {}
+        LineTarget::Crypt(crypt) => {
+            let new = options.iter().filter(|option| !crypt.options.contains(option));
+            let new: Vec<&str> = new.copied().collect();
+            crypt.options.extend(new);
+        }
+        LineTarget::Linear(_) | LineTarget::Zero => {}
     }
 }
 

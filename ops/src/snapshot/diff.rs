@@ -16,6 +16,7 @@ use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find};
 use crate::files::{fresh, path_of};
 use crate::watch::{Watch, go_on};
+use crate::words::device_name;
 
 /// How much is compared at a time, in bytes, where a chunk is not longer.
 const PIECE: u64 = 1 << 20;
@@ -65,6 +66,7 @@ pub fn diff(
     name: &str,
     watch: &dyn Watch,
 ) -> Result<Differences, Fault> {
+    let name = &*device_name(dm.mount(), name);
     let device = find(dm, name)?;
     let device = device.ok_or_else(|| Fault::new(name, "no such device"))?;
     let Some(line) = device.snapshot() else {

@@ -8,12 +8,14 @@ use super::merge::{drop_own, refuse_open};
 use crate::commands::remove;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{devices, find};
+use crate::words::device_name;
 
 /// Gives a snapshot up: its device goes, and its store, if that is one of the instance's own.
 ///
 /// # Errors
 /// Where it is no snapshot, or somebody has it open.
 pub fn give_up(dm: &mut dyn DeviceMapper, instance: &Instance, name: &str) -> Result<(), Fault> {
+    let name = &device_name(dm.mount(), name);
     // Of a merge that was cut off before it had begun.
     let note = note_on(dm, instance, name)?;
     if let Some(store) = carry_out(dm, name)? {

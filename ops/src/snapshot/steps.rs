@@ -85,7 +85,7 @@ fn forward(
     if let Below::Make(below) = &plan.below {
         resume(dm, below)?;
         load_snapshot(dm, plan)?;
-        let table = one(plan.size, ORIGIN, &format!("{MAPPER}{below}"));
+        let table = one(plan.size, ORIGIN, &DeviceWord(format!("{MAPPER}{below}")).to_string());
         load(dm, origin, Access::ReadWrite, table)?;
     }
     resume(dm, name)?;

@@ -16,7 +16,7 @@ use super::steps::{Below, Plan, carry_out};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, refuse_suspended_below};
 use crate::watch::Watch;
-use crate::words::{MAPPER, check_name, device_name};
+use crate::words::{MAPPER, device_name, new_name};
 
 /// Which snapshot to take, and how.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +51,8 @@ pub fn take(
 ) -> Result<PathBuf, Fault> {
     // The origin's table may have keys in it.
     keep_out_of_core_dumps();
-    check_name("snapshot", &ask.name)?;
+    let name = new_name("snapshot", &ask.name)?;
+    let ask = &Take { name, ..ask.clone() };
     let plan = plan(dm, instance.cow(&ask.name).as_path(), ask)?;
     carry_out(dm, &plan, watch)?;
     Ok(dm.mount().join(&ask.name))

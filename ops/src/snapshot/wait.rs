@@ -9,6 +9,7 @@ use super::state::{MERGE, state};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
 use crate::watch::{INTERRUPTED, Look, Watch, until_done};
+use crate::words::device_name;
 
 /// Waits until the merge into a device is done; by the device's name, or that of the snapshot.
 ///
@@ -20,6 +21,7 @@ pub fn wait(
     name: &str,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
+    let name = &*device_name(dm.mount(), name);
     let note = note_on(dm, instance, name)?;
     let name = note.as_ref().map_or(name, |note| &note.origin).to_owned();
     let device = find(dm, &name)?.ok_or_else(|| Fault::new(&name, "no such device"))?;

@@ -7,8 +7,8 @@ use super::load::{load_table, parse, read_table};
 use super::suspend::set_read_ahead;
 use crate::dmsetup::concise::Entries;
 use crate::dmsetup::errors::Source;
-use crate::dmsetup::mangle::What;
 use crate::dmsetup::session::{Done, Session, Stop, Task, expect_status};
+use ops::mangle::What;
 
 /// A device to be.
 struct Wanted {

@@ -3,8 +3,8 @@
 use sim_core::control::{Command, MAX_NAME, MAX_UUID, NewName};
 
 use crate::dmsetup::dm::Called;
-use crate::dmsetup::mangle::{What, mangle, refuse_twice};
 use crate::dmsetup::session::{Done, Session, Task};
+use ops::mangle::{What, mangle, refuse_twice};
 
 /// `rename DEVICE NEW`, `rename --setuuid DEVICE UUID`.
 pub(super) fn rename(session: &mut Session<'_, '_>, words: &[String]) -> Done {

@@ -33,7 +33,7 @@ use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, devices, find, in_use, named, report};
 use crate::files::path_of;
 use crate::watch::{PERIOD, Watch, go_on};
-use crate::words::MAPPER;
+use crate::words::{MAPPER, device_name};
 
 /// How long a close of the snapshot's device may be on its way.
 const CLOSING: Duration = Duration::from_millis(300);
@@ -74,6 +74,7 @@ pub fn merge(
     ask: &Merge,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
+    let ask = &Merge { name: device_name(dm.mount(), &ask.name), ..ask.clone() };
     let origin = match (note_on(dm, instance, &ask.name)?, find(dm, &ask.name)?) {
         (Some(note), _) => match go_on_with(dm, instance, &note, ask.open, watch)? {
             Some(origin) => origin,

@@ -1,10 +1,11 @@
-//! Names and uuids as the kernel is given them: bytes that udev cannot take written as `\xNN`.
+//! Names and uuids as the kernel is given them: bytes that udev cannot take written as `\xNN`, as
+//! libdevmapper does.
 
 use sim_core::control::{MAX_NAME, MAX_UUID};
 
 /// How names and uuids are written for the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     /// As they are.
     None,
     /// Bytes off the whitelist as `\xNN`; what is written so already is kept.
@@ -16,14 +17,16 @@ pub(super) enum Mode {
 
 /// What is mangled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub enum What {
+    /// A device's name, of [`MAX_NAME`] bytes at most.
     Name,
+    /// A device's uuid, of [`MAX_UUID`] bytes at most.
     Uuid,
 }
 
 impl Mode {
     /// Reads the argument of `--manglename`.
-    pub(super) fn named(word: &str) -> Option<Mode> {
+    pub fn named(word: &str) -> Option<Mode> {
         match word.to_ascii_lowercase().as_str() {
             "none" => Some(Mode::None),
             "auto" => Some(Mode::Auto),
@@ -53,7 +56,7 @@ impl What {
 ///
 /// # Errors
 /// The line to print.
-pub(super) fn mangle(text: &str, what: What, mode: Mode) -> Result<String, String> {
+pub fn mangle(text: &str, what: What, mode: Mode) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let (mut kept, mut changed, mut improper) = (false, false, false);
     let mut at = 0;
@@ -97,7 +100,7 @@ pub(super) fn mangle(text: &str, what: What, mode: Mode) -> Result<String, Strin
 ///
 /// # Errors
 /// The line to print where the kernel has what this mode would never have written.
-pub(super) fn unmangle(text: &str, what: What, mode: Mode) -> Result<String, String> {
+pub fn unmangle(text: &str, what: What, mode: Mode) -> Result<String, String> {
     if mode == Mode::None {
         return Ok(text.to_owned());
     }
@@ -115,7 +118,7 @@ pub(super) fn unmangle(text: &str, what: What, mode: Mode) -> Result<String, Str
 ///
 /// # Errors
 /// The line to print.
-pub(super) fn refuse_twice(text: &str, what: What, mode: Mode) -> Result<(), String> {
+pub fn refuse_twice(text: &str, what: What, mode: Mode) -> Result<(), String> {
     if mode == Mode::Auto && is_mangled_twice(text) {
         return Err(format!(
             "The {} \"{text}\" seems to be mangled more than once. This is not allowed in auto mode.",
@@ -126,7 +129,7 @@ pub(super) fn refuse_twice(text: &str, what: What, mode: Mode) -> Result<(), Str
 }
 
 /// Replaces each `\xNN` by its byte.
-pub(super) fn decode(text: &str) -> String {
+pub fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while at < bytes.len() {
@@ -145,7 +148,7 @@ pub(super) fn decode(text: &str) -> String {
 }
 
 /// Tells whether what a name stands for looks like a mangled name itself, as libdevmapper looks.
-pub(super) fn is_mangled_twice(text: &str) -> bool {
+pub fn is_mangled_twice(text: &str) -> bool {
     text.contains(r"\x5cx")
 }
 
