@@ -130,7 +130,7 @@ failed() { echo "README: $1: $2"; cat "$here/out"; exit 1; }
             false => format!("{keys}{{ {command}\n}} >out 2>&1 || failed {what} 'it fails'\n"),
         };
         for line in prints {
-            let line = quoted(&line).replace("/home/you", "'\"$here\"'");
+            let line = quoted(&line).replace("/srv/you", "'\"$here\"'");
             script +=
                 &format!("grep -qxF -- {line} out || failed {what} 'it does not print '{line}\n");
         }

@@ -334,7 +334,7 @@ impl Model {
 
     fn status(&mut self, id: &Id, slot: Slot) -> Outcome {
         let minor = self.find(id)?.minor;
-        let open_count = self.open_count(minor);
+        let (open_count, read_only) = (self.open_count(minor), self.reads_only(minor));
         let device = self.find(id)?;
         let table = device.table(slot);
         let asked = table.filter(|_| slot == Slot::Inactive);
@@ -346,7 +346,7 @@ impl Model {
             event_nr: device.event_nr,
             target_count: table.map_or(0, |table| lines(TABLES[table.index].text).len()),
             suspended: device.suspended,
-            read_only: asked.map_or(device.read_only, |table| table.access.is_read_only()),
+            read_only: asked.map_or(read_only, |table| table.access.is_read_only()),
             live_present: device.live.is_some(),
             inactive_present: device.inactive.is_some(),
             deferred_remove: device.deferred,
@@ -381,6 +381,16 @@ impl Model {
                 table.mapped.iter().map(|(minor, _)| DevNumber::mapped(*minor)).collect()
             }
         }))
+    }
+
+    /// Tells whether a device, or the mapped device that its live table lies on, is read-only: the
+    /// disks are not.
+    fn reads_only(&self, minor: u32) -> bool {
+        let device = self.devices.iter().find(|device| device.minor == minor);
+        device.is_some_and(|device| {
+            let below = device.live.as_ref().and_then(|table| table.mapped);
+            device.read_only || below.is_some_and(|(below, _)| self.reads_only(below))
+        })
     }
 
     /// Counts who has a device open: users, and other devices, each once for reading and once for
