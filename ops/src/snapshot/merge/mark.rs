@@ -103,7 +103,7 @@ impl Unfinished {
         self.image.canonicalize().is_ok_and(|image| image == Path::new(&self.mark.store))
     }
 
-    /// Tells whether the mark is all there is to finish it by: [`rebuild`](mod@super::rebuild) does.
+    /// Tells whether the mark is all there is to finish it by: `rebuild` does.
     pub fn needs_rebuild(&self) -> bool {
         self.left == Left::Mark
     }
