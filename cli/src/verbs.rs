@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use backing::Attach;
 use daemon::client::{no_daemon, unexpected};
+use daemon::folders::barred_to_others;
 use daemon::instance::is_in_memory;
 use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request, Restored};
@@ -245,6 +246,15 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
     let client = client::connect(instance)?;
     let (instance, welcome) = (client.served(instance), client.welcome);
     say_what_is_in_memory(&instance);
+    if options.allow_other
+        && let Some(bars) = barred_to_others(&welcome.mount)
+    {
+        eprintln!(
+            "dmsim: {}: others cannot pass it, so that --allow-other lets nobody in: `chmod o+x` it, \
+             or choose another place by --mount",
+            bars.display()
+        );
+    }
     if let Some(damage) = welcome.damage {
         eprintln!("dmsim: {damage}");
     }

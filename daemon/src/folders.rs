@@ -1,9 +1,9 @@
 //! Where an instance without a directory of its own lies, and whether what is there can be used.
 
 use std::ffi::OsString;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions, set_permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -37,6 +37,24 @@ fn absolute(dir: Option<OsString>) -> Option<PathBuf> {
 /// Makes a directory for its owner alone, with those above it, where there is none.
 pub fn make_private_dir(dir: &Path) -> Result<(), Fault> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).about(dir.display())
+}
+
+/// Lets others pass through a directory, on their way to what they may have in it; it stays one that
+/// they cannot list.
+pub(crate) fn let_others_pass(dir: &Path) -> Result<(), Fault> {
+    let mode = dir.metadata().about(dir.display())?.permissions().mode();
+    if mode & 0o011 == 0o011 {
+        return Ok(());
+    }
+    set_permissions(dir, Permissions::from_mode(mode | 0o011)).about(dir.display())
+}
+
+/// Returns the first directory on the way to a path, itself included, that others cannot pass.
+pub fn barred_to_others(path: &Path) -> Option<&Path> {
+    let mut way: Vec<&Path> = path.ancestors().collect();
+    way.reverse();
+    way.into_iter()
+        .find(|dir| dir.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o001 == 0))
 }
 
 /// Makes a directory as [`make_private_dir`] does, and looks whether this user can write to it.

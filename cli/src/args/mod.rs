@@ -140,7 +140,7 @@ pub(crate) struct Start {
     /// Stay in the foreground, and log to standard error
     #[arg(long)]
     pub(crate) foreground: bool,
-    /// Let other users in, as far as file modes do
+    /// Let other users in, as far as file modes do; without it they get EACCES, root too
     #[arg(long)]
     pub(crate) allow_other: bool,
     /// Keep pages in the page cache

@@ -194,3 +194,41 @@ fn a_demonstration_leaves_nothing_behind() {
         })
     );
 }
+
+#[test]
+fn others_are_let_in_where_they_are_to_be_and_told_of_what_bars_them() {
+    if !can_mount() || !rustix::process::geteuid().is_root() {
+        println!("skipped: not root, who can be somebody else");
+        return;
+    }
+    let instance = Instance::new();
+    let folder = |mode| std::fs::Permissions::from_mode(mode);
+    let as_nobody = |args: &[&str]| {
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        Command::new("setpriv").args(nobody).args(args).output().unwrap()
+    };
+    std::fs::set_permissions(instance.root(), folder(0o700)).unwrap();
+    let mapper = instance.path("mapper");
+    let list = ["ls", mapper.to_str().unwrap()];
+    for (mode, barred) in [(0o700, true), (0o711, false)] {
+        std::fs::set_permissions(instance.root(), folder(mode)).unwrap();
+        let started = instance.run(&["start", "--allow-other"]);
+        assert!(started.status.success(), "{started:?}");
+        let told = String::from_utf8(started.stderr).unwrap();
+        assert_eq!(told.contains("others cannot pass it"), barred, "{told}");
+        assert_eq!(told.contains(instance.root().to_str().unwrap()), barred, "{told}");
+        assert_eq!(as_nobody(&list).status.success(), !barred);
+        if !barred {
+            instance.ok(&["create", "d", "--table", "0 8 zero", "--mode", "0644"]);
+            let file = instance.path("mapper/d");
+            assert!(
+                as_nobody(&["cmp", "-n4096", file.to_str().unwrap(), "/dev/zero"]).status.success()
+            );
+            let record = instance.path("record.log");
+            assert!(!as_nobody(&["cat", record.to_str().unwrap()]).status.success());
+        }
+        instance.ok(&["stop", "--force"]);
+    }
+    instance.ok(&["start"]);
+    assert!(!as_nobody(&list).status.success(), "nobody else is let in unasked");
+}

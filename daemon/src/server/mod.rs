@@ -23,7 +23,7 @@ use sim_core::control::{Backing, Recorder};
 use sim_core::{Control, Registry};
 
 use crate::fault::{About, Fault, causes};
-use crate::folders::make_private_dir;
+use crate::folders::{let_others_pass, make_private_dir};
 use crate::instance::Instance;
 use crate::options::Options;
 use crate::record::Keeper;
@@ -62,6 +62,9 @@ pub fn run(
         tracing::error!(%fault, "the record");
     }
     make_private_dir(&mount)?;
+    if options.allow_other && mount.starts_with(instance.dir()) {
+        let_others_pass(instance.dir())?;
+    }
     let listener = instance.listen().about(instance.socket().display())?;
     let (events, inbox) = channel();
     let damage = damage.map(|fault| fault.to_string());
