@@ -448,10 +448,20 @@ fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
 }
 
 fn forget(instance: &Instance) -> Result<ExitCode, Fault> {
-    let mut client = client::connect(instance)?;
-    let instance = client.served(instance);
-    snapshot::refuse_forgetting(&mut client, &instance)?;
-    client.done(&Request::Forget).map(|()| ExitCode::SUCCESS)
+    let (mut client, stays) = match client::find(instance)? {
+        Some(client) => (client, true),
+        None if !instance.has_record() => return Err(no_record(instance)),
+        // One for this alone.
+        None => (client::connect_or_start(instance)?, false),
+    };
+    let served = client.served(instance);
+    let forgotten = snapshot::refuse_forgetting(&mut client, &served)
+        .and_then(|()| client.done(&Request::Forget));
+    drop(client);
+    if !stays {
+        stop(instance, false)?;
+    }
+    ended(forgotten)
 }
 
 fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Restored, Fault> {

@@ -293,3 +293,20 @@ fn a_state_json_is_restored_as_a_record_is() {
     instance.ok(&["restore"]);
     assert_eq!(instance.ok(&["table", "low"]).trim(), "0 8 zero");
 }
+
+#[test]
+fn what_is_on_record_is_forgotten_without_a_daemon_too() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    assert!(instance.fails(&["restore", "--forget"]).contains("no record"));
+    assert_eq!(instance.pid(), None, "nothing is started for the sake of nothing");
+    build(&instance);
+    instance.crash();
+    instance.ok(&["restore", "--forget"]);
+    assert_eq!(instance.pid(), None, "it has ended with the command");
+    let started = instance.run(&["start"]);
+    assert!(started.status.success() && started.stderr.is_empty(), "{started:?}");
+    assert_eq!(instance.json(&["info", "--json"]).to_string(), "[]");
+}
