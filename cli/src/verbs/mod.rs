@@ -1,5 +1,7 @@
 //! The verbs that dmsetup does not have.
 
+mod restore;
+
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +11,7 @@ use daemon::client::{no_daemon, unexpected};
 use daemon::folders::barred_to_others;
 use daemon::instance::is_in_memory;
 use daemon::launch::{self, Failed, launch, this_program};
-use daemon::protocol::{Outcome, Request, Restored};
+use daemon::protocol::{Outcome, Request};
 use daemon::{About, Client, Fault, Instance, keep_out_of_core_dumps};
 use ops::{DeviceMapper, mirror, snapshot};
 use sim_core::control::{Id, WhenOpen};
@@ -25,6 +27,7 @@ use crate::output::print;
 use crate::show::{self, print_json};
 use crate::terminal::Terminal;
 use crate::{client, demo, logging, new_target};
+use restore::{bring_back, forget, restore, tell_failed};
 
 /// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for
 /// its own.
@@ -422,71 +425,6 @@ fn resize(instance: &Instance, word: String) -> Result<ExitCode, Fault> {
 
 fn done(instance: &Instance, request: &Request) -> Result<ExitCode, Fault> {
     client::connect(instance)?.done(request).map(|()| ExitCode::SUCCESS)
-}
-
-fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
-    let mut client = match client::find(instance)? {
-        Some(client) => client,
-        // Nothing is started for the sake of nothing.
-        None if !instance.has_record() => return Err(no_record(instance)),
-        None => client::connect_or_start(instance)?,
-    };
-    let instance = client.served(instance);
-    let restored = bring_back(&mut client, keys)?;
-    if !instance.has_record() {
-        return Err(no_record(&instance));
-    }
-    if restored.done.is_empty() && restored.failed.is_empty() {
-        eprintln!("dmsim: restore: nothing is left to bring back: all on record is there");
-    }
-    print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
-    tell_failed(&restored.failed);
-    for unfinished in snapshot::all_unfinished(&mut client, &instance)? {
-        eprintln!("dmsim: warning: {unfinished}");
-    }
-    Ok(if restored.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn forget(instance: &Instance) -> Result<ExitCode, Fault> {
-    let (mut client, stays) = match client::find(instance)? {
-        Some(client) => (client, true),
-        None if !instance.has_record() => return Err(no_record(instance)),
-        // One for this alone.
-        None => (client::connect_or_start(instance)?, false),
-    };
-    let served = client.served(instance);
-    let forgotten = snapshot::refuse_forgetting(&mut client, &served)
-        .and_then(|()| client.done(&Request::Forget));
-    drop(client);
-    if !stays {
-        stop(instance, false)?;
-    }
-    ended(forgotten)
-}
-
-fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Restored, Fault> {
-    let keyless = match client.ask(&Request::Keyless)? {
-        Outcome::Keyless(keyless) => keyless,
-        other => return Err(unexpected(other)),
-    };
-    match client.ask(&Request::Restore(keys.fill(&keyless)))? {
-        Outcome::Restored(restored) => Ok(restored),
-        other => Err(unexpected(other)),
-    }
-}
-
-fn tell_failed(failed: &[(String, String)]) {
-    for (name, why) in failed {
-        eprintln!("dmsim: restore: {name}: {why}");
-    }
-}
-
-fn no_record(instance: &Instance) -> Fault {
-    let why = format!(
-        "there is no record, so nothing to bring back: {} is not there",
-        instance.record().display()
-    );
-    Fault::new("restore", why)
 }
 
 fn images(instance: &Instance, json: bool) -> Result<ExitCode, Fault> {
