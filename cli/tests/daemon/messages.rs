@@ -96,6 +96,33 @@ fn a_resume_that_fails_says_why_and_how_the_device_is_then() {
 }
 
 #[test]
+fn an_image_that_was_cut_is_told_of_wherever_one_looks_and_taken_up_again() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    let image = File::options().write(true).open(instance.root().join("disk.img")).unwrap();
+    let read = || std::fs::read(instance.path("mapper/low"));
+    assert!(read().is_ok());
+    image.set_len(4096).unwrap();
+    assert!(read().is_err());
+    let log = std::fs::read_to_string(instance.path("log")).unwrap();
+    assert_eq!(log.matches("an image fails").count(), 1, "{log}");
+    for asks in [&["images"][..], &["tree"]] {
+        let told = instance.ok(asks);
+        assert!(told.contains("was truncated") && told.contains("`dmsim resize`"), "{told}");
+    }
+    let told = instance.fails(&["stop"]);
+    assert!(told.contains("disk.img: image was truncated"), "{told}");
+    assert!(told.contains("`dmsim stop --force`"), "{told}");
+    image.set_len(1 << 20).unwrap();
+    assert!(read().is_err(), "nobody has said that it may be used again");
+    instance.ok(&["resize", "/dev/sda"]);
+    assert!(read().is_ok());
+    instance.ok(&["stop"]);
+}
+
+#[test]
 fn the_instances_own_files_are_no_images() {
     if !can_mount() {
         return;
