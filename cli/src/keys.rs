@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crypto::Secret;
 use daemon::Fault;
+use daemon::mangle;
 use daemon::protocol::{Filled, Keyless, KeylessStack};
-use ops::mangle;
 use ops::open::{KeyForm, KeyHolder};
 
 use crate::args::open::{KeySource, Open};

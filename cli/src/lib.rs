@@ -82,7 +82,10 @@ fn is_for_dmsetup(words: &[OsString]) -> bool {
     let verb = words.iter().filter_map(|word| word.to_str());
     match verb.clone().find(|word| own(word) || dmsetup::is_verb(word)) {
         Some("info") => !words.iter().any(|word| word == "--json"),
-        Some("wait") => !words.iter().any(|word| word == "--merge" || word == "--sync"),
+        // Its help has both languages.
+        Some("wait") => {
+            !words.iter().any(|word| ["--merge", "--sync", "--help"].iter().any(|own| word == own))
+        }
         Some("help") => match words {
             [help, of] if help == "help" => {
                 of.to_str().is_some_and(|of| of == "dmsetup" || (dmsetup::is_verb(of) && !own(of)))
@@ -212,6 +215,7 @@ mod tests {
             "attach ls",
             "wait --merge x",
             "wait x --sync",
+            "wait --help",
         ] {
             assert!(!is_for_dmsetup(&words(line)), "{line}");
         }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod above;
 pub mod client;
 pub mod describe;
 pub mod fault;
@@ -14,12 +15,14 @@ pub mod folders;
 pub mod instance;
 pub mod launch;
 mod loops;
+pub mod mangle;
 mod options;
 mod process;
 pub mod protocol;
 mod record;
 mod server;
 
+pub use above::above;
 pub use client::Client;
 pub use describe::{Description, Failing};
 pub use fault::{About, Fault};

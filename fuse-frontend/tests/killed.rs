@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::asked::{Answer, Channel, Slow, ask, end, read, write};
 use common::{World, pattern};
 use fuse_frontend::files::Interruption;
-use fuse_frontend::request::{Disk, Durability, Refuse, Reply};
+use fuse_frontend::request::{Disk, Durability, End, Refuse, Reply};
 use sim_core::Errno;
 
 /// `fallocate`: zeros.
@@ -135,4 +135,10 @@ fn a_change_of_many_pieces_is_given_up_between_two() {
     interruption.set();
     assert_eq!(end(answer), Err(Errno::INTR));
     write(&disk, 0, &[3; 4096]).unwrap();
+    // So does the gap that a truncation makes zeros, for which all writers wait.
+    let cut = Arc::<End>::default();
+    assert_eq!(end(ask(|reply| disk.truncate(&cut, 0, || (), reply))), Ok(()));
+    let answer = ask_and_die(|reply| disk.truncate(&cut, EXABYTE, || (), reply));
+    assert_eq!(end(answer), Err(Errno::INTR));
+    write(&disk, 0, &[4; 4096]).unwrap();
 }

@@ -7,7 +7,7 @@ use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot};
 use sim_core::{DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
-use crate::mangle;
+use daemon::mangle;
 
 /// A mapped device with its live table, keys left out.
 pub(crate) struct Device {
@@ -70,19 +70,7 @@ pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fau
 
 /// Lists the devices with a table that maps onto one.
 pub(crate) fn above(dm: &mut dyn DeviceMapper, below: DevNumber) -> Result<Vec<String>, Fault> {
-    let mut above = Vec::new();
-    for device in list(dm)? {
-        for slot in [Slot::Live, Slot::Inactive] {
-            let deps = Command::TableDeps { id: named(&device), slot };
-            // One that is removed meanwhile maps onto nothing.
-            let deps = dm.control(deps)?;
-            let maps = matches!(deps, Ok(Answer::Deps(deps)) if deps.contains(&below));
-            if maps && !above.contains(&device) {
-                above.push(device.clone());
-            }
-        }
-    }
-    Ok(above)
+    daemon::above(list(dm)?, below, |command| dm.control(command))
 }
 
 pub(crate) fn list(dm: &mut dyn DeviceMapper) -> Result<Vec<String>, Fault> {

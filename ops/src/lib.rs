@@ -11,7 +11,6 @@ mod commands;
 mod device_mapper;
 mod devices;
 mod files;
-pub mod mangle;
 pub mod mirror;
 pub mod open;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use sim_core::control::{Answer, Command, Id, Report, Slot};
 use sim_core::{DevNumber, KeyText};
 
 use crate::device_mapper::DeviceMapper;
-use crate::mangle;
+use daemon::mangle;
 
 /// A device, and what it maps onto.
 #[derive(Clone, Debug, Serialize)]

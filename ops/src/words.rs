@@ -6,7 +6,7 @@ use daemon::Fault;
 use daemon::fault::USAGE;
 use sim_core::control::MAX_NAME;
 
-use crate::mangle::{self, Mode, What};
+use daemon::mangle::{self, Mode, What};
 
 /// Writes the name of a new device for the kernel, as libdevmapper does: whatever udev could not take
 /// becomes `\xNN`. What is written so already is kept.

@@ -65,7 +65,7 @@ pub struct Attached {
 
 /// Why an image could not be flushed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {}", path.display(), fault.clone().unwrap_or_else(|| lower_first(errno.text())))]
+#[error("{}: {}", path.display(), self.why())]
 pub struct NotFlushed {
     /// The image.
     pub path: PathBuf,
@@ -73,6 +73,13 @@ pub struct NotFlushed {
     pub errno: Errno,
     /// Why it fails all I/O, if it does.
     pub fault: Option<String>,
+}
+
+impl NotFlushed {
+    /// Says why, without the path.
+    pub fn why(&self) -> String {
+        self.fault.clone().unwrap_or_else(|| lower_first(self.errno.text()))
+    }
 }
 
 /// Why an image is not attached, or not detached.

@@ -92,8 +92,7 @@ impl Own {
         let Some(name) = real.file_name().and_then(|name| name.to_str()) else { return false };
         let ours = KEPT.contains(&name) || WITH_MORE.iter().any(|prefix| name.starts_with(prefix));
         let same = |folder: &PathBuf| {
-            real.parent() == Some(folder)
-                || folder.canonicalize().is_ok_and(|folder| real.parent() == Some(&folder))
+            folder.canonicalize().is_ok_and(|folder| real.parent() == Some(&folder))
         };
         ours && self.folders.get().is_some_and(|folders| folders.iter().any(same))
     }

@@ -1,7 +1,7 @@
 //! The options: parsed as getopt_long does, with its error texts.
 
 use super::dm::Called;
-use ops::mangle::Mode;
+use daemon::mangle::Mode;
 
 /// The options of one command line, whatever the verb.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

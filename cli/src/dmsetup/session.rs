@@ -9,7 +9,7 @@ use sim_core::{Access, DevNumber, Errno, Held};
 use super::dm::{Called, Dm, Streams};
 use super::errors::{Source, lower_first, table_fault};
 use super::options::Options;
-use ops::mangle::{self, Mode, What};
+use daemon::mangle::{self, Mode, What};
 
 /// Why a command stops.
 #[derive(Debug)]
@@ -201,7 +201,9 @@ impl<'a, 's> Session<'a, 's> {
                 (_, errno) => lower_first(errno.text()),
             },
         };
-        let still = if self.verb == "resume" && self.is_suspended(task) {
+        let still = if self.verb == "resume"
+            && self.look(task.id()).is_some_and(|status| status.suspended)
+        {
             format!("; `{shown}` is still suspended")
         } else {
             String::new()
@@ -216,9 +218,7 @@ impl<'a, 's> Session<'a, 's> {
         let by_uuid = uuid.clone().map(|uuid| (Id::Uuid(uuid), "uuid"));
         let by_dev = dev.map(|dev| (Id::Dev(dev), "number"));
         for (id, what) in [by_name, by_uuid, by_dev].into_iter().flatten() {
-            if let Ok(Answer::Status(there)) =
-                self.dm.call(Command::DevStatus { id, slot: Slot::Live })
-            {
+            if let Some(there) = self.look(id) {
                 let named = mangle::decode(&there.name);
                 return format!(
                     "a device with this {what} is there already: `{named}` ({})",
@@ -231,20 +231,17 @@ impl<'a, 's> Session<'a, 's> {
 
     /// Says who has a device open.
     fn in_use(&mut self, task: &Task) -> String {
-        let status = self.dm.call(Command::DevStatus { id: task.id(), slot: Slot::Live });
-        let holders = match status {
-            Ok(Answer::Status(status)) => self.dm.holders(&status.name),
-            Ok(_) | Err(_) => Vec::new(),
-        };
+        let status = self.look(task.id());
+        let holders = status.map(|status| self.dm.holders(&status.name)).unwrap_or_default();
         match &holders[..] {
             [] => lower_first(Errno::BUSY.text()),
             holders => format!("in use by {}", holders.join(", ")),
         }
     }
 
-    fn is_suspended(&mut self, task: &Task) -> bool {
-        let status = self.dm.call(Command::DevStatus { id: task.id(), slot: Slot::Live });
-        matches!(status, Ok(Answer::Status(status)) if status.suspended)
+    /// Looks at a device for the sake of a message: nothing where that cannot be.
+    fn look(&mut self, id: Id) -> Option<DevStatus> {
+        self.dm.call(Command::DevStatus { id, slot: Slot::Live }).ok().map(expect_status)
     }
 
     /// Writes a name for the kernel; stops where it cannot be one.
@@ -317,10 +314,9 @@ impl<'a, 's> Session<'a, 's> {
         };
         let path = std::path::Path::new(&self.dm.base()).join(word);
         let unknown = if path.exists() && id.is_none() { last } else { word };
-        let status = id.map(|id| self.dm.call(Command::DevStatus { id, slot: Slot::Live }));
-        match status {
+        match id.and_then(|id| self.look(id)) {
             // A device has no node before it has a disk.
-            Some(Ok(Answer::Status(status))) if status.read_ahead.is_some() => Ok(status.name),
+            Some(status) if status.read_ahead.is_some() => Ok(status.name),
             _ => self.fail(&format!("Device {unknown} not found")),
         }
     }

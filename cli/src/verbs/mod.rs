@@ -51,8 +51,10 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Open(options) => open(&instance()?, &options),
         Verb::Close(options) => close(&instance()?, &options),
         Verb::Dump(options) => {
-            // What a dump looks at needs no instance.
-            warn_of_merge(&options.image, instance().ok().as_ref());
+            if !options.quiet {
+                // What a dump looks at needs no instance.
+                warn_of_merge(&options.image, instance().ok().as_ref());
+            }
             dump(&options)
         }
         Verb::Snapshot(options) => take(&instance()?, options),

@@ -1,18 +1,21 @@
 //! Carries out requests.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::channel;
 
 use backing::{AttachError, Attached, Cancel, block_on, block_on_or};
-use sim_core::control::{Answer, Command, Failure, Id, Slot};
-use sim_core::{DevNumber, Errno, panic_text};
+use sim_core::control::{Answer, Command, Failure};
+use sim_core::{Errno, panic_text};
 
 use super::settle::settle;
 use super::state::{Daemon, Event};
+use crate::above;
 use crate::describe::describe;
 use crate::fault::Fault;
 use crate::loops::loops_over;
+use crate::mangle::decode;
 use crate::protocol::{Outcome, Reply, Request, User};
 use crate::record::Change;
 
@@ -175,23 +178,14 @@ impl Daemon {
         users
     }
 
-    /// Lists the devices with a table, live or inactive, that has a device open.
-    fn above(&self, below: DevNumber) -> Vec<String> {
-        let maps = |name: &String| {
-            [Slot::Live, Slot::Inactive].into_iter().any(|slot| {
-                let deps = Command::TableDeps { id: Id::Name(name.clone()), slot };
-                let deps = block_on(self.control.perform(deps));
-                matches!(deps, Ok(Answer::Deps(deps)) if deps.contains(&below))
-            })
-        };
-        self.control.shown().into_iter().map(|shown| shown.name).filter(maps).collect()
-    }
-
     /// Says why an image cannot go: for one in use, whose tables have it open.
     fn not_detached(&self, error: AttachError) -> Outcome {
         if let AttachError::InUse { name, number, .. } = &error {
-            let above = self.above(*number);
+            let names = self.control.shown().into_iter().map(|shown| shown.name);
+            let ask = |command| Ok::<_, Infallible>(block_on(self.control.perform(command)));
+            let Ok(above) = above(names, *number, ask);
             if !above.is_empty() {
+                let above: Vec<String> = above.iter().map(|name| decode(name)).collect();
                 let tables = above.join("`, `");
                 let why = format!("{name} ({number}): in use by the table of `{tables}`");
                 return failed("detach", why);

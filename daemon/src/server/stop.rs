@@ -3,13 +3,14 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use backing::{Cancel, NotFlushed, block_on_or};
+use backing::{Cancel, block_on_or};
 use fuse_frontend::Busy;
 use sim_core::control::{Command, Id};
 use sim_core::{BlockDevice, Held};
 
 use super::state::Daemon;
 use crate::fault::{Fault, causes};
+use crate::mangle::decode;
 use crate::protocol::User;
 
 /// How long I/O that runs may take to end.
@@ -96,10 +97,7 @@ impl Daemon {
     }
 
     fn flush(&self) -> Result<(), Fault> {
-        self.images.flush_all().map_err(|NotFlushed { path, errno, fault }| match fault {
-            Some(fault) => Fault::new(path.display(), fault),
-            None => Fault::new(path.display(), errno),
-        })
+        self.images.flush_all().map_err(|failed| Fault::new(failed.path.display(), failed.why()))
     }
 }
 
@@ -121,7 +119,8 @@ fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
 }
 
 fn open_by(users: &[User]) -> Fault {
-    let who = users.iter().map(|user| format!("device `{}` is in use by {user}", user.device));
+    let who =
+        users.iter().map(|user| format!("device `{}` is in use by {user}", decode(&user.device)));
     let who: Vec<String> = who.collect();
     Fault::new("stop", format!("{}; `stop --force` stops all the same", who.join(", ")))
 }

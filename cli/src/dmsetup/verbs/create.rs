@@ -8,7 +8,7 @@ use super::suspend::set_read_ahead;
 use crate::dmsetup::concise::Entries;
 use crate::dmsetup::errors::Source;
 use crate::dmsetup::session::{Done, Session, Stop, Task, expect_status};
-use ops::mangle::What;
+use daemon::mangle::What;
 
 /// A device to be.
 struct Wanted {

@@ -3,7 +3,7 @@
 use sim_core::control::{Answer, Command, Listed, NewName};
 
 use crate::dmsetup::session::{Done, Session, Stop, Task};
-use ops::mangle::{self as form, Mode, What};
+use daemon::mangle::{self as form, Mode, What};
 
 /// `mangle [DEVICE...]`.
 pub(super) fn mangle(session: &mut Session<'_, '_>, words: &[String]) -> Done {

@@ -4,7 +4,7 @@ use sim_core::control::{Command, MAX_NAME, MAX_UUID, NewName};
 
 use crate::dmsetup::dm::Called;
 use crate::dmsetup::session::{Done, Session, Task};
-use ops::mangle::{What, mangle, refuse_twice};
+use daemon::mangle::{What, mangle, refuse_twice};
 
 /// `rename DEVICE NEW`, `rename --setuuid DEVICE UUID`.
 pub(super) fn rename(session: &mut Session<'_, '_>, words: &[String]) -> Done {

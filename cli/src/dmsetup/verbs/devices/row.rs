@@ -10,7 +10,7 @@ use crate::dmsetup::report::select::Value;
 use crate::dmsetup::report::{Fault, Opened, Report};
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 use crate::dmsetup::split_name::{Parts, subsystem};
-use ops::mangle::{self, Mode, What};
+use daemon::mangle::{self, Mode, What};
 
 /// Opens a report, or tells why not; a list of fields that was asked for ends the command well.
 pub(crate) fn open_report(session: &mut Session<'_, '_>, default: &str) -> Done<Report> {
