@@ -1,5 +1,7 @@
 //! The images of an instance: attached by the user, or on the spot by a table that names a path.
 
+mod ask;
+mod below;
 mod list;
 mod mounts;
 mod own;

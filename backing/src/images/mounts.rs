@@ -1,10 +1,10 @@
 //! Where a path leads, by the mount table: what lies in a mount of dmsim's own is never touched, as
 //! the daemon would wait for itself.
 
-use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
+use std::collections::{HashSet, VecDeque};
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 /// The type of a mount of dmsim, this one's or another's.
@@ -35,11 +35,23 @@ struct Mount {
 }
 
 /// What a path lies on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Base {
     /// The block device of its file system.
     Device(u32, u32),
     /// A file or folder elsewhere.
     Path(PathBuf),
+    /// Whatever the program has open that serves a FUSE file system.
+    Served(Connection),
+}
+
+/// A FUSE file system, and how its program is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Connection {
+    /// The kernel's number of the connection.
+    pub(super) number: u32,
+    /// Where it is mounted.
+    pub(super) at: PathBuf,
 }
 
 /// Where a path leads.
@@ -47,8 +59,8 @@ pub(super) enum Base {
 pub(super) enum Leads {
     /// To a file in a mount of dmsim, by its path there; the file system tells which.
     Dmsim { device: String, inside: PathBuf },
-    /// Into a file system that may not answer.
-    Remote,
+    /// Into a file system that may not answer: its number.
+    Remote(String),
     /// Elsewhere, or nowhere.
     Elsewhere,
 }
@@ -63,29 +75,27 @@ impl Mounts {
         Mounts(text.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
     }
 
-    /// Follows a path from the root on, as far as no dmsim has to be asked.
-    pub(super) fn follow(&self, path: &Path) -> Leads {
-        self.followed(path).0
+    /// Follows a path from the root on, as far as no dmsim has to be asked, nor a remote file system
+    /// that has not `answered`. Returns where that leads, and the path that it came to, without
+    /// symbolic links.
+    pub(super) fn follow(&self, path: &Path, answered: &HashSet<String>) -> (Leads, PathBuf) {
+        self.follow_with(path, answered, |link| std::fs::read_link(link).ok())
     }
 
-    /// As [`follow`](Self::follow), with the path that it comes to, without symbolic links.
-    pub(super) fn followed(&self, path: &Path) -> (Leads, PathBuf) {
-        self.follow_with(path, |link| std::fs::read_link(link).ok())
-    }
-
-    /// Says what the file system of a path lies on, as [`followed`](Self::followed) has the path.
+    /// Says what the file system of a path lies on, as [`follow`](Self::follow) has the path.
     pub(super) fn bases(&self, path: &Path) -> Vec<Base> {
         let Some(mount) = self.on(path) else { return Vec::new() };
         let mut bases: Vec<Base> = mount.layers.iter().cloned().map(Base::Path).collect();
         let number = mount.device.split_once(':');
-        if let Some((Ok(major), Ok(minor))) =
-            number.map(|(major, minor)| (major.parse(), minor.parse()))
-            && major != 0
-        {
-            bases.push(Base::Device(major, minor));
+        match number.map(|(major, minor)| (major.parse(), minor.parse())) {
+            Some((Ok(0), Ok(number))) if mount.kind.starts_with("fuse") => {
+                bases.push(Base::Served(Connection { number, at: mount.at.clone() }));
+            }
+            Some((Ok(major), Ok(minor))) if major != 0 => bases.push(Base::Device(major, minor)),
+            _ => {}
         }
-        // Btrfs and others have numbers of their own.
-        if mount.source.starts_with("/dev") {
+        // Btrfs and others have numbers of their own; programs name the file that they show.
+        if mount.source.is_absolute() {
             bases.push(Base::Path(mount.source.clone()));
         }
         bases
@@ -94,6 +104,7 @@ impl Mounts {
     fn follow_with(
         &self,
         path: &Path,
+        answered: &HashSet<String>,
         link: impl Fn(&Path) -> Option<PathBuf>,
     ) -> (Leads, PathBuf) {
         let (mut left, mut links) = (names(path), 0);
@@ -110,8 +121,9 @@ impl Mounts {
                 inside.extend(left);
                 return (Leads::Dmsim { device: mount.device.clone(), inside }, next);
             }
-            if on.is_some_and(Mount::is_remote) {
-                return (Leads::Remote, next);
+            let silent = on.filter(|on| on.is_remote() && !answered.contains(&on.device));
+            if let Some(mount) = silent {
+                return (Leads::Remote(mount.device.clone()), next);
             }
             match link(&next) {
                 Some(to) if links < MAX_LINKS => {
@@ -212,23 +224,6 @@ fn unescaped(word: &[u8]) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Lists the files that the loop devices below a block device lie in, by what sysfs says.
-pub(super) fn loop_files(major: u32, minor: u32) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut next = vec![PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))];
-    while let Some(device) = next.pop() {
-        // A partition has its disk above it.
-        for name in ["loop/backing_file", "../loop/backing_file"] {
-            let Ok(file) = std::fs::read(device.join(name)) else { continue };
-            let file = file.strip_suffix(b"\n").unwrap_or(&file);
-            files.push(PathBuf::from(OsStr::from_bytes(file)));
-        }
-        let below = std::fs::read_dir(device.join("slaves")).into_iter().flatten().flatten();
-        next.extend(below.map(|entry| entry.path()));
-    }
-    files
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,19 +241,25 @@ mod tests {
 37 35 0:62 / /covered rw - tmpfs tmpfs rw
 ";
 
-    fn leads(path: &str) -> Leads {
+    fn leads_with(path: &str, answered: &[&str]) -> Leads {
         let links = [
             ("/usr/people", "/srv"),
             ("/srv/link", "../run/user/1/dmsim"),
             ("/srv/name", "/run/user/1/dmsim/mapper/data"),
             ("/srv/round", "round"),
+            ("/net/link", "/srv/name"),
         ];
+        let answered = answered.iter().map(|device| (*device).to_owned()).collect();
         Mounts::parse(TABLE.as_bytes())
-            .follow_with(Path::new(path), |at| {
+            .follow_with(Path::new(path), &answered, |at| {
                 let link = links.iter().find(|(from, _)| Path::new(from) == at);
                 link.map(|(_, to)| PathBuf::from(to))
             })
             .0
+    }
+
+    fn leads(path: &str) -> Leads {
+        leads_with(path, &[])
     }
 
     #[test]
@@ -268,6 +269,9 @@ mod tests {
 41 21 0:70 / /btrfs rw shared:1 - btrfs /dev/loop4 rw,subvol=/
 42 21 0:71 / /over rw - overlay overlay rw,lowerdir=/a\\040b:/c,upperdir=/ext/up,workdir=/ext/work
 43 21 0:72 / /tmp rw - tmpfs tmpfs rw
+44 21 0:73 / /fuse rw - fuse.ext4 disk.img rw
+45 21 0:74 / /shown rw - fuse.bindfs /srv/shown rw
+46 21 8:17 / /ntfs rw - fuseblk /dev/sdb1 rw
 ";
         let mounts = Mounts::parse([TABLE, MORE].concat().as_bytes());
         let bases = |path: &str| -> Vec<String> {
@@ -275,6 +279,7 @@ mod tests {
             let text = bases.map(|base| match base {
                 Base::Device(major, minor) => format!("{major}:{minor}"),
                 Base::Path(path) => path.display().to_string(),
+                Base::Served(by) => format!("{} at {}", by.number, by.at.display()),
             });
             text.collect()
         };
@@ -282,6 +287,9 @@ mod tests {
         assert_eq!(bases("/btrfs/file"), ["/dev/loop4"]);
         assert_eq!(bases("/over/file"), ["/a b", "/c", "/ext/up", "/ext/work"]);
         assert_eq!(bases("/tmp/file"), [""; 0]);
+        assert_eq!(bases("/fuse/file"), ["73 at /fuse"]);
+        assert_eq!(bases("/shown/file"), ["74 at /shown", "/srv/shown"]);
+        assert_eq!(bases("/ntfs/file"), ["8:17", "/dev/sdb1"]);
     }
 
     #[test]
@@ -304,7 +312,12 @@ mod tests {
         }
         assert_eq!(leads("/other/x/y"), inside("0:51", "/x/y"));
         assert_eq!(leads("/run/user/1/dmsim/mapper"), inside("0:50", "/"));
-        assert_eq!(leads("/net/disk.img"), Leads::Remote);
+        // A link there is followed as soon as the server answers.
+        for path in ["/net/disk.img", "/net/link"] {
+            assert_eq!(leads(path), Leads::Remote("0:60".to_owned()), "{path}");
+        }
+        assert_eq!(leads_with("/net/disk.img", &["0:60"]), Leads::Elsewhere);
+        assert_eq!(leads_with("/net/link", &["0:60"]), inside("0:50", "/data"));
         for path in [
             "/",
             "/srv/disk.img",

@@ -8,15 +8,12 @@ use std::collections::HashSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use rustix::fs::{major, minor};
 
-use super::mounts::{Base, Leads, Mounts, loop_files};
-
-/// How long whoever serves a file may take to say what it is.
-const DEADLINE: Duration = Duration::from_secs(10);
+use super::ask::Questions;
+use super::below::{device_files, served_files};
+use super::mounts::{Base, Leads, Mounts};
 
 /// What an instance has in its folders, and writes by itself: an image of it would spoil it.
 const KEPT: [&str; 6] = ["record.log", "state.json", "log", "kmsg", "lock", "control.sock"];
@@ -31,6 +28,7 @@ pub(super) struct Own {
     device: OnceLock<String>,
     /// Where the instance's own files are.
     folders: OnceLock<Vec<PathBuf>>,
+    questions: Questions,
 }
 
 /// What a path is to an instance.
@@ -47,8 +45,8 @@ pub(super) enum Way {
 impl Own {
     /// Takes note of the mount, which lies in this folder by now.
     pub(super) fn mounted(&self, dir: &Path) {
-        match Mounts::read().map(|mounts| mounts.follow(dir)) {
-            Ok(Leads::Dmsim { device, .. }) => drop(self.device.set(device)),
+        match Mounts::read().map(|mounts| mounts.follow(dir, &HashSet::new())) {
+            Ok((Leads::Dmsim { device, .. }, _)) => drop(self.device.set(device)),
             other => tracing::error!(dir = %dir.display(), ?other, "the mount is in no table"),
         }
     }
@@ -58,7 +56,7 @@ impl Own {
         let _only_once = self.folders.set(folders.to_vec());
     }
 
-    /// Tells what a path is. Nothing of dmsim's is asked for it; what may hang is asked by a thread
+    /// Tells what a path is. Nothing of dmsim's is asked for it; what may hang is asked by a process
     /// of its own, with a deadline.
     pub(super) fn way(&self, path: &Path) -> Way {
         let mounts = match Mounts::read() {
@@ -68,23 +66,23 @@ impl Own {
                 return Way::Free;
             }
         };
-        let (leads, real) = mounts.followed(path);
-        match leads {
-            Leads::Dmsim { device, inside } => return self.inside(&device, &inside),
-            Leads::Elsewhere => {}
-            Leads::Remote if answers_in_time(path) => {}
-            Leads::Remote => {
-                let why = format!(
-                    "whoever serves the file does not answer: waited {} s",
-                    DEADLINE.as_secs()
-                );
-                return Way::Barred(why);
+        let mut answered = HashSet::new();
+        let real = loop {
+            match mounts.follow(path, &answered) {
+                (Leads::Dmsim { device, inside }, _) => return self.inside(&device, &inside),
+                (Leads::Elsewhere, real) => break real,
+                (Leads::Remote(of), _) => {
+                    if let Err(why) = self.questions.ask(&of, path) {
+                        return Way::Barred(why);
+                    }
+                    answered.insert(of);
+                }
             }
-        }
+        };
         if self.is_kept(&real) {
             return Way::Barred("is one of the instance's own files".to_owned());
         }
-        self.below(&mounts, leads, real)
+        self.below(&mounts, &answered, real)
     }
 
     /// Tells whether a path without symbolic links is one of the instance's own files.
@@ -113,15 +111,14 @@ impl Own {
     }
 
     /// Looks for dmsim below a path: what a node, or the file system that the path lies in, has below
-    /// it, by loop devices, overlays and whatever else stacks, as far down as it goes.
-    fn below(&self, mounts: &Mounts, leads: Leads, real: PathBuf) -> Way {
+    /// it, by loop devices, overlays, programs and whatever else stacks, as far down as it goes.
+    fn below(&self, mounts: &Mounts, answered: &HashSet<String>, real: PathBuf) -> Way {
         let node = |path: &Path| {
             let found = std::fs::metadata(path).ok()?;
             let is_node = found.file_type().is_block_device();
             is_node.then(|| Base::Device(major(found.rdev()), minor(found.rdev())))
         };
-        // Whoever serves a remote file is not asked again.
-        let first = if leads == Leads::Remote { None } else { node(&real) };
+        let first = node(&real);
         let what = if first.is_some() { "is" } else { "lies in a file system on" };
         let mut next: Vec<Base> = match first {
             Some(device) => vec![device],
@@ -129,25 +126,30 @@ impl Own {
         };
         let mut seen = HashSet::new();
         while let Some(base) = next.pop() {
-            match base {
-                Base::Device(major, minor) if seen.insert(format!("{major}:{minor}")) => {
-                    next.extend(loop_files(major, minor).into_iter().map(Base::Path));
+            if !seen.insert(base.clone()) {
+                continue;
+            }
+            let path = match base {
+                Base::Device(major, minor) => {
+                    next.extend(device_files(major, minor).into_iter().map(Base::Path));
+                    continue;
                 }
-                Base::Path(path) if seen.insert(path.display().to_string()) => {
-                    let (leads, real) = mounts.followed(&path);
-                    match leads {
-                        Leads::Dmsim { device, inside } => {
-                            return self.on_dmsim(what, &path, &device, &inside);
-                        }
-                        Leads::Remote => next.extend(mounts.bases(&real)),
-                        Leads::Elsewhere => match node(&real) {
-                            Some(device) => next.push(device),
-                            None => next.extend(mounts.bases(&real)),
-                        },
-                    }
+                Base::Served(connection) => {
+                    next.extend(served_files(&connection).into_iter().map(Base::Path));
+                    continue;
                 }
-                // Known already.
-                Base::Device(..) | Base::Path(_) => {}
+                Base::Path(path) => path,
+            };
+            match mounts.follow(&path, answered) {
+                (Leads::Dmsim { device, inside }, _) => {
+                    return self.on_dmsim(what, &path, &device, &inside);
+                }
+                // Not asked: it is not to be opened.
+                (Leads::Remote(_), real) => next.extend(mounts.bases(&real)),
+                (Leads::Elsewhere, real) => match node(&real) {
+                    Some(device) => next.push(device),
+                    None => next.extend(mounts.bases(&real)),
+                },
             }
         }
         Way::Free
@@ -156,30 +158,12 @@ impl Own {
     fn on_dmsim(&self, what: &str, file: &Path, device: &str, inside: &Path) -> Way {
         Way::Barred(match self.inside(device, inside) {
             Way::Mapped(name) => format!(
-                "{what} a loop device over the mapped device `{name}`, for which the daemon \
+                "{what} something that has the mapped device `{name}` open, for which the daemon \
                  would wait for itself: tables name `{name}` by its name"
             ),
             Way::Free | Way::Barred(_) => {
                 format!("{what} a loop device over {}, of another dmsim", file.display())
             }
         })
-    }
-}
-
-/// Tells whether whoever serves a file says in time what it is.
-fn answers_in_time(path: &Path) -> bool {
-    let (answer, answers) = channel();
-    let path = path.to_owned();
-    let ask = move || {
-        let is_file = std::fs::metadata(&path).is_ok_and(|found| found.is_file());
-        if is_file {
-            let _opened = std::fs::File::open(&path);
-        }
-        // Nobody waits for it where it came late.
-        let _ = answer.send(());
-    };
-    match std::thread::Builder::new().name("ask".to_owned()).spawn(ask) {
-        Ok(_) => answers.recv_timeout(DEADLINE).is_ok(),
-        Err(_) => false,
     }
 }

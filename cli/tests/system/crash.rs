@@ -1,11 +1,15 @@
 //! The daemon killed in the middle of things.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, mount};
 
 use crate::harness::{
     Instance, Loop, Mounted, bytes, can_mount, command, has, read_at, sh, text, umount, wait_until,
@@ -159,14 +163,14 @@ fn a_path_in_the_mount_is_the_device_that_it_shows_and_a_killed_daemon_waits_for
     if can_mount() {
         let over = Loop::over(&device, false);
         let told = instance.refused(&["attach", "--host-device", &over.0]);
-        assert!(told.contains("is a loop device over the mapped device `d`"), "{told}");
+        assert!(told.contains("is something that has the mapped device `d` open"), "{told}");
         if has(&["mkfs.ext4"]) {
             sh("mkfs.ext4", &["-q", &over.0]);
             drop(over);
             let mounted = Mounted::over(&device, false);
             let image = mounted.dir.path().join("image");
             let told = instance.refused(&["attach", text(&image), "--create", "64K"]);
-            assert!(told.contains("lies in a file system on a loop device"), "{told}");
+            assert!(told.contains("lies in a file system on something that has"), "{told}");
             longer_ways(&instance, mounted.dir.path());
         }
     }
@@ -180,7 +184,7 @@ fn longer_ways(instance: &Instance, mounted: &Path) {
     File::create(&inner).expect("a file").set_len(64 << 10).expect("it is sparse");
     let second = Loop::over(&inner, false);
     let told = instance.refused(&["attach", "--host-device", &second.0]);
-    assert!(told.contains("is a loop device over the mapped device `d`"), "{told}");
+    assert!(told.contains("is something that has the mapped device `d` open"), "{told}");
     let (lower, over) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("one"));
     let layers = format!("lowerdir={}:{}", text(lower.path()), text(mounted));
     let mut mount = Command::new("mount");
@@ -189,8 +193,146 @@ fn longer_ways(instance: &Instance, mounted: &Path) {
         let image = over.path().join("inner");
         let told = instance.refused(&["attach", text(&image), "--read-only"]);
         umount(over.path());
-        assert!(told.contains("lies in a file system on a loop device"), "{told}");
+        assert!(told.contains("lies in a file system on something that has"), "{told}");
     } else {
         println!("skipped: no overlay can be mounted here");
     }
+}
+
+/// A file system that a program shows; unmounted, and the program killed, when dropped.
+struct Served {
+    dir: tempfile::TempDir,
+    program: std::process::Child,
+}
+
+impl Served {
+    /// Mounts the ext4 of a file, which is made first, by fuse2fs.
+    fn over(file: &Path) -> Served {
+        sh("mkfs.ext4", &["-q", "-F", text(file)]);
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut fuse2fs = Command::new("fuse2fs");
+        let program = fuse2fs.args(["-f", text(file), text(dir.path())]);
+        let program = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("fuse2fs");
+        wait_until("fuse2fs has mounted", || dir.path().join("lost+found").exists());
+        Served { dir, program }
+    }
+
+    fn image(&self, bytes: u64) -> PathBuf {
+        let path = self.dir.path().join("image");
+        File::create(&path).expect("a new file").set_len(bytes).expect("it is sparse");
+        path
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _killed_already = self.program.kill();
+        let _status = self.program.wait();
+        let _best_effort = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+    }
+}
+
+/// Kills the daemon, which must end at once.
+fn dies(instance: Instance) {
+    let killed = Instant::now();
+    drop(instance.crash());
+    assert!(killed.elapsed() < Duration::from_secs(5), "it took {:?}", killed.elapsed());
+}
+
+#[test]
+fn what_a_program_shows_of_a_device_is_no_image() {
+    if !has(&["fuse2fs", "mkfs.ext4"]) {
+        return;
+    }
+    let instance = Instance::start();
+    instance.image("a.img", "/dev/sda", 8 << 20);
+    let served = Served::over(&instance.create("d", "0 16384 linear /dev/sda 0"));
+    let image = served.image(64 << 10);
+    let told = instance.refused(&["attach", text(&image)]);
+    assert!(
+        told.contains("in a file system on something that has the mapped device `d`"),
+        "{told}"
+    );
+    let link = instance.path("link");
+    std::os::unix::fs::symlink(&image, &link).expect("a link");
+    let table = format!("0 8 linear {} 0", text(&link));
+    let told = instance.refused(&["create", "x", "--table", &table]);
+    assert!(told.contains("something that has the mapped device `d` open"), "{told}");
+    dies(instance);
+}
+
+/// A file system whose server takes what it is asked, and never answers: whoever asks cannot be
+/// killed. It ends when dropped.
+struct Silent(tempfile::TempDir);
+
+impl Silent {
+    fn mount() -> Silent {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let server = File::options().read(true).write(true).open("/dev/fuse").expect("/dev/fuse");
+        let how = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let how = std::ffi::CString::new(how).expect("no NUL");
+        mount("silent", dir.path(), "fuse", MountFlags::empty(), &*how).expect("root may mount");
+        std::thread::spawn(move || {
+            let mut request = vec![0; 1 << 20];
+            // FUSE_INIT, whose 24 bytes of answer say version 7.31; its identity is at byte 8.
+            (&server).read(&mut request).expect("the first request");
+            let mut answer = Vec::from(80_u32.to_ne_bytes());
+            answer.extend(0_u32.to_ne_bytes());
+            answer.extend(&request[8..16]);
+            answer.extend([7_u32, 31].map(u32::to_ne_bytes).concat());
+            answer.resize(80, 0);
+            (&server).write_all(&answer).expect("it is taken");
+            while (&server).read(&mut request).is_ok() {}
+        });
+        Silent(dir)
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // Without its server the connection ends, and whoever waits gets an error.
+        let _best_effort = Command::new("umount").args(["-l", "-f"]).arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_file_whose_server_hangs_is_refused_in_time_and_holds_nothing_up() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::start();
+    instance.image("a.img", "/dev/sda", 1 << 20);
+    let silent = Silent::mount();
+    let image = silent.0.path().join("image");
+    let spawn = |args: &[&str]| {
+        let mut command = instance.command(args);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("dmsim runs")
+    };
+    let asked = Instant::now();
+    let table = format!("0 8 linear {} 0", text(&image));
+    let asking = [spawn(&["attach", text(&image)]), spawn(&["create", "x", "--table", &table])];
+    // Others are not held up meanwhile.
+    instance.create("d", "0 2048 linear /dev/sda 0");
+    assert!(asked.elapsed() < Duration::from_secs(8), "it took {:?}", asked.elapsed());
+    for refused in asking {
+        let output = refused.wait_with_output().expect("it ends");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains("does not answer"), "{told}");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(60), "it took {:?}", asked.elapsed());
+    // Nobody waits a second time.
+    let again = Instant::now();
+    let told = instance.refused(&["attach", text(&image)]);
+    assert!(told.contains("has not answered since it was last asked"), "{told}");
+    assert!(again.elapsed() < Duration::from_secs(8), "it took {:?}", again.elapsed());
+    // What looks at it still, and cannot be killed, holds up no daemon that is.
+    dies(instance);
+    // Another daemon looks when it is killed.
+    let instance = Instance::start();
+    let mut command = instance.command(&["attach", text(&image)]);
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut looking = command.spawn().expect("dmsim runs");
+    std::thread::sleep(Duration::from_millis(500));
+    dies(instance);
+    assert!(!looking.wait().expect("it ends").success());
 }
