@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use backing::Cancel;
 
+use super::clients::Seat;
 use super::counted::Counted;
 use super::request::Session;
 use super::state::{Daemon, spawn};
@@ -20,23 +21,21 @@ use crate::protocol::{
 };
 
 /// The most clients at a time.
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CLIENTS: usize = 1024;
 
 /// How long a client may take to say hello.
 const HELLO_TIME: Duration = Duration::from_secs(10);
 
 /// Serves a connection until it ends. Returns at once.
 pub(super) fn serve(daemon: &Arc<Daemon>, stream: UnixStream) {
-    let Some(counted) = Counted::below(MAX_CONNECTIONS, &daemon.connections) else {
+    let stream = Arc::new(stream);
+    let Some(seat) = daemon.clients.enter(MAX_CLIENTS, stream.clone()) else {
         // Closed without a word: an answer to one who has not asked could block.
-        tracing::warn!("more than {MAX_CONNECTIONS} clients at a time: one is turned away");
+        tracing::warn!("{MAX_CLIENTS} clients wait for answers: one more is turned away");
         return;
     };
     let daemon = daemon.clone();
-    let spawned = spawn("client", move || {
-        let _counted = counted;
-        converse(&daemon, stream);
-    });
+    let spawned = spawn("client", move || converse(&daemon, &seat, stream));
     if let Err(fault) = spawned {
         tracing::error!(%fault, "a client is turned away");
     }
@@ -50,16 +49,16 @@ pub(super) fn let_replies_out(daemon: &Daemon) {
     }
 }
 
-fn converse(daemon: &Daemon, stream: UnixStream) {
+fn converse(daemon: &Daemon, seat: &Seat, stream: Arc<UnixStream>) {
     let stream = Closing(stream);
-    if let Err(error) = try_converse(daemon, &stream.0) {
+    if let Err(error) = try_converse(daemon, seat, &stream.0) {
         tracing::debug!(%error, "a connection ends");
     }
 }
 
 /// A connection that is closed however its conversation ends: the reader, which has it open too,
 /// may wait for more, and the client for an answer.
-struct Closing(UnixStream);
+struct Closing(Arc<UnixStream>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -67,10 +66,10 @@ impl Drop for Closing {
     }
 }
 
-fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
-    let mut reader = stream.try_clone()?;
+fn try_converse(daemon: &Daemon, seat: &Seat, shared: &Arc<UnixStream>) -> io::Result<()> {
+    let (mut stream, reader) = (&**shared, shared.clone());
     stream.set_read_timeout(Some(HELLO_TIME))?;
-    let Some(Hello { version }) = read_message(&mut reader)? else { return Ok(()) };
+    let Some(Hello { version }) = read_message(&mut stream)? else { return Ok(()) };
     write_message(
         &mut stream,
         &Welcome {
@@ -91,16 +90,16 @@ fn try_converse(daemon: &Daemon, mut stream: &UnixStream) -> io::Result<()> {
     let cancel = hung_up.clone();
     let reader = std::thread::Builder::new()
         .name("client-reader".to_owned())
-        .spawn(move || read(&mut reader, &requests, &cancel));
+        .spawn(move || read(&reader, &requests, &cancel));
     reader?;
-    answer(daemon, stream, &inbox, &hung_up)
+    answer(daemon, seat, stream, &inbox, &hung_up)
 }
 
 /// Passes requests on until there are no more, which takes back what waits.
-fn read(from: &mut UnixStream, requests: &SyncSender<io::Result<Request>>, hung_up: &Cancel) {
+fn read(mut from: &UnixStream, requests: &SyncSender<io::Result<Request>>, hung_up: &Cancel) {
     let _hung_up = HungUp(hung_up);
     loop {
-        let request = read_message(from).transpose();
+        let request = read_message(&mut from).transpose();
         let last = !matches!(request, Some(Ok(_)));
         // What ends the connection in the middle of a message is a hang-up too; what is no
         // message at all is answered first.
@@ -130,6 +129,7 @@ impl Drop for HungUp<'_> {
 
 fn answer(
     daemon: &Daemon,
+    seat: &Seat,
     mut stream: &UnixStream,
     inbox: &Receiver<io::Result<Request>>,
     hung_up: &Cancel,
@@ -139,7 +139,7 @@ fn answer(
         match request {
             Ok(request) => {
                 let _replying = Counted::new(&daemon.replying);
-                let reply = session.answer(request);
+                let reply = seat.serve(|| session.answer(request));
                 match write_message(&mut stream, &reply) {
                     // Nothing of it was sent: it cannot be written down.
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -16,12 +16,6 @@ impl Counted {
         Counted(count.clone())
     }
 
-    /// Counts one more, unless there are `most` already.
-    pub(super) fn below(most: usize, count: &Count) -> Option<Counted> {
-        let one_more = |now| (now < most).then_some(now + 1);
-        count.fetch_update(SeqCst, SeqCst, one_more).is_ok().then(|| Counted(count.clone()))
-    }
-
     /// Returns how many there are.
     pub(super) fn count(count: &Count) -> usize {
         count.load(SeqCst)
@@ -42,8 +36,8 @@ mod tests {
     fn what_ends_in_a_panic_is_counted_no_more() {
         let count = Count::default();
         for _ in 0..3 {
-            let counted = Counted::below(1, &count).expect("none is left of the one before");
-            assert!(Counted::below(1, &count).is_none());
+            let counted = Counted::new(&count);
+            assert_eq!(Counted::count(&count), 1, "none is left of the one before");
             let panics = std::thread::spawn(move || {
                 let _counted = counted;
                 panic!("planted");

@@ -1,5 +1,6 @@
 //! The daemon: one process for each instance, which holds its devices and shows them.
 
+mod clients;
 mod connection;
 mod counted;
 mod kmsg;
@@ -116,7 +117,7 @@ fn start(
         frontend,
         keeper,
         damage,
-        connections: Count::default(),
+        clients: Arc::default(),
         replying: Count::default(),
         events,
     }))

@@ -8,6 +8,7 @@ use backing::Images;
 use fuse_frontend::Frontend;
 use sim_core::Control;
 
+use super::clients::Clients;
 use super::counted::Count;
 use crate::fault::{About, Fault};
 use crate::record::Keeper;
@@ -23,7 +24,7 @@ pub(super) struct Daemon {
     pub(super) keeper: Arc<Keeper>,
     /// What of the record was found damaged when the daemon started.
     pub(super) damage: Option<String>,
-    pub(super) connections: Count,
+    pub(super) clients: Arc<Clients>,
     /// Requests that are not answered yet.
     pub(super) replying: Count,
     pub(super) events: Sender<Event>,
