@@ -101,6 +101,40 @@ fn whoever_waits_for_a_suspended_device_can_be_killed() {
 }
 
 #[test]
+fn whoever_reads_or_flushes_can_be_killed_whatever_lies_above_the_suspended_device() {
+    let Some(mounted) = direct() else { return };
+    mounted.world.create("held", "0 2048 linear disk 0");
+    let crypt = format!("0 1024 crypt aes-xts-plain64 {} 0 held 0", "5a".repeat(32));
+    for (name, table) in [
+        ("crypt", &*crypt),
+        ("mirror", "0 1024 mirror core 2 512 nosync 2 held 0 held 1024"),
+        ("origin", "0 2048 snapshot-origin held"),
+    ] {
+        mounted.world.create(name, table);
+    }
+    mounted.world.suspend("held");
+    for name in ["crypt", "mirror", "origin"] {
+        let path = mounted.path(name);
+        for mut child in
+            [dd(&["bs=4096", "count=1"], &path, "if"), start(Command::new("sync").arg(&path))]
+        {
+            sleeps(&child);
+            signal(&child, SIGKILL);
+            assert_eq!(died(&mut child), Some(SIGKILL), "{name}");
+        }
+    }
+    // What was left in the targets' hands ends with the resume.
+    mounted.world.resume("held");
+    for name in ["crypt", "mirror", "origin", "held"] {
+        let device = mounted.world.control.find_shown(name).unwrap().device;
+        eventually("nothing is in flight", || device.in_flight() == 0);
+        mounted.open(name).read_exact_at(&mut [0; 4096], 0).unwrap();
+    }
+    eventually("all are closed", || mounted.frontend.users().is_empty());
+    mounted.frontend.unmount(Busy::Refuse).unwrap();
+}
+
+#[test]
 fn a_signal_that_does_not_kill_breaks_no_read_off_and_a_later_one_kills() {
     let Some(mounted) = held() else { return };
     // dd counts what it has done at this signal, by a handler.

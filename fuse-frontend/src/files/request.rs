@@ -7,10 +7,12 @@
 
 use std::borrow::Borrow;
 use std::future::{Future, poll_fn, ready};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use futures_util::lock::{Mutex as AsyncMutex, MutexGuard};
 use sim_core::{
     Access, Bio, BlkResult, BlockDevice, Buffer, Errno, Flags, Gate, Gone, MAX_TABLE_LEN,
@@ -38,6 +40,13 @@ pub enum Durability {
     AtFlush,
     /// At once: the file was opened with `O_DSYNC` or `O_SYNC`.
     AtOnce,
+}
+
+/// What a request that waits will have changed when it is given up halfway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    Data,
+    Nothing,
 }
 
 /// What a request's offset and length are multiples of.
@@ -105,7 +114,7 @@ impl Disk {
             return answer(reply, result.map(|()| &buffer[span.inner()]).map_err(Errno::from));
         }
         let disk = self.clone();
-        self.start(reply, async move {
+        self.start_look(reply, async move {
             disk.device.submit(Bio::read(span.sector(), &mut buffer)).await?;
             Ok(Part { buffer, range: span.inner() })
         });
@@ -192,7 +201,7 @@ impl Disk {
         reply: impl Reply<()>,
     ) {
         let disk = self.clone();
-        self.start(reply, async move {
+        self.start_look(reply, async move {
             first.await;
             Ok(disk.device.submit(Bio::flush()).await?)
         });
@@ -228,28 +237,54 @@ impl Disk {
         let disk = self.clone();
         self.tasks.start(async move {
             // The work goes, with all that it holds, before anybody hears of its end.
-            let result = disk.carry_out(&mut reply, work).await;
+            let result = {
+                let work = pin!(work);
+                disk.carry_out(&mut reply, work, Changes::Data).await
+            };
             answer(reply, result);
+        });
+    }
+
+    /// As [`start`](Self::start), for work that changes no data: a caller that dies has its answer at
+    /// once, and what is in a target's hands ends behind its back.
+    pub(crate) fn start_look<T: ?Sized, A: Borrow<T> + Send>(
+        self: &Arc<Disk>,
+        mut reply: impl Reply<T>,
+        work: impl Future<Output = Result<A, Errno>> + Send + 'static,
+    ) {
+        let disk = self.clone();
+        self.tasks.start(async move {
+            let mut work = pin!(work.fuse());
+            let result = disk.carry_out(&mut reply, work.as_mut(), Changes::Nothing).await;
+            let is_given_up = matches!(result, Err(Errno::INTR)) && !work.is_terminated();
+            answer(reply, result);
+            if is_given_up && !disk.is_held() {
+                let mut go_on = |cx: &mut Context<'_>| {
+                    let polled = barred("a request", || work.as_mut().poll(cx));
+                    polled.map_or(Poll::Ready(()), |polled| polled.map(drop))
+                };
+                poll_fn(|cx| go_on(cx)).await;
+            }
         });
     }
 
     async fn carry_out<A>(
         &self,
         reply: &mut impl Refuse,
-        work: impl Future<Output = Result<A, Errno>>,
+        mut work: Pin<&mut impl Future<Output = Result<A, Errno>>>,
+        changes: Changes,
     ) -> Result<A, Errno> {
-        let mut work = pin!(work);
         let (mut waits, mut interruption) = (false, None::<Arc<Interruption>>);
-        let mut between_pieces = false;
+        let mut may_end = changes == Changes::Nothing;
         poll_fn(|cx| {
             if let Some(interruption) = &interruption
                 && interruption.is_set(cx.waker())
-                && (between_pieces || self.is_held())
+                && (may_end || self.is_held())
             {
                 return Poll::Ready(Err(Errno::INTR));
             }
             let (polled, yielded) = tells_yield(|| barred("a request", || work.as_mut().poll(cx)));
-            between_pieces = yielded;
+            may_end = yielded || changes == Changes::Nothing;
             match polled {
                 None => return Poll::Ready(Err(Errno::IO)),
                 Some(Poll::Ready(result)) => return Poll::Ready(result),
