@@ -45,7 +45,7 @@ pub(super) fn table_fault(what: &str, fault: &TableError, source: Option<&Source
     };
     let head = format!("dmsim: {what}: table line {number}: {kind}{argument}{fault}\n");
     let line = source.text.lines().nth(number - 1).unwrap_or_default();
-    head + &point_at(line, word_at_fault(fault))
+    head + &point_at(line, word_at_fault(fault, line))
 }
 
 /// Tells of a line that is no table line.
@@ -61,7 +61,7 @@ pub(super) fn line_fault(what: &str, fault: &BadLine, text: &str) -> String {
 }
 
 /// Which word of the line is at fault, counted from 0: start, length, type, arguments.
-fn word_at_fault(fault: &TableError) -> usize {
+fn word_at_fault(fault: &TableError, line: &str) -> usize {
     const START: usize = 0;
     const LEN: usize = 1;
     const TYPE: usize = 2;
@@ -69,8 +69,23 @@ fn word_at_fault(fault: &TableError) -> usize {
         Some(arg) => TYPE + 1 + arg,
         None if fault.kernel == "Gap in table" => START,
         None if ["zero-length target", "too large device"].contains(&fault.kernel.as_str()) => LEN,
-        None => TYPE,
+        // What does not fit is so much of that device, which goes by the kernel's name.
+        None => match misfit(&fault.kernel) {
+            Some(device) => {
+                let mut words = line.split_whitespace();
+                words.position(|word| word.rsplit('/').next() == Some(device)).unwrap_or(LEN)
+            }
+            None => TYPE,
+        },
     }
+}
+
+/// Returns the device of which the kernel says that it is too small, or its blocks too large.
+fn misfit(kernel: &str) -> Option<&str> {
+    let small = kernel.split_once(" too small for target: ").map(|(device, _)| device);
+    small.or_else(|| {
+        Some(kernel.split_once(" not aligned to h/w logical block size ")?.1.rsplit(' ').next()?)
+    })
 }
 
 /// Prints a line without its keys, and a caret under its word `word`; past the line's end where it has no such.
@@ -143,6 +158,25 @@ mod tests {
              \x20 8 1024  linear /dev/loop0 x\n\
              \x20                           ^\n"
         );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_pointed_at_by_the_device_or_by_the_length() {
+        for (line, kernel, caret) in [
+            ("0 9 linear /dev/sda 0", "sda too small for target: start=0, len=9, dev_size=8", 11),
+            ("0 9 linear low 0", "dm-0 too small for target: start=0, len=9, dev_size=8", 2),
+            (
+                "0 9 linear /dev/sda 0",
+                "len=9 not aligned to h/w logical block size 4096 of sda",
+                11,
+            ),
+            ("0 9 linear 7:0 0", "len=9 not aligned to h/w logical block size 4096 of loop0", 2),
+        ] {
+            let source = Source::read(line.into()).unwrap();
+            let told = table_fault("load x", &fault(0, None, "", kernel), Some(&source));
+            let pointed = told.lines().last().unwrap().find('^').unwrap();
+            assert_eq!(pointed, 2 + caret, "{told}");
+        }
     }
 
     #[test]
