@@ -43,6 +43,24 @@ pub trait Target: Send + Sync {
         Flat::Opaque
     }
 
+    /// Says where what is written to the run of sectors that begins at `offset` is going to lie:
+    /// calls `each` once for each area that gets a copy, with the run's first sector there, and
+    /// returns how long the run is. `None` where that is not known before the write, or where it
+    /// takes more room than its own. The kernel has no such call; room is reserved by it.
+    fn stores<'a>(
+        &'a self,
+        offset: Sector,
+        each: &mut dyn FnMut(&'a Area, Sector),
+    ) -> Option<Sectors> {
+        match self.flatten(Op::Write, offset) {
+            Flat::Device(area, to, len) => {
+                each(area, to);
+                Some(len)
+            }
+            Flat::Zero(_) | Flat::Error(_) | Flat::Opaque => None,
+        }
+    }
+
     /// Sees the end of a bio that this target remapped, and may change its result (`end_io`).
     /// Called on errors alone where the bio went by the flattened path.
     fn end_io(&self, _end: &End<'_>, result: BlkResult) -> BlkResult {
