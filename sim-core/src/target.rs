@@ -156,6 +156,18 @@ impl Flat<'_> {
     }
 }
 
+/// What was discarded reads as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discarded {
+    /// Nothing is promised.
+    #[default]
+    Anything,
+    /// Zeros, or what can be made to without undoing the discard.
+    Zeros,
+    /// Zeros where that is so below: the target has what it reads from there, as it is.
+    AsBelow,
+}
+
 /// What kind of bios a target takes, and in how many copies: zero of a kind means that the target
 /// never sees it. The kernel's fields of the same names in `struct dm_target`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,9 +184,9 @@ pub struct Profile {
     pub num_write_zeroes_bios: u32,
     /// Discards work though the devices below have none.
     pub discards_supported: bool,
-    /// What was discarded reads as zeros, or can be made to without undoing the discard, though more
-    /// happens here than a remap. Targets that flatten to devices need not say so: those are asked.
-    pub discard_zeroes: bool,
+    /// What a discard leaves, where more happens here than a remap. Targets that flatten to devices
+    /// need not say so: those are asked.
+    pub discarded: Discarded,
     /// Flushes do something though the devices below have no cache.
     pub flush_supported: bool,
     /// A flush needs no `map`: the core sends it to each device below, once.
@@ -202,7 +214,7 @@ impl Profile {
         num_secure_erase_bios: 1,
         num_write_zeroes_bios: 1,
         discards_supported: false,
-        discard_zeroes: false,
+        discarded: Discarded::Anything,
         flush_supported: false,
         flush_bypasses_map: true,
         max_discard_granularity: false,
