@@ -121,7 +121,7 @@ fn an_allocation_makes_the_file_longer_where_it_would() {
 }
 
 #[test]
-fn room_is_taken_below_what_only_moves_bios_and_refused_elsewhere() {
+fn room_is_taken_where_it_is_known_what_a_write_needs_and_refused_elsewhere() {
     let world = World::new();
     world.create("lower", "0 4096 linear disk 2048");
     let stacked = world.control.find_shown("lower").unwrap().device;
@@ -132,7 +132,8 @@ fn room_is_taken_below_what_only_moves_bios_and_refused_elsewhere() {
         ("0 1024 linear lower 0", Ok(())),
         ("0 1024 zero", Err(Errno::OPNOTSUPP)),
         ("0 512 linear disk 0\n512 512 error", Err(Errno::OPNOTSUPP)),
-        ("0 1024 mirror core 1 1024 2 disk 0 disk4k 0", Err(Errno::OPNOTSUPP)),
+        ("0 1024 mirror core 1 1024 2 disk 0 disk4k 0", Ok(())),
+        ("0 1024 crypt aes-cbc-plain 00112233445566778899aabbccddeeff 0 disk 0", Ok(())),
         ("0 1024 snapshot disk disk4k N 8", Err(Errno::OPNOTSUPP)),
     ];
     for (number, (table, expected)) in cases.into_iter().enumerate() {

@@ -36,7 +36,7 @@ extern "C" {
 
 /* The version of this interface. A plug-in runs with the same major and any later minor. */
 #define DMSIM_ABI_MAJOR 1
-#define DMSIM_ABI_MINOR 1
+#define DMSIM_ABI_MINOR 2
 
 /* How many callbacks of one handle may run at the same time. */
 #define DMSIM_THREADS 16
@@ -54,6 +54,12 @@ extern "C" {
 /* Which text status() is asked for. */
 #define DMSIM_STATUS_INFO 0u  /* how the target is: dmsetup status */
 #define DMSIM_STATUS_TABLE 1u /* what it was made from: dmsetup table */
+
+/* What a discarded range reads as (1.2). */
+#define DMSIM_DISCARDED_ANYTHING 0u /* nothing is promised */
+#define DMSIM_DISCARDED_ZEROS 1u    /* zeros */
+#define DMSIM_DISCARDED_AS_BELOW 2u /* what the devices below make of it: zeros there are zeros here,
+				     * and discards are passed on */
 
 /* The words of a table line, and the way to what they name. Valid until ctr returns. */
 struct dmsim_args {
@@ -82,6 +88,16 @@ struct dmsim_args {
 	 * Devices are closed when ctr fails, or after dtr.
 	 */
 	int (*open)(struct dmsim_args *args, uint32_t arg, uint64_t start, uint64_t len);
+
+	/* Here ends version 1.1. */
+
+	/*
+	 * Set by ctr: one of DMSIM_DISCARDED_*; any other number fails the table. Holes are punched
+	 * into the device's file where every target promises zeros. A part of a discard that is left
+	 * alone, as it is too short, say, is zeroed by writes.
+	 */
+	uint32_t discarded;
+	uint32_t reserved_1_2; /* 0 */
 };
 
 /*

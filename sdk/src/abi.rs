@@ -6,7 +6,7 @@ use std::mem::{MaybeUninit, offset_of, size_of};
 /// The version of the interface.
 pub(crate) const MAJOR: u16 = 1;
 /// The newest minor version.
-pub(crate) const MINOR: u16 = 1;
+pub(crate) const MINOR: u16 = 2;
 
 /// How many callbacks of one handle may run at the same time.
 pub(crate) const THREADS: usize = 16;
@@ -24,6 +24,10 @@ pub(crate) const MAX_NAME: usize = 15;
 pub(crate) const SINGLETON: u32 = 1;
 pub(crate) const ALWAYS_WRITEABLE: u32 = 2;
 pub(crate) const IMMUTABLE: u32 = 4;
+
+pub(crate) const DISCARDED_ANYTHING: u32 = 0;
+pub(crate) const DISCARDED_ZEROS: u32 = 1;
+pub(crate) const DISCARDED_AS_BELOW: u32 = 2;
 
 pub(crate) const STATUS_INFO: u32 = 0;
 pub(crate) const STATUS_TABLE: u32 = 1;
@@ -108,6 +112,8 @@ pub(crate) struct Args {
     pub(crate) max_io_len: u64,
     pub(crate) host: *mut c_void,
     pub(crate) open: unsafe extern "C" fn(*mut Args, u32, u64, u64) -> c_int,
+    pub(crate) discarded: u32,
+    pub(crate) reserved_1_2: u32,
 }
 
 /// `struct dmsim_io`.
@@ -167,7 +173,10 @@ mod tests {
             AT(dmsim_target_type, preresume);
             SIZE(dmsim_args); AT(dmsim_args, error); AT(dmsim_args, error_arg);
             AT(dmsim_args, max_io_len); AT(dmsim_args, open);
+            AT(dmsim_args, discarded);
             SIZE(dmsim_io); AT(dmsim_io, host); AT(dmsim_io, write_zeroes);
+            printf("%d %d %d ", DMSIM_DISCARDED_ANYTHING, DMSIM_DISCARDED_ZEROS,
+                   DMSIM_DISCARDED_AS_BELOW);
             printf("%d %d %d %d %d %d", DMSIM_ABI_MAJOR, DMSIM_ABI_MINOR, DMSIM_THREADS,
                    DMSIM_MAX_IO, DMSIM_MAX_STATUS, DMSIM_MAX_ANSWER);
         }"#;
@@ -201,9 +210,13 @@ mod tests {
             offset_of!(Args, error_arg),
             offset_of!(Args, max_io_len),
             offset_of!(Args, open),
+            offset_of!(Args, discarded),
             size_of::<Io>(),
             offset_of!(Io, host),
             offset_of!(Io, write_zeroes),
+            DISCARDED_ANYTHING as usize,
+            DISCARDED_ZEROS as usize,
+            DISCARDED_AS_BELOW as usize,
             MAJOR.into(),
             MINOR.into(),
             THREADS,

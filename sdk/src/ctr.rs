@@ -4,13 +4,15 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::mem::size_of;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sim_core::{AnyTargetType, Args, CtrError, Errno, Features, Sector, Sectors, Target};
+use sim_core::{
+    AnyTargetType, Args, CtrError, Discarded, Errno, Features, Sector, Sectors, Target,
+};
 
 use crate::abi;
 use crate::code;
 use crate::instance::{Calls, Handle, Instance, pointers};
 use crate::io::Devices;
-use crate::target::{PluginTarget, Word};
+use crate::target::{PluginTarget, Told, Word};
 
 /// What is said where the plug-in says nothing, as the kernel does.
 const UNKNOWN: &str = "Unknown error";
@@ -57,8 +59,14 @@ impl AnyTargetType for PluginType {
             words[arg] = Word::Device(device);
         }
         let devices = Devices { areas: opening.areas, access };
+        // Goes by its dtr where something is wrong from here on.
         let instance = Instance::new(self.calls, made.handle, devices);
-        Ok(Box::new(PluginTarget::new(self.name.clone(), instance, made.max_io_len, words)))
+        let discarded = made.discarded.map_err(|number| {
+            let why = format!("plug-in {}: ctr set discarded to {number}", self.name);
+            CtrError::new(UNKNOWN).detail(why)
+        })?;
+        let told = Told { max_io_len: made.max_io_len, discarded };
+        Ok(Box::new(PluginTarget::new(self.name.clone(), instance, told, words)))
     }
 }
 
@@ -66,6 +74,7 @@ impl AnyTargetType for PluginType {
 struct Made {
     handle: Handle,
     max_io_len: Option<Sectors>,
+    discarded: Result<Discarded, u32>,
 }
 
 /// What `ctr` refused with.
@@ -130,14 +139,22 @@ fn call<'a>(
         max_io_len: 0,
         host: std::ptr::from_mut(&mut opening).cast::<c_void>(),
         open,
+        discarded: abi::DISCARDED_ANYTHING,
+        reserved_1_2: 0,
     };
     let mut handle = std::ptr::null_mut();
     // SAFETY: `ctr` of the header. Everything that is pointed to lives until it returns.
     let code = unsafe { ctr(&mut c_args, &mut handle) };
     let arg = c_args.error_arg;
     let max_io_len = (c_args.max_io_len != 0).then_some(Sectors(c_args.max_io_len));
+    let discarded = match c_args.discarded {
+        abi::DISCARDED_ANYTHING => Ok(Discarded::Anything),
+        abi::DISCARDED_ZEROS => Ok(Discarded::Zeros),
+        abi::DISCARDED_AS_BELOW => Ok(Discarded::AsBelow),
+        number => Err(number),
+    };
     let made = match code {
-        0 => Ok(Made { handle: Handle(handle), max_io_len }),
+        0 => Ok(Made { handle: Handle(handle), max_io_len, discarded }),
         code => Err(Refusal { code, text: code::text_to_zero(&reason).map(str::to_owned), arg }),
     };
     (made, opening.opened)

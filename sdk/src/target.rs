@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use sim_core::{
-    Area, Bio, BlkError, BlkResult, BoxFuture, Errno, Mapped, Op, Profile, Refusal, Reply,
-    SECTOR_SIZE, Sectors, StatusKind, StatusWriter, Target, reply,
+    Area, Bio, BlkError, BlkResult, BoxFuture, Discarded, Errno, Mapped, Op, Profile, Refusal,
+    Reply, SECTOR_SIZE, Sectors, StatusKind, StatusWriter, Target, reply,
 };
 
 use crate::abi;
@@ -19,9 +19,15 @@ const NO_STATUS: &str = "Error";
 pub(crate) struct PluginTarget {
     name: String,
     instance: Arc<Instance>,
-    max_io_len: Option<Sectors>,
+    told: Told,
     /// What it was made from.
     words: Vec<Word>,
+}
+
+/// What `ctr` said of the target that it made.
+pub(crate) struct Told {
+    pub(crate) max_io_len: Option<Sectors>,
+    pub(crate) discarded: Discarded,
 }
 
 /// A word of the table line.
@@ -36,10 +42,10 @@ impl PluginTarget {
     pub(crate) fn new(
         name: String,
         instance: Instance,
-        max_io_len: Option<Sectors>,
+        told: Told,
         words: Vec<Word>,
     ) -> PluginTarget {
-        PluginTarget { name, instance: Arc::new(instance), max_io_len, words }
+        PluginTarget { name, instance: Arc::new(instance), told, words }
     }
 
     fn areas(&self) -> &[Area] {
@@ -145,7 +151,11 @@ impl Target for PluginTarget {
         // Without a device there is none below to ask whether it can.
         let alone = self.areas().is_empty();
         Profile {
-            max_io_len: self.max_io_len,
+            max_io_len: self.told.max_io_len,
+            discarded: match self.told.discarded {
+                Discarded::AsBelow if alone => Discarded::Anything,
+                told => told,
+            },
             num_flush_bios: 1,
             num_discard_bios: calls.discard.is_some().into(),
             num_write_zeroes_bios: calls.write_zeroes.is_some().into(),

@@ -54,6 +54,6 @@ pub use table::{
     hide_keys, parse_table,
 };
 pub use target::{
-    DeviceStyle, End, Flat, KeyText, Mapped, Profile, Reply, StatusKind, StatusWriter, Target,
-    reply,
+    DeviceStyle, Discarded, End, Flat, KeyText, Mapped, Profile, Reply, StatusKind, StatusWriter,
+    Target, reply,
 };

@@ -43,6 +43,24 @@ pub trait Target: Send + Sync {
         Flat::Opaque
     }
 
+    /// Says where what is written to the run of sectors that begins at `offset` is going to lie:
+    /// calls `each` once for each area that gets a copy, with the run's first sector there, and
+    /// returns how long the run is. `None` where that is not known before the write, or where it
+    /// takes more room than its own. The kernel has no such call; room is reserved by it.
+    fn stores<'a>(
+        &'a self,
+        offset: Sector,
+        each: &mut dyn FnMut(&'a Area, Sector),
+    ) -> Option<Sectors> {
+        match self.flatten(Op::Write, offset) {
+            Flat::Device(area, to, len) => {
+                each(area, to);
+                Some(len)
+            }
+            Flat::Zero(_) | Flat::Error(_) | Flat::Opaque => None,
+        }
+    }
+
     /// Sees the end of a bio that this target remapped, and may change its result (`end_io`).
     /// Called on errors alone where the bio went by the flattened path.
     fn end_io(&self, _end: &End<'_>, result: BlkResult) -> BlkResult {
@@ -138,6 +156,18 @@ impl Flat<'_> {
     }
 }
 
+/// What was discarded reads as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discarded {
+    /// Nothing is promised.
+    #[default]
+    Anything,
+    /// Zeros, or what can be made to without undoing the discard.
+    Zeros,
+    /// Zeros where that is so below: the target has what it reads from there, as it is.
+    AsBelow,
+}
+
 /// What kind of bios a target takes, and in how many copies: zero of a kind means that the target
 /// never sees it. The kernel's fields of the same names in `struct dm_target`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,9 +184,9 @@ pub struct Profile {
     pub num_write_zeroes_bios: u32,
     /// Discards work though the devices below have none.
     pub discards_supported: bool,
-    /// What was discarded reads as zeros, or can be made to without undoing the discard, though more
-    /// happens here than a remap. Targets that flatten to devices need not say so: those are asked.
-    pub discard_zeroes: bool,
+    /// What a discard leaves, where more happens here than a remap. Targets that flatten to devices
+    /// need not say so: those are asked.
+    pub discarded: Discarded,
     /// Flushes do something though the devices below have no cache.
     pub flush_supported: bool,
     /// A flush needs no `map`: the core sends it to each device below, once.
@@ -184,7 +214,7 @@ impl Profile {
         num_secure_erase_bios: 1,
         num_write_zeroes_bios: 1,
         discards_supported: false,
-        discard_zeroes: false,
+        discarded: Discarded::Anything,
         flush_supported: false,
         flush_bypasses_map: true,
         max_discard_granularity: false,

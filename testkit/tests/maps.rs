@@ -63,6 +63,8 @@ fn runs_that_only_look_like_one_stay_apart() {
 #[test]
 fn what_was_discarded_reads_as_zeros_below_what_only_moves_bios() {
     let world = world();
+    // A store for each snapshot.
+    (2..6).for_each(|_| drop(world.add_disk(Sectors(1024))));
     let crypt = format!("0 64 crypt aes-xts-plain64 {KEY} 0 7:0 0 1 allow_discards");
     let tables = [
         ("0 64 linear 7:0 0", true),
@@ -72,10 +74,15 @@ fn what_was_discarded_reads_as_zeros_below_what_only_moves_bios() {
         ("0 32 linear 7:0 0\n32 32 linear 253:1 0", false),
         ("0 64 snapshot 7:0 7:1 N 8", false),
         ("0 64 snapshot 7:1 7:0 N 8 1 discard_zeroes_cow", true),
+        // Each line by itself.
+        ("0 64 linear 7:0 0\n64 64 snapshot 7:1 7:2 N 8 1 discard_zeroes_cow", true),
+        ("0 64 linear 253:1 0\n64 64 snapshot 7:1 7:3 N 8 1 discard_zeroes_cow", false),
+        ("0 64 linear 7:0 0\n64 64 snapshot 7:1 7:4 N 8", false),
+        ("0 64 snapshot 7:1 7:5 N 8 1 discard_zeroes_cow\n64 64 linear 253:0 0\n128 64 zero", true),
     ];
     for (minor, (table, zeroes)) in (0..).zip(tables) {
         assert_eq!(world.set_up(minor, table).discard_zeroes(), zeroes, "{table}");
     }
-    world.create(9).expect("a device");
-    assert!(world.device(9).discard_zeroes(), "without a table");
+    world.create(99).expect("a device");
+    assert!(world.device(99).discard_zeroes(), "without a table");
 }

@@ -162,28 +162,24 @@ impl Nodes {
     /// inode alone. A file that was handed on (to a loop device) was closed by its opener, and that
     /// asks something of it.
     ///
-    /// Threads that cannot be seen from here look all the same: where several of theirs could be
-    /// meant, none is.
+    /// Threads that cannot be seen from here (of another PID namespace) look all the same, and none of
+    /// theirs is found: a truncate(2) by one would hit what another has just opened.
     pub(crate) fn just_opened(
         &self,
         device: &Arc<MappedDevice>,
         caller: Caller,
     ) -> Option<Arc<OpenFile>> {
+        if caller.pid == 0 {
+            return None;
+        }
         let slots = self.slots();
         let own = |file: &&Arc<OpenFile>| {
             let is_here = MappedDevice::of(&**file.disk.device());
             (file.pid, file.uid) == (caller.pid, caller.uid)
                 && is_here.is_some_and(|here| std::ptr::eq(here, &raw const **device))
         };
-        let fresh = |file: &&Arc<OpenFile>| !file.is_used.load(SeqCst);
-        let own = slots.files.iter().flatten().filter(own);
-        match caller.pid {
-            0 => {
-                let mut own = own.filter(fresh);
-                own.next().filter(|_| own.next().is_none()).cloned()
-            }
-            _ => own.max_by_key(|file| file.turn).filter(fresh).cloned(),
-        }
+        let last = slots.files.iter().flatten().filter(own).max_by_key(|file| file.turn);
+        last.filter(|file| !file.is_used.load(SeqCst)).cloned()
     }
 
     /// Closes an open file, and removes the device if that was put off until now.

@@ -197,7 +197,11 @@ impl Disk {
             Change::Zero => self.zero(blocks, turn).await,
             Change::Punch => {
                 let limit = self.device().limits().max_discard_sectors;
-                self.in_pieces(Op::Discard, blocks.clone(), limit, turn).await?;
+                match self.in_pieces(Op::Discard, blocks.clone(), limit, turn).await {
+                    // Somewhere in the range, maybe behind what is gone already.
+                    Ok(()) | Err(BlkError::NotSupported) => {}
+                    Err(error) => return Err(error),
+                }
                 self.zero_what_is_left(blocks, turn).await
             }
         }

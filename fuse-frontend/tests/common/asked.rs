@@ -105,6 +105,9 @@ impl BlockDevice for Slow {
         if bio.op() == Op::WriteZeroes && self.limits.max_write_zeroes_sectors == 0 {
             return Box::pin(std::future::ready(Err(BlkError::NotSupported)));
         }
+        if bio.op() == Op::Discard && self.limits.max_discard_sectors == 0 {
+            return Box::pin(std::future::ready(Err(BlkError::NotSupported)));
+        }
         Box::pin(async move {
             let _pass = self.gate.enter().await.map_err(|_| BlkError::Gone)?;
             match (bio.op(), self.limits.discard_granularity) {

@@ -47,6 +47,16 @@ static int ctr_opens_nothing(struct dmsim_args *args, void **handle)
 	return args->open(args, 99, 0, 1);
 }
 
+/* Says of discards what is also the third word. */
+static int ctr_discarded(struct dmsim_args *args, void **handle)
+{
+	int err = invert_ctr(args, handle);
+
+	if (!err)
+		args->discarded = (uint32_t)args->max_io_len;
+	return err;
+}
+
 static int read_code(void *handle, const struct dmsim_io *io, uint64_t sector, uint64_t sectors,
 		     void *buffer)
 {

@@ -67,6 +67,11 @@ fn a_ctr_that_returns_nonsense_makes_no_target() {
     }
     let (errno, error) = refusal("type.ctr = ctr_code", &["-DCODE=-12"]);
     assert_eq!((errno, &*error.kernel), (Errno::NOMEM, "Unknown error"));
+    let machine = Machine::new(load_with("type.ctr = ctr_discarded", &[]).unwrap());
+    let failure = machine.set_up("d", "0 64 invert disk 0 3", Access::ReadWrite).unwrap_err();
+    let error = failure.table.unwrap();
+    assert_eq!((failure.errno, &*error.kernel), (Errno::INVAL, "Unknown error"));
+    assert!(error.detail.contains("ctr set discarded to 3"), "{error}");
     let (_, error) = refusal("type.ctr = ctr_endless", &[]);
     assert_eq!((&*error.kernel, error.arg), ("Unknown error", None));
     assert!(error.detail.contains("a text that does not end"), "{error}");

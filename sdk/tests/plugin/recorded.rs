@@ -2,7 +2,7 @@
 //! then are kept in `tests/data`, and never change.
 
 use sdk::sim_core::control::Report;
-use sdk::sim_core::{Access, Bio, BlkError, Errno, Sector, Sectors};
+use sdk::sim_core::{Access, Bio, BlkError, BlockDevice, Errno, Sector, Sectors};
 
 use crate::machine::{Machine, compile, have_cc, load};
 
@@ -36,6 +36,7 @@ fn the_example_of_1_1_works_as_it_did() {
     assert!(machine.image()[18 * 512..34 * 512].iter().all(|byte| *byte == 0));
     let zeroes = Bio::write_zeroes(Sector(8), Sectors(8));
     assert_eq!(machine.submit("d", zeroes), Err(BlkError::NotSupported));
+    assert!(!machine.device("d").discard_zeroes(), "1.1 has no word for it");
     assert_eq!(machine.message("d", "max_io_len").unwrap().as_deref(), Some("8"));
     assert_eq!(machine.message("d", "reset").unwrap(), None);
     assert_eq!(machine.text("d", Report::Status), "0 reads 0 writes");

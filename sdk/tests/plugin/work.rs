@@ -7,7 +7,7 @@ use backing::block_on;
 use sdk::sim_core::control::Report;
 use sdk::sim_core::{Access, Bio, BlkError, BlockDevice, Errno, Flags, Sector, Sectors};
 
-use crate::machine::{Machine, compile, have_cc, load};
+use crate::machine::{Machine, compile, have_cc, load, load_with};
 
 /// A machine with the example in C as it is.
 fn example() -> Machine {
@@ -52,6 +52,26 @@ fn a_discard_reaches_the_device_and_what_has_no_callback_is_not_supported() {
     let nowait = Flags { nowait: true, ..Flags::default() };
     let bio = Bio::read(Sector(0), &mut sector).with_flags(nowait);
     assert_eq!(machine.submit("d", bio), Err(BlkError::Again));
+}
+
+#[test]
+fn a_ctr_says_what_a_discard_leaves() {
+    if !have_cc() {
+        return;
+    }
+    let machine = Machine::new(load_with("type.ctr = ctr_discarded", &[]).unwrap());
+    let cases = [
+        ("anything", "0 64 invert disk 0 0", false),
+        ("zeros", "0 64 invert disk 0 1", true),
+        ("as below", "0 64 invert disk 0 2", true),
+        ("zeros over anything", "0 64 invert 253:0 0 1", true),
+        ("as below over anything", "0 64 invert 253:0 0 2", false),
+        ("as below over zeros", "0 64 invert 253:1 0 2", true),
+    ];
+    for (name, table, zeroes) in cases {
+        machine.set_up(name, table, Access::ReadWrite).unwrap();
+        assert_eq!(machine.device(name).discard_zeroes(), zeroes, "{name}");
+    }
 }
 
 #[test]
@@ -100,7 +120,7 @@ fn a_device_of_a_read_only_table_is_not_written_to() {
     }
     // Writes where it was asked to read.
     let what = "type.flush = 0, type.read = (void *)invert_write";
-    let machine = Machine::new(crate::machine::load_with(what, &[]).unwrap());
+    let machine = Machine::new(load_with(what, &[]).unwrap());
     machine.set_up("d", "0 64 invert disk 0", Access::ReadOnly).unwrap();
     assert_eq!(machine.read("d", 0, 8), Err(BlkError::Io));
     assert!(machine.image().iter().all(|byte| *byte == 0));

@@ -65,10 +65,7 @@ impl BlockDevice for MappedDevice {
     }
 
     fn discard_zeroes(&self) -> bool {
-        let live = self.table();
-        let Some(table) = live.as_ref() else { return true };
-        table.promises_zeroes()
-            || (table.is_remap_only() && table.devices().all(|below| below.discard_zeroes()))
+        self.table().as_ref().is_none_or(|table| table.discard_zeroes())
     }
 
     fn reserve(&self, at: Sector, len: Sectors) -> BoxFuture<'_, BlkResult> {

@@ -1,5 +1,6 @@
 //! Builds a table, with every check that the kernel makes when one is loaded.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, Tar
 use crate::ctr::args::Surroundings;
 use crate::sync::barrier::Barrier;
 use crate::{
-    Access, Args, CtrError, DevNumber, Errno, Flat, Op, OpenDevice, Registry, Sector, Target,
-    split_words,
+    Access, Args, CtrError, DevNumber, Discarded, Errno, Flat, Op, OpenDevice, Registry, Sector,
+    Target, split_words,
 };
 
 /// What a table is built with.
@@ -70,23 +71,34 @@ impl Table {
             !is_opaque(Op::Read) && !is_opaque(Op::Write)
         };
         let remap_only = entries.iter().all(is_remap);
-        let promises_zeroes = entries.iter().all(|entry| entry.profile.discard_zeroes);
+        let zeroing = zeroing(&entries, is_remap, &devices.order);
         let (devices, access) = (devices.order, with.access);
         let revision = 0.into();
-        let table = Table {
-            entries,
-            ends,
-            devices,
-            flush,
-            access,
-            remap_only,
-            promises_zeroes,
-            revision,
-            barrier,
-        };
+        let table =
+            Table { entries, ends, devices, flush, access, remap_only, zeroing, revision, barrier };
         table.revise();
         Ok(table)
     }
+}
+
+/// Returns the devices that have to make a discard read as zeros for all of the table to do so: those
+/// below the targets that do not promise it themselves. None where such a target does more than a
+/// remap.
+fn zeroing(
+    entries: &[Entry],
+    is_remap: impl Fn(&Entry) -> bool,
+    devices: &[Arc<OpenDevice>],
+) -> Option<Vec<Arc<OpenDevice>>> {
+    let mut asked = HashSet::new();
+    for entry in entries {
+        match entry.profile.discarded {
+            Discarded::Zeros => continue,
+            Discarded::Anything if !is_remap(entry) => return None,
+            Discarded::Anything | Discarded::AsBelow => {}
+        }
+        entry.target.iterate_devices(&mut |area| _ = asked.insert(area.number()));
+    }
+    Some(devices.iter().filter(|device| asked.contains(&device.number())).cloned().collect())
 }
 
 /// Makes one target, with the checks of `dm_table_add_target` in its order.

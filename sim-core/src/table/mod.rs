@@ -55,8 +55,8 @@ pub struct Table {
     access: Access,
     /// No target does more to a read or a write than to send it on.
     remap_only: bool,
-    /// All targets promise zeros after a discard, whatever else they do.
-    promises_zeroes: bool,
+    /// What a discard reads as zeros after depends on these alone; none where it never does.
+    zeroing: Option<Vec<Arc<OpenDevice>>>,
     revision: AtomicU64,
     barrier: Barrier,
 }
@@ -168,9 +168,10 @@ impl Table {
         self.remap_only
     }
 
-    /// Tells whether every target promises that a discard can be made to read as zeros.
-    pub(crate) fn promises_zeroes(&self) -> bool {
-        self.promises_zeroes
+    /// Tells whether a discard can be made to read as zeros wherever it lies.
+    pub(crate) fn discard_zeroes(&self) -> bool {
+        let zeroing = self.zeroing.as_ref();
+        zeroing.is_some_and(|devices| devices.iter().all(|below| below.discard_zeroes()))
     }
 
     /// Tells whether the only target is of a type that is replaced by its own kind alone, and

@@ -117,6 +117,16 @@ impl Target for Crypt {
         }
     }
 
+    /// Ciphertext is as long as the text, and in its place.
+    fn stores<'a>(
+        &'a self,
+        offset: Sector,
+        each: &mut dyn FnMut(&'a Area, Sector),
+    ) -> Option<Sectors> {
+        each(&self.area, offset);
+        Some(self.area.size() - offset.from_start())
+    }
+
     fn io_hints(&self, limits: &mut Limits) {
         let unit = self.options.sector_size;
         limits.logical_block_size = limits.logical_block_size.max(unit);

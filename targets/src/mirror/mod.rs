@@ -29,7 +29,8 @@ use std::sync::Arc;
 
 use sim_core::{
     Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, OpenDevice, Profile,
-    Refusal, Reply, StatusKind, StatusWriter, Target, TargetLog, TargetType, reply,
+    Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target, TargetLog, TargetType,
+    reply,
 };
 
 use self::mirror_set::MirrorSet;
@@ -94,6 +95,17 @@ impl Target for Mirror {
             map_may_be_repeated: true,
             ..Profile::REMAP
         }
+    }
+
+    /// On each leg that has not failed: a write ends well without the others too.
+    fn stores<'a>(
+        &'a self,
+        offset: Sector,
+        each: &mut dyn FnMut(&'a Area, Sector),
+    ) -> Option<Sectors> {
+        let legs = self.set.legs.iter().zip(self.set.state().health.clone());
+        legs.filter(|(_, health)| health.is_good()).for_each(|(leg, _)| each(leg, offset));
+        Some(self.set.len - offset.from_start())
     }
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {

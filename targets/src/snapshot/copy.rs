@@ -100,8 +100,11 @@ impl ChunkCopy {
     async fn copy_data(&self) -> BlkResult {
         let chunk = self.snap.chunk;
         let begin = chunk.start(self.chunks.start);
-        // The last chunk of the origin may be a short one.
-        let end = chunk.start(self.chunks.end).min(self.snap.origin.size().to_sector());
+        // The last chunk of the origin may be a short one; where the snapshot is longer, as a table
+        // may have it, what is written there has nothing below to be copied with.
+        let written = self.overlay.as_ref().map_or(Sector::ZERO, Overlay::end);
+        let known = self.snap.origin.size().to_sector().max(written);
+        let end = chunk.start(self.chunks.end).min(known);
         let to = chunk.start(self.to.new);
         let Some(overlay) = &self.overlay else {
             let from = Spot { area: &self.snap.origin, sector: begin };

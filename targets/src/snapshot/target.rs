@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
 use sim_core::{
-    Area, Arg, Args, Bio, CtrError, Errno, Limits, Locked, Op, Profile, Refusal, Runtime, Sector,
-    Sectors, StatusKind, StatusWriter, TargetEvents, TargetLog,
+    Area, Arg, Args, Bio, CtrError, Discarded, Errno, Limits, Locked, Op, Profile, Refusal,
+    Runtime, Sector, Sectors, StatusKind, StatusWriter, TargetEvents, TargetLog,
 };
 
 use super::ChunkSize;
@@ -193,7 +193,7 @@ impl SnapTarget {
         let Features { discard_zeroes_cow, discard_passdown_origin } = self.features;
         Profile {
             num_discard_bios: u32::from(discard_zeroes_cow) + u32::from(discard_passdown_origin),
-            discard_zeroes: discard_zeroes_cow,
+            discarded: if discard_zeroes_cow { Discarded::Zeros } else { Discarded::Anything },
             map_may_be_repeated: true,
             ..Profile::default()
         }

@@ -79,3 +79,28 @@ fn a_store_that_is_shrunk_is_full_at_once() {
     assert_eq!(stack.write(20), Err(BlkError::Io));
     assert_eq!(stack.status(), "Invalid");
 }
+
+/// As a table with another line before it may have it: the addresses are those of the whole table.
+#[test]
+fn what_is_written_past_the_end_of_the_origin_is_there_or_fails() {
+    let disks = disks(2);
+    let tables = [
+        (0, "0 64 linear a 0".to_owned()),
+        (1, "0 256 linear b 0".to_owned()),
+        (2, "0 16 linear a 64\n16 64 snapshot 253:0 253:1 N 8".to_owned()),
+    ];
+    let stack = Stack::new(1, &disks, &tables).expect("a snapshot");
+    let write = |sector, data: &[u8]| {
+        let bio = Bio::write(Sector(sector), data);
+        stack.world.sim.try_block_on(send(stack.devices[2].clone(), bio)).expect("a write ends")
+    };
+    // The last chunk of the origin and the first behind it.
+    assert_eq!(write(56, &[7; 16 * 512]), Ok(()));
+    let mut found = vec![0; 16 * 512];
+    let read = Bio::read(Sector(56), &mut found);
+    let read = stack.world.sim.try_block_on(send(stack.devices[2].clone(), read));
+    assert_eq!(read.expect("a read ends"), Ok(()));
+    assert!(found.iter().all(|byte| *byte == 7));
+    // A part of a chunk: the rest of it is nowhere.
+    assert_eq!(write(73, &[7; 512]), Err(BlkError::Io));
+}
