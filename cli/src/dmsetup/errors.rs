@@ -84,7 +84,7 @@ fn word_at_fault(fault: &TableError, line: &str) -> usize {
 fn misfit(kernel: &str) -> Option<&str> {
     let small = kernel.split_once(" too small for target: ").map(|(device, _)| device);
     small.or_else(|| {
-        Some(kernel.split_once(" not aligned to h/w logical block size ")?.1.rsplit(' ').next()?)
+        kernel.split_once(" not aligned to h/w logical block size ")?.1.rsplit(' ').next()
     })
 }
 
