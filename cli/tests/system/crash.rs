@@ -275,7 +275,8 @@ impl Silent {
         std::thread::spawn(move || {
             let mut request = vec![0; 1 << 20];
             // FUSE_INIT, whose 24 bytes of answer say version 7.31; its identity is at byte 8.
-            (&server).read(&mut request).expect("the first request");
+            let asked = (&server).read(&mut request).expect("the first request");
+            assert!(asked >= 40, "no header of a request: {asked} bytes");
             let mut answer = Vec::from(80_u32.to_ne_bytes());
             answer.extend(0_u32.to_ne_bytes());
             answer.extend(&request[8..16]);
