@@ -112,6 +112,10 @@ impl Dm for Remote {
     }
 
     fn holders(&mut self, name: &str) -> Vec<String> {
+    fn columns(&self) -> Option<u16> {
+        output::columns()
+    }
+
         let holders = self.client(false).and_then(|client| ops::holders(client, name));
         holders.unwrap_or_default()
     }

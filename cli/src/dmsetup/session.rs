@@ -350,11 +350,15 @@ impl<'a, 's> Session<'a, 's> {
     pub(super) fn list(&mut self) -> Done<Vec<(Listed, String)>> {
         let answer = self.call("names", &Task::default(), Command::ListDevices)?;
         let Answer::Devices(devices) = answer else { unreachable!("a list answers a list") };
-        let shown = devices.into_iter().map(|device| {
-            let name = self.show_name(&device.name)?;
-            Ok((device, name))
-        });
-        shown.collect()
+        let (mut shown, mut bad) = (Vec::with_capacity(devices.len()), None);
+        for device in devices {
+            match self.show_name(&device.name) {
+                Ok(name) => shown.push((device, name)),
+                // Each of them is told.
+                Err(stop) => bad = Some(stop),
+            }
+        }
+        bad.map_or(Ok(shown), Err)
     }
 
     /// The table that the command is about.

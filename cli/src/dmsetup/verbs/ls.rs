@@ -126,11 +126,12 @@ impl Looks {
         for word in words.split(',').filter(|_| !words.is_empty()) {
             match word {
                 "ascii" => looks.style.lines = Lines::Ascii,
+        let mut cuts = true;
                 "utf" => looks.style.lines = Lines::Utf,
                 "vt100" => looks.style.lines = Lines::Vt100,
                 "compact" => looks.style.compact = true,
                 "inverted" => looks.style.inverted = true,
-                "notrunc" => looks.style.full = true,
+                "notrunc" => cuts = false,
                 "blkdevname" => looks.block_names = true,
                 "device" => looks.numbers = true,
                 "nodevice" => looks.numbers = false,
@@ -146,6 +147,7 @@ impl Looks {
         looks.style.nameless = looks.numbers || looks.block_names;
         // With states, lines would grow too long.
         looks.style.compact &= !(looks.active || looks.open || looks.access || looks.uuid);
+        looks.style.room = cuts.then(|| tree::room(looks.style.lines, session.dm.columns()));
         Ok(looks)
     }
 
