@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use daemon::protocol::{Outcome, Request};
 use daemon::{Client, Fault, Instance};
-use ops::DeviceMapper;
-use sim_core::control::{Answer, Command, Failure, Id, Slot};
+use sim_core::control::{Answer, Command, Failure};
 use sim_core::{DevNumber, Errno};
 
 use crate::client;
@@ -100,15 +99,7 @@ impl Dm for Remote {
     }
 
     fn behind(&mut self, kernel_name: &str) -> Option<String> {
-        if let Some(minor) = kernel_name.strip_prefix("dm-") {
-            let dev = DevNumber::mapped(minor.parse().ok()?);
-            let status = self.call(Command::DevStatus { id: Id::Dev(dev), slot: Slot::Live });
-            let Ok(Answer::Status(status)) = status else { return None };
-            return Some(format!("the device `{}`", status.name));
-        }
-        let images = self.client(false).and_then(|client| client.images()).ok()?;
-        let image = images.into_iter().find(|image| image.kernel_name == kernel_name)?;
-        Some(format!("the image {}", image.path.display()))
+        self.client(false).ok().and_then(|client| ops::behind(client, kernel_name))
     }
 
     fn holders(&mut self, name: &str) -> Vec<String> {

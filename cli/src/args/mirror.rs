@@ -41,6 +41,9 @@ pub(crate) struct Change {
     /// daemon goes
     #[arg(long, value_name = "SIZE", value_parser = parse_rate, conflicts_with = "drop")]
     pub(crate) resync_rate: Option<u64>,
+    /// Say nothing of another device that writes where these do
+    #[arg(long)]
+    pub(crate) quiet: bool,
 }
 
 fn parse_rate(text: &str) -> Result<u64, String> {

@@ -41,12 +41,15 @@ pub(crate) struct Take {
     /// Refuse writes to the snapshot
     #[arg(long, short = 'r')]
     pub(crate) read_only: bool,
+    /// Say nothing of another device that writes where these do
+    #[arg(long)]
+    pub(crate) quiet: bool,
 }
 
 impl Take {
     /// Returns what is to be taken.
     pub(crate) fn ask(self) -> ops::snapshot::Take {
-        let Take { origin, name, cow, size, chunk, transient, read_only } = self;
+        let Take { origin, name, cow, size, chunk, transient, read_only, quiet: _ } = self;
         ops::snapshot::Take { origin, name, cow, size, chunk, transient, read_only }
     }
 }

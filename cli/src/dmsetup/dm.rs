@@ -51,7 +51,7 @@ pub trait Dm {
 pub enum Called {
     /// `dmsetup`: that program, and nothing else.
     Dmsetup,
-    /// `dmsim`: the same verbs, with `--json`, `--device-names` and errors that show the place.
+    /// `dmsim`: the same verbs, with `--json`, `--device-names`, `--quiet` and errors that show the place.
     Dmsim,
 }
 

@@ -116,7 +116,7 @@ fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut client = client::connect_or_start(instance)?;
+    let mut client = client::connect_or_start(instance)?.quiet(options.batch_mode);
     let instance = client.served(instance);
     for unfinished in snapshot::unfinished_below(&mut client, &instance, &options.image)? {
         eprintln!("dmsim: warning: {unfinished}");
@@ -190,7 +190,7 @@ fn dump_store(path: &Path, json: bool, entries: bool) -> Result<ExitCode, Fault>
 }
 
 fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {
-    let mut client = client::connect(instance)?;
+    let mut client = client::connect(instance)?.quiet(options.quiet);
     let (instance, watch) = (client.served(instance), Terminal::watch()?);
     let file = snapshot::take(&mut client, &instance, &options.ask(), &watch)?;
     print(&format!("{}\n", file.display()))
@@ -209,9 +209,9 @@ fn wait(instance: &Instance, options: &Wait) -> Result<ExitCode, Fault> {
 }
 
 fn change_mirror(instance: &Instance, options: Change) -> Result<ExitCode, Fault> {
-    let mut client = client::connect(instance)?;
+    let mut client = client::connect(instance)?.quiet(options.quiet);
     let watch = Terminal::watch()?;
-    let Change { name, add, drop, log, region_size, resync_rate } = options;
+    let Change { name, add, drop, log, region_size, resync_rate, quiet: _ } = options;
     ended(match (add, drop) {
         (Some(image), _) => {
             let ask = mirror::Add { name, image, log, region_size, resync_rate };

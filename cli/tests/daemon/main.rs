@@ -11,4 +11,5 @@ mod life;
 mod merges;
 mod messages;
 mod places;
+mod overlaps;
 mod record;

@@ -76,3 +76,4 @@ impl Cell {
         }
     }
 }
+            overlap: None,
