@@ -48,7 +48,7 @@ fn attach_and_create_start_a_daemon_and_reports_do_not() {
         assert!(complaint.contains("no daemon runs"), "{verb}: {complaint}");
     }
     assert!(!instance.path("").exists());
-    assert_eq!(instance.ok(&["attach", "a.img", "--create", "1M"]), "7:0\n");
+    assert_eq!(instance.ok(&["attach", "a.img", "--create", "1M"]), "7:4096\n");
     instance.ok(&["stop"]);
     instance.ok(&["create", "z", "--table", "0 8 zero"]);
     assert!(instance.path("mapper/z").exists());

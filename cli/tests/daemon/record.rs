@@ -11,7 +11,7 @@ use crate::harness::{Instance, can_mount, receive, send, wait_until};
 fn build(instance: &Instance) {
     instance.ok(&["attach", "a.img", "--create", "1M", "--as", "/dev/sda"]);
     instance.ok(&["attach", "b.img", "--create", "1M", "--sector-size", "4096"]);
-    let linear = "0 1024 linear /dev/sda 0\n1024 1024 linear 7:0 0";
+    let linear = "0 1024 linear /dev/sda 0\n1024 1024 linear 7:4096 0";
     instance.ok(&["create", "low", "-u", "UUID-1", "-j", "253", "-m", "5", "--table", linear]);
     instance.ok(&["create", "top", "-j", "253", "-m", "2", "--table", "0 2048 linear low 0"]);
     instance.ok(&["create", "still", "--readonly", "--table", "0 8 zero"]);
