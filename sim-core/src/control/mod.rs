@@ -131,7 +131,7 @@ impl Control {
     }
 
     /// Lists the devices that have a disk to show, by name. One that is to be removed when it is
-    /// closed is not shown any more.
+    /// closed is shown until then.
     pub fn shown(&self) -> Vec<Shown> {
         let cells = self.cells();
         cells.by_name().filter(|cell| cell.is_shown()).map(Cell::shown).collect()
