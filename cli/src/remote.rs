@@ -7,8 +7,8 @@ use daemon::{Client, Fault, Instance};
 use sim_core::control::{Answer, Command, Failure};
 use sim_core::{DevNumber, Errno};
 
-use crate::client;
-use crate::dmsetup::Dm;
+use crate::dmsetup::{Called, Dm};
+use crate::{client, output};
 
 /// A control plane in a daemon, to which it connects when it is needed first.
 pub(crate) struct Remote {
@@ -17,6 +17,7 @@ pub(crate) struct Remote {
     /// The kernel's names of the attached images, once asked for.
     names: Option<HashMap<DevNumber, String>>,
     batch: Batch,
+    called: Called,
     /// Why the daemon cannot be reached.
     pub(crate) fault: Option<Fault>,
 }
@@ -33,8 +34,8 @@ enum Batch {
 
 impl Remote {
     /// A fault of the instance is told when it is needed first: some verbs need none.
-    pub(crate) fn new(instance: Result<Instance, Fault>) -> Remote {
-        Remote { instance, client: None, names: None, batch: Batch::None, fault: None }
+    pub(crate) fn new(called: Called, instance: Result<Instance, Fault>) -> Remote {
+        Remote { instance, client: None, names: None, batch: Batch::None, called, fault: None }
     }
 
     /// Connects, and starts the daemon where there is none and the command makes a device.
@@ -45,7 +46,11 @@ impl Remote {
         let instance = self.instance.as_ref().map_err(Fault::clone)?;
         let client = match self.client.take() {
             Some(client) => client,
-            None if starts => client::connect_or_start(instance)?,
+            None if starts => match self.called {
+                Called::Dmsim => client::connect_or_start(instance)?,
+                // It says what dmsetup says.
+                Called::Dmsetup => client::find_or_start(instance)?.0,
+            },
             None => client::connect(instance)?,
         };
         let client = self.client.insert(client);
@@ -103,12 +108,12 @@ impl Dm for Remote {
     }
 
     fn holders(&mut self, name: &str) -> Vec<String> {
-    fn columns(&self) -> Option<u16> {
-        output::columns()
-    }
-
         let holders = self.client(false).and_then(|client| ops::holders(client, name));
         holders.unwrap_or_default()
+    }
+
+    fn columns(&self) -> Option<u16> {
+        output::columns()
     }
 
     fn base(&self) -> String {
