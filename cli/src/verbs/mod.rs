@@ -422,7 +422,7 @@ fn info(
 ) -> Result<ExitCode, Fault> {
     let id = name.map(Id::Name).or(uuid.map(Id::Uuid));
     match client::connect(instance)?.ask(&Request::Describe(id))? {
-        Outcome::Described(devices) => print_json(&devices),
+        Outcome::Described(devices) => print_json(&show::info_json(&devices)),
         other => Err(unexpected(other)),
     }
 }
