@@ -26,14 +26,15 @@ fn find(images: &Arc<Images>, word: &str) -> Result<Arc<dyn BlockDevice>, Errno>
 }
 
 #[test]
-fn numbers_come_from_names_and_the_rest_take_the_lowest_free_loop() {
+fn numbers_come_from_names_and_the_rest_take_the_lowest_that_no_name_wants() {
     let dir = tempfile::tempdir().unwrap();
     let images = Images::new();
     let table = [
         (Some("/dev/sdb"), "8:16", "sdb"),
-        (None, "7:0", "loop0"),
+        (None, "7:4096", "loop4096"),
         (Some("/dev/loop1"), "7:1", "loop1"),
-        (Some("data"), "7:2", "loop2"),
+        (Some("/dev/hda"), "7:4097", "loop4097"),
+        (Some("/dev/loop0"), "7:0", "loop0"),
         (Some("/dev/vda2"), "254:2", "vda2"),
     ];
     for (index, (name, expected, kernel_name)) in table.into_iter().enumerate() {
@@ -47,9 +48,13 @@ fn numbers_come_from_names_and_the_rest_take_the_lowest_free_loop() {
         assert_eq!(images.by_number(number(expected)).unwrap().name(), kernel_name);
     }
     let numbers: Vec<_> = images.list().iter().map(|a| a.number.to_string()).collect();
-    assert_eq!(numbers, ["7:0", "7:1", "7:2", "8:16", "254:2"]);
+    assert_eq!(numbers, ["7:0", "7:1", "7:4096", "7:4097", "8:16", "254:2"]);
+    images.detach("loop4096").unwrap();
+    assert_eq!(images.attach(&ask(&dir.path().join("1"))).unwrap().number, number("7:4096"));
+    // What was asked for by its number and given back is not given out.
     images.detach("loop0").unwrap();
-    assert_eq!(images.attach(&ask(&dir.path().join("1"))).unwrap().number, number("7:0"));
+    let next = images.attach(&ask(&numbered(dir.path(), "next", 8))).unwrap();
+    assert_eq!(next.number, number("7:4098"));
     assert_eq!(images.by_number(number("7:9")).err(), Some(Errno::NXIO));
 }
 
@@ -79,7 +84,7 @@ fn a_name_is_used_once_and_must_reach_the_images() {
     let images = Images::new();
     images.attach(&named(&a, "disk")).unwrap();
     let error = images.attach(&named(&b, "disk")).unwrap_err();
-    assert_eq!(error.to_string(), "name `disk`: used by 7:0 already");
+    assert_eq!(error.to_string(), "name `disk`: used by 7:4096 already");
     for bad in ["", "8:16", "/dev/mapper/x", "/dev/dm-0", "two words"] {
         let error = images.attach(&named(&b, bad)).unwrap_err();
         assert!(matches!(error, AttachError::BadName { .. }), "{error}");
@@ -100,7 +105,7 @@ fn detach_takes_a_name_a_number_a_kernel_name_or_a_path() {
     let dir = tempfile::tempdir().unwrap();
     let path = numbered(dir.path(), "image", 8);
     let images = Images::new();
-    let words = ["disk", "7:0", "loop0", "/dev/loop0", path.to_str().unwrap()];
+    let words = ["disk", "7:4096", "loop4096", "/dev/loop4096", path.to_str().unwrap()];
     for word in words {
         images.attach(&named(&path, "disk")).unwrap();
         images.detach(word).unwrap();
@@ -130,14 +135,14 @@ fn an_image_in_use_is_not_detached() {
     let images = Images::new();
     let device = attach(&images, &ask(&path));
     let open = OpenDevice::new(device.clone(), Access::ReadWrite).unwrap();
-    let error = images.detach("7:0").unwrap_err();
-    assert_eq!(error.to_string(), "loop0 (7:0): in use by 1 table");
+    let error = images.detach("7:4096").unwrap_err();
+    assert_eq!(error.to_string(), "loop4096 (7:4096): in use by 1 table");
     assert_eq!(images.list()[0].users, 1);
     drop(open);
-    images.detach("7:0").unwrap();
+    images.detach("7:4096").unwrap();
     // Whoever found it before cannot open it any more.
     assert_eq!(device.open(Access::ReadWrite), Err(Errno::NXIO));
-    assert_eq!(images.by_number(number("7:0")).err(), Some(Errno::NXIO));
+    assert_eq!(images.by_number(number("7:4096")).err(), Some(Errno::NXIO));
 }
 
 #[test]
@@ -153,7 +158,7 @@ fn an_image_is_attached_on_the_spot_and_goes_with_its_last_user() {
     let attached = images.list().pop().unwrap();
     assert!(attached.on_the_spot && attached.users == 2);
     assert_eq!(attached.path, path.canonicalize().unwrap());
-    assert!(images.detach("7:0").is_err());
+    assert!(images.detach("7:4096").is_err());
     drop(open);
     assert!(images.list().is_empty());
     // The lock is gone too.
@@ -232,12 +237,12 @@ fn an_inode_has_one_writer_whatever_it_is_called() {
             assert!(
                 error
                     .to_string()
-                    .ends_with("attached already as loop0 (7:0); an image has one writer"),
+                    .ends_with("attached already as loop4096 (7:4096); an image has one writer"),
                 "{error}"
             );
         }
         // A table that names it means the image that is attached.
-        assert_eq!(find(&images, other.to_str().unwrap()).unwrap().number(), number("7:0"));
+        assert_eq!(find(&images, other.to_str().unwrap()).unwrap().number(), number("7:4096"));
     }
 }
 

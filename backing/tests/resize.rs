@@ -36,7 +36,7 @@ fn an_image_has_another_size_when_that_is_said() {
     assert_eq!(lent, 4096);
     assert_eq!(read(&*device, 2 * MIB, 1), Err(BlkError::Io));
     truncate(&path, MIB / 2 * 512);
-    images.resize("7:0").unwrap();
+    images.resize("7:4096").unwrap();
     assert_eq!(device.size(), Sectors(MIB / 2));
     assert_eq!(images.list()[0].size, Sectors(MIB / 2));
     assert_eq!(read(&*device, MIB / 2 - 1, 1).unwrap(), sector(MIB / 2 - 1));
@@ -62,7 +62,7 @@ fn an_image_that_was_cut_is_of_use_again_when_it_is_resized() {
     assert_eq!(read(&*device, 100, 1), Err(BlkError::Io));
     assert_eq!(read(&*device, 0, 1), Err(BlkError::Io));
     assert!(images.list()[0].fault.is_some());
-    assert_eq!(images.resize("7:0").unwrap().fault, None);
+    assert_eq!(images.resize("7:4096").unwrap().fault, None);
     assert_eq!(device.size(), Sectors(16));
     assert_eq!(read(&*device, 0, 1).unwrap(), sector(0));
     // Cut, used, and made as long as it was: the same size, and what was cut off is zeros.
@@ -70,7 +70,7 @@ fn an_image_that_was_cut_is_of_use_again_when_it_is_resized() {
     assert_eq!(read(&*device, 8, 1), Err(BlkError::Io));
     truncate(&path, 8192);
     assert_eq!(read(&*device, 0, 1), Err(BlkError::Io));
-    images.resize("7:0").unwrap();
+    images.resize("7:4096").unwrap();
     assert_eq!(read(&*device, 0, 1).unwrap(), sector(0));
     assert_eq!(read(&*device, 8, 1).unwrap(), [0; 512]);
 }
@@ -82,9 +82,9 @@ fn what_is_too_small_or_unknown_is_refused_and_all_is_as_before() {
     let images = Images::new();
     let device = attach(&images, &ask(&path));
     truncate(&path, 100);
-    assert!(matches!(images.resize("7:0"), Err(AttachError::TooSmall { size: 100, .. })));
+    assert!(matches!(images.resize("7:4096"), Err(AttachError::TooSmall { size: 100, .. })));
     assert_eq!(device.size(), Sectors(MIB));
-    assert!(matches!(images.resize("7:1"), Err(AttachError::Unknown { .. })));
+    assert!(matches!(images.resize("7:4097"), Err(AttachError::Unknown { .. })));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn an_image_is_resized_while_it_is_read() {
             for turn in 0..200 {
                 // Longer only: what is cut while it is read fails, as it does without a resize.
                 truncate(&path, (MIB + turn * 8) * 512);
-                assert_eq!(images.resize("7:0").unwrap().size, Sectors(MIB + turn * 8));
+                assert_eq!(images.resize("7:4096").unwrap().size, Sectors(MIB + turn * 8));
             }
         });
     }
@@ -127,12 +127,12 @@ fn an_image_is_resized_only_so_often() {
     let device = attach(&images, &ask(&path));
     for turn in 1..=1000 {
         truncate(&path, (8 + turn) * 512);
-        images.resize("7:0").unwrap();
+        images.resize("7:4096").unwrap();
         // Nothing new to see.
-        images.resize("7:0").unwrap();
+        images.resize("7:4096").unwrap();
     }
     truncate(&path, 8192 * 512);
-    let told = images.resize("7:0").unwrap_err().to_string();
+    let told = images.resize("7:4096").unwrap_err().to_string();
     assert!(told.ends_with("resized 1000 times: detach it and attach it again"), "{told}");
     assert_eq!(device.size(), Sectors(1008));
     assert_eq!(read(&*device, 1, 1).unwrap(), sector(1));

@@ -1,6 +1,7 @@
 //! The daemon as commands reach it: warnings go to standard error, and where none runs that a command
 //! needs, it is started.
 
+use daemon::instance::is_in_memory;
 use daemon::launch::{Failed, launch, this_program};
 use daemon::{Client, Fault, Instance, Options};
 
@@ -14,15 +15,48 @@ pub(crate) fn find(instance: &Instance) -> Result<Option<Client>, Fault> {
     Ok(Client::find(instance)?.map(told))
 }
 
-/// Connects to the daemon of an instance, and starts it where none runs.
+/// Connects to the daemon of an instance, and starts it where none runs; what `start` would say of
+/// where its record lies is said then.
 pub(crate) fn connect_or_start(instance: &Instance) -> Result<Client, Fault> {
+    let (client, is_new) = find_or_start(instance)?;
+    if is_new {
+        say_what_is_in_memory(&client.served(instance));
+    }
+    Ok(client)
+}
+
+/// As [`connect_or_start`], and says nothing. Tells whether it was started.
+pub(crate) fn find_or_start(instance: &Instance) -> Result<(Client, bool), Fault> {
     if let Some(client) = find(instance)? {
-        return Ok(client);
+        return Ok((client, false));
     }
     match launch(&this_program(), instance, &Options::default()) {
+        Ok(()) => Ok((connect(instance)?, true)),
         // Another command was faster: its daemon does as well.
-        Ok(()) | Err(Failed::AlreadyRuns(_)) => connect(instance),
+        Err(Failed::AlreadyRuns(_)) => Ok((connect(instance)?, false)),
         Err(Failed::Fault(fault)) => Err(fault),
+    }
+}
+
+/// Says what a reboot takes away.
+pub(crate) fn say_what_is_in_memory(instance: &Instance) {
+    let state = instance.state();
+    if instance.is_in_memory() {
+        eprintln!(
+            "dmsim: {}: lies in memory: the record and the stores of snapshots in it do not survive \
+             a reboot",
+            state.display()
+        );
+        return;
+    }
+    let [_, old] = instance.cow_folders();
+    let has_any = std::fs::read_dir(&old).is_ok_and(|mut entries| entries.next().is_some());
+    if has_any && is_in_memory(&old) {
+        eprintln!(
+            "dmsim: {}: stores of snapshots that an earlier version took lie in memory, and do not \
+             survive a reboot: `dmsim merge` or `dmsim drop` them before one",
+            old.display()
+        );
     }
 }
 

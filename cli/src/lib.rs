@@ -112,7 +112,7 @@ fn run_dmsetup(called: Called, words: &[String], dir: Option<&Path>) -> Result<E
         },
         (Called::Dmsim | Called::Dmsetup, words) => words,
     };
-    let mut remote = Remote::new(Instance::find(dir));
+    let mut remote = Remote::new(called, Instance::find(dir));
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let mut streams = Streams {
         stdin: &mut std::io::stdin().lock(),

@@ -15,3 +15,8 @@ pub(crate) fn print(text: &str) -> Result<ExitCode, Fault> {
         _ => Ok(ExitCode::SUCCESS),
     }
 }
+
+/// Returns how many columns the terminal has that standard output is; nothing where it is none.
+pub(crate) fn columns() -> Option<u16> {
+    rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok().map(|size| size.ws_col)
+}

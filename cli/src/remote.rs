@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use daemon::protocol::{Outcome, Request};
 use daemon::{Client, Fault, Instance};
-use ops::DeviceMapper;
-use sim_core::control::{Answer, Command, Failure, Id, Slot};
+use sim_core::control::{Answer, Command, Failure};
 use sim_core::{DevNumber, Errno};
 
-use crate::client;
-use crate::dmsetup::Dm;
+use crate::dmsetup::{Called, Dm};
+use crate::{client, output};
 
 /// A control plane in a daemon, to which it connects when it is needed first.
 pub(crate) struct Remote {
@@ -18,6 +17,7 @@ pub(crate) struct Remote {
     /// The kernel's names of the attached images, once asked for.
     names: Option<HashMap<DevNumber, String>>,
     batch: Batch,
+    called: Called,
     /// Why the daemon cannot be reached.
     pub(crate) fault: Option<Fault>,
 }
@@ -34,8 +34,8 @@ enum Batch {
 
 impl Remote {
     /// A fault of the instance is told when it is needed first: some verbs need none.
-    pub(crate) fn new(instance: Result<Instance, Fault>) -> Remote {
-        Remote { instance, client: None, names: None, batch: Batch::None, fault: None }
+    pub(crate) fn new(called: Called, instance: Result<Instance, Fault>) -> Remote {
+        Remote { instance, client: None, names: None, batch: Batch::None, called, fault: None }
     }
 
     /// Connects, and starts the daemon where there is none and the command makes a device.
@@ -46,7 +46,11 @@ impl Remote {
         let instance = self.instance.as_ref().map_err(Fault::clone)?;
         let client = match self.client.take() {
             Some(client) => client,
-            None if starts => client::connect_or_start(instance)?,
+            None if starts => match self.called {
+                Called::Dmsim => client::connect_or_start(instance)?,
+                // It says what dmsetup says.
+                Called::Dmsetup => client::find_or_start(instance)?.0,
+            },
             None => client::connect(instance)?,
         };
         let client = self.client.insert(client);
@@ -100,20 +104,16 @@ impl Dm for Remote {
     }
 
     fn behind(&mut self, kernel_name: &str) -> Option<String> {
-        if let Some(minor) = kernel_name.strip_prefix("dm-") {
-            let dev = DevNumber::mapped(minor.parse().ok()?);
-            let status = self.call(Command::DevStatus { id: Id::Dev(dev), slot: Slot::Live });
-            let Ok(Answer::Status(status)) = status else { return None };
-            return Some(format!("the device `{}`", status.name));
-        }
-        let images = self.client(false).and_then(|client| client.images()).ok()?;
-        let image = images.into_iter().find(|image| image.kernel_name == kernel_name)?;
-        Some(format!("the image {}", image.path.display()))
+        self.client(false).ok().and_then(|client| ops::behind(client, kernel_name))
     }
 
     fn holders(&mut self, name: &str) -> Vec<String> {
         let holders = self.client(false).and_then(|client| ops::holders(client, name));
         holders.unwrap_or_default()
+    }
+
+    fn columns(&self) -> Option<u16> {
+        output::columns()
     }
 
     fn base(&self) -> String {

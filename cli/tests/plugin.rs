@@ -44,7 +44,7 @@ fn a_target_of_a_plug_in_is_mounted_as_any_other() {
     std::fs::write(&device, &data).unwrap();
     assert_eq!(std::fs::read(&device).unwrap(), data);
     let inverted: Vec<u8> = data.iter().map(|byte| !byte).collect();
-    assert_eq!(instance.ok(&["table", "x"]), "0 2048 invert 7:0 0\n");
+    assert_eq!(instance.ok(&["table", "x"]), "0 2048 invert 7:4096 0\n");
     assert!(instance.ok(&["status", "x"]).contains(" writes"));
     let complaint = instance.fails(&["create", "y", "--table", "0 8 invert disk zero"]);
     assert!(complaint.contains("Invalid device sector"), "{complaint}");

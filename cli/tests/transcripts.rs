@@ -273,6 +273,7 @@ transcripts! {
     faults_are_told_as_recorded "lifecycle-errors",
     names_are_mangled_and_listed_as_recorded "lifecycle-names-and-listing",
     reports_and_trees_are_laid_out_as_recorded "dmsetup-reports",
+    trees_are_cut_as_recorded "dmsetup-tree",
     selections_are_read_as_recorded "dmsetup-selection",
     verbs_take_their_words_as_recorded "dmsetup-verbs",
 }

@@ -23,6 +23,7 @@ pub struct Client {
     /// What the daemon said of itself.
     pub welcome: Welcome,
     warn: fn(&str),
+    quiet: bool,
 }
 
 impl Client {
@@ -81,7 +82,7 @@ impl Client {
                 welcome.pid, welcome.version
             )));
         }
-        Ok(Ok(Client { stream, welcome, warn: |text| tracing::warn!("{text}") }))
+        Ok(Ok(Client { stream, welcome, warn: |text| tracing::warn!("{text}"), quiet: false }))
     }
 
     /// Says who is told where a change was made and could not be recorded, or a stop had trouble;
@@ -89,6 +90,19 @@ impl Client {
     #[must_use]
     pub fn warn_with(self, warn: fn(&str)) -> Client {
         Client { warn, ..self }
+    }
+
+    /// Leaves out what is only [advised](Client::advise).
+    #[must_use]
+    pub fn quiet(self, quiet: bool) -> Client {
+        Client { quiet, ..self }
+    }
+
+    /// Tells whoever is warned what was done as asked, and may not have been meant.
+    pub fn advise(&self, what: &str) {
+        if !self.quiet {
+            (self.warn)(&format!("warning: {what}"));
+        }
     }
 
     /// Sends a request, and waits for its outcome.

@@ -1,10 +1,10 @@
-//! What `dmsim info --json` says of a device.
+//! What a mapped device is like, for a client to say.
 
 use serde::{Deserialize, Serialize};
 use sim_core::control::{Answer, Command, Control, Failure, Id, Slot};
 use sim_core::{BlockDevice, DevNumber, Errno, Fails, Limits, MappedDevice, SECTOR_SIZE};
 
-/// One mapped device, in the names and units of CLI output.
+/// One mapped device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// The name, mangled.
@@ -54,14 +54,19 @@ pub struct Failing {
 }
 
 impl Failing {
-    /// Says so of the device with this number, if it is one of these.
-    pub fn text(failing: &[Failing], dev: DevNumber) -> Option<&'static str> {
+    /// Returns what fails of the device with this number, if it is one of these.
+    pub fn of(failing: &[Failing], dev: DevNumber) -> Option<Fails> {
         let here = failing.iter().find(|at| (at.major, at.minor) == (dev.major, dev.minor))?;
-        match here.fails {
-            Fails::Nothing => None,
-            Fails::Reads => Some("reads fail, on purpose"),
-            Fails::Writes => Some("writes fail, on purpose"),
-            Fails::All => Some("fails, on purpose"),
+        Some(here.fails).filter(|fails| *fails != Fails::Nothing)
+    }
+
+    /// Says so.
+    pub fn text(fails: Fails) -> &'static str {
+        match fails {
+            Fails::Nothing => "does not fail",
+            Fails::Reads => "reads fail, on purpose",
+            Fails::Writes => "writes fail, on purpose",
+            Fails::All => "fails, on purpose",
         }
     }
 }

@@ -26,36 +26,38 @@ const MAX_SOCKET_PATH: usize = 107;
 pub struct Instance {
     dir: PathBuf,
     state: PathBuf,
+    /// The environment names no place for what survives a reboot: a daemon that runs may have been told
+    /// one, and none can be started.
+    lacks_state: bool,
 }
 
 impl Instance {
     /// Finds the instance that a command is for. One with a directory of its own (`dir`, else
     /// `$DMSIM_DIR`) keeps everything there. The default one is met in `$XDG_RUNTIME_DIR/dmsim`, or
     /// `/run/dmsim` for root, and keeps what must survive a reboot in `$XDG_STATE_HOME/dmsim`, or
-    /// `/var/lib/dmsim` for root, or `~/.local/state/dmsim`. Nothing has to be there yet.
+    /// `/var/lib/dmsim` for root, or `~/.local/state/dmsim`. Nothing has to be there yet; where the
+    /// environment says nothing of the latter, a daemon that runs can be met, and none be started.
     pub fn find(dir: Option<&Path>) -> Result<Instance, Fault> {
         let variable = |name: &str| std::env::var_os(name).filter(|dir| !dir.is_empty());
         let own = dir.map(PathBuf::from).or_else(|| variable(DIR_VARIABLE).map(PathBuf::from));
         if let Some(own) = own {
             let dir = std::path::absolute(&own).about(own.display())?;
-            return Ok(Instance { state: dir.clone(), dir });
+            return Ok(Instance { state: dir.clone(), dir, lacks_state: false });
         }
         let is_root = geteuid().is_root();
         let dir = folders::run(variable, is_root).ok_or_else(|| {
             Fault::new("instance", "no directory: give --dir DIR, or set DMSIM_DIR")
         })?;
-        let state = folders::state(variable, is_root).ok_or_else(|| {
-            let why = "no directory for what survives a reboot: set HOME or XDG_STATE_HOME, or give \
-                       --dir DIR";
-            Fault::new("instance", why)
-        })?;
-        Ok(Instance { dir, state })
+        let state = folders::state(variable, is_root);
+        let lacks_state = state.is_none();
+        // Where earlier versions kept it.
+        Ok(Instance { state: state.unwrap_or_else(|| dir.clone()), dir, lacks_state })
     }
 
     /// Returns the instance with what survives a reboot in this directory, as its daemon says.
     #[must_use]
     pub fn with_state(&self, state: &Path) -> Instance {
-        Instance { dir: self.dir.clone(), state: state.to_owned() }
+        Instance { dir: self.dir.clone(), state: state.to_owned(), lacks_state: false }
     }
 
     /// Returns the directory of its socket, lock and mount.
@@ -137,8 +139,14 @@ impl Instance {
     /// Makes the directories, for their owner alone, where there are none.
     ///
     /// # Errors
-    /// Where one cannot be made or written to, or, of the default instance, belongs to another user.
+    /// Where one cannot be made or written to, or, of the default instance, belongs to another user, or
+    /// is nowhere to be.
     pub fn make_dirs(&self) -> Result<(), Fault> {
+        if self.lacks_state {
+            let why = "no directory for what survives a reboot: set HOME or XDG_STATE_HOME, or give \
+                       --dir DIR";
+            return Err(Fault::new("instance", why));
+        }
         if self.state == self.dir {
             return make_private_dir(&self.dir);
         }
@@ -326,6 +334,18 @@ mod tests {
         lock.clear().unwrap();
         drop(lock);
         assert_eq!(instance.lock(Path::new("/x")).unwrap().left_behind, None);
+    }
+
+    #[test]
+    fn who_knows_no_place_for_the_record_meets_a_daemon_and_starts_none() {
+        let (dir, instance) = instance();
+        instance.make_dirs().unwrap();
+        let _listener = instance.listen().unwrap();
+        let bare = Instance { lacks_state: true, ..instance.clone() };
+        bare.connect().unwrap();
+        let fault = bare.make_dirs().unwrap_err();
+        assert!(fault.why.contains("set HOME or XDG_STATE_HOME"), "{fault}");
+        bare.with_state(&dir.path().join("state")).make_dirs().unwrap();
     }
 
     #[test]

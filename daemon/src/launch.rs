@@ -35,6 +35,7 @@ impl From<Fault> for Failed {
 /// [`Failed::AlreadyRuns`] where another daemon has the instance; else what the daemon said.
 pub fn launch(program: &Path, instance: &Instance, options: &Options) -> Result<(), Failed> {
     instance.make_dirs()?;
+    put_away(&instance.log());
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(instance.log());
     let log = log.about(instance.log().display())?;
     let mut command = Command::new(program);
@@ -67,6 +68,17 @@ pub fn launch(program: &Path, instance: &Instance, options: &Options) -> Result<
             let why = format!("the daemon ended ({ended}); {} may say why", log.display());
             Err(Failed::Fault(Fault::new("start", why)))
         }
+    }
+}
+
+/// The longest log that a daemon goes on with, in bytes.
+const MAX_LOG: u64 = 1 << 20;
+
+/// Gives a log that has grown long another name, in the place of the one before.
+fn put_away(log: &Path) {
+    if log.metadata().is_ok_and(|log| log.len() > MAX_LOG) {
+        // Where that cannot be, the log goes on as it is.
+        let _stays = std::fs::rename(log, log.with_extension("old"));
     }
 }
 

@@ -57,6 +57,8 @@ fn execute(world: &World, command: Command) -> Outcome {
     );
     let mut answer = world.execute(command).map_err(|failure| failure.errno)?;
     if let Answer::Status(status) | Answer::Table(status, _) = &mut answer {
+        // It is no state, and has a model of its own.
+        status.overlap = None;
         status.read_ahead = status.read_ahead.map(|_| Sectors::ZERO);
     }
     if let (Answer::Table(_, lines), true) = (&mut answer, how_targets_are) {

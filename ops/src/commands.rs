@@ -3,11 +3,11 @@
 use daemon::Fault;
 use daemon::client::unexpected;
 use daemon::protocol::Outcome;
-use sim_core::control::{Answer, Command, Failure, Slot, WhenOpen};
+use sim_core::control::{Answer, Command, DevStatus, Failure, Slot, WhenOpen};
 use sim_core::{Access, DevNumber, Errno, Held, Sector, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{in_use, named};
+use crate::devices::{behind, in_use, named, overlap_text};
 
 /// Makes a table of one line.
 pub(crate) fn one(len: Sectors, target_type: &str, params: &str) -> Vec<TargetSpec> {
@@ -60,7 +60,12 @@ pub(crate) fn message(
 
 pub(crate) fn resume(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
     let command = Command::DevResume { id: named(name), held: Held::Flush };
-    act(dm, name, command).map(drop)
+    let answer = act(dm, name, command)?;
+    if let Answer::Status(DevStatus { overlap: Some(overlap), .. }) = answer {
+        let below = behind(dm, &overlap.below_name);
+        dm.advise(&overlap_text(name, &overlap, below));
+    }
+    Ok(())
 }
 
 pub(crate) fn load(

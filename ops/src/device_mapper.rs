@@ -27,6 +27,9 @@ pub trait DeviceMapper {
 
     /// Returns the folder in which devices are shown.
     fn mount(&self) -> &Path;
+
+    /// Is told what was done as asked, and may not have been meant.
+    fn advise(&self, what: &str);
 }
 
 impl DeviceMapper for Client {
@@ -61,5 +64,9 @@ impl DeviceMapper for Client {
 
     fn mount(&self) -> &Path {
         &self.welcome.mount
+    }
+
+    fn advise(&self, what: &str) {
+        Client::advise(self, what);
     }
 }

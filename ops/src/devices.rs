@@ -3,7 +3,7 @@
 use daemon::Fault;
 use daemon::client::unexpected;
 use daemon::protocol::Outcome;
-use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot};
+use sim_core::control::{Answer, Command, DevStatus, Id, Overlap, Report, Slot};
 use sim_core::{DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
@@ -66,6 +66,29 @@ pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fau
     let who = holders(dm, name)?;
     let by = if who.is_empty() { String::new() } else { format!(" by {}", who.join(", ")) };
     Ok(Fault::new(name, format!("is in use{by}")))
+}
+
+/// Says what lies behind a kernel's name (`sda`, `dm-0`), as a person knows it: an image by its path, a
+/// mapped device by its name. Nothing where there is none.
+pub fn behind(dm: &mut dyn DeviceMapper, kernel_name: &str) -> Option<String> {
+    if let Some(minor) = kernel_name.strip_prefix("dm-") {
+        let id = Id::Dev(DevNumber::mapped(minor.parse().ok()?));
+        let status = dm.control(Command::DevStatus { id, slot: Slot::Live }).ok()?;
+        let Ok(Answer::Status(status)) = status else { return None };
+        return Some(format!("the device `{}`", mangle::decode(&status.name)));
+    }
+    let image = dm.images().ok()?.into_iter().find(|image| image.kernel_name == kernel_name)?;
+    Some(format!("the image {}", image.path.display()))
+}
+
+/// Says that a device, by the kernel's name, writes where another one does; `below` is what both map
+/// onto, as [`behind`] says it.
+pub fn overlap_text(name: &str, overlap: &Overlap, below: Option<String>) -> String {
+    let Overlap { other, below_name, start, len, .. } = overlap;
+    let (name, other) = (mangle::decode(name), mangle::decode(other));
+    let below = below.unwrap_or_else(|| below_name.clone());
+    let last = start.0.saturating_add(len.0.saturating_sub(1));
+    format!("`{name}` and `{other}` both write to {below}, sectors {start} to {last}")
 }
 
 /// Lists the devices with a table that maps onto one.

@@ -22,6 +22,6 @@ mod watch;
 mod words;
 
 pub use device_mapper::DeviceMapper;
-pub use devices::holders;
+pub use devices::{behind, holders, overlap_text};
 pub use stack::{Node, NodeKind, stack};
 pub use watch::{INTERRUPTED, Progress, Watch};

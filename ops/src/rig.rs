@@ -82,6 +82,10 @@ impl DeviceMapper for Bench {
     fn mount(&self) -> &Path {
         Path::new("/nowhere/mapper")
     }
+
+    fn advise(&self, what: &str) {
+        panic!("no arrangement of a workflow's own is warned of: {what}");
+    }
 }
 
 pub(crate) const SIZE: Sectors = Sectors(2048);

@@ -25,6 +25,11 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Says a length in sectors in bytes, as JSON does.
+pub(crate) fn in_bytes<S: serde::Serializer>(sectors: &u64, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(sectors.saturating_mul(sim_core::SECTOR_SIZE))
+}
+
 /// Writes a size in the largest unit in which it is a number with no decimal, or a small one with
 /// one; in sectors where there is none.
 pub fn print_size(bytes: u64) -> String {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backing::Attached;
+use daemon::describe::Tables;
 use daemon::{Description, Failing, Fault};
 use serde::Serialize;
 use sim_core::control::{Answer, Command, Id, Report, Slot};
-use sim_core::{DevNumber, KeyText};
+use sim_core::{DevNumber, Fails, KeyText};
 
 use crate::device_mapper::DeviceMapper;
+use crate::size::in_bytes;
 use daemon::mangle;
 
 /// A device, and what it maps onto.
@@ -17,33 +19,37 @@ pub struct Node {
     /// Its name.
     pub name: String,
     /// Its number.
-    pub dev: String,
-    /// In sectors.
+    #[serde(flatten)]
+    pub dev: DevNumber,
+    /// In sectors; as JSON in bytes.
+    #[serde(rename = "size_bytes", serialize_with = "in_bytes")]
     pub size: u64,
     /// A mapped device, or an image.
     #[serde(flatten)]
     pub kind: NodeKind,
-    /// How it is made to fail for the device above.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failing: Option<&'static str>,
+    /// What of it is made to fail for the device above, if anything is.
+    pub fails: Option<Fails>,
     /// What the live table has open, in its order.
     pub below: Vec<Node>,
 }
 
 /// What a device is.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum NodeKind {
     /// A mapped device.
+    #[serde(rename = "device")]
     Targets {
         /// Types of the live table's targets, each once.
+        #[serde(rename = "target_types")]
         targets: Vec<String>,
         /// Whether it is suspended.
         suspended: bool,
         /// Which of its tables are there.
-        tables: &'static str,
+        tables: Tables,
     },
     /// An image.
+    #[serde(rename = "image")]
     File {
         /// The file behind it.
         file: String,
@@ -109,41 +115,35 @@ impl Parts {
 
     fn node(&self, dev: DevNumber) -> Node {
         if let Some(Mapped { device, targets, below }) = self.mapped.get(&dev) {
-            let tables = match (device.tables.live, device.tables.inactive) {
-                (true, true) => "live and inactive",
-                (true, false) => "live",
-                (false, true) => "inactive",
-                (false, false) => "none",
-            };
             return Node {
                 name: mangle::decode(&device.name),
-                dev: dev.to_string(),
+                dev,
                 size: device.size,
                 kind: NodeKind::Targets {
                     targets: targets.clone(),
                     suspended: device.suspended,
-                    tables,
+                    tables: device.tables.clone(),
                 },
-                failing: None,
+                fails: None,
                 below: below.iter().map(|dev| self.node_below(device, *dev)).collect(),
             };
         }
         let image = self.images.iter().find(|image| image.number == dev);
         Node {
             name: image.map_or("?".to_owned(), |i| i.name.clone().unwrap_or(i.kernel_name.clone())),
-            dev: dev.to_string(),
+            dev,
             size: image.map_or(0, |image| image.size.0),
             kind: NodeKind::File {
                 file: image.map_or(String::new(), |image| image.path.display().to_string()),
                 read_only: image.is_some_and(|image| image.access.is_read_only()),
                 fault: image.and_then(|image| image.fault.clone()),
             },
-            failing: None,
+            fails: None,
             below: Vec::new(),
         }
     }
 
     fn node_below(&self, above: &Description, dev: DevNumber) -> Node {
-        Node { failing: Failing::text(&above.failing, dev), ..self.node(dev) }
+        Node { fails: Failing::of(&above.failing, dev), ..self.node(dev) }
     }
 }

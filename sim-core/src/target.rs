@@ -26,6 +26,13 @@ pub trait Target: Send + Sync {
     /// Calls `each` with every area of a device that the target uses (`iterate_devices`).
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area));
 
+    /// Calls `each` with every area that may be written to by way of the target: two devices in use
+    /// that write to one place are told of. Those of [`iterate_devices`](Self::iterate_devices), unless
+    /// the target only reads some, or writes to others too.
+    fn writes_to(&self, each: &mut dyn FnMut(&Area)) {
+        self.iterate_devices(each);
+    }
+
     /// Says what bios the target takes: the fields that a kernel target sets in its `dm_target`.
     /// Asked once, when the table is built.
     fn profile(&self) -> Profile {

@@ -45,6 +45,8 @@ impl Target for Error {
         self.area.iter().for_each(each);
     }
 
+    fn writes_to(&self, _each: &mut dyn FnMut(&Area)) {}
+
     fn profile(&self) -> Profile {
         Profile::NO_STORAGE
     }

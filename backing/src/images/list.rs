@@ -8,11 +8,21 @@ use sim_core::{DevNumber, FreeNumbers, LOOP_MAJOR, MAX_MINORS};
 use crate::image::Image;
 use crate::image::opening::Identity;
 
+/// The minor numbers below this are kept for images that are named for them, `/dev/loop0` and so on:
+/// one without such a name never has what another one will be attached as.
+pub(super) const NAMED_LOOPS: u32 = 4096;
+
+/// Tells whether a number is among those that are given out where nobody asks for one.
+fn is_given_out(number: DevNumber) -> bool {
+    number.major == LOOP_MAJOR && number.minor >= NAMED_LOOPS
+}
+
 /// Images by number, name and file. Finding one costs the same however many there are.
 pub(super) struct List {
     entries: BTreeMap<DevNumber, Entry>,
     names: HashMap<String, DevNumber>,
     files: HashMap<Identity, BTreeSet<DevNumber>>,
+    /// Those that are given out where nobody asks for one.
     loops: FreeNumbers,
 }
 
@@ -37,7 +47,7 @@ enum State {
 
 impl Default for List {
     fn default() -> List {
-        let loops = FreeNumbers::new(0..MAX_MINORS);
+        let loops = FreeNumbers::new(NAMED_LOOPS..MAX_MINORS);
         List { entries: BTreeMap::new(), names: HashMap::new(), files: HashMap::new(), loops }
     }
 }
@@ -87,7 +97,7 @@ impl List {
         self.entries.values().filter_map(Entry::image).collect()
     }
 
-    /// Returns the lowest free `7:N`.
+    /// Returns the lowest free `7:N` that no name is likely to want.
     pub(super) fn free_loop(&self) -> Option<DevNumber> {
         self.loops.lowest().map(|minor| DevNumber { major: LOOP_MAJOR, minor })
     }
@@ -151,7 +161,7 @@ impl List {
         self.set_file(number, None);
         let Some(entry) = self.entries.remove(&number) else { return false };
         entry.name.map(|name| self.names.remove(&name));
-        if number.major == LOOP_MAJOR {
+        if is_given_out(number) {
             self.loops.give_back(number.minor);
         }
         matches!(entry.state, State::Here { .. })

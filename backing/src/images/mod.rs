@@ -384,8 +384,8 @@ enum Reserved {
     Place(Place),
 }
 
-/// Returns the number that an image gets: the one that is wanted, or the lowest free `7:N`. Checks
-/// that name and number are free.
+/// Returns the number that an image gets: the one that is wanted, or the lowest free `7:N` from
+/// [`NAMED_LOOPS`](list::NAMED_LOOPS) on. Checks that name and number are free.
 fn number_for(
     list: &List,
     ask: &Attach,

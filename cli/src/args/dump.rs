@@ -24,8 +24,8 @@ pub(crate) struct Close {
 ///
 /// Exit status: 1 where a store is damaged; else as `open`.
 ///
-/// --json of a store prints an object: type (snapshot), version, valid; chunk_size, size,
-/// allocated and metadata in sectors; chunks, entries_per_area, full_areas, exceptions, runs,
+/// --json of a store prints an object: type (snapshot), version, valid; chunk_size_bytes, size_bytes,
+/// allocated_bytes and metadata_bytes; chunks, entries_per_area, full_areas, exceptions, run_count,
 /// next_free, unused_chunks and free_chunks as counts; status as the device's would be; damaged,
 /// damaged_entries and damage (objects with area, index, old, new and why), shared_chunks and
 /// shared (chunk numbers), of both lists the first 1000; fault, a text or null. --entries adds

@@ -41,6 +41,9 @@ pub(crate) struct Change {
     /// daemon goes
     #[arg(long, value_name = "SIZE", value_parser = parse_rate, conflicts_with = "drop")]
     pub(crate) resync_rate: Option<u64>,
+    /// Say nothing of another device that writes where these do
+    #[arg(long)]
+    pub(crate) quiet: bool,
 }
 
 fn parse_rate(text: &str) -> Result<u64, String> {
@@ -56,8 +59,8 @@ fn parse_rate(text: &str) -> Result<u64, String> {
 ///
 /// Exit status: 0 where no region differs, or all that did are repaired; 1 where some do.
 ///
-/// --json prints an object: name; regions, a count, and region_size in sectors; legs, a list of
-/// objects with dev and file; differing, a list of objects with region, regions (how many), start and
+/// --json prints an object: name; regions, a count, and region_size_bytes; legs, a list of
+/// objects with major, minor and file; differing, a list of objects with region, regions (how many), start and
 /// len in sectors, and legs (the places of those that differ from the first, or from --from);
 /// differing_regions; out_of_sync, a list of objects with region and regions; out_of_sync_regions;
 /// repaired.

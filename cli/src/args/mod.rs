@@ -184,7 +184,9 @@ pub(crate) struct Attach {
     /// Reserve the room for all of it
     #[arg(long)]
     pub(crate) preallocate: bool,
-    /// The name that table lines use, as /dev/sda
+    /// The name that table lines use, as /dev/sda. /dev/loopN, /dev/sdX and /dev/vdX, with partitions,
+    /// have the number that they have on Linux; any other image the lowest free one from 7:4096 on,
+    /// as those below are kept for names
     #[arg(long = "as", value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Refuse writes

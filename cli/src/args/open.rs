@@ -72,8 +72,8 @@ pub(crate) struct Open {
     /// Ask for a passphrase twice, and refuse it where the two differ
     #[arg(long, short = 'y')]
     pub(crate) verify_passphrase: bool,
-    /// Leave out warnings of options that are ignored
-    #[arg(long, short = 'q')]
+    /// Leave out warnings: of options that are ignored, and of another device that writes there too
+    #[arg(long, short = 'q', visible_alias = "quiet")]
     pub(crate) batch_mode: bool,
     /// With --test-passphrase: say which key slot opens
     #[arg(long, short = 'v')]

@@ -41,12 +41,15 @@ pub(crate) struct Take {
     /// Refuse writes to the snapshot
     #[arg(long, short = 'r')]
     pub(crate) read_only: bool,
+    /// Say nothing of another device that writes where these do
+    #[arg(long)]
+    pub(crate) quiet: bool,
 }
 
 impl Take {
     /// Returns what is to be taken.
     pub(crate) fn ask(self) -> ops::snapshot::Take {
-        let Take { origin, name, cow, size, chunk, transient, read_only } = self;
+        let Take { origin, name, cow, size, chunk, transient, read_only, quiet: _ } = self;
         ops::snapshot::Take { origin, name, cow, size, chunk, transient, read_only }
     }
 }
@@ -115,9 +118,10 @@ pub(crate) struct GiveUp {
 /// origin or the snapshot is written meanwhile may be found or not. Suspend the origin, or take a
 /// snapshot of it too, for a picture of one moment.
 ///
-/// --json prints an object: name, origin and cow (major:minor); size, chunk_size and changed in
-/// sectors; chunks, exceptions (null for a transient snapshot) and changed_chunks as counts; runs,
-/// a list of objects with start and len in sectors and chunk, the first one's number.
+/// --json prints an object: name; origin and cow, objects with major and minor; size_bytes,
+/// chunk_size_bytes and changed_bytes; chunks, exceptions (null for a transient snapshot) and
+/// changed_chunks as counts; runs, a list of objects with start and len in sectors and chunk, the
+/// first one's number.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Diff {
     /// The snapshot

@@ -34,6 +34,11 @@ pub trait Dm {
     /// Ends a batch of changes.
     fn commit_batch(&mut self) {}
 
+    /// Returns how many columns the terminal has that standard output is; nothing where it is none.
+    fn columns(&self) -> Option<u16> {
+        None
+    }
+
     /// Returns the path of the file that shows a mapped device, given the kernel's (mangled)
     /// name: what `--exec` hands to its program. `None` for `/dev/mapper/` and the name.
     fn node(&self, _name: &str) -> Option<String> {
@@ -46,7 +51,7 @@ pub trait Dm {
 pub enum Called {
     /// `dmsetup`: that program, and nothing else.
     Dmsetup,
-    /// `dmsim`: the same verbs, with `--json`, `--device-names` and errors that show the place.
+    /// `dmsim`: the same verbs, with `--json`, `--device-names`, `--quiet` and errors that show the place.
     Dmsim,
 }
 

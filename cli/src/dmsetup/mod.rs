@@ -94,6 +94,7 @@ fn misuse(session: &mut Session<'_, '_>, lines: &[String], then: &str) -> i32 {
 fn finish(session: &mut Session<'_, '_>, act: impl FnOnce(&mut Session<'_, '_>) -> Done) -> i32 {
     let result = act(session);
     let flushed = session.flush();
+    session.tell_overlaps();
     match result.and(flushed) {
         Ok(()) | Err(Stop::Enough) => 0,
         Err(Stop::Failed) => {

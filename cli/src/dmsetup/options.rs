@@ -26,6 +26,8 @@ pub(super) struct Options {
     pub(super) unquoted: bool,
     pub(super) rows: bool,
     pub(super) json: bool,
+    /// Nothing is said of what was done as asked, and may not have been meant.
+    pub(super) quiet: bool,
     pub(super) device_names: bool,
     pub(super) on_resume: bool,
     pub(super) on_create: bool,
@@ -156,7 +158,11 @@ const KNOWN: &[Known] = {
 };
 
 /// The options that dmsim adds.
-const ADDED: &[Known] = &[("json", None, Takes::Nothing), ("device-names", None, Takes::Nothing)];
+const ADDED: &[Known] = &[
+    ("json", None, Takes::Nothing),
+    ("device-names", None, Takes::Nothing),
+    ("quiet", None, Takes::Nothing),
+];
 
 /// Splits a command line into options and words.
 ///
@@ -290,6 +296,7 @@ impl Options {
             "nameprefixes" => self.nameprefixes = true,
             "unquoted" => self.unquoted = true,
             "rows" => self.rows = true,
+            "quiet" => self.quiet = true,
             "json" => self.json = true,
             "device-names" => self.device_names = true,
             "addnodeonresume" => self.on_resume = true,

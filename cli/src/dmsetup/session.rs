@@ -78,6 +78,8 @@ pub(super) struct Session<'a, 's> {
     pub(super) dm: &'a mut dyn Dm,
     io: &'a mut Streams<'s>,
     mode: Mode,
+    /// The first overlap of the command, and how many devices have one.
+    overlaps: Option<(String, usize)>,
 }
 
 impl<'a, 's> Session<'a, 's> {
@@ -92,7 +94,7 @@ impl<'a, 's> Session<'a, 's> {
             Mode::named(&word).unwrap_or_default()
         };
         let mode = options.mangling.unwrap_or_else(from_environment);
-        Session { called, verb: "", options, dm, io, mode }
+        Session { called, verb: "", options, dm, io, mode, overlaps: None }
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -156,11 +158,40 @@ impl<'a, 's> Session<'a, 's> {
         source: Option<&Source>,
     ) -> Done<Answer> {
         let failure = match self.dm.call(command) {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                self.note_overlap(&answer);
+                return Ok(answer);
+            }
             Err(failure) => failure,
         };
         self.tell(action, task, &failure, source);
         Err(Stop::Failed)
+    }
+
+    /// Notes what is to be told once, at the end: that a device writes where another one does. To
+    /// dmsetup that is nothing to speak of.
+    fn note_overlap(&mut self, answer: &Answer) {
+        let Answer::Status(DevStatus { name, overlap: Some(overlap), .. }) = answer else { return };
+        match &mut self.overlaps {
+            _ if self.called == Called::Dmsetup || self.options.quiet => {}
+            Some((_, count)) => *count += 1,
+            None => {
+                let below = self.dm.behind(&overlap.below_name);
+                self.overlaps = Some((ops::overlap_text(name, overlap, below), 1));
+            }
+        }
+    }
+
+    /// Tells of overlaps, if there are any.
+    pub(super) fn tell_overlaps(&mut self) {
+        if let Some((first, count)) = self.overlaps.take() {
+            let more = match count - 1 {
+                0 => String::new(),
+                1 => "; so does one more device, with another".to_owned(),
+                more => format!("; so do {more} more devices, with others"),
+            };
+            self.complain_plainly(&format!("dmsim: warning: {first}{more}\n"));
+        }
     }
 
     /// Tells of an operation's failure.
@@ -350,11 +381,15 @@ impl<'a, 's> Session<'a, 's> {
     pub(super) fn list(&mut self) -> Done<Vec<(Listed, String)>> {
         let answer = self.call("names", &Task::default(), Command::ListDevices)?;
         let Answer::Devices(devices) = answer else { unreachable!("a list answers a list") };
-        let shown = devices.into_iter().map(|device| {
-            let name = self.show_name(&device.name)?;
-            Ok((device, name))
-        });
-        shown.collect()
+        let (mut shown, mut bad) = (Vec::with_capacity(devices.len()), None);
+        for device in devices {
+            match self.show_name(&device.name) {
+                Ok(name) => shown.push((device, name)),
+                // Each of them is told.
+                Err(stop) => bad = Some(stop),
+            }
+        }
+        bad.map_or(Ok(shown), Err)
     }
 
     /// The table that the command is about.

@@ -30,8 +30,8 @@ pub(super) struct Style {
     pub(super) compact: bool,
     /// From the lowest devices up.
     pub(super) inverted: bool,
-    /// Lines longer than the terminal are drawn in full.
-    pub(super) full: bool,
+    /// How many characters a line may have, where it may not be of any length: see [`room`].
+    pub(super) room: Option<usize>,
     /// Devices are shown that have no name.
     pub(super) nameless: bool,
 }
@@ -56,8 +56,21 @@ struct Pieces {
     first: &'static str,
 }
 
-/// Where a line is cut: the width of a terminal that does not tell its own.
+/// The longest line where there is no terminal, or it does not tell its width.
 const WIDTH: usize = 80;
+
+/// Stands for what was cut off.
+const CUT: &str = "...";
+
+/// Returns how many characters a line may have, given the columns of the terminal. Of a longer one, one
+/// character less is shown, and three dots. As dmsetup has it, which never asks for the width where
+/// the terminal is to draw the lines.
+pub(super) fn room(lines: Lines, columns: Option<u16>) -> usize {
+    match (lines, columns.map(usize::from)) {
+        (Lines::Ascii | Lines::Utf, Some(columns)) if columns > CUT.len() => columns - CUT.len(),
+        (Lines::Ascii | Lines::Utf, _) | (Lines::Vt100, _) => WIDTH,
+    }
+}
 
 impl Lines {
     fn pieces(self) -> Pieces {
@@ -69,11 +82,11 @@ impl Lines {
                 fork: "├─", last: "└─", past: "│ ", only: "───", first: "─┬─"
             },
             Lines::Vt100 => Pieces {
-                fork: "\x1b(0tq\x1b(B",
-                last: "\x1b(0mq\x1b(B",
-                past: "\x1b(0x\x1b(B ",
-                only: "\x1b(0qqq\x1b(B",
-                first: "\x1b(0qwq\x1b(B",
+                fork: "\x1b(0\x0ftq\x1b(B",
+                last: "\x1b(0\x0fmq\x1b(B",
+                past: "\x1b(0\x0fx\x1b(B ",
+                only: "\x1b(0\x0fqqq\x1b(B",
+                first: "\x1b(0\x0fqwq\x1b(B",
             },
         }
     }
@@ -95,10 +108,12 @@ impl Tree {
     pub(super) fn draw(&self, style: Style) -> String {
         let edges = self.edges(style.inverted);
         let pointed: BTreeSet<DevNumber> = edges.values().flatten().copied().collect();
-        let mut drawing = Drawing { tree: self, edges, style, out: String::new() };
+        let (line, out) = (String::new(), String::new());
+        let mut drawing = Drawing { tree: self, edges, style, line, out };
         for root in self.order.iter().filter(|dev| !pointed.contains(dev)) {
             drawing.root(*root);
         }
+        drawing.put_line();
         drawing.out
     }
 
@@ -119,60 +134,76 @@ struct Drawing<'a> {
     tree: &'a Tree,
     edges: BTreeMap<DevNumber, Vec<DevNumber>>,
     style: Style,
+    /// The line that is begun.
+    line: String,
     out: String,
 }
 
 impl Drawing<'_> {
     fn root(&mut self, dev: DevNumber) {
-        let mut line = String::new();
-        if self.is_shown(dev) {
-            line = self.label(dev);
-            if !self.style.compact {
-                self.end_line(&mut line);
+        if self.style.compact {
+            let before = width(&self.line);
+            if self.is_shown(dev) {
+                self.begin(dev, "");
             }
+            let indent = " ".repeat(width(&self.line).saturating_sub(before));
+            return self.beside(dev, &indent);
         }
-        let indent = if self.style.compact { " ".repeat(width(&line)) } else { " ".to_owned() };
-        self.below(dev, &indent, &mut line);
-        if !line.is_empty() {
-            self.end_line(&mut line);
+        if self.is_shown(dev) {
+            self.line = self.label(dev);
+            self.end_line();
+        }
+        self.below(dev, " ");
+    }
+
+    /// Draws what lies under `dev`, each on a line of its own.
+    fn below(&mut self, dev: DevNumber, indent: &str) {
+        let below = self.shown_below(dev);
+        let pieces = self.style.lines.pieces();
+        for (at, child) in below.iter().enumerate() {
+            let is_last = at + 1 == below.len();
+            let piece = if is_last { pieces.last } else { pieces.fork };
+            self.line = format!("{indent}{piece}{}", self.label(*child));
+            self.end_line();
+            let past = if is_last { "  " } else { pieces.past };
+            self.below(*child, &format!("{indent}{past} "));
         }
     }
 
-    /// Draws what lies under `dev`: in compact style, the first of it on the line begun.
-    fn below(&mut self, dev: DevNumber, indent: &str, line: &mut String) {
-        let mut below = self.edges.get(&dev).cloned().unwrap_or_default();
-        below.retain(|dev| self.is_shown(*dev));
+    /// Draws what lies under `dev` in compact style: the first of it on the line begun.
+    fn beside(&mut self, dev: DevNumber, indent: &str) {
+        let below = self.shown_below(dev);
         let pieces = self.style.lines.pieces();
-        let count = below.len();
-        for (at, child) in below.into_iter().enumerate() {
-            let is_last = at + 1 == count;
-            let label = self.label(child);
-            if !self.style.compact {
-                let piece = if is_last { pieces.last } else { pieces.fork };
-                let mut text = format!("{indent}{piece}{label}");
-                self.end_line(&mut text);
-                let past = if is_last { "  " } else { pieces.past };
-                self.below(child, &format!("{indent}{past} "), line);
-                continue;
-            }
-            let piece = match (at, count) {
-                (0, 1) => pieces.only,
-                (0, _) => pieces.first,
-                _ => {
-                    self.end_line(line);
-                    line.push_str(indent);
-                    line.push(' ');
-                    if is_last { pieces.last } else { pieces.fork }
-                }
+        for (at, child) in below.iter().enumerate() {
+            let is_last = at + 1 == below.len();
+            let piece = match (at, is_last) {
+                (0, true) => pieces.only.to_owned(),
+                (0, false) => pieces.first.to_owned(),
+                (_, true) => format!("{indent} {}", pieces.last),
+                (_, false) => format!("{indent} {}", pieces.fork),
             };
-            line.push_str(piece);
-            line.push_str(&label);
+            self.begin(*child, &piece);
             let past = if is_last { "  " } else { pieces.past };
-            // An only child counts its connector twice: dmsetup draws it so.
-            let connector = if count == 1 { " ".repeat(6) } else { format!(" {past}") };
-            let indent = format!("{indent}{connector}{}", " ".repeat(width(&label)));
-            self.below(child, &indent, line);
+            // What stands on the line of its parent counts its connector twice: dmsetup draws it so.
+            let twice = if at == 0 { "   " } else { "" };
+            let label = " ".repeat(width(&self.label(*child)));
+            self.beside(*child, &format!("{indent} {past}{twice}{label}"));
         }
+    }
+
+    /// Draws a device in compact style. Its line ends with one that has nothing below: where all
+    /// that is below is not shown, it goes on with what comes next, as dmsetup has it.
+    fn begin(&mut self, dev: DevNumber, piece: &str) {
+        self.line += piece;
+        self.line += &self.label(dev);
+        if !self.edges.contains_key(&dev) {
+            self.end_line();
+        }
+    }
+
+    fn shown_below(&self, dev: DevNumber) -> Vec<DevNumber> {
+        let below = self.edges.get(&dev).into_iter().flatten();
+        below.copied().filter(|dev| self.is_shown(*dev)).collect()
     }
 
     fn is_shown(&self, dev: DevNumber) -> bool {
@@ -185,25 +216,26 @@ impl Drawing<'_> {
         format!("{}{}{}", node.name, node.device, node.state)
     }
 
-    fn end_line(&mut self, line: &mut String) {
-        let long = !self.style.full && line.len() > WIDTH && self.style.lines == Lines::Ascii;
-        if long {
-            line.truncate(boundary(line, WIDTH - 3));
-            line.push_str("...");
-        }
-        self.out.push_str(line);
+    fn end_line(&mut self) {
+        self.put_line();
         self.out.push('\n');
-        line.clear();
+    }
+
+    fn put_line(&mut self) {
+        let mut line = std::mem::take(&mut self.line);
+        if let Some(room) = self.style.room
+            && width(&line) > room
+        {
+            let cut = line.char_indices().nth(room.saturating_sub(1)).map_or(0, |(at, _)| at);
+            line.truncate(cut);
+            line.push_str(CUT);
+        }
+        self.out.push_str(&line);
     }
 }
 
 fn width(label: &str) -> usize {
     label.chars().count()
-}
-
-/// The last place at or before `at` where a text may be cut.
-fn boundary(text: &str, at: usize) -> usize {
-    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -290,16 +322,32 @@ d (253:3)-+-c (253:2)---a (253:0)--- (7:0)
     }
 
     #[test]
-    fn a_long_line_is_cut_unless_asked_for() {
-        let mut tree = Tree::default();
-        let node = |name: String| Node {
-            name,
-            device: String::new(),
-            state: String::new(),
-            below: Vec::new(),
+    fn a_line_longer_than_the_terminal_is_cut_by_characters() {
+        let draw = |name: String, style: Style| {
+            let (device, state, below) = (String::new(), String::new(), Vec::new());
+            let mut tree = Tree::default();
+            tree.add(DevNumber::mapped(0), Node { name, device, state, below });
+            tree.draw(style)
         };
-        tree.add(DevNumber::mapped(0), node("n".repeat(90)));
-        assert_eq!(tree.draw(plain()), format!("{}...\n", "n".repeat(77)));
-        assert_eq!(tree.draw(Style { full: true, ..plain() }), format!("{}\n", "n".repeat(90)));
+        for (sign, lines) in [("n", Lines::Ascii), ("ü", Lines::Utf), ("ü", Lines::Ascii)] {
+            let style = Style { lines, room: Some(room(lines, None)), ..plain() };
+            assert_eq!(draw(sign.repeat(80), style), sign.repeat(80) + "\n");
+            assert_eq!(draw(sign.repeat(81), style), sign.repeat(79) + "...\n");
+            assert_eq!(
+                draw(sign.repeat(81), Style { room: None, ..style }),
+                sign.repeat(81) + "\n"
+            );
+        }
+    }
+
+    /// As a terminal of so many columns showed it.
+    #[test]
+    fn a_terminal_tells_where_a_line_is_cut_but_for_one_that_draws_lines() {
+        for lines in [Lines::Ascii, Lines::Utf] {
+            let rooms = [0, 1, 3, 4, 5, 20, 60, 200].map(|columns| room(lines, Some(columns)));
+            assert_eq!(rooms, [80, 80, 80, 1, 2, 17, 57, 197]);
+            assert_eq!(room(lines, None), 80);
+        }
+        assert_eq!([None, Some(20), Some(200)].map(|columns| room(Lines::Vt100, columns)), [80; 3]);
     }
 }

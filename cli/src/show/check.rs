@@ -14,12 +14,12 @@ pub(crate) fn check(found: &Comparison) -> String {
     let mut add = |line: String| writeln!(text, "{line}").expect("a string takes all");
     for run in &found.differing {
         let Differing { region, regions, start, len, legs } = run;
-        let legs: Vec<&str> = legs.iter().map(|leg| &*found.legs[*leg].dev).collect();
-        let legs = match legs[..] {
+        let legs: Vec<String> = legs.iter().map(|leg| found.legs[*leg].dev.to_string()).collect();
+        let legs = match &legs[..] {
             [leg] => format!("leg {leg} differs"),
             _ => format!("legs {} differ", legs.join(", ")),
         };
-        let from = &found.legs[found.from].dev;
+        let from = found.legs[found.from].dev;
         add(format!("{}, sectors {start}+{len}: {legs} from {from}", runs(*region, *regions)));
     }
     for OutOfSync { region, regions } in &found.out_of_sync {

@@ -10,6 +10,7 @@ use sim_core::SECTOR_SIZE;
 use super::locale_has_utf8;
 use super::picture::{self, Signs};
 use crate::args::snapshot::Diff;
+use crate::output::columns;
 
 /// How long a picture is where there is no terminal to fill.
 const WIDTH: u16 = 72;
@@ -18,15 +19,12 @@ const WIDTH: u16 = 72;
 pub(crate) fn diff(differs: &Differences, options: &Diff) -> String {
     let terminal = std::io::stdout().is_terminal();
     let shows = terminal || options.picture || options.width.is_some();
-    let width = options.width.unwrap_or_else(|| if terminal { columns() } else { WIDTH });
+    let width = options
+        .width
+        .unwrap_or_else(|| if terminal { columns().unwrap_or(WIDTH).max(1) } else { WIDTH });
     let signs = if locale_has_utf8() { picture::BLOCKS } else { picture::ASCII };
     let picture = if shows { picture(differs, width, signs) + "\n\n" } else { String::new() };
     picture + &text(differs)
-}
-
-fn columns() -> u16 {
-    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout());
-    size.map_or(WIDTH, |size| size.ws_col.max(1))
 }
 
 fn picture(differs: &Differences, width: u16, signs: Signs) -> String {

@@ -3,22 +3,26 @@
 use std::fmt::Write;
 
 use backing::Attached;
-use daemon::{Description, Failing};
+use daemon::{Description, Failing, mangle};
 use ops::size::print_size;
-use sim_core::SECTOR_SIZE;
+use serde_json::json;
+use sim_core::{Fails, SECTOR_SIZE};
 
-/// Says for whom an image is made to fail, and how.
-fn failing(devices: &[Description], image: &Attached) -> Vec<String> {
+/// Lists for which devices an image is made to fail, and how.
+fn failing(devices: &[Description], image: &Attached) -> Vec<(String, Fails)> {
     let for_one = |device: &Description| {
-        let how = Failing::text(&device.failing, image.number)?;
-        Some(format!("{how}, for {}", device.name))
+        let fails = Failing::of(&device.failing, image.number)?;
+        Some((mangle::decode(&device.name), fails))
     };
     devices.iter().filter_map(for_one).collect()
 }
 
+fn name(image: &Attached) -> String {
+    image.name.clone().unwrap_or(image.kernel_name.clone())
+}
+
 /// Lists the images.
 pub(crate) fn images(images: &[Attached], devices: &[Description]) -> String {
-    let name = |image: &Attached| image.name.clone().unwrap_or(image.kernel_name.clone());
     let width = images.iter().map(|image| name(image).len()).max().unwrap_or(0).max(4);
     let mut text = format!(
         "{:width$}  {:8}  {:>12}  {:>12}  Acc  Open  File\n",
@@ -31,7 +35,9 @@ pub(crate) fn images(images: &[Attached], devices: &[Description]) -> String {
         if let Some(error) = &image.last_error {
             fault += &format!("  last error: {error}");
         }
-        failing(devices, image).iter().for_each(|how| fault += &format!("  {how}"));
+        for (device, fails) in failing(devices, image) {
+            fault += &format!("  {}, for {device}", Failing::text(fails));
+        }
         let (name, dev) = (name(image), image.number.to_string());
         let (size, users) = (print_size(image.size.0 * SECTOR_SIZE), image.users);
         let (file, used) = (image.path.display(), image.allocated.map(print_size));
@@ -50,21 +56,22 @@ pub(crate) fn images_json(images: &[Attached], devices: &[Description]) -> Vec<s
     images.iter().map(|image| image_json(image, &failing(devices, image))).collect()
 }
 
-fn image_json(image: &Attached, failing: &[String]) -> serde_json::Value {
-    serde_json::json!({
-        "name": image.name,
+fn image_json(image: &Attached, failing: &[(String, Fails)]) -> serde_json::Value {
+    let fails = |(name, fails): &(String, Fails)| json!({ "name": name, "fails": fails });
+    json!({
+        "name": name(image),
         "kernel_name": image.kernel_name,
         "major": image.number.major,
         "minor": image.number.minor,
         "file": image.path,
-        "size": image.size.0,
+        "size_bytes": image.size.bytes(),
         "read_only": image.access.is_read_only(),
-        "sector_size": image.sector_size,
+        "sector_size_bytes": image.sector_size,
         "host_device": image.host_device,
         "open_count": image.users,
         "allocated_bytes": image.allocated,
         "fault": image.fault,
         "last_error": image.last_error,
-        "failing": failing,
+        "failing": failing.iter().map(fails).collect::<Vec<_>>(),
     })
 }

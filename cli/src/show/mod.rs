@@ -3,6 +3,7 @@
 mod check;
 mod diff;
 mod images;
+mod info;
 mod picture;
 mod store;
 mod tree;
@@ -16,6 +17,7 @@ use crate::output::print;
 pub(crate) use check::check;
 pub(crate) use diff::diff;
 pub(crate) use images::{images, images_json};
+pub(crate) use info::info_json;
 pub(crate) use store::{write_json, write_text};
 pub(crate) use tree::{Branches, tree};
 

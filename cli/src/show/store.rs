@@ -63,23 +63,24 @@ pub(crate) fn write_text(
 
 /// The same as JSON.
 pub(crate) fn write_json(store: &Summary, to: &mut impl Write, entries: bool) -> io::Result<()> {
+    let bytes = |sectors: u64| sectors.saturating_mul(sim_core::SECTOR_SIZE);
     let damage: Vec<_> = store.damage.first.iter().map(damage_json).collect();
     let value = serde_json::json!({
         "type": "snapshot",
         "version": store.header.version,
         "valid": store.header.valid,
-        "chunk_size": store.chunk(),
-        "size": store.size.0,
+        "chunk_size_bytes": bytes(store.chunk()),
+        "size_bytes": store.size.bytes(),
         "chunks": store.layout.chunk().whole_in(store.size),
         "entries_per_area": store.layout.entries(),
         "full_areas": store.full_areas,
         "exceptions": store.entries,
-        "runs": store.runs,
+        "run_count": store.runs,
         "next_free": store.next_free,
         "unused_chunks": store.unused,
         "free_chunks": store.free,
-        "allocated": store.allocated(),
-        "metadata": store.metadata(),
+        "allocated_bytes": bytes(store.allocated()),
+        "metadata_bytes": bytes(store.metadata()),
         "status": store.status(),
         "damaged": store.is_damaged(),
         "damaged_entries": store.damage.count,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use daemon::Failing;
 use ops::size::print_size;
 use ops::{Node, NodeKind};
 use sim_core::SECTOR_SIZE;
@@ -43,7 +44,7 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
             let types =
                 if targets.is_empty() { "no live table".into() } else { targets.join(", ") };
             let suspended = if *suspended { ", suspended" } else { "" };
-            let waits = if tables.contains("inactive") { ", inactive table loaded" } else { "" };
+            let waits = if tables.inactive { ", inactive table loaded" } else { "" };
             format!("{types}{suspended}{waits}")
         }
         NodeKind::File { file, read_only, fault } => {
@@ -51,7 +52,8 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
             format!("{file}{}{fault}", if *read_only { ", read-only" } else { "" })
         }
     };
-    let failing = node.failing.map(|how| format!(", {how}")).unwrap_or_default();
+    let failing = node.fails.map(|fails| format!(", {}", Failing::text(fails)));
+    let failing = failing.unwrap_or_default();
     writeln!(text, "{first}{} ({}) {size}: {what}{failing}", node.name, node.dev)
         .expect("a string takes what is written");
     for (index, below) in node.below.iter().enumerate() {
@@ -65,11 +67,14 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daemon::describe::Tables;
+    use sim_core::{DevNumber, Fails};
 
     fn leaf(name: &str) -> Node {
         let kind = NodeKind::File { file: format!("/{name}.img"), read_only: false, fault: None };
-        let failing = (name == "b").then_some("writes fail, on purpose");
-        Node { name: name.into(), dev: "7:0".into(), size: 2048, kind, failing, below: Vec::new() }
+        let fails = (name == "b").then_some(Fails::Writes);
+        let dev = DevNumber { major: 7, minor: 0 };
+        Node { name: name.into(), dev, size: 2048, kind, fails, below: Vec::new() }
     }
 
     #[test]
@@ -77,14 +82,14 @@ mod tests {
         let kind = |types: &[&str]| NodeKind::Targets {
             targets: types.iter().map(|name| (*name).to_owned()).collect(),
             suspended: false,
-            tables: "live",
+            tables: Tables { live: true, inactive: false },
         };
         let node = |name: &str, types: &[&str], below| Node {
             name: name.into(),
-            dev: "253:0".into(),
+            dev: DevNumber::mapped(0),
             size: 4096,
             kind: kind(types),
-            failing: None,
+            fails: None,
             below,
         };
         let top = node(

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use backing::Attach;
 use daemon::client::{no_daemon, unexpected};
 use daemon::folders::barred_to_others;
-use daemon::instance::is_in_memory;
 use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request};
 use daemon::{About, Client, Fault, Instance, keep_out_of_core_dumps};
@@ -36,8 +35,8 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
     match verb {
         Verb::Start(options) if options.foreground => {
             let instance = instance()?;
-            let state = options.state.as_deref().unwrap_or(instance.state());
-            serve(&instance.with_state(state), registry, &options)
+            let told = options.state.as_ref().map(|state| instance.with_state(state));
+            serve(&told.unwrap_or(instance), registry, &options)
         }
         Verb::Start(options) => start(&instance()?, &options),
         Verb::Stop { force } => stop(&instance()?, force),
@@ -116,7 +115,7 @@ fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut client = client::connect_or_start(instance)?;
+    let mut client = client::connect_or_start(instance)?.quiet(options.batch_mode);
     let instance = client.served(instance);
     for unfinished in snapshot::unfinished_below(&mut client, &instance, &options.image)? {
         eprintln!("dmsim: warning: {unfinished}");
@@ -190,7 +189,7 @@ fn dump_store(path: &Path, json: bool, entries: bool) -> Result<ExitCode, Fault>
 }
 
 fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {
-    let mut client = client::connect(instance)?;
+    let mut client = client::connect(instance)?.quiet(options.quiet);
     let (instance, watch) = (client.served(instance), Terminal::watch()?);
     let file = snapshot::take(&mut client, &instance, &options.ask(), &watch)?;
     print(&format!("{}\n", file.display()))
@@ -209,9 +208,9 @@ fn wait(instance: &Instance, options: &Wait) -> Result<ExitCode, Fault> {
 }
 
 fn change_mirror(instance: &Instance, options: Change) -> Result<ExitCode, Fault> {
-    let mut client = client::connect(instance)?;
+    let mut client = client::connect(instance)?.quiet(options.quiet);
     let watch = Terminal::watch()?;
-    let Change { name, add, drop, log, region_size, resync_rate } = options;
+    let Change { name, add, drop, log, region_size, resync_rate, quiet: _ } = options;
     ended(match (add, drop) {
         (Some(image), _) => {
             let ask = mirror::Add { name, image, log, region_size, resync_rate };
@@ -250,7 +249,7 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
     })?;
     let client = client::connect(instance)?;
     let (instance, welcome) = (client.served(instance), client.welcome);
-    say_what_is_in_memory(&instance);
+    client::say_what_is_in_memory(&instance);
     if options.allow_other
         && let Some(bars) = barred_to_others(&welcome.mount)
     {
@@ -272,28 +271,6 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says what a reboot takes away.
-fn say_what_is_in_memory(instance: &Instance) {
-    let state = instance.state();
-    if instance.is_in_memory() {
-        eprintln!(
-            "dmsim: {}: lies in memory: the record and the stores of snapshots in it do not survive \
-             a reboot",
-            state.display()
-        );
-        return;
-    }
-    let [_, old] = instance.cow_folders();
-    let has_any = std::fs::read_dir(&old).is_ok_and(|mut entries| entries.next().is_some());
-    if has_any && is_in_memory(&old) {
-        eprintln!(
-            "dmsim: {}: stores of snapshots that an earlier version took lie in memory, and do not \
-             survive a reboot: `dmsim merge` or `dmsim drop` them before one",
-            old.display()
-        );
-    }
 }
 
 /// Is the daemon.
@@ -445,7 +422,7 @@ fn info(
 ) -> Result<ExitCode, Fault> {
     let id = name.map(Id::Name).or(uuid.map(Id::Uuid));
     match client::connect(instance)?.ask(&Request::Describe(id))? {
-        Outcome::Described(devices) => print_json(&devices),
+        Outcome::Described(devices) => print_json(&show::info_json(&devices)),
         other => Err(unexpected(other)),
     }
 }

@@ -48,7 +48,7 @@ fn attach_and_create_start_a_daemon_and_reports_do_not() {
         assert!(complaint.contains("no daemon runs"), "{verb}: {complaint}");
     }
     assert!(!instance.path("").exists());
-    assert_eq!(instance.ok(&["attach", "a.img", "--create", "1M"]), "7:0\n");
+    assert_eq!(instance.ok(&["attach", "a.img", "--create", "1M"]), "7:4096\n");
     instance.ok(&["stop"]);
     instance.ok(&["create", "z", "--table", "0 8 zero"]);
     assert!(instance.path("mapper/z").exists());
@@ -231,4 +231,25 @@ fn others_are_let_in_where_they_are_to_be_and_told_of_what_bars_them() {
     }
     instance.ok(&["start"]);
     assert!(!as_nobody(&list).status.success(), "nobody else is let in unasked");
+}
+
+#[test]
+fn a_log_that_has_grown_long_is_put_away_at_a_start() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    instance.ok(&["start"]);
+    instance.ok(&["stop"]);
+    let (log, old) = (instance.path("log"), instance.path("log.old"));
+    for (len, is_put_away) in [(1 << 20, false), (2 << 20, true), (3 << 20, true)] {
+        let file = File::options().write(true).open(&log).unwrap();
+        file.set_len(len).unwrap();
+        instance.ok(&["start"]);
+        instance.ok(&["stop"]);
+        let kept = old.metadata().map_or(0, |old| old.len());
+        assert_eq!(kept, if is_put_away { len } else { 0 });
+        assert_eq!(log.metadata().unwrap().len() > len, !is_put_away);
+        assert!(log.metadata().unwrap().len() > 0);
+    }
 }

@@ -7,8 +7,10 @@
 
 mod clients;
 mod harness;
+mod json;
 mod life;
 mod merges;
 mod messages;
+mod overlaps;
 mod places;
 mod record;

@@ -1,6 +1,8 @@
 //! Where things lie: the default instance, and one with a directory of its own.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -261,5 +263,45 @@ fn an_instance_in_memory_says_so_at_its_start() {
         instance.ok(&["create", "z", "--table", "0 8 zero"]);
         assert!(instance.run(&["ls"]).stderr.is_empty(), "once is enough");
         instance.ok(&["stop", "--force"]);
+        // So does whoever starts it besides, but for dmsetup.
+        for (program, verb) in [("dmsim", "create"), ("dmsim", "attach"), ("dmsetup", "create")] {
+            let args: &[&str] = match verb {
+                "create" => &["create", "y", "--table", "0 8 zero"],
+                _ => &["attach", "y.img", "--create", "1M"],
+            };
+            let output = instance.command(args).arg0(program).output().unwrap();
+            let told = String::from_utf8(output.stderr).unwrap();
+            let lines = told.matches("do not survive a reboot").count();
+            assert_eq!(lines, usize::from(program == "dmsim"), "{program} {verb}: {told}");
+            if program == "dmsim" {
+                let again = instance.run(&["create", "x", "--table", "0 8 zero"]);
+                assert!(again.stderr.is_empty(), "once is enough: {again:?}");
+            }
+            instance.ok(&["stop"]);
+        }
     }
+}
+
+#[test]
+fn where_the_record_lies_matters_only_to_who_starts_a_daemon() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Default::new();
+    fs::set_permissions(instance.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let bare = |args: &[&str]| {
+        let mut command = instance.command(args);
+        command.current_dir("/");
+        // As a service or a cron job has it. Root has a directory without HOME.
+        command.env_remove("HOME").env_remove("XDG_STATE_HOME");
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        command.output().unwrap()
+    };
+    let stderr = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = stderr(&bare(&["create", "z", "--table", "0 8 zero"]));
+    assert!(told.contains("set HOME or XDG_STATE_HOME"), "{told}");
+    let told = stderr(&bare(&["ls"]));
+    assert!(told.contains("no daemon runs here"), "{told}");
 }

@@ -11,7 +11,7 @@ use crate::harness::{Instance, can_mount, receive, send, wait_until};
 fn build(instance: &Instance) {
     instance.ok(&["attach", "a.img", "--create", "1M", "--as", "/dev/sda"]);
     instance.ok(&["attach", "b.img", "--create", "1M", "--sector-size", "4096"]);
-    let linear = "0 1024 linear /dev/sda 0\n1024 1024 linear 7:0 0";
+    let linear = "0 1024 linear /dev/sda 0\n1024 1024 linear 7:4096 0";
     instance.ok(&["create", "low", "-u", "UUID-1", "-j", "253", "-m", "5", "--table", linear]);
     instance.ok(&["create", "top", "-j", "253", "-m", "2", "--table", "0 2048 linear low 0"]);
     instance.ok(&["create", "still", "--readonly", "--table", "0 8 zero"]);
@@ -309,4 +309,63 @@ fn what_is_on_record_is_forgotten_without_a_daemon_too() {
     let started = instance.run(&["start"]);
     assert!(started.status.success() && started.stderr.is_empty(), "{started:?}");
     assert_eq!(instance.json(&["info", "--json"]).to_string(), "[]");
+}
+
+#[test]
+fn stacks_that_are_made_anew_after_each_stop_are_on_record_once() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    let mut sizes = Vec::new();
+    for _ in 0..50 {
+        instance.ok(&["attach", "a.img", "--create", "1M", "--as", "/dev/sda"]);
+        instance.ok(&["attach", "b.img", "--create", "1M"]);
+        instance.ok(&["create", "low", "--table", "0 1024 linear /dev/sda 0"]);
+        instance.ok(&["create", "top", "--table", "0 8 linear low 0"]);
+        instance.ok(&["stop"]);
+        for image in ["a.img", "b.img"] {
+            fs::remove_file(instance.root().join(image)).unwrap();
+        }
+        sizes.push(fs::metadata(instance.path("record.log")).unwrap().len());
+        let note = String::from_utf8(instance.run(&["start"]).stderr).unwrap();
+        assert!(note.contains(" 4 images and devices are on record"), "{note}");
+        instance.ok(&["stop"]);
+    }
+    let files = fs::read_dir(instance.path("")).unwrap().count();
+    assert!(files <= 6, "{files} files");
+    // A log of changes is written anew when what does not count outweighs the rest.
+    assert!(sizes.iter().all(|size| *size < 2 << 20), "{sizes:?}");
+    for image in ["a.img", "b.img"] {
+        fs::File::create(instance.root().join(image)).unwrap().set_len(1 << 20).unwrap();
+    }
+    let back = instance.ok(&["restore"]);
+    assert_eq!(back.lines().count(), 4, "{back}");
+}
+
+#[test]
+fn a_device_that_is_to_go_keeps_its_file_for_as_long_as_it_is_open() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    instance.ok(&["create", "going", "--table", "0 8 zero"]);
+    let path = instance.path("mapper/going");
+    let file = fs::File::open(&path).unwrap();
+    instance.ok(&["remove", "--deferred", "going"]);
+    let names = || -> Vec<_> {
+        fs::read_dir(instance.path("mapper"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect()
+    };
+    assert_eq!(names(), ["going"]);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
+    assert_eq!(fs::read(&path).unwrap(), [0; 4096], "it can be opened, as in the kernel");
+    assert!(instance.ok(&["info", "going"]).contains("DEFERRED REMOVE"));
+    // A table does not find it by its name, as with dmsetup.
+    instance.fails(&["create", "above", "--table", "0 8 linear /dev/mapper/going 0"]);
+    drop(file);
+    wait_until("it is gone", || !path.exists());
+    assert!(names().is_empty());
 }

@@ -282,7 +282,7 @@ fn plain_dm_crypt_is_what_cryptsetup_makes_of_the_same_words() {
     let words = ["--key-size", "512", "--offset", "8", "--skip", "16", "--size", "64"];
     instance.dmsim(&[&plain[..], &words].concat());
     let table = instance.dmsim(&["table", "--showkeys", "p"]);
-    let expected = format!("0 64 crypt aes-xts-plain64 {} 16 7:0 8\n", "07".repeat(64));
+    let expected = format!("0 64 crypt aes-xts-plain64 {} 16 7:4096 8\n", "07".repeat(64));
     assert_eq!(table, expected);
     instance.dmsim(&["close", "p"]);
     // A passphrase on standard input is hashed: its sha256, cut to the key's length.
@@ -292,7 +292,7 @@ fn plain_dm_crypt_is_what_cryptsetup_makes_of_the_same_words() {
     assert!(open.wait().expect("it ends").success());
     let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let table = instance.dmsim(&["table", "--showkeys", "p"]);
-    assert!(table.contains(&format!("aes-xts-plain64 {sha256} 0 7:0 0")), "{table}");
+    assert!(table.contains(&format!("aes-xts-plain64 {sha256} 0 7:4096 0")), "{table}");
 }
 
 #[test]

@@ -41,11 +41,15 @@ fn stores_of_the_kernel_are_what_it_said_of_them() {
         assert_eq!(code, Some(0), "{name}: {said}");
         assert_eq!(said["status"], status, "{name}");
         assert_eq!(said["exceptions"], exceptions, "{name}");
-        assert_eq!((&said["chunk_size"], &said["damaged"]), (&8.into(), &false.into()), "{name}");
+        assert_eq!(
+            (&said["chunk_size_bytes"], &said["damaged"]),
+            (&4096.into(), &false.into()),
+            "{name}"
+        );
         let entries = said["entries"].as_array().expect("a list");
         let sum: u64 = entries.iter().map(|run| run["len"].as_u64().expect("a number")).sum();
         assert_eq!(sum, exceptions, "{name}");
-        assert_eq!(said["runs"], entries.len(), "{name}");
+        assert_eq!(said["run_count"], entries.len(), "{name}");
         if runs > 0 {
             assert_eq!(entries.len(), runs, "{name}");
         }
@@ -162,7 +166,7 @@ fn a_difference_is_what_was_changed_and_nothing_else() {
     write_at(&device, 50 * 4096, &bytes(1, 51 * 4096)[50 * 4096..]).expect("room for it");
     let said = diff("snap");
     assert_eq!((&said["chunks"], &said["exceptions"]), (&256.into(), &6.into()));
-    assert_eq!((&said["changed_chunks"], &said["changed"]), (&5.into(), &37.into()));
+    assert_eq!((&said["changed_chunks"], &said["changed_bytes"]), (&5.into(), &(37 * 512).into()));
     let runs = serde_json::json!([
         {"start": 16, "len": 24, "chunk": 2},
         {"start": 800, "len": 8, "chunk": 100},

@@ -17,7 +17,7 @@ use super::convert::{convert, take_over};
 use super::entry::{Entry, Forgotten, ImageRecord, Started};
 use super::folder::{DiskFolder, Folder};
 use super::log::{Log, MARGIN, NAME, Note};
-use super::past::{Past, PastDevice, PastImage};
+use super::past::{Past, PastDevice, PastImage, superseded};
 use super::present::{NotedDevice, Present};
 use crate::fault::{About, Fault};
 
@@ -87,6 +87,12 @@ impl Keeper {
             let (mut before, damaged) = open_log(before, margin)?;
             take_over(&mut log, &mut before)?;
             damage = damage.or(damaged);
+        }
+        let superseded = superseded(&log).about(&shown)?;
+        let gone = superseded.into_iter().map(|id| Note::new(&Entry::Gone(id)));
+        let gone = gone.collect::<Result<Vec<_>, _>>().about(&shown)?;
+        if !gone.is_empty() {
+            log.commit(&gone).about(&shown)?;
         }
         let contents = log.contents();
         let past = contents.past().into_iter().map(|(id, _)| id).collect();

@@ -1,7 +1,7 @@
 //! What was there before and is not restored yet, in an order in which it can be built.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::io;
 
 use sim_core::DM_MAJOR;
@@ -52,6 +52,33 @@ impl Past {
         past.devices = in_order(past.devices);
         Ok(past)
     }
+}
+
+/// Lists what of the past a later daemon has left again: a device of the same name, with all the tables
+/// that this one has, or the same image. It would be in the way of its own successor at every restore,
+/// and one more of it would come with each stop.
+pub(super) fn superseded(log: &Log) -> io::Result<Vec<EntryId>> {
+    let (mut names, mut images) = (HashMap::<String, [bool; 2]>::new(), HashSet::new());
+    let mut superseded = Vec::new();
+    for (id, place) in log.contents().past() {
+        // What was there last comes first.
+        let is_there = match log.read(place)? {
+            Entry::Image(image) => !images.insert(image.image),
+            Entry::Device(entry) => {
+                let tables = [entry.live.is_some(), entry.inactive.is_some()];
+                let known = names.get(&entry.name);
+                let is_there = known.is_some_and(|known| (0..2).all(|at| known[at] || !tables[at]));
+                let known = names.entry(entry.name).or_default();
+                *known = [known[0] || tables[0], known[1] || tables[1]];
+                is_there
+            }
+            other => return Err(io::Error::other(format!("unexpected entry {other:?}"))),
+        };
+        if is_there {
+            superseded.push(id);
+        }
+    }
+    Ok(superseded)
 }
 
 impl PastDevice {

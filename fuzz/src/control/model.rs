@@ -351,6 +351,7 @@ impl Model {
             inactive_present: device.inactive.is_some(),
             deferred_remove: device.deferred,
             read_ahead: device.has_disk.then_some(Sectors::ZERO),
+            overlap: None,
         }))
     }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use daemon::{About, Fault};
+use daemon::{About, Fault, mangle};
 use serde::Serialize;
 use sim_core::{Access, DevNumber, SECTOR_SIZE, Sector, Sectors};
 
@@ -19,6 +19,7 @@ use super::state::{Line, behind, mirror};
 use crate::commands::{resume, suspend_held};
 use crate::device_mapper::DeviceMapper;
 use crate::files::{fresh, path_of};
+use crate::size::in_bytes;
 use crate::watch::{Watch, go_on};
 
 /// How much is read at a time, in bytes.
@@ -27,7 +28,7 @@ const PIECE: u64 = 1 << 20;
 /// How long the mirror is suspended at a time, but for the region that is read when that is over.
 const AT_A_TIME: Duration = Duration::from_millis(50);
 
-/// What a comparison has found; lengths are in sectors.
+/// What a comparison has found; lengths are in sectors, but for sizes as JSON, which are in bytes.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     /// The mirror.
@@ -35,6 +36,7 @@ pub struct Comparison {
     /// So many regions it has.
     pub regions: u64,
     /// How large one is.
+    #[serde(rename = "region_size_bytes", serialize_with = "in_bytes")]
     pub region_size: u64,
     /// Its legs, in the order of the table.
     pub legs: Vec<LegFile>,
@@ -57,7 +59,8 @@ pub struct Comparison {
 #[derive(Debug, Serialize)]
 pub struct LegFile {
     /// Its number.
-    pub dev: String,
+    #[serde(flatten)]
+    pub dev: DevNumber,
     /// The file in which its bytes can be read.
     pub file: PathBuf,
 }
@@ -215,11 +218,11 @@ impl Legs {
         let run = |run: &Range<u64>| OutOfSync { region: run.start, regions: run.end - run.start };
         let out_of_sync: Vec<OutOfSync> = found.out_of_sync.iter().map(run).collect();
         let file = |(dev, file, _, _): &(DevNumber, PathBuf, File, Sector)| LegFile {
-            dev: dev.to_string(),
+            dev: *dev,
             file: file.clone(),
         };
         Comparison {
-            name: name.to_owned(),
+            name: mangle::decode(name),
             regions: self.regions(),
             region_size: line.log.region.0,
             legs: self.files.iter().map(file).collect(),

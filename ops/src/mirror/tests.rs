@@ -245,5 +245,5 @@ fn a_leg_that_does_not_fit_is_refused_in_words() {
     let fault = fault.expect_err("twice");
     assert!(fault.why.contains("is a leg of `base` already"), "{fault}");
     let fault = drop_leg(&mut bench, "9:9", Fails::Never).expect_err("none");
-    assert!(fault.why.contains("has no leg `9:9`; its legs are 0 (7:0), 1 (7:1)"), "{fault}");
+    assert!(fault.why.contains("has no leg `9:9`; its legs are 0 (7:4096), 1 (7:4097)"), "{fault}");
 }

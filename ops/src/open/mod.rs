@@ -18,11 +18,11 @@ use daemon::fault::USAGE;
 use daemon::protocol::Outcome;
 use daemon::{About, Fault, keep_out_of_core_dumps};
 use sim_core::control::{Answer, Command, Id, MAX_UUID, Slot, WhenOpen};
-use sim_core::{Access, Errno, Held, Sector, Sectors, TargetSpec};
+use sim_core::{Access, Errno, Sector, Sectors, TargetSpec};
 use targets::lines::DeviceWord;
 use zeroize::Zeroizing;
 
-use crate::commands::remove_when;
+use crate::commands::{remove_when, resume};
 use crate::device_mapper::DeviceMapper;
 use crate::files::refuse_shared;
 use crate::words::{MAPPER, device_name, kernel_form, new_name};
@@ -261,7 +261,6 @@ fn make(
     access: Access,
     targets: Vec<TargetSpec>,
 ) -> Result<(), Fault> {
-    let id = || Id::Name(name.to_owned());
     let base = "/".to_owned();
     let create =
         Command::DevCreate { name: name.to_owned(), uuid: Some(uuid.clone()), minor: None };
@@ -272,13 +271,9 @@ fn make(
         }
         _ => Fault::new(name, failure),
     })?;
-    for command in [
-        Command::TableLoad { id: id(), access, targets, base },
-        Command::DevResume { id: id(), held: Held::Flush },
-    ] {
-        dm.control(command)?.about(name)?;
-    }
-    Ok(())
+    let load = Command::TableLoad { id: Id::Name(name.to_owned()), access, targets, base };
+    dm.control(load)?.about(name)?;
+    resume(dm, name)
 }
 
 /// Makes a table line for the control plane.

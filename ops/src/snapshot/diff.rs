@@ -4,9 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use daemon::{About, Fault};
+use daemon::{About, Fault, mangle};
 use serde::Serialize;
-use sim_core::{Access, Sectors};
+use sim_core::{Access, DevNumber, Sectors};
 use targets::lines::snapshot::Status;
 use targets::snapshot::ChunkSize;
 
@@ -15,24 +15,27 @@ use super::store::{Start, StoreFile};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find};
 use crate::files::{fresh, path_of};
+use crate::size::in_bytes;
 use crate::watch::{Watch, go_on};
 use crate::words::device_name;
 
 /// How much is compared at a time, in bytes, where a chunk is not longer.
 const PIECE: u64 = 1 << 20;
 
-/// What a snapshot has otherwise; lengths are in sectors.
+/// What a snapshot has otherwise; lengths are in sectors, but for sizes as JSON, which are in bytes.
 #[derive(Debug, Serialize)]
 pub struct Differences {
     /// The snapshot.
     pub name: String,
     /// The origin's number.
-    pub origin: String,
+    pub origin: DevNumber,
     /// The store's number.
-    pub cow: String,
+    pub cow: DevNumber,
     /// The snapshot's size.
+    #[serde(rename = "size_bytes", serialize_with = "in_bytes")]
     pub size: u64,
     /// How much is copied at once.
+    #[serde(rename = "chunk_size_bytes", serialize_with = "in_bytes")]
     pub chunk_size: u64,
     /// So many chunks are in the snapshot.
     pub chunks: u64,
@@ -41,6 +44,7 @@ pub struct Differences {
     /// Chunks that differ.
     pub changed_chunks: u64,
     /// How much is in these.
+    #[serde(rename = "changed_bytes", serialize_with = "in_bytes")]
     pub changed: u64,
     /// Where they lie, in order.
     pub runs: Vec<Run>,
@@ -112,9 +116,9 @@ fn compare(
     };
     let shown: Vec<Run> = runs.iter().map(sectors).collect();
     Ok(Differences {
-        name: device.name().to_owned(),
-        origin: line.origin.to_string(),
-        cow: line.cow.to_string(),
+        name: mangle::decode(device.name()),
+        origin: line.origin,
+        cow: line.cow,
         size: size.0,
         chunk_size: chunk.sectors().0,
         chunks,

@@ -34,7 +34,15 @@ impl Cell {
         self.device.minor()
     }
 
+    /// Tells whether there is a disk to show: as in the kernel, until the device goes, also where that
+    /// is only put off.
     pub(super) fn is_shown(&self) -> bool {
+        self.has_disk
+    }
+
+    /// Tells whether a table may name it: dmsetup takes the name of a device away with its removal,
+    /// put off or not.
+    pub(super) fn has_name(&self) -> bool {
         self.has_disk && !self.deferred_remove
     }
 
@@ -73,6 +81,7 @@ impl Cell {
             inactive_present: self.inactive.is_some(),
             deferred_remove: self.deferred_remove,
             read_ahead: self.has_disk.then(read_ahead),
+            overlap: None,
         }
     }
 }

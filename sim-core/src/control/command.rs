@@ -286,6 +286,24 @@ pub struct DevStatus {
     pub deferred_remove: bool,
     /// The read-ahead; none before a table was loaded first, as there is no disk until then.
     pub read_ahead: Option<Sectors>,
+    /// Where the device writes to what another one in use writes to as well: told once, by the resume
+    /// that brings the second into use.
+    pub overlap: Option<Overlap>,
+}
+
+/// Sectors that two mapped devices write to. That is legal, as it is in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlap {
+    /// The other device's name, mangled.
+    pub other: String,
+    /// The device below that both map onto.
+    pub below: DevNumber,
+    /// What kernel messages call that.
+    pub below_name: String,
+    /// The first of the sectors there that both write to; there may be more after a gap.
+    pub start: Sector,
+    /// How many.
+    pub len: Sectors,
 }
 
 /// One device of a list.

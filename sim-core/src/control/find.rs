@@ -61,8 +61,8 @@ impl FindDevice for Finder<'_> {
 
 impl Finder<'_> {
     fn shown(&self, name: &str) -> Option<u32> {
-        // A device that waits to be removed has lost its node, but not its number.
-        self.cells().find_name(name).filter(|cell| cell.is_shown()).map(Cell::minor)
+        // A device that waits to be removed has lost its name for tables, but not its number.
+        self.cells().find_name(name).filter(|cell| cell.has_name()).map(Cell::minor)
     }
 
     fn mapped(&self, minor: u32) -> Result<Arc<dyn BlockDevice>, Refusal> {

@@ -4,8 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Waker};
 
-use super::{Answer, Cell, Changed, CommandResult, Control, Failure, Id, Report, Slot, WhenOpen};
-use crate::{BoxFuture, Errno, Held, KeyText, MappedDevice, Outcome, Refusal, Table};
+use super::claims::{Shared, written};
+use super::{
+    Answer, Cell, Changed, CommandResult, Control, DevStatus, Failure, Id, Overlap, Report, Slot,
+    WhenOpen, lock,
+};
+use crate::{
+    BoxFuture, Errno, Held, KeyText, MappedDevice, Outcome, Refusal, Sector, Sectors, Table,
+};
 
 impl Control {
     pub(super) async fn dev_remove(&self, id: &Id, open: WhenOpen) -> CommandResult {
@@ -88,7 +94,9 @@ impl Control {
         if let Some(recorder) = self.recorder.get() {
             recorder.note(minor, None);
         }
-        Ok(cells.remove(minor).expect("found above"))
+        let cell = cells.remove(minor).expect("found above");
+        lock(&self.claims).remove(cell.device.node());
+        Ok(cell)
     }
 
     /// Ends a device that was taken out: its targets are told as at a suspend, and its tables go.
@@ -118,8 +126,9 @@ impl Control {
     pub(super) async fn dev_suspend(&self, id: &Id, held: Held) -> CommandResult {
         let device = self.device(id)?;
         device.suspend(held).await?;
+        self.claim(&device);
         self.cells().cell_of(&device).into_iter().for_each(|cell| self.note(cell));
-        self.status_of(&device)
+        self.status_of(&device).map(Answer::Status)
     }
 
     pub(super) async fn dev_resume(&self, id: &Id, held: Held) -> CommandResult {
@@ -137,19 +146,46 @@ impl Control {
             })
             .await;
         drop(pending);
+        let overlap = self.claim(&device);
         // The old table is gone now, and with it what kept devices below open.
         self.reap();
         let status = self.status_of(&device);
         result?;
         self.changed(&Changed::Content(device.minor()));
-        status
+        Ok(Answer::Status(DevStatus { overlap, ..status? }))
+    }
+
+    /// Notes what a device writes to as it is now: nothing while it is suspended, or was removed. Tells
+    /// of another one that writes there too, where that is new.
+    fn claim(&self, device: &MappedDevice) -> Option<Overlap> {
+        let table = device.live();
+        let runs = table.as_deref().map(written).unwrap_or_default();
+        let mut cells = self.cells();
+        let is_there = cells.cell_of(device).is_some();
+        let mut claims = lock(&self.claims);
+        let in_use = device.live().filter(|_| is_there && !device.is_suspended());
+        // Another resume has changed the table meanwhile: it claims what that writes to.
+        let Some(table) = in_use.filter(|now| table.is_some_and(|then| Arc::ptr_eq(&then, now)))
+        else {
+            match is_there {
+                true => claims.suspend(device.node()),
+                false => claims.remove(device.node()),
+            }
+            return None;
+        };
+        let Shared { other, run: (below, start, end) } =
+            claims.set(device.node(), device.minor(), &table, runs)?;
+        let other = cells.get(other)?.name.clone();
+        let below_name = table.devices().find(|open| open.number() == below)?.name();
+        let (start, len) = (Sector(start), Sectors(end - start));
+        Some(Overlap { other, below, below_name, start, len })
     }
 
     /// Returns how a device is; [`Errno::NXIO`] where it was removed.
-    fn status_of(&self, device: &MappedDevice) -> CommandResult {
+    fn status_of(&self, device: &MappedDevice) -> Result<DevStatus, Failure> {
         let mut cells = self.cells();
         let cell = cells.cell_of(device).ok_or(Errno::NXIO)?;
-        Ok(Answer::Status(cell.status(Slot::Live)))
+        Ok(cell.status(Slot::Live))
     }
 
     pub(super) async fn dev_wait(&self, id: &Id, event_nr: u32) -> CommandResult {

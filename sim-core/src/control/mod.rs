@@ -6,6 +6,7 @@
 mod backing;
 mod cell;
 mod cells;
+mod claims;
 mod command;
 mod devices;
 mod find;
@@ -20,9 +21,10 @@ pub use backing::{Backing, Found};
 use cell::Cell;
 pub use cell::Shown;
 use cells::Cells;
+use claims::Claims;
 pub use command::{
-    Answer, Command, DevStatus, Failure, Id, Listed, NewName, Node, Report, Slot, TargetVersion,
-    WhenOpen,
+    Answer, Command, DevStatus, Failure, Id, Listed, NewName, Node, Overlap, Report, Slot,
+    TargetVersion, WhenOpen,
 };
 use find::Finder;
 pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
@@ -67,6 +69,8 @@ pub struct Control {
     log: Arc<dyn KernelLog>,
     cells: Mutex<Cells>,
     graph: Arc<Graph>,
+    /// Taken after the cells, where both are.
+    claims: Mutex<Claims>,
     events: Arc<Events>,
     shared: Shared,
     /// How often a device that is shown came, went or changed.
@@ -94,6 +98,7 @@ impl Control {
             log,
             cells: Mutex::default(),
             graph: Arc::default(),
+            claims: Mutex::default(),
             events: Arc::default(),
             shared: Shared::default(),
             changes: AtomicU64::new(0),
@@ -126,7 +131,7 @@ impl Control {
     }
 
     /// Lists the devices that have a disk to show, by name. One that is to be removed when it is
-    /// closed is not shown any more.
+    /// closed is shown until then.
     pub fn shown(&self) -> Vec<Shown> {
         let cells = self.cells();
         cells.by_name().filter(|cell| cell.is_shown()).map(Cell::shown).collect()

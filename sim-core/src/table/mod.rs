@@ -19,9 +19,9 @@ use crate::ctr::routes::Routes;
 use crate::sync::barrier::Barrier;
 use crate::sync::gate::Pass;
 use crate::{
-    Access, AnyTargetType, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DeviceStyle, End,
-    Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Refusal, Sector, Sectors, StatusKind,
-    StatusWriter, Target,
+    Access, AnyTargetType, Area, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DeviceStyle,
+    End, Errno, Flat, KeyText, Mapped, Op, OpenDevice, Profile, Refusal, Sector, Sectors,
+    StatusKind, StatusWriter, Target,
 };
 
 /// The longest device: past this the kernel's byte offsets would not fit a signed 64-bit number.
@@ -198,6 +198,13 @@ impl Table {
     pub(crate) fn flush_devices(&self) -> Option<impl Iterator<Item = &Arc<dyn BlockDevice>>> {
         let all = self.flush.targets.is_empty();
         all.then(|| self.flush.devices.iter().map(|open| open.device()))
+    }
+
+    /// Calls `each` with every area that the targets may write to.
+    pub(crate) fn each_written(&self, each: &mut dyn FnMut(&Area)) {
+        self.barrier.run((), || {
+            self.entries.iter().for_each(|entry| entry.target.writes_to(each));
+        });
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {

@@ -23,6 +23,8 @@ use crate::parts::pace::Pace;
 pub(super) struct MirrorSet {
     pub(super) legs: Vec<Area>,
     pub(super) log_device: Option<Area>,
+    /// The part of that which has the log.
+    pub(super) log_area: Option<Area>,
     pub(super) region: Sectors,
     pub(super) regions: u64,
     pub(super) len: Sectors,
@@ -48,6 +50,10 @@ impl MirrorSet {
         let regions = len.0.div_ceil(region.0);
         let leg = |leg: &Place<Arc<OpenDevice>>| Area::new(leg.device.clone(), leg.start, len);
         let log_device = line.log.disk.clone().map(Area::whole);
+        let log_area = line.log.disk.clone().map(|device| {
+            let len = dirty_log::bytes(regions, device.limits().logical_block());
+            Area::new(device, Sector::ZERO, Sectors::in_bytes(len))
+        });
         let log = match &log_device {
             None => DirtyLog::core(),
             Some(device) => DirtyLog::disk(regions, device.limits().logical_block()),
@@ -57,6 +63,7 @@ impl MirrorSet {
         MirrorSet {
             legs: line.legs.iter().map(leg).collect(),
             log_device,
+            log_area,
             region,
             regions,
             len,

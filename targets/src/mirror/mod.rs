@@ -86,6 +86,11 @@ impl Target for Mirror {
         self.set.legs.iter().for_each(each);
     }
 
+    fn writes_to(&self, each: &mut dyn FnMut(&Area)) {
+        self.iterate_devices(each);
+        self.set.log_area.iter().for_each(each);
+    }
+
     fn profile(&self) -> Profile {
         Profile {
             max_io_len: Some(self.line.log.region),

@@ -84,6 +84,11 @@ impl Target for Snapshot {
         self.target.iterate_devices(each);
     }
 
+    /// The store: of the origin, a snapshot is the past.
+    fn writes_to(&self, each: &mut dyn FnMut(&Area)) {
+        each(&self.target.cow);
+    }
+
     fn profile(&self) -> Profile {
         Profile { num_flush_bios: 1, ..self.target.profile() }
     }

@@ -55,7 +55,7 @@ impl Rig {
         ensure!(size == self.model.size(DeviceBelow::Device(device)), "size {size}");
         ensure!(in_flight == 0, "{in_flight} bios in flight");
         let shown = self.world.control.find_shown(&dev.name).is_some();
-        ensure!(shown != dev.deferred, "shown by its name is {shown}");
+        ensure!(shown, "not shown by its name, deferred {}", dev.deferred);
         Ok(())
     }
 

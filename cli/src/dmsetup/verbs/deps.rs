@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use daemon::mangle;
+
 use super::devices::{Devices, Names, Style, block_name, dependencies};
 use crate::dmsetup::session::{Done, Session};
 
@@ -20,7 +22,9 @@ pub(super) fn deps(session: &mut Session<'_, '_>, words: &[String]) -> Done {
                                    "name": names.of(session, *dev) })
                 })
                 .collect();
-            listed.push(json!({ "name": device.shown_or_named(session)?, "deps": below }));
+            listed.push(
+                json!({ "name": mangle::decode(&device.shown_or_named(session)?), "deps": below }),
+            );
             return Ok(());
         }
         let is_verbose = session.options.verbose > 0;

@@ -6,6 +6,8 @@ use serde_json::json;
 use sim_core::control::{Answer, Command, DevStatus, Report};
 use sim_core::{DM_MAJOR, DevNumber, KeyText};
 
+use daemon::mangle;
+
 use super::devices::{Device, Devices, Names, Style, block_name, dependencies, refuse};
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 use crate::dmsetup::tree::{self, Lines, Node, Tree};
@@ -54,7 +56,8 @@ fn list_json(session: &mut Session<'_, '_>, devices: Devices) -> Done {
         let (status, is_wanted) = targets(session, device)?;
         if is_wanted {
             let DevNumber { major, minor } = status.dev;
-            listed.push(json!({ "name": device.shown, "uuid": status.uuid, "major": major,
+            let (name, uuid) = (mangle::decode(&status.name), status.uuid.as_deref());
+            listed.push(json!({ "name": name, "uuid": uuid.map(mangle::decode), "major": major,
                                 "minor": minor }));
         }
         Ok(())
@@ -123,6 +126,7 @@ impl Looks {
     fn of(session: &mut Session<'_, '_>) -> Done<Looks> {
         let words = session.options.fields.clone().unwrap_or_default();
         let mut looks = Looks { numbers: true, ..Looks::default() };
+        let mut cuts = true;
         for word in words.split(',').filter(|_| !words.is_empty()) {
             match word {
                 "ascii" => looks.style.lines = Lines::Ascii,
@@ -130,7 +134,7 @@ impl Looks {
                 "vt100" => looks.style.lines = Lines::Vt100,
                 "compact" => looks.style.compact = true,
                 "inverted" => looks.style.inverted = true,
-                "notrunc" => looks.style.full = true,
+                "notrunc" => cuts = false,
                 "blkdevname" => looks.block_names = true,
                 "device" => looks.numbers = true,
                 "nodevice" => looks.numbers = false,
@@ -143,6 +147,7 @@ impl Looks {
                 }
             }
         }
+        looks.style.room = cuts.then(|| tree::room(looks.style.lines, session.dm.columns()));
         looks.style.nameless = looks.numbers || looks.block_names;
         // With states, lines would grow too long.
         looks.style.compact &= !(looks.active || looks.open || looks.access || looks.uuid);

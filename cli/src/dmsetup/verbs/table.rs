@@ -4,6 +4,8 @@ use serde_json::json;
 use sim_core::control::{Answer, Command, DevStatus, Report};
 use sim_core::{KeyText, TargetSpec};
 
+use daemon::mangle;
+
 use super::devices::{Device, Devices};
 use crate::dmsetup::concise;
 use crate::dmsetup::session::{Done, Session};
@@ -95,7 +97,7 @@ fn print_lines(
         };
         let targets: Vec<_> = wanted.map(target).collect();
         if !targets.is_empty() || session.options.target.is_none() {
-            let name = session.show_name(&status.name)?;
+            let name = mangle::decode(&status.name);
             printed.json.push(json!({ "name": name, "targets": targets }));
         }
         return Ok(());

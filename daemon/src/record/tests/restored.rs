@@ -65,11 +65,30 @@ fn what_is_left_of_a_restore_that_cannot_be_undone_is_on_record_besides() {
     let rig = Rig::over(&folder, MARGIN);
     let all = rig.keeper.past().unwrap().devices;
     let restoring = rig.keeper.restoring(&all[0]);
-    build(&rig, &all[0]);
+    rig.run(create(&all[0].device.name)).unwrap();
     drop(restoring);
     block_on(rig.control.commit()).unwrap();
     assert_eq!(rig.keeper.pending(), 2);
-    assert_eq!(read(&folder).devices.len(), 3);
+    assert_eq!(read(&folder).devices.len(), 3, "it has no table yet");
+}
+
+#[test]
+fn what_is_there_again_with_its_tables_is_no_more_of_the_past_at_the_next_start() {
+    let folder = two_devices();
+    let rig = Rig::over(&folder, MARGIN);
+    let before = rig.past();
+    for past in &rig.keeper.past().unwrap().devices {
+        build(&rig, past);
+    }
+    block_on(rig.control.commit()).unwrap();
+    assert_eq!(rig.keeper.pending(), 2, "as long as this daemon runs");
+    let names = |stack: &Stack| -> Vec<String> {
+        stack.devices.iter().map(|device| device.name.clone()).collect()
+    };
+    // One of the two had a table in its other slot, which is not there again.
+    let found = names(&read(&folder));
+    let lost = before.devices.iter().filter(|device| device.inactive.is_some()).count();
+    assert_eq!(found.len(), 2 + lost, "{found:?}");
 }
 
 #[test]

@@ -1,0 +1,197 @@
+//! What JSON says, it says the same way everywhere: the rules of `docs/src/json.md`, held by every verb
+//! that has `--json`, over one stack.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::harness::{Instance, can_mount};
+
+/// Every verb with `--json`, over the stack of [`build`].
+const VERBS: &[&str] = &[
+    "info --json",
+    "images --json",
+    "tree --json",
+    "ls --json",
+    "deps --json",
+    "table --json",
+    "status --json",
+    "version --json",
+    "targets --json",
+    "target-version linear --json",
+    "diff snap --json",
+    "check m --json",
+    "dump run/cow/snap.cow --json --entries",
+];
+
+/// Two images, one without a name of its own; a device whose name is no word, a mirror with a leg that
+/// fails, a snapshot, and a device without a table.
+fn build(instance: &Instance) {
+    instance.ok(&["attach", "a.img", "--create", "1M", "--as", "/dev/sda"]);
+    instance.ok(&["attach", "b.img", "--create", "1M"]);
+    let image = instance.root().join("b.img");
+    let image = image.to_str().unwrap();
+    let linear = format!("0 1024 linear {image} 0");
+    instance.ok(&["create", "my disk", "-u", "my uuid", "--table", &linear]);
+    let features = "2 handle_errors keep_log";
+    let mirror = format!("0 512 mirror core 2 64 nosync 2 /dev/sda 0 {image} 1024 {features}");
+    instance.ok(&["create", "m", "--table", &mirror]);
+    instance.ok(&["create", "base", "--table", "0 256 linear /dev/sda 512"]);
+    instance.ok(&["snapshot", "base", "snap"]);
+    std::fs::write(instance.path("mapper/snap"), [1; 4096]).unwrap();
+    instance.ok(&["create", "none", "--notable"]);
+    instance.ok(&["fail", "m", image]);
+}
+
+/// What was seen of all answers.
+#[derive(Default)]
+struct Seen {
+    /// The types of each key's values.
+    types: BTreeMap<String, BTreeSet<&'static str>>,
+    faults: Vec<String>,
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "truth",
+        Value::Number(_) => "number",
+        Value::String(_) => "text",
+        Value::Array(_) => "list",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Keys that end so are of sizes.
+fn is_size(key: &str) -> bool {
+    key == "size" || key.ends_with("_size") || key.ends_with("_sectors")
+}
+
+/// Tells whether a text is a device's number.
+fn is_number(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(major, minor)| {
+        [major, minor].iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    })
+}
+
+impl Seen {
+    /// Looks at a value that is said under `path`.
+    fn look(&mut self, path: &str, value: &Value) {
+        match value {
+            Value::Array(values) => {
+                let keys = |value: &Value| {
+                    value.as_object().map(|object| {
+                        // A tree has two kinds of nodes.
+                        (object.get("kind").cloned(), object.keys().cloned().collect::<Vec<_>>())
+                    })
+                };
+                for (one, other) in values.iter().zip(values.iter().skip(1)) {
+                    let (one, other) = (keys(one), keys(other));
+                    if let (Some((kind, one)), Some((same, other))) = (one, other)
+                        && kind == same
+                        && one != other
+                    {
+                        self.faults.push(format!("{path}: {one:?} and {other:?}"));
+                    }
+                }
+                values.iter().for_each(|value| self.look(path, value));
+            }
+            Value::Object(object) => {
+                if object.contains_key("major") != object.contains_key("minor") {
+                    self.faults.push(format!("{path}: half of a number"));
+                }
+                for (key, value) in object {
+                    let path = format!("{path}.{key}");
+                    self.types.entry(key.clone()).or_default().insert(type_of(value));
+                    // The kernel's names, of the files in /sys/block/*/queue.
+                    if is_size(key) && !path.contains(".limits.") {
+                        self.faults.push(format!("{path}: a size that does not say its unit"));
+                    }
+                    if key.ends_with("_bytes") && !matches!(type_of(value), "number" | "null") {
+                        self.faults.push(format!("{path}: {value} bytes"));
+                    }
+                    let is_mangled = value.as_str().is_some_and(|text| text.contains("\\x"));
+                    if is_mangled && key != "mangled_name" {
+                        self.faults.push(format!("{path}: {value} is as the kernel has it"));
+                    }
+                    // A table's line is one text, as the kernel has it.
+                    if value.as_str().is_some_and(is_number) && key != "params" {
+                        self.faults.push(format!("{path}: {value} is a number as a text"));
+                    }
+                    if key == "name" && value.as_str().is_none_or(str::is_empty) {
+                        self.faults.push(format!("{path}: no name"));
+                    }
+                    self.look(&path, value);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+#[test]
+fn every_verb_says_the_same_things_the_same_way() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    build(&instance);
+    let mut seen = Seen::default();
+    let mut said = BTreeMap::new();
+    for verb in VERBS {
+        let output = instance.run(&verb.split(' ').collect::<Vec<_>>());
+        let value: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{verb}: {error}: {output:?}"));
+        seen.look(verb, &value);
+        said.insert(*verb, value);
+    }
+    for (key, mut types) in seen.types {
+        types.remove("null");
+        // Of a store it is what the header has, of a target three numbers.
+        if types.len() > 1 && key != "version" {
+            seen.faults.push(format!("`{key}` is {types:?}"));
+        }
+    }
+    assert!(seen.faults.is_empty(), "{}", seen.faults.join("\n"));
+    let named = |verb: &str, name: &str| {
+        let all = said[verb].as_array().unwrap();
+        all.iter().find(|value| value["name"] == name).unwrap_or_else(|| panic!("{verb}")).clone()
+    };
+    let info = named("info --json", "my disk");
+    assert_eq!((&info["mangled_name"], &info["uuid"]), (&"my\\x20disk".into(), &"my uuid".into()));
+    assert_eq!((&info["size_bytes"], &info["major"]), (&524_288.into(), &253.into()));
+    assert_eq!(info["failing"], serde_json::json!([]));
+    let failing = &named("info --json", "m")["failing"][0];
+    assert_eq!((&failing["major"], &failing["fails"]), (&7.into(), &"all".into()));
+    assert_eq!(named("ls --json", "my disk")["uuid"], "my uuid");
+    assert_eq!(named("info --json", "m")["uuid"], Value::Null);
+    let tree = named("tree --json", "my disk");
+    assert_eq!((&tree["size_bytes"], &tree["tables"]), (&info["size_bytes"], &info["tables"]));
+    // The leg that was named last stands first.
+    let mirror = named("tree --json", "m");
+    let fails = |at: usize| mirror["below"][at]["fails"].clone();
+    assert_eq!((fails(0), fails(1), &tree["fails"]), ("all".into(), Value::Null, &Value::Null));
+    let image = named("images --json", "/dev/sda");
+    let below = &mirror["below"][1];
+    for key in ["name", "major", "minor", "size_bytes", "file", "read_only", "fault"] {
+        assert_eq!(image[key], below[key], "{key}");
+    }
+    assert_eq!(said["check m --json"]["legs"][0]["minor"], image["minor"]);
+}
+
+#[test]
+fn every_verb_with_json_is_held_to_the_rules() {
+    let instance = Instance::new();
+    let help = |args: &[&str]| String::from_utf8(instance.run(args).stdout).unwrap();
+    let verbs = help(&["help"]);
+    let verbs = verbs.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let mut count = 0;
+    let verbs = verbs.filter_map(|line| line.split_whitespace().next());
+    for verb in verbs.filter(|verb| !verb.starts_with('-')) {
+        if help(&[verb, "--help"]).contains("--json") {
+            count += 1;
+            assert!(VERBS.iter().any(|known| known.starts_with(verb)), "{verb} --json");
+        }
+    }
+    assert!(count >= 5, "{count}");
+}
