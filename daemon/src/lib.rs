@@ -29,4 +29,4 @@ pub use fault::{About, Fault};
 pub use instance::Instance;
 pub use options::Options;
 pub use process::keep_out_of_core_dumps;
-pub use server::run;
+pub use server::{guard, run};

@@ -13,6 +13,9 @@ pub struct Options {
     pub cache: bool,
     /// Refuses writes to all devices.
     pub read_only: bool,
+    /// The program of dmsim that guards the mount, as `guard MOUNT NUMBER PID`: it ends the mount where
+    /// the daemon was killed and cannot end. Without one nobody does.
+    pub guard: Option<PathBuf>,
     /// Libraries with target types, which [`launch`](crate::launch::launch) hands on; whoever calls
     /// [`run`](crate::run) has loaded them into its registry.
     pub plugins: Vec<PathBuf>,

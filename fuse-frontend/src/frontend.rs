@@ -75,9 +75,8 @@ impl Frontend {
         let device = DeviceId::of(&dir).map_err(fault("the mount does not answer"))?;
         let invalidator = Invalidator::new(files.clone(), connection.clone());
         let cache = options.cache;
-        if cache {
-            invalidator.serve_files();
-        }
+        // A mapping, or sendfile, has pages without the cache too.
+        invalidator.serve_files();
         Ok(Frontend { dir, device, cache, files, tasks, connection, invalidator })
     }
 

@@ -137,8 +137,8 @@ fn a_change_of_many_pieces_is_given_up_between_two() {
     write(&disk, 0, &[3; 4096]).unwrap();
     // So does the gap that a truncation makes zeros, for which all writers wait.
     let cut = Arc::<End>::default();
-    assert_eq!(end(ask(|reply| disk.truncate(&cut, 0, || (), reply))), Ok(()));
-    let answer = ask_and_die(|reply| disk.truncate(&cut, EXABYTE, || (), reply));
+    assert_eq!(end(ask(|reply| disk.truncate(&cut, 0, true, || (), reply))), Ok(()));
+    let answer = ask_and_die(|reply| disk.truncate(&cut, EXABYTE, true, || (), reply));
     assert_eq!(end(answer), Err(Errno::INTR));
     write(&disk, 0, &[4; 4096]).unwrap();
 }

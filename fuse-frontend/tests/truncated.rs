@@ -21,7 +21,7 @@ use sim_core::{Access, Errno};
 const O_DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits() as i32;
 
 fn truncate(disk: &Arc<Disk>, cut: &Arc<End>, size: u64) -> Result<u32, Errno> {
-    end(ask(|reply| disk.truncate(cut, size, || 7, reply)))
+    end(ask(|reply| disk.truncate(cut, size, true, || 7, reply)))
 }
 
 fn write_to(disk: &Arc<Disk>, cut: &Arc<End>, at: u64, data: &[u8]) -> Result<u32, Errno> {
@@ -345,4 +345,70 @@ fn direct_io_is_in_whole_sectors() {
     let plain = rustix::fs::fcntl_getfl(&file).unwrap() - rustix::fs::OFlags::DIRECT;
     rustix::fs::fcntl_setfl(&file, plain).unwrap();
     assert_eq!(errno(file.write_at(&[1; 3], 5)), Ok(3));
+}
+
+/// Runs a script with the path of `d`; what it says where it fails.
+fn python(mounted: &Mounted, script: &str) -> Option<String> {
+    let mut python = std::process::Command::new("python3");
+    let Ok(output) = python.args(["-c", script]).arg(mounted.path("d")).output() else {
+        println!("skipped: python3 is not installed");
+        return None;
+    };
+    Some(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn pages_that_others_have_of_a_gap_are_dropped_with_it() {
+    for cache in [false, true] {
+        let Some((mounted, _)) = mounted(cache) else { return };
+        let script = "import mmap, os, sys, time
+f = os.open(sys.argv[1], os.O_RDWR)
+q = os.open(sys.argv[1], os.O_WRONLY)
+os.ftruncate(q, 0)
+m = mmap.mmap(f, 1 << 20)
+m[40960]
+def sent():
+    a = os.memfd_create('x'); os.sendfile(a, f, 0, 8192); b = os.pread(a, 8192, 0); os.close(a)
+    return b
+sent()
+os.pwrite(q, b'N' * 4096, 1 << 19)
+os.fsync(q)
+assert sent() == bytes(8192), 'sendfile has old bytes'
+assert m[40960:45056] == bytes(4096), 'a mapping has old bytes'
+m[40960] = 83
+m.flush()
+assert os.pread(f, 4096, 40960) == b'S' + bytes(4095), 'a mapping has brought old bytes back'";
+        let Some(told) = python(&mounted, script) else { return };
+        assert!(told.is_empty(), "with a cache: {cache}: {told}");
+    }
+}
+
+#[test]
+fn truncate_by_name_never_belongs_to_a_file_that_did_not_ask_for_it() {
+    let Some((mounted, model)) = mounted(false) else { return };
+    for open in [
+        "os.open(p, os.O_RDWR); q = os.open(p, os.O_RDONLY); n = 0",
+        "os.open(p, os.O_RDONLY); n = 200000",
+        "os.open(p, os.O_RDWR); n = 1000",
+        "os.open(p, os.O_WRONLY | os.O_TRUNC); n = 200000",
+        "os.open(p, os.O_WRONLY | os.O_TRUNC); n = 0",
+    ] {
+        let script = format!("import os, sys\np = sys.argv[1]\nf = {open}\nos.truncate(p, n)");
+        let Some(told) = python(&mounted, &script) else { return };
+        assert!(told.contains("Invalid argument"), "{open}: {told}");
+    }
+    assert!(content(&mounted) == model);
+}
+
+#[test]
+fn what_is_appended_to_a_device_that_has_grown_goes_nowhere() {
+    let Some(mounted) = direct() else { return };
+    mounted.world.create("d", "0 8 linear disk 0");
+    let path = mounted.path("d");
+    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 4096);
+    mounted.world.reload("d", "0 16 linear disk 0");
+    let refused = file.write(&[7; 512]).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(Errno::NOSPC.0));
+    assert!(!std::fs::read(path).unwrap().contains(&7));
 }

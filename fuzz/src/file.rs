@@ -133,7 +133,7 @@ impl Rig {
     fn truncate(&mut self, bytes: &mut Bytes<'_>, when: While) {
         let (to, file) = (self.place(bytes), bytes.below(2));
         let cut = self.ends[file].clone();
-        let answer = self.ask::<u32>(when, |reply| self.disk.truncate(&cut, to, || 7, reply));
+        let answer = self.ask::<u32>(when, |reply| self.disk.truncate(&cut, to, true, || 7, reply));
         let size = self.model.size();
         let gap = self.model.gap(file, to);
         let expected = match () {

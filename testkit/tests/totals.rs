@@ -38,7 +38,7 @@ fn totals_follow_every_change_of_what_is_shown() {
     totals(2, 48);
     let open = OpenDevice::new(world.device(0), Access::ReadOnly).unwrap();
     world.execute(Command::DevRemove { id: id(0), open: WhenOpen::Defer }).unwrap();
-    totals(1, 8);
+    totals(2, 48);
     drop(open);
     world.control.reap();
     totals(1, 8);

@@ -121,6 +121,11 @@ impl Opened {
         if path.to_str().is_none() {
             return Err(AttachError::NotText { path });
         }
+        // It goes by its path from here on, on record too.
+        if !Identity::of(&path).is_ok_and(|there| there == identity) {
+            let why = "its path leads to another file by now".to_owned();
+            return Err(AttachError::OnDmsim { path, why });
+        }
         Ok(Opened { file: Arc::new(file), path, identity, size, kind })
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use list::List;
+pub use mounts::mount_number;
 use own::{Own, Way};
 use sim_core::{
     Access, Backing, Bio, BlockDevice, BoxFuture, DM_MAJOR, DevNumber, Errno, Found, MAX_MINORS,
@@ -203,6 +204,10 @@ impl Images {
         };
         let number = place.number();
         let opened = Opened::new(ask)?;
+        if self.own.shows(&opened.file) {
+            let why = "has become a file of the instance's own mount".to_owned();
+            return Err(AttachError::OnDmsim { path: ask.path.clone(), why });
+        }
         let name = ask.name.clone();
         let kernel_name = kernel_name(name.as_deref(), number);
         let (access, sector_size) = (ask.access, ask.sector_size);

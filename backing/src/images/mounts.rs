@@ -34,6 +34,15 @@ struct Mount {
     layers: Vec<PathBuf>,
 }
 
+/// Returns the number of the file system that a mount of dmsim at a path shows, by the table of mounts
+/// alone; none where there is no such mount.
+pub fn mount_number(path: &Path) -> Option<String> {
+    match Mounts::read().ok()?.follow(path, &HashSet::new()).0 {
+        Leads::Dmsim { device, inside } if inside == Path::new("/") => Some(device),
+        Leads::Dmsim { .. } | Leads::Remote(_) | Leads::Elsewhere => None,
+    }
+}
+
 /// What a path lies on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Base {

@@ -5,6 +5,7 @@
 //! device, and for two instances that have each other's files open.
 
 use std::collections::HashSet;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -13,7 +14,7 @@ use rustix::fs::{major, minor};
 
 use super::ask::Questions;
 use super::below::{device_files, served_files};
-use super::mounts::{Base, Leads, Mounts};
+use super::mounts::{Base, Leads, Mounts, mount_number};
 
 /// What an instance has in its folders, and writes by itself: an image of it would spoil it.
 const KEPT: [&str; 6] = ["record.log", "state.json", "log", "kmsg", "lock", "control.sock"];
@@ -45,10 +46,18 @@ pub(super) enum Way {
 impl Own {
     /// Takes note of the mount, which lies in this folder by now.
     pub(super) fn mounted(&self, dir: &Path) {
-        match Mounts::read().map(|mounts| mounts.follow(dir, &HashSet::new())) {
-            Ok((Leads::Dmsim { device, .. }, _)) => drop(self.device.set(device)),
-            other => tracing::error!(dir = %dir.display(), ?other, "the mount is in no table"),
+        match mount_number(dir) {
+            Some(device) => drop(self.device.set(device)),
+            None => tracing::error!(dir = %dir.display(), "the mount is in no table"),
         }
+    }
+
+    /// Tells whether an open file is one of the instance's own mount: whatever it was opened by, the
+    /// path may lead elsewhere by now.
+    pub(super) fn shows(&self, file: &File) -> bool {
+        let Some(own) = self.device.get() else { return false };
+        let on = |found: Metadata| format!("{}:{}", major(found.dev()), minor(found.dev()));
+        file.metadata().is_ok_and(|found| on(found) == *own)
     }
 
     /// Takes note of where the instance keeps its own files.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use daemon::Options;
+use daemon::launch::this_program;
 use ops::size::parse_size;
 
 use dump::{Close, Dump};
@@ -53,6 +54,13 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Start the instance's daemon; returns when the mount serves
     Start(Start),
+    /// End a mount whose daemon was killed and cannot end: what a daemon starts beside it
+    #[command(hide = true)]
+    Guard {
+        mount: PathBuf,
+        number: String,
+        daemon: u32,
+    },
     /// Flush, unmount and end the daemon
     Stop {
         /// Also when devices are open (what is held fails with EIO), or an image cannot be flushed
@@ -168,6 +176,7 @@ impl Start {
             allow_other: self.allow_other,
             cache: self.cache,
             read_only: self.read_only,
+            guard: Some(this_program()),
             plugins: self.plugins.clone(),
         }
     }

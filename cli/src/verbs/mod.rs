@@ -39,6 +39,9 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             serve(&told.unwrap_or(instance), registry, &options)
         }
         Verb::Start(options) => start(&instance()?, &options),
+        Verb::Guard { mount, number, daemon } => {
+            daemon::guard(&mount, &number, daemon).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Stop { force } => stop(&instance()?, force),
         Verb::Attach(image) => attach(&instance()?, image),
         Verb::Detach { name } => {

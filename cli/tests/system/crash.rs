@@ -337,3 +337,28 @@ fn a_file_whose_server_hangs_is_refused_in_time_and_holds_nothing_up() {
     dies(instance);
     assert!(!looking.wait().expect("it ends").success());
 }
+
+#[test]
+fn a_page_that_a_request_holds_keeps_no_daemon_that_is_killed() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::start();
+    instance.image("a.img", "/dev/sda", 1 << 20);
+    instance.create("below", "0 2048 linear /dev/sda 0");
+    let table = format!("0 2048 crypt aes-xts-plain64 {} 0 /dev/mapper/below 0", "5a".repeat(32));
+    let above = instance.create("above", &table);
+    instance.dmsim(&["suspend", "below"]);
+    let reader = std::thread::spawn(move || {
+        let from = File::open(above).expect("the device");
+        let to = tempfile::tempfile().expect("a temporary file");
+        // By way of a page of the kernel's, which it keeps locked as long as the read lasts.
+        rustix::fs::sendfile(to, from, None, BLOCK)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    // Has the kernel drop that page, which a thread of the daemon waits for.
+    instance.dmsim(&["resume", "above"]);
+    std::thread::sleep(Duration::from_millis(300));
+    dies(instance);
+    reader.join().expect("it ends").expect_err("the mount is dead");
+}

@@ -3,6 +3,7 @@
 mod clients;
 mod connection;
 mod counted;
+mod guard;
 mod kmsg;
 mod request;
 mod restore;
@@ -29,6 +30,8 @@ use crate::instance::Instance;
 use crate::options::Options;
 use crate::record::Keeper;
 use counted::Count;
+use guard::Guard;
+pub use guard::guard;
 use kmsg::Kmsg;
 use state::{Daemon, Event, spawn};
 
@@ -70,6 +73,7 @@ pub fn run(
     let (events, inbox) = channel();
     let damage = damage.map(|fault| fault.to_string());
     let daemon = start(instance, registry, options, mount, (keeper, damage), events.clone())?;
+    let _guard = guarded(options, &daemon.mount);
     watch_signals(events)?;
     accept(&daemon, listener)?;
     ready();
@@ -80,6 +84,16 @@ pub fn run(
     });
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts the guard of the mount, if there is a program for it. Without one it goes on all the same.
+fn guarded(options: &Options, mount: &std::path::Path) -> Option<Guard> {
+    let program = options.guard.as_ref()?;
+    let started = match backing::mount_number(mount) {
+        Some(number) => Guard::start(program, mount, &number),
+        None => Err(Fault::new("guard", "the mount is in no table")),
+    };
+    started.inspect_err(|fault| tracing::warn!(%fault, "nobody guards the mount")).ok()
 }
 
 /// Makes the devices' home and mounts it.

@@ -158,7 +158,7 @@ impl Nodes {
     }
 
     /// Finds the open file that a thread has just opened: the last one of this device that it has,
-    /// if nothing was asked of that yet. Whoever opens with `O_TRUNC` truncates this one, and by its
+    /// if it may write, and nothing was asked of it yet. Whoever opens with `O_TRUNC` truncates this one, and by its
     /// inode alone. A file that was handed on (to a loop device) was closed by its opener, and that
     /// asks something of it.
     ///
@@ -179,7 +179,10 @@ impl Nodes {
                 && is_here.is_some_and(|here| std::ptr::eq(here, &raw const **device))
         };
         let last = slots.files.iter().flatten().filter(own).max_by_key(|file| file.turn);
-        last.filter(|file| !file.is_used.load(SeqCst)).cloned()
+        let is_fresh = |file: &&Arc<OpenFile>| {
+            !file.is_used.load(SeqCst) && file.end.get().is_none() && !file.access.is_read_only()
+        };
+        last.filter(is_fresh).cloned()
     }
 
     /// Closes an open file, and removes the device if that was put off until now.

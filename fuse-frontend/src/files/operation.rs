@@ -157,6 +157,9 @@ pub struct SetAttributes {
 pub enum Origin {
     /// A program's own write.
     Program,
+    /// A program's own write to what it takes for the end: the kernel has looked that up, and the
+    /// device may have grown since.
+    Append,
     /// Pages that the kernel keeps: whoever changed them, and when, is not known.
     Cache,
 }

@@ -80,6 +80,12 @@ impl Service for Files {
                     (Ok(file), Origin::Program) => self.moving_end(&file, at, reply, |reply| {
                         file.disk.write_to(&file.end, at, data, durability, reply);
                     }),
+                    // Past the end there is nothing, and before it nobody has said where.
+                    (Ok(file), Origin::Append) => {
+                        let end = file.disk.size();
+                        let refused = file.disk.check_write(end, end);
+                        reply.error(refused.err().unwrap_or(Errno::NOSPC));
+                    }
                     // Nobody knows whose pages they are, and when they were changed.
                     (Ok(file), Origin::Cache) => file.disk.write(at, data, durability, reply),
                     (Err(errno), _) => reply.error(errno),
@@ -223,7 +229,8 @@ impl Files {
                 let disk = file.disk.clone();
                 let done = move || Attributes { size: disk.size(), ..attributes };
                 self.moving_end(&file, size, reply, |reply| {
-                    file.disk.truncate(&file.end, size, done, reply);
+                    let in_use = set.handle.is_some();
+                    file.disk.truncate(&file.end, size, in_use, done, reply);
                 });
             }
         }
@@ -239,13 +246,13 @@ impl Files {
         let Some(size) = set.size else { return Ok(None) };
         let file = match set.handle {
             Some(handle) => self.opened(handle)?,
-            // An open with O_TRUNC, or a truncate(2), which looks the same.
-            None => match self.nodes.just_opened(&shown.device, caller) {
-                Some(file) => file,
-                None if size == size_of(shown) => return Ok(None),
-                // As truncate(2) on a block device: what comes after knows nothing of it.
-                None => return Err(Errno::INVAL),
-            },
+            None if size == size_of(shown) => return Ok(None),
+            // An open with O_TRUNC, or a truncate(2) to nothing, which looks the same; to anything else
+            // it is one. As on a block device: what comes after knows nothing of it.
+            None => {
+                let opened = self.nodes.just_opened(&shown.device, caller);
+                opened.filter(|_| size == 0).ok_or(Errno::INVAL)?
+            }
         };
         Ok(Some((file, size)))
     }

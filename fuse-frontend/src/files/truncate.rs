@@ -16,11 +16,13 @@ use super::request::{Alone, Disk, Durability, Turn};
 
 impl Disk {
     /// Moves the end of an open file to `size`, and answers with what `done` returns. Past the
-    /// device's end there is nothing: [`Errno::FBIG`].
+    /// device's end there is nothing: [`Errno::FBIG`]. A file that is `in_use` may have writes under
+    /// way, which come before or after it.
     pub fn truncate<T: Send>(
         self: &Arc<Disk>,
         end: &Arc<End>,
         size: u64,
+        in_use: bool,
         done: impl FnOnce() -> T + Send + 'static,
         reply: impl Reply<T>,
     ) {
@@ -36,7 +38,20 @@ impl Disk {
                 Ok(done())
             });
         }
-        if end.get().is_some() || size < device {
+        let is_earlier = move |end: &End| end.get().is_some() || size < device;
+        if in_use && is_earlier(end) {
+            let (disk, end) = (self.clone(), end.clone());
+            return self.start(reply, async move {
+                // A write that ends later would move the end on to where it was.
+                let alone = disk.alone().await;
+                match end.leaves_gap(size) {
+                    true => disk.move_end(&alone, &end, size).await?,
+                    false => end.set(size),
+                }
+                Ok(done())
+            });
+        }
+        if is_earlier(end) {
             end.set(size);
         }
         reply.ok(&done());

@@ -21,6 +21,7 @@ const ACCESS_MODE: u32 = 3;
 
 // open(2), on every architecture that this runs on. O_SYNC includes the bit of O_DSYNC.
 const O_RDONLY: u32 = 0;
+const O_APPEND: u32 = 0o2000;
 const O_DSYNC: u32 = 0o10000;
 
 /// open(2), which differs with the architecture.
@@ -202,7 +203,11 @@ fn write(body: &[u8]) -> Result<Operation<'_>, Errno> {
         at: asked.offset,
         data: data.get(..asked.size as usize).ok_or(Errno::IO)?,
         durability: if at_once { Durability::AtOnce } else { Durability::AtFlush },
-        origin: if from_cache { Origin::Cache } else { Origin::Program },
+        origin: match asked.flags & O_APPEND != 0 {
+            _ if from_cache => Origin::Cache,
+            true => Origin::Append,
+            false => Origin::Program,
+        },
         units: if from_cache { Units::Bytes } else { units(asked.flags) },
     })
 }

@@ -31,7 +31,7 @@ fn the_example_of_1_1_works_as_it_did() {
     assert_eq!(machine.image()[10 * 512..74 * 512], inverted);
     // Cut at its max_io_len of 8 sectors.
     assert_eq!(machine.text("d", Report::Status), "8 reads 8 writes");
-    assert_eq!(machine.text("d", Report::Table), "7:0 10 8");
+    assert_eq!(machine.text("d", Report::Table), "7:4096 10 8");
     assert_eq!(machine.submit("d", Bio::discard(Sector(8), Sectors(16))), Ok(()));
     assert!(machine.image()[18 * 512..34 * 512].iter().all(|byte| *byte == 0));
     let zeroes = Bio::write_zeroes(Sector(8), Sectors(8));

@@ -30,7 +30,7 @@ fn callbacks_past_the_end_of_a_short_struct_are_absent() {
         assert_eq!(machine.read("d", 0, 1), Ok(vec![0xff; 512]));
         assert_eq!(machine.text("d", Report::Status), "");
         // The words that it was made from.
-        assert_eq!(machine.text("d", Report::Table), "7:0 0");
+        assert_eq!(machine.text("d", Report::Table), "7:4096 0");
         let failure = machine.message("d", "reset").unwrap_err();
         assert_eq!(failure.why.as_deref(), Some("Target type does not support messages"));
     }

@@ -33,7 +33,7 @@ fn bytes_are_inverted_on_the_device() {
     assert_eq!(machine.submit("d", Bio::flush()), Ok(()));
     // Cut at its max_io_len of 8 sectors.
     assert_eq!(machine.text("d", Report::Status), "9 reads 8 writes");
-    assert_eq!(machine.text("d", Report::Table), "7:0 10 8");
+    assert_eq!(machine.text("d", Report::Table), "7:4096 10 8");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_rust_library_is_taken_over_as_it_is() {
     assert_eq!(machine.submit("d", Bio::write(Sector(1), &[0x0f; 512])), Ok(()));
     assert_eq!(machine.read("d", 1, 1).unwrap(), [0x0f; 512]);
     assert_eq!(machine.image()[6 * 512..7 * 512], [0xf0; 512]);
-    assert_eq!(machine.text("d", Report::Table), "7:0 5");
+    assert_eq!(machine.text("d", Report::Table), "7:4096 5");
     let refused = machine.set_up("e", "0 64 invert-rust disk", Access::ReadWrite).unwrap_err();
     assert_eq!(refused.table.unwrap().kernel, "Invalid argument count");
     assert_eq!(block_on(machine.device("d").submit(Bio::flush())), Ok(()));
