@@ -1,11 +1,12 @@
 //! Where an image that was named lies, and whether it can be used.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use daemon::{About, Fault};
+use rustix::fs::OFlags;
 use sim_core::control::{Answer, Command, Id, Slot};
 use sim_core::{Access, DevNumber};
 use targets::lines::DeviceWord;
@@ -18,6 +19,25 @@ use crate::words::{MAPPER, mapped_path, mapped_word};
 /// and partition tables have something there, though some leave the first bytes alone.
 const EMPTY_START: u64 = 1 << 20;
 const EMPTY_END: u64 = 64 << 10;
+
+/// Opens what may be an image, to read it.
+///
+/// # Errors
+/// Also for what no image can be: to open a pipe would wait for whoever writes to it.
+pub(crate) fn open_image(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    let kind = file.metadata()?.file_type();
+    let found = match () {
+        () if kind.is_file() || kind.is_block_device() => return Ok(file),
+        () if kind.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_char_device() => "a character device",
+        () => "a socket",
+    };
+    let why = format!("expected a regular file or a block device, found {found}");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+}
 
 /// Returns where the bytes of an image can be read, and what a table line calls it.
 pub(crate) fn place(

@@ -3,7 +3,7 @@
 mod restore;
 
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use backing::Attach;
@@ -321,9 +321,11 @@ fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
 
 /// Merges a snapshot; or finishes a merge that is not, whatever it was cut off by.
 fn merge(instance: &Instance, options: args::snapshot::Merge) -> Result<ExitCode, Fault> {
-    let image = Path::new(&options.name);
-    let by_image = options.name.contains('/').then(|| snapshot::unfinished(image, Some(instance)));
-    let options = match by_image.flatten() {
+    let image = &PathBuf::from(&options.name);
+    // A name may be that of a device, a path that of its file; what has a mark is meant by the mark.
+    let by_name = !options.name.contains('/') && is_known(instance, &options.name)?;
+    let by_image = (!by_name).then(|| snapshot::unfinished(image, Some(instance))).flatten();
+    let options = match by_image {
         Some(unfinished) if unfinished.needs_rebuild() => {
             let mut client = client::connect_or_start(instance)?;
             let served = client.served(instance);
@@ -344,10 +346,19 @@ fn merge(instance: &Instance, options: args::snapshot::Merge) -> Result<ExitCode
         (None, None) => return Err(no_daemon(&instance)),
     };
     let watch = Terminal::watch()?;
-    if let Some(origin) = origin
-        && client.welcome.pending > 0
-        && !is_there(&mut client, &origin)?
-    {
+    let is_image = options.name.contains('/') && !image.starts_with(&client.welcome.mount);
+    if origin.is_none() && is_image && image.is_file() {
+        let why = "has no mark of a merge, and is no snapshot: nothing is to be finished";
+        return Err(Fault::new(image.display(), why));
+    }
+    let missing = match origin {
+        Some(origin) if !is_there(&mut client, &origin)? => Some(origin),
+        Some(_) | None => None,
+    };
+    if let Some(origin) = missing.as_ref().filter(|_| client.welcome.pending == 0) {
+        // No record has it: the mark and the store are enough, for most.
+        snapshot::rebuild_noted(&mut client, &instance, origin)?;
+    } else if let Some(origin) = missing {
         let keys = RestoreKeys { files: Vec::new(), headers: Vec::new() };
         let failed = bring_back(&mut client, &keys)?.failed;
         tell_failed(&failed);
@@ -358,6 +369,14 @@ fn merge(instance: &Instance, options: args::snapshot::Merge) -> Result<ExitCode
         }
     }
     ended(snapshot::merge(&mut client, &instance, &options.ask(), &watch))
+}
+
+/// Tells whether a device of this name is there, or a merge of that name noted.
+fn is_known(instance: &Instance, name: &str) -> Result<bool, Fault> {
+    let running = client::find(instance)?;
+    let served = running.as_ref().map_or(instance.clone(), |client| client.served(instance));
+    let is_there = running.map(|mut client| is_there(&mut client, name)).transpose()?;
+    Ok(is_there == Some(true) || snapshot::noted(&served, name).is_some())
 }
 
 fn is_there(client: &mut Client, name: &str) -> Result<bool, Fault> {

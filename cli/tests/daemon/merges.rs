@@ -282,3 +282,24 @@ fn a_merge_whose_record_is_gone_is_finished_by_its_mark_and_its_store() {
     instance.ok(&["merge", "data"]);
     is_finished(&instance, &wanted);
 }
+
+#[test]
+fn a_merge_that_is_noted_and_on_no_record_is_finished_by_its_mark_and_its_store() {
+    if !can_mount() {
+        return;
+    }
+    for by_image in [false, true] {
+        let instance = Default::new();
+        let wanted = much_to_merge(&instance, 48);
+        cut_off(&instance);
+        fs::remove_file(instance.state_dir().join("record.log")).unwrap();
+        assert!(instance.state_dir().join("cow/snap.merging").exists());
+        let image = instance.0.path().join("b.img");
+        let named = if by_image { image.to_str().unwrap() } else { "data" };
+        instance.ok(&["merge", named]);
+        is_finished(&instance, &wanted);
+        // What has no mark is no merge.
+        let told = instance.fails(&["merge", image.to_str().unwrap()]);
+        assert!(told.contains("b.img: has no mark of a merge"), "{told}");
+    }
+}

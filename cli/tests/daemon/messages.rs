@@ -142,6 +142,32 @@ fn the_instances_own_files_are_no_images() {
 }
 
 #[test]
+fn a_pipe_is_no_image_of_any_verb_and_holds_none_up() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    let pipe = instance.root().join("pipe");
+    File::create(instance.root().join("leg.img")).unwrap().set_len(1 << 20).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let table = "0 8 linear pipe 0";
+    for args in [
+        &["attach", "pipe"][..],
+        &["create", "new", "--table", table],
+        &["dump", "pipe"],
+        &["dump", "--header", "pipe", "disk.img"],
+        &["open", "--type", "luks", "pipe", "new"],
+        &["snapshot", "top", "new", "--cow", "pipe"],
+        &["mirror", "top", "--add", "pipe"],
+        &["mirror", "top", "--add", "leg.img", "--log", "pipe"],
+    ] {
+        let told = instance.fails(args);
+        assert!(told.contains("pipe"), "{args:?}: {told}");
+    }
+}
+
+#[test]
 fn every_verb_has_its_help() {
     let instance = Instance::new();
     assert_eq!(instance.ok(&[]), instance.ok(&["help"]));

@@ -18,7 +18,7 @@ use super::swap::{Before, put, remove_below, reset_log};
 use crate::commands::{create, load, one, resume, suspend, suspend_held, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, refuse_suspended_below, report};
-use crate::files::{first_byte, path_of};
+use crate::files::{first_byte, open_image, path_of};
 use crate::watch::{Watch, go_on};
 use crate::words::{MAPPER, device_name};
 
@@ -298,7 +298,7 @@ fn new_log(
     if log.word == leg.word || real(&log.path) == real(&leg.path) {
         return Err(Fault::new(about, "is the new leg already"));
     }
-    match std::fs::File::open(&log.path) {
+    match open_image(&log.path) {
         Ok(file) => {
             let found = first_byte(&file).about(&about)?;
             if let Some(at) = found {

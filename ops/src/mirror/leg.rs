@@ -11,7 +11,7 @@ use targets::lines::{DeviceWord, Place};
 use super::state::{Line, log_dev};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, find, in_use};
-use crate::files::{path_of, place, refuse_used};
+use crate::files::{open_image, path_of, place, refuse_used};
 use crate::size::print_size;
 use crate::words::{MAPPER, device_name};
 
@@ -175,7 +175,7 @@ fn size_of(dm: &mut dyn DeviceMapper, new: &New) -> Result<Option<(Sectors, u32)
         return Ok(device.map(|it| (Sectors(it.size), it.limits.logical_block_size)));
     }
     // A table attaches it on the spot, with sectors of 512 bytes.
-    let mut file = match std::fs::File::open(&new.path) {
+    let mut file = match open_image(&new.path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Fault::new(new.path.display(), error)),

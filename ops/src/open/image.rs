@@ -11,7 +11,7 @@ use daemon::{About, Fault};
 use targets::lines::DeviceWord;
 
 use crate::device_mapper::DeviceMapper;
-use crate::files::place;
+use crate::files::{open_image, place};
 
 /// An image that is to be opened.
 pub(super) struct Image {
@@ -38,10 +38,7 @@ pub(super) struct ImageFile {
 
 impl ImageFile {
     pub(super) fn open(path: &Path) -> Result<ImageFile, Fault> {
-        let mut file = File::open(path).about(path.display())?;
-        if file.metadata().about(path.display())?.is_dir() {
-            return Err(Fault::new(path.display(), "is a directory"));
-        }
+        let mut file = open_image(path).about(path.display())?;
         // A block device has no length but this one.
         let len = file.seek(SeekFrom::End(0)).about(path.display())?;
         Ok(ImageFile { file, len })

@@ -18,7 +18,7 @@ pub use diff::{Differences, Run, diff};
 pub use give_up::give_up;
 pub use merge::mark::{ATTRIBUTE, Unfinished, all_unfinished, unfinished, unfinished_below};
 pub use merge::note::{noted, refuse_forgetting};
-pub use merge::rebuild::rebuild;
+pub use merge::rebuild::{rebuild, rebuild_noted};
 pub use merge::{Merge, WhenOpen, merge};
 pub use store::is_store;
 pub use summary::{StoreRun, Summary};

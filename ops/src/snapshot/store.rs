@@ -5,6 +5,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::files::open_image;
 use sim_core::{Sector, Sectors};
 use targets::snapshot::ChunkSize;
 use targets::snapshot::store::format::{
@@ -15,7 +16,7 @@ use targets::snapshot::store::scan::{Scan, Scanned};
 /// Tells whether a file begins as a store does.
 pub fn is_store(path: &Path) -> bool {
     let mut magic = [0; 4];
-    let read = File::open(path).and_then(|file| file.read_exact_at(&mut magic, 0));
+    let read = open_image(path).and_then(|file| file.read_exact_at(&mut magic, 0));
     read.is_ok() && magic == MAGIC.to_le_bytes()
 }
 
@@ -35,10 +36,7 @@ pub(super) enum Start {
 
 impl StoreFile {
     pub(super) fn open(path: &Path) -> io::Result<StoreFile> {
-        let mut file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
+        let mut file = open_image(path)?;
         let len = file.seek(SeekFrom::End(0))?;
         Ok(StoreFile { file, len: Sectors(len / sim_core::SECTOR_SIZE) })
     }

@@ -4,7 +4,6 @@
 //! too: a mark that comes from elsewhere names no file that has none.
 
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +18,7 @@ use sim_core::control::{Answer, Command, Id, Slot};
 use super::note::{Note, notes};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{by_id, find};
-use crate::files::place;
+use crate::files::{open_image, place};
 use crate::snapshot::store::{Start, StoreFile};
 use crate::words::MAPPER;
 
@@ -197,7 +196,7 @@ pub(in crate::snapshot) fn put(
     let store = (!note.store.as_os_str().is_empty()).then_some(&note.store);
     for image in note.images.iter().chain(store) {
         let mark = serde_json::to_vec(&Mark::new(instance, note)).about(image.display())?;
-        let file = File::open(image).about(image.display())?;
+        let file = open_image(image).about(image.display())?;
         match fsetxattr(&file, ATTRIBUTE, &mark, XattrFlags::empty()) {
             Ok(()) => file.sync_all().about(image.display())?,
             Err(_) if Some(image) == store => {}
@@ -211,7 +210,7 @@ pub(in crate::snapshot) fn put(
 pub(in crate::snapshot) fn take_off(note: &Note) -> Result<(), Fault> {
     for image in note.images.iter().chain([&note.store]) {
         // One that is not there has no mark.
-        let Ok(file) = File::open(image) else { continue };
+        let Ok(file) = open_image(image) else { continue };
         let mut text = vec![0; LONGEST];
         let read = fgetxattr(&file, ATTRIBUTE, &mut *text).ok().and_then(|len| parse(&text[..len]));
         if !read.is_some_and(|mark| mark.origin == note.origin && mark.since == note.since) {
@@ -246,7 +245,10 @@ pub fn unfinished(image: &Path, instance: Option<&Instance>) -> Option<Unfinishe
     };
     let command = match left {
         // Whichever instance does it.
-        Left::Mark => format!("dmsim merge {}", quoted(&image.to_string_lossy())),
+        Left::Mark => {
+            let image = std::path::absolute(image).unwrap_or_else(|_| image.to_owned());
+            format!("dmsim merge {}", quoted(&image.to_string_lossy()))
+        }
         Left::Chunks | Left::Nothing | Left::NoStore | Left::NoNote => command(&mark, instance),
     };
     Some(Unfinished { image: image.to_owned(), mark, left, command })
@@ -393,7 +395,7 @@ mod tests {
     fn what_a_mark_says_steers_no_terminal_and_no_shell() {
         let dir = tempfile::tempdir().expect("a folder");
         let image = dir.path().join("image");
-        let file = File::create(&image).expect("a new file");
+        let file = std::fs::File::create(&image).expect("a new file");
         for bad in ["", "{}", "nonsense", "{\"store\":1}"] {
             match fsetxattr(&file, ATTRIBUTE, bad.as_bytes(), XattrFlags::empty()) {
                 Err(Errno::NOTSUP) => return println!("skipped: no extended attributes here"),

@@ -12,7 +12,7 @@ use targets::lines::snapshot::{Features, StoreKind};
 use targets::lines::{self, DeviceWord};
 
 use super::mark::{self, Mark, images_below};
-use super::note::{Note, write_note};
+use super::note::{Note, notes, write_note};
 use crate::commands::{create, load, one, remove, resume, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{above, find, report};
@@ -115,6 +115,22 @@ pub fn rebuild(
     mark::put(instance, &note)?;
     make_origin(dm, &note)?;
     Ok(note.origin)
+}
+
+/// As [`rebuild`], for a merge that is noted, by the images that it changes: where there is no record to
+/// bring its devices back from.
+///
+/// # Errors
+/// As there; also where no merge into `origin` is noted.
+pub fn rebuild_noted(
+    dm: &mut dyn DeviceMapper,
+    instance: &Instance,
+    origin: &str,
+) -> Result<String, Fault> {
+    let note = notes(instance).into_iter().find(|note| note.origin == origin);
+    let image = note.and_then(|note| note.images.into_iter().next());
+    let image = image.ok_or_else(|| Fault::new(origin, "no image of its merge is noted"))?;
+    rebuild(dm, instance, &image)
 }
 
 /// Refuses a file that has no mark of the same merge: an image that came from elsewhere could name any
