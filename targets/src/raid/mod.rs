@@ -4,4 +4,8 @@
 //! The formats are those of dm-raid 1.15.1, on each metadata device by itself: a superblock in the
 //! first logical block, a bitmap from byte 4096 on.
 
+pub mod bitmap;
 pub mod layout;
+#[cfg(test)]
+mod recorded;
+pub mod superblock;
