@@ -8,4 +8,5 @@ pub mod bitmap;
 pub mod layout;
 #[cfg(test)]
 mod recorded;
+pub mod start;
 pub mod superblock;
