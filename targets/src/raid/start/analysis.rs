@@ -1,6 +1,6 @@
 //! What the superblocks of a set say, in the order of the kernel's checks and with its texts.
 
-use sim_core::{CtrError, Sectors};
+use sim_core::{CtrError, Errno, Sectors};
 
 use super::{BitmapStart, Candidate, Found, Start, resync_from};
 use crate::lines::raid::{Family, Kind, Lengths, Line, Synchronize};
@@ -13,7 +13,7 @@ const INVALID: &str = "Unable to assemble array: Invalid superblocks";
 pub(super) struct Member {
     pub(super) has_data: bool,
     /// Whether there is a metadata device.
-    has_meta: bool,
+    pub(super) has_meta: bool,
     /// What it holds; none where it is new, or is to be rebuilt.
     superblock: Option<Superblock>,
     /// Whether it is new, or to be rebuilt.
@@ -172,12 +172,45 @@ impl<'a, D> Analysis<'a, D> {
         }
         if self.asks_for_reshape() {
             log.push(format!("Reshaping raid sets {METADATA} (raid layout change keeping level)"));
+            self.log_changes(kinds, log);
             return Err(CtrError::new(INVALID));
         }
         log.push(
             "Discovered old metadata format; upgrading to extended metadata format".to_owned(),
         );
         Ok(())
+    }
+
+    /// Logs what a line asks to change.
+    fn log_changes(&self, kinds: Option<(Kind, Kind)>, log: &mut Vec<String>) {
+        let (now, asked) = (self.geometry, self.asked);
+        if now.layout != asked.layout {
+            log.push(match kinds {
+                Some((now, asked)) => format!("\t current layout {now} vs new layout {asked}"),
+                None => {
+                    format!("\t current layout {:#X} vs new layout {:#X}", now.layout, asked.layout)
+                }
+            });
+        }
+        if now.chunk_sectors != asked.chunk_sectors {
+            let (now, asked) = (now.chunk_sectors, asked.chunk_sectors);
+            log.push(format!("\t current stripe sectors {now} vs new stripe sectors {asked}"));
+        }
+        if let Some(delta) = self.line.params.delta_disks {
+            let (now, after) = (self.devices, self.devices as i64 + i64::from(delta));
+            log.push(format!("\t current {now} disks vs new {after} disks"));
+        }
+        if now.level == Family::Raid10.level() {
+            for (which, geometry) in [("Old", now), ("New", asked)] {
+                let (format, copies) = match Raid10::parse(geometry.layout) {
+                    Some((Format::Near, copies, _)) => ("near", copies),
+                    Some((Format::Far, copies, _)) => ("far", copies),
+                    Some((Format::Offset, copies, _)) => ("offset", copies),
+                    None => ("unknown", 0),
+                };
+                log.push(format!("\t {which} layout: {format} w/ {copies} copies"));
+            }
+        }
     }
 
     /// Refuses new legs that nobody asked for, and finds out whether the set is new.
@@ -367,6 +400,10 @@ impl<'a, D> Analysis<'a, D> {
         }
         if !recovering && self.asks_for_reshape() {
             let raid1 = self.geometry.level == 1;
+            if raid1 && self.line.params.delta_disks.is_some_and(|delta| delta < 0) {
+                let why = "Can't reshape degraded raid set";
+                return Err(CtrError::new(why).errno(Errno::PERM));
+            }
             if raid1 && self.line.params.delta_disks.is_some() || !offset.is_zero() {
                 return Err(CtrError::new("Reshape not supported"));
             }

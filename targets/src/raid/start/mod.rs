@@ -86,7 +86,7 @@ pub enum LegStart {
     Failed,
     /// It is not there.
     Missing,
-    /// The set has less legs than the line.
+    /// The set has less legs than the line. (Its letter is that of a leg behind.)
     Unused,
 }
 
@@ -122,7 +122,9 @@ pub fn decide<D>(
     };
     let mut start = analysis.plan(leg_len)?;
     start.legs = analysis.members.iter().enumerate().map(|(nr, m)| start.leg(nr, m)).collect();
-    start.run(line, candidates)?;
+    start.run(line)?;
+    start.check_space(line, candidates)?;
+    start.check_bitmap(candidates)?;
     Ok(start)
 }
 
@@ -143,7 +145,7 @@ impl Start {
     }
 
     /// Does what md does with the set as it is put together: refuses one that lacks too much.
-    fn run<D>(&mut self, line: &Line<D>, candidates: &[Candidate]) -> Result<(), CtrError> {
+    fn run<D>(&mut self, line: &Line<D>) -> Result<(), CtrError> {
         let in_sync = |leg: usize| self.legs.get(leg) == Some(&LegStart::InSync);
         let count = (0..self.legs.len()).filter(|leg| in_sync(*leg)).count();
         match line.kind.family() {
@@ -159,17 +161,37 @@ impl Start {
             // Of others, no line comes here.
             Family::Raid0 | Family::Raid5 | Family::Raid6 => Ok(()),
             Family::Raid10 => {
-                let Some(raid10) = self.raid10() else {
-                    let detail = format!("layout {:#x} for {} legs", self.geometry.layout, count);
+                let Some(raid10) = self.raid10(self.lengths) else {
+                    let (layout, devices) = (self.geometry.layout, self.devices);
+                    let detail = format!("layout {layout:#x} for {devices} legs");
                     return Err(CtrError::new(RUN).detail(detail));
                 };
+                // By the layout that the set has, which the line may have otherwise.
+                self.lengths = lengths_of(&raid10);
+                self.grown = self
+                    .grown
+                    .and_then(|lengths| self.raid10(lengths))
+                    .map(|raid10| lengths_of(&raid10));
                 match raid10.has_enough(|leg| !in_sync(leg)) {
                     true => Ok(()),
                     false => Err(refuse_run(self.devices, count).errno(Errno::IO)),
                 }
             }
-        }?;
-        self.check_space(line, candidates)
+        }
+    }
+
+    /// Refuses a set whose bitmap is looked for where there is none: the kernel reads that of the
+    /// first leg in sync, even where it has no metadata device.
+    fn check_bitmap(&self, candidates: &[Candidate]) -> Result<(), CtrError> {
+        let first = self.legs.iter().position(|leg| *leg == LegStart::InSync);
+        let (BitmapStart::Load, Some(first)) = (self.bitmap, first) else { return Ok(()) };
+        match candidates[first].found {
+            Found::NoDevice => {
+                let detail = format!("leg {first} has no metadata device");
+                Err(CtrError::new(RUN).detail(detail))
+            }
+            Found::Unreadable | Found::Blank | Found::Superblock(_) => Ok(()),
+        }
     }
 
     /// Refuses a `data_offset` for which the first leg has no room.
@@ -199,16 +221,14 @@ impl Start {
         match self.geometry.level {
             0 => Some(Layout::Raid0 { legs, chunk, device }),
             1 => Some(Layout::Raid1 { legs, device }),
-            10 => Raid10::new(self.geometry.layout, legs, chunk, device).map(Layout::Raid10),
+            10 => self.raid10(lengths).map(Layout::Raid10),
             _ => None,
         }
     }
 
-    fn raid10(&self) -> Option<Raid10> {
-        match self.layout() {
-            Some(Layout::Raid10(raid10)) => Some(raid10),
-            _ => None,
-        }
+    fn raid10(&self, lengths: Lengths) -> Option<Raid10> {
+        let chunk = Sectors(self.geometry.chunk_sectors.into());
+        Raid10::new(self.geometry.layout, self.devices, chunk, lengths.device)
     }
 
     /// Returns the legs that superblocks have as failed: those that are missing too.
@@ -250,6 +270,10 @@ impl Start {
             }),
         }
     }
+}
+
+fn lengths_of(raid10: &Raid10) -> Lengths {
+    Lengths { device: raid10.device_len(), array: raid10.len() }
 }
 
 fn refuse_run(least: usize, found: usize) -> CtrError {

@@ -200,6 +200,85 @@ fn a_set_that_lacks_too_much_does_not_start() {
     check(raid10, &["-", leg, "-", leg], "-A-A resync - events 5 Load", &[]);
     check(raid10, &["no-meta"; 4], "AAAA resync - events 0 None", &[]);
     check("4096 raid0 1 8", &["blank", "-"], run, &[]);
+    // The bitmap is looked for on the data device of the first leg.
+    check(RAID1, &["no-meta", "good", "good"], run, &[]);
+    check(RAID1, &["devices=3", "no-meta", "-"], "AA- resync - events 5 Load", &[]);
+}
+
+/// Four legs of a raid10 of 4096 sectors; those of `words` differ in something.
+fn four(layout: u32, words: [&str; 4]) -> Vec<String> {
+    let leg = format!("devices=4 level=10 layout={layout} chunk=64 array=4096 device=2048");
+    let leg = |words: &str| match words {
+        "-" | "blank" | "no-meta" => words.to_owned(),
+        words => format!("{leg} {words}"),
+    };
+    words.map(leg).to_vec()
+}
+
+#[test]
+fn raid10_starts_with_what_md_thinks_is_enough() {
+    let four = |format: &str, params: &str, words, expected: &str| {
+        let layout = match format {
+            "near" => 0x102,
+            "far" => 0x40201,
+            _ => 0x50201,
+        };
+        let count = 3 + params.split_whitespace().count();
+        let line = format!("4096 raid10 {count} 64 raid10_format {format}{params}");
+        let legs = four(layout, words);
+        let legs: Vec<&str> = legs.iter().map(String::as_str).collect();
+        assert_eq!(told(&line, &legs).0, expected, "{line} {words:?}");
+    };
+    let redundancy = "EINVAL(22): Insufficient redundancy to activate array";
+    let enough = "EIO(5): Failed to run raid array";
+    for format in ["near", "far", "offset"] {
+        let near = format == "near";
+        four(format, "", ["-", "-", "good", "good"], redundancy);
+        four(format, "", ["-", "good", "-", "good"], "-A-A resync - events 5 Load");
+        let some = |text: &'static str| if near { text } else { enough };
+        four(format, "", ["good", "-", "-", "good"], some("A--A resync - events 5 Load"));
+        four(format, "", ["-", "good", "good", "-"], some("-AA- resync - events 5 Load"));
+        four(format, "", ["no-meta", "no-meta", "good", "good"], redundancy);
+        let run = "EINVAL(22): Failed to run raid array";
+        four(format, "", ["no-meta", "good", "good", "good"], run);
+        four(format, " rebuild 0", ["good", "-", "good", "good"], enough);
+        four(format, " rebuild 0 rebuild 1", ["good"; 4], enough);
+        let both = " rebuild 1 rebuild 2";
+        four(format, both, ["good"; 4], some("Ar0r0A resync - events 5 Load write"));
+        let failed = ["failed=1 failed=2", "good", "good", "good"];
+        let failed = failed.map(|words| words.trim_end());
+        four(format, "", failed, some("Ar0b5r0b5A resync - events 5 Load"));
+        four(format, "", ["failed=0 failed=1", "good", "good", "good"], enough);
+        four(
+            format,
+            "",
+            ["failed=1 events=1", "good", "good", "good"],
+            "AAAA resync - events 5 Load",
+        );
+        four(format, " rebuild 1", ["good", "good", "blank", "good"], INVALID);
+    }
+}
+
+#[test]
+fn raid10_has_as_many_legs_as_its_superblocks_say() {
+    let of = |line: &str, words: &[&str]| {
+        let legs: Vec<String> = words
+            .iter()
+            .map(|word| match *word {
+                "blank" => "blank".to_owned(),
+                _ => "devices=4 level=10 layout=258 chunk=64 array=4096 device=2048".to_owned(),
+            })
+            .collect();
+        let legs: Vec<&str> = legs.iter().map(String::as_str).collect();
+        let start = start_of(line, &legs, &mut Vec::new()).expect("a start");
+        let layout = start.layout().expect("a layout");
+        (layout.legs(), layout.len().0, start.lengths.array.0, start.legs.last().copied())
+    };
+    let three = of("3072 raid10 1 64", &["good"; 3]);
+    assert_eq!(three, (4, 4096, 4096, Some(LegStart::InSync)));
+    let five = ["good", "good", "good", "good", "blank"];
+    let five = of("5120 raid10 3 64 rebuild 4", &five);
+    assert_eq!(five, (4, 4096, 4096, Some(LegStart::Unused)));
 }
 
 #[test]
@@ -301,6 +380,22 @@ fn an_old_superblock_is_believed_where_nothing_changes() {
     let log = ["Reshaping raid sets not yet supported by metadata. (raid layout change keeping \
                 level)"];
     check(RAID1, &["old", "old", "-"], INVALID, &log);
+    let raid10 = ["old devices=4 level=10 layout=258 chunk=64"; 4];
+    let line = "4096 raid10 1 32";
+    check(
+        line,
+        &raid10,
+        INVALID,
+        &[
+            "Reshaping raid sets not yet supported by metadata. (raid layout change keeping level)",
+            "\t current stripe sectors 64 vs new stripe sectors 32",
+            "\t Old layout: near w/ 2 copies",
+            "\t New layout: near w/ 2 copies",
+        ],
+    );
+    let log = ["Discovered old metadata format; upgrading to extended metadata format"];
+    let line = "4096 raid10 3 32 raid10_format far";
+    check(line, &raid10, "AAAA resync - events 5 Load", &log);
 }
 
 #[test]
@@ -323,6 +418,8 @@ fn a_set_does_not_change_by_its_line() {
     refused(RAID1, &["reshape=1"; 2], "Reshape not supported");
     let delta = "8192 raid1 3 0 delta_disks 1";
     refused(delta, &["good", "good", "blank"], "Reshape not supported");
+    let delta = "8192 raid1 3 0 delta_disks -1";
+    refused(delta, &["devices=3"; 2], "Can't reshape degraded raid set");
 }
 
 #[test]
