@@ -5,7 +5,11 @@
 //! The header and the bits that follow it share their first page. What lies past the last bit means
 //! nothing; the kernel leaves ones there.
 
-use sim_core::Sectors;
+use std::ops::Range;
+
+use sim_core::{Sector, Sectors};
+
+use crate::parts::bits::Bits;
 
 /// Where the header begins on a metadata device, in bytes.
 pub const OFFSET: u64 = 4096;
@@ -175,6 +179,80 @@ impl Header {
     }
 }
 
+/// A bitmap in memory: the header, and which chunks are dirty.
+///
+/// On a device it is read and written in logical blocks, counted from byte [`OFFSET`] on; the first
+/// has the header, too.
+pub struct Bitmap {
+    /// What is written before the bits.
+    pub header: Header,
+    dirty: Bits,
+}
+
+impl Bitmap {
+    /// Makes a bitmap in which all chunks are dirty, or none.
+    pub fn new(header: Header, all: bool) -> Bitmap {
+        let dirty = Bits::new(header.chunks(), all);
+        Bitmap { header, dirty }
+    }
+
+    /// Reads a bitmap whose header has been read: `bytes` are those after the header, whole 64-bit
+    /// words and no less than there are bits. None without memory for it.
+    pub fn read(header: Header, bytes: &[u8]) -> Option<Bitmap> {
+        let mut bitmap = Bitmap::new(header, false);
+        let needed = bitmap.header.bytes() as usize - HEADER;
+        assert!(bytes.len() >= needed, "{} bytes of a bitmap of {needed}", bytes.len());
+        bitmap.dirty.put_bytes(0, &bytes[..needed]).ok()?;
+        Some(bitmap)
+    }
+
+    /// Returns how many blocks of `block` bytes the bitmap has.
+    pub fn blocks(&self, block: usize) -> u64 {
+        self.header.bytes().div_ceil(block as u64)
+    }
+
+    /// Returns in which block of `block` bytes a chunk has its bit.
+    pub fn block_of(chunk: u64, block: usize) -> u64 {
+        (HEADER as u64 + chunk / 8) / block as u64
+    }
+
+    /// Writes a block; past the last bit, zeros.
+    pub fn write_block(&self, nr: u64, bytes: &mut [u8]) {
+        let begin = nr * bytes.len() as u64;
+        let bits = match begin {
+            0 => {
+                let (header, bits) = bytes.split_at_mut(HEADER);
+                header.copy_from_slice(&self.header.to_bytes());
+                bits
+            }
+            _ => bytes,
+        };
+        let first = begin.saturating_sub(HEADER as u64) * 8;
+        self.dirty.get_bytes(first, bits);
+    }
+
+    /// Returns the chunks that sectors lie in.
+    pub fn chunks_of(&self, sectors: Range<Sector>) -> Range<u64> {
+        let chunk = self.header.chunk().0;
+        sectors.start.0 / chunk..sectors.end.0.div_ceil(chunk)
+    }
+
+    /// Tells whether a chunk is dirty.
+    pub fn is_dirty(&self, chunk: u64) -> bool {
+        self.dirty.get(chunk)
+    }
+
+    /// Says of chunks that they are dirty, or clean.
+    pub fn set(&mut self, chunks: Range<u64>, dirty: bool) {
+        self.dirty.set_range(chunks, dirty);
+    }
+
+    /// Returns the runs of chunks that are dirty, in order.
+    pub fn dirty(&self) -> impl Iterator<Item = Range<u64>> {
+        self.dirty.runs()
+    }
+}
+
 /// How many ticks a second has.
 const TICKS_A_SECOND: u32 = 250;
 
@@ -186,6 +264,9 @@ const MAX_WRITE_BEHIND: u32 = 16383;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
     use crate::raid::recorded::recorded;
 
@@ -250,10 +331,50 @@ mod tests {
 
     #[test]
     fn a_bit_of_a_byte_stands_for_a_chunk_lowest_first() {
-        // The leg had been written at sectors 0 and 5000, with chunks of 128 sectors.
-        let bits = &recorded("raid1-leg-1-failed").bitmap[HEADER..HEADER + 8];
-        let dirty = |chunk: usize| bits[chunk / 8] >> (chunk % 8) & 1 == 1;
-        let chunks: Vec<usize> = (0..64).filter(|chunk| dirty(*chunk)).collect();
-        assert_eq!(chunks, [0, 5000 / 128]);
+        let recorded = recorded("raid1-leg-1-failed").bitmap;
+        let (header, bits) = recorded.split_at(HEADER);
+        let header = Header::read(header.try_into().expect("a header")).expect("a header");
+        let bitmap = Bitmap::read(header, bits).expect("memory");
+        // The set had been written at sectors 0 and 5000, with chunks of 128 sectors.
+        let chunk = bitmap.chunks_of(Sector(5000)..Sector(5001));
+        assert_eq!(bitmap.dirty().collect::<Vec<_>>(), [0..1, chunk.clone()]);
+        assert!(bitmap.is_dirty(chunk.start) && !bitmap.is_dirty(1));
+        let mut block = [0xa5; 512];
+        bitmap.write_block(0, &mut block);
+        assert_eq!(block[..HEADER + 8], recorded[..HEADER + 8]);
+        assert!(block[HEADER + 8..].iter().all(|byte| *byte == 0));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn blocks_are_read_as_what_they_were_written_from(
+            sectors in 1u64..3_000_000,
+            block in select(vec![512, 4096]),
+            ranges in prop::collection::vec((0u64..24_000, 1u64..500), 0..20),
+        ) {
+            let header = Header::new(Sectors(sectors), Sectors(128), 1250, 0).expect("a header");
+            let mut bitmap = Bitmap::new(header.clone(), false);
+            let mut model = vec![false; header.chunks() as usize];
+            for (first, len) in ranges {
+                let range = first.min(header.chunks())..(first + len).min(header.chunks());
+                bitmap.set(range.clone(), true);
+                model[range.start as usize..range.end as usize].fill(true);
+            }
+            let mut device = vec![0xa5; bitmap.blocks(block) as usize * block];
+            for (nr, bytes) in device.chunks_mut(block).enumerate() {
+                bitmap.write_block(nr as u64, bytes);
+            }
+            for (chunk, dirty) in model.iter().enumerate() {
+                let at = HEADER + chunk / 8;
+                prop_assert_eq!(device[at] >> (chunk % 8) & 1 == 1, *dirty);
+                prop_assert_eq!(Bitmap::block_of(chunk as u64, block), (at / block) as u64);
+            }
+            let bits = &device[HEADER..];
+            let again = Bitmap::read(header, bits).expect("memory");
+            let dirty = (0..model.len()).map(|chunk| again.is_dirty(chunk as u64));
+            prop_assert!(dirty.eq(model.iter().copied()));
+        }
     }
 }
