@@ -11,6 +11,7 @@ mod linear;
 pub mod lines;
 mod mirror;
 mod parts;
+pub mod raid;
 pub mod snapshot;
 mod striped;
 mod zero;

@@ -132,6 +132,14 @@ impl<'a> Arg<'a> {
         self.read_u32().ok_or_else(|| self.error("a number from 0 to 4294967295", kernel))
     }
 
+    /// Reads a number with a sign, or without, as the kernel's `kstrtoint` does: decimal, of 32
+    /// bits.
+    pub fn i32(&self, kernel: &str) -> Result<i32, CtrError> {
+        let digits = self.text.strip_prefix(['+', '-']).unwrap_or(self.text);
+        let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| self.text.parse().ok());
+        number.flatten().ok_or_else(|| self.error("a number of 32 bits with a sign", kernel))
+    }
+
     /// Reads a 32-bit number, as the kernel's `sscanf("%u")` does: decimal digits and nothing
     /// else, modulo 2^32.
     pub fn wrapping_u32(&self, kernel: &str) -> Result<u32, CtrError> {
@@ -226,6 +234,17 @@ mod tests {
         assert_eq!(arg("4294967297").wrapping_u32("").unwrap(), 1);
         for bad in ["-1", "+1", "1x", "x", ""] {
             assert!(arg(bad).wrapping_u32("").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_with_a_sign_has_no_more_than_32_bits() {
+        let arg = |text| Arg { index: 0, text };
+        for (text, number) in [("+8", 8), ("-8", -8), ("007", 7), ("-2147483648", i32::MIN)] {
+            assert_eq!(arg(text).i32(""), Ok(number), "{text}");
+        }
+        for bad in ["2147483648", "-2147483649", "", "+", "-", "+-1", "0x8", "1x", " 1"] {
+            assert!(arg(bad).i32("").is_err(), "{bad}");
         }
     }
 

@@ -15,8 +15,9 @@
 //!
 //! The status of `linear`, `zero`, `error`, `crypt` and `snapshot-origin` has no words.
 //!
-//! What is printed is read as the same value again, but for what the kernel itself does not print:
-//! the words of `error`.
+//! What is printed is read as the same value again, but for what the kernel itself does not print, or
+//! prints as another: the words of `error`, and of `raid` `raid10_use_near_sets` (counted, and not
+//! printed) and `max_write_behind` (halved).
 
 pub mod crypt;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod mirror;
 mod mirror_status;
 mod opening;
 mod place;
+pub mod raid;
 pub mod snapshot;
 pub mod snapshot_origin;
 pub mod striped;

@@ -1,0 +1,12 @@
+//! What `raid` is made of, without any I/O: what lies where, the superblock and the write-intent
+//! bitmap of a metadata device, and how a set starts from what its superblocks say.
+//!
+//! The formats are those of dm-raid 1.15.1, on each metadata device by itself: a superblock in the
+//! first logical block, a bitmap from byte 4096 on.
+
+pub mod bitmap;
+pub mod layout;
+#[cfg(test)]
+mod recorded;
+pub mod start;
+pub mod superblock;

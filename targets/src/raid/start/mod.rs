@@ -1,0 +1,288 @@
+//! How a set starts: from a table line and what the metadata devices hold, which legs are in sync,
+//! what is to be synchronized, and what is to be written; or why it does not start.
+//!
+//! The superblock with the highest count of events is believed. What it says of the set (level,
+//! layout, chunk, and how far a resync got) counts more than the line, which cannot change a set
+//! without a reshape. A leg is rebuilt where the line says so, where that superblock has it as
+//! failed, or where its own says that a rebuild did not end. Events that are behind say nothing by
+//! themselves, as a set that was cut off while superblocks were written has some.
+
+mod analysis;
+#[cfg(test)]
+mod tests;
+
+use sim_core::{CtrError, Errno, Sector, Sectors};
+
+use crate::lines::raid::{Family, Lengths, Line, Synchronize};
+use crate::raid::layout::{Layout, Raid10};
+use crate::raid::superblock::{DONE, Extension, Geometry, Legs, Superblock};
+use analysis::{Analysis, Member};
+
+/// What there is of a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// What its metadata device holds.
+    pub found: Found,
+    /// The length of its data device; none without one.
+    pub size: Option<Sectors>,
+}
+
+/// What a metadata device holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The line has no such device.
+    NoDevice,
+    /// It cannot be read.
+    Unreadable,
+    /// No superblock.
+    Blank,
+    /// A superblock.
+    Superblock(Superblock),
+}
+
+/// How a set starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// How the set is made.
+    pub geometry: Geometry,
+    /// How many legs it has by its superblocks: for raid10 perhaps more than the line, which are
+    /// missing then.
+    pub devices: usize,
+    /// How long the set and its legs are while it is loaded.
+    pub lengths: Lengths,
+    /// How long they are from the first resume on, where they grow.
+    pub grown: Option<Lengths>,
+    /// What is with each leg of the line.
+    pub legs: Vec<LegStart>,
+    /// Where the resync begins; none where the set is in sync.
+    pub resync_from: Option<Sector>,
+    /// How many events there were.
+    pub events: u64,
+    /// What is with the bitmap.
+    pub bitmap: BitmapStart,
+    /// Whether all superblocks are to be written before the first resume, and not only as soon as
+    /// a state changes.
+    pub write_superblocks: bool,
+    /// The offsets of the data on all legs, now and after a reshape; none where each leg's own
+    /// superblock has them.
+    pub data_offsets: Option<(Sectors, Sectors)>,
+}
+
+/// What is with a leg when a set starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LegStart {
+    /// It has what the set has.
+    InSync,
+    /// It is rebuilt.
+    Recover {
+        /// From where on: what lies before has been rebuilt.
+        from: Sector,
+        /// The events of its superblock, where it had failed and is back: it lacks what has bits
+        /// in the bitmap, as long as its events are not less than the bitmap's `events_cleared`.
+        /// (The kernel does not compare these.)
+        back: Option<u64>,
+    },
+    /// It cannot be used, as its superblock cannot be read.
+    Failed,
+    /// It is not there.
+    Missing,
+    /// The set has less legs than the line. (Its letter is that of a leg behind.)
+    Unused,
+}
+
+/// What is with the bitmap when a set starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BitmapStart {
+    /// There is none: raid0, or no metadata devices.
+    None,
+    /// A new one, with all bits set.
+    New,
+    /// That of the metadata devices: of the first leg in sync.
+    Load,
+}
+
+const RUN: &str = "Failed to run raid array";
+
+/// Decides how the set of a line of raid0, raid1 or raid10 starts, for a target of length `len` and
+/// with a candidate for each leg of the line. What the kernel logs goes to `log`.
+pub fn decide<D>(
+    line: &Line<D>,
+    len: Sectors,
+    candidates: &[Candidate],
+    log: &mut Vec<String>,
+) -> Result<Start, CtrError> {
+    assert_eq!(line.legs.len(), candidates.len(), "a candidate for each leg");
+    let family = line.kind.family();
+    assert!(!matches!(family, Family::Raid5 | Family::Raid6), "a set of {family:?}");
+    let wanted = line.lengths(len).map_err(CtrError::new)?;
+    let mut analysis = Analysis::new(line, wanted, candidates);
+    analysis.analyse(log)?;
+    let Some(leg_len) = analysis.leg_len() else {
+        return Err(CtrError::new("Invalid rdev size"));
+    };
+    let mut start = analysis.plan(leg_len)?;
+    start.legs = analysis.members.iter().enumerate().map(|(nr, m)| start.leg(nr, m)).collect();
+    start.run(line)?;
+    start.check_space(line, candidates)?;
+    start.check_bitmap(candidates)?;
+    Ok(start)
+}
+
+impl Start {
+    fn leg(&self, nr: usize, member: &Member) -> LegStart {
+        let raid0 = self.geometry.level == Family::Raid0.level();
+        match member {
+            Member { has_data: false, .. } => LegStart::Missing,
+            // As md, which needs its superblock for nothing.
+            _ if raid0 => LegStart::InSync,
+            Member { faulty: true, .. } => LegStart::Failed,
+            _ if nr >= self.devices => LegStart::Unused,
+            Member { in_sync: true, .. } => LegStart::InSync,
+            Member { recovery, back, .. } => {
+                LegStart::Recover { from: Sector(*recovery), back: *back }
+            }
+        }
+    }
+
+    /// Does what md does with the set as it is put together: refuses one that lacks too much.
+    fn run<D>(&mut self, line: &Line<D>) -> Result<(), CtrError> {
+        let in_sync = |leg: usize| self.legs.get(leg) == Some(&LegStart::InSync);
+        let count = (0..self.legs.len()).filter(|leg| in_sync(*leg)).count();
+        match line.kind.family() {
+            Family::Raid0 if count < self.devices => Err(refuse_run(self.devices, count)),
+            Family::Raid1 if count == 0 => Err(refuse_run(1, count)),
+            Family::Raid1 => {
+                if count == 1 {
+                    // Nothing to compare it with.
+                    self.resync_from = None;
+                }
+                Ok(())
+            }
+            // Of others, no line comes here.
+            Family::Raid0 | Family::Raid5 | Family::Raid6 => Ok(()),
+            Family::Raid10 => {
+                let Some(raid10) = self.raid10(self.lengths) else {
+                    let (layout, devices) = (self.geometry.layout, self.devices);
+                    let detail = format!("layout {layout:#x} for {devices} legs");
+                    return Err(CtrError::new(RUN).detail(detail));
+                };
+                // By the layout that the set has, which the line may have otherwise.
+                self.lengths = lengths_of(&raid10);
+                self.grown = self
+                    .grown
+                    .and_then(|lengths| self.raid10(lengths))
+                    .map(|raid10| lengths_of(&raid10));
+                match raid10.has_enough(|leg| !in_sync(leg)) {
+                    true => Ok(()),
+                    false => Err(refuse_run(self.devices, count).errno(Errno::IO)),
+                }
+            }
+        }
+    }
+
+    /// Refuses a set whose bitmap is looked for where there is none: the kernel reads that of the
+    /// first leg in sync, even where it has no metadata device.
+    fn check_bitmap(&self, candidates: &[Candidate]) -> Result<(), CtrError> {
+        let first = self.legs.iter().position(|leg| *leg == LegStart::InSync);
+        let (BitmapStart::Load, Some(first)) = (self.bitmap, first) else { return Ok(()) };
+        match candidates[first].found {
+            Found::NoDevice => {
+                let detail = format!("leg {first} has no metadata device");
+                Err(CtrError::new(RUN).detail(detail))
+            }
+            Found::Unreadable | Found::Blank | Found::Superblock(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a `data_offset` for which the first leg has no room.
+    fn check_space<D>(&self, line: &Line<D>, candidates: &[Candidate]) -> Result<(), CtrError> {
+        const SPACE: Sectors = Sectors(32);
+        let asked = line.params.data_offset.filter(|offset| !offset.is_zero());
+        let (Some(_), Some(size)) = (asked, candidates[0].size) else { return Ok(()) };
+        let left = Sectors(size.0.saturating_sub(self.lengths.device.0));
+        let is_at_0 = self.data_offsets.is_none_or(|(now, _)| now.is_zero());
+        let way = if is_at_0 { "backward" } else { "forward" };
+        match left >= SPACE {
+            true => Ok(()),
+            false => {
+                let error = CtrError::new(format!("No space for {way} reshape"));
+                let detail = format!("expected {SPACE} sectors behind the data, found {left}");
+                Err(error.detail(detail).errno(Errno::NOSPC))
+            }
+        }
+    }
+
+    /// Returns where everything lies once the set has been resumed; none where the superblocks
+    /// have a word for the layout that dm-raid does not make.
+    pub fn layout(&self) -> Option<Layout> {
+        let lengths = self.grown.unwrap_or(self.lengths);
+        let chunk = Sectors(self.geometry.chunk_sectors.into());
+        let (legs, device) = (self.devices, lengths.device);
+        match self.geometry.level {
+            0 => Some(Layout::Raid0 { legs, chunk, device }),
+            1 => Some(Layout::Raid1 { legs, device }),
+            10 => self.raid10(lengths).map(Layout::Raid10),
+            _ => None,
+        }
+    }
+
+    fn raid10(&self, lengths: Lengths) -> Option<Raid10> {
+        let chunk = Sectors(self.geometry.chunk_sectors.into());
+        Raid10::new(self.geometry.layout, self.devices, chunk, lengths.device)
+    }
+
+    /// Returns the legs that superblocks have as failed: those that are missing too.
+    pub fn failed(&self) -> Legs {
+        let legs = self.legs.iter().enumerate();
+        legs.filter(|(_, leg)| matches!(leg, LegStart::Failed | LegStart::Missing))
+            .map(|(nr, _)| nr)
+            .collect()
+    }
+
+    /// Returns the superblock of a leg as the set starts. Who writes it counts an event first.
+    pub fn superblock(&self, leg: usize) -> Superblock {
+        let lengths = self.lengths;
+        let (data_offset, new_data_offset) = self.data_offsets.unwrap_or_default();
+        let recovery_offset = match self.legs[leg] {
+            LegStart::Recover { from, .. } => from.0,
+            LegStart::InSync | LegStart::Failed | LegStart::Missing | LegStart::Unused => DONE,
+        };
+        Superblock {
+            unknown_compat: 0,
+            devices: self.devices as u32,
+            position: leg as u32,
+            events: self.events,
+            failed: self.failed(),
+            recovery_offset,
+            resync_offset: self.resync_from.map_or(DONE, |from| from.0),
+            geometry: self.geometry,
+            extension: Some(Extension {
+                unknown_flags: 0,
+                reshape: None,
+                reshape_position: DONE,
+                new_geometry: self.geometry,
+                delta_disks: 0,
+                array_sectors: lengths.array.0,
+                data_offset: data_offset.0,
+                new_data_offset: new_data_offset.0,
+                device_sectors: lengths.device.0,
+                incompat: 0,
+            }),
+        }
+    }
+}
+
+fn lengths_of(raid10: &Raid10) -> Lengths {
+    Lengths { device: raid10.device_len(), array: raid10.len() }
+}
+
+fn refuse_run(least: usize, found: usize) -> CtrError {
+    let detail = format!("expected {least} legs in sync at least, found {found}");
+    CtrError::new(RUN).detail(detail)
+}
+
+/// Returns where a resync begins; nowhere with `nosync`.
+fn resync_from<D>(line: &Line<D>, at: u64) -> Option<Sector> {
+    let wanted = line.params.synchronize != Synchronize::Nothing && at != DONE;
+    wanted.then_some(Sector(at))
+}
