@@ -27,6 +27,8 @@ struct NotEqual {
     what: &'static [(&'static str, &'static [usize])],
 }
 
+const EVENTS: &str = "superblocks count events, of which there are more or fewer as time goes on";
+
 const NOT_EQUAL: &[NotEqual] = &[
     NotEqual {
         case: "lifecycle-names-and-listing",
@@ -38,6 +40,45 @@ const NOT_EQUAL: &[NotEqual] = &[
         why: "the kernel gives the device up twice, and logs the bytes of a name that is gone",
         what: &[("dmsetup create bad --table '0 2048 snapshot /dev/loop0 /dev/loop0 P 8'", &[0])],
     },
+    NotEqual {
+        case: "raid-bad-counts",
+        why: "the kernel finds out that a bitmap has no room when it writes it, and fails the leg",
+        what: &[(
+            "dmsetup create bad --table '0 2048 raid raid1 1 0 2 /dev/loop9 /dev/loop1 /dev/loop2 \
+             /dev/loop3'",
+            &[0],
+        )],
+    },
+    NotEqual {
+        case: "raid-bad-regions",
+        why: "the kernel shows what became of the parameter",
+        what: &[(
+            "dmsetup create bad --table '0 8192 raid raid1 3 0 delta_disks -1 2 /dev/loop0 \
+             /dev/loop1 /dev/loop2 /dev/loop3'",
+            &[0],
+        )],
+    },
+    NotEqual {
+        case: "raid-10-far",
+        why: "the kernel leaves copies different when a leg is back, as its own check counts; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("get /dev/loop3 0 4096", &[2, 3]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("m4", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-10-offset",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
+    },
+    NotEqual { case: "raid-1-legs", why: EVENTS, what: &[("ma", &[0]), ("mb", &[0])] },
+    NotEqual { case: "raid-1-start", why: EVENTS, what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])] },
+    NotEqual { case: "raid-1-checks", why: EVENTS, what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])] },
     NotEqual {
         case: "mirror-primary-dead",
         why: "without features the kernel does not read what the second leg alone was written, and \
@@ -96,7 +137,10 @@ fn replay(case: &str) {
                 let nth = seen.iter().filter(|before| **before == line).count();
                 seen.push(line.clone());
                 let mut got = machine.run(&line, probe);
-                if case.starts_with("mirror") && changes_tables(&line) {
+                let goes_on = case.starts_with("mirror") && changes_tables(&line)
+                    || case.starts_with("raid")
+                        && (changes_tables(&line) || line.contains(" message "));
+                if goes_on {
                     wait_for_resync(&mut machine);
                     got.as_mut().expect("a command of ours").kernel.extend(machine.log());
                 }
@@ -252,6 +296,17 @@ transcripts! {
     several_snapshots_have_one_origin_as_recorded "snapshot-several",
     full_stores_overflow_as_recorded "snapshot-overflow",
     full_stores_are_invalidated_as_recorded "snapshot-overflow-origin",
+    bad_counts_of_raid_are_refused_as_recorded "raid-bad-counts",
+    bad_parameters_of_raid_are_refused_as_recorded "raid-bad-params",
+    bad_regions_of_raid_are_refused_as_recorded "raid-bad-regions",
+    bad_lines_of_raid0_are_refused_as_recorded "raid-bad-raid0",
+    bad_lines_of_raid10_are_refused_as_recorded "raid-bad-raid10",
+    raid1_is_checked_and_repaired_as_recorded "raid-1-checks",
+    raid1_loses_legs_and_gets_them_back_as_recorded "raid-1-legs",
+    raid1_starts_as_recorded "raid-1-start",
+    raid10_near_is_laid_out_as_recorded "raid-10-near",
+    raid10_far_is_laid_out_as_recorded "raid-10-far",
+    raid10_offset_is_laid_out_as_recorded "raid-10-offset",
     a_mirror_is_resynced_as_recorded "mirror-core-sync",
     the_log_of_a_mirror_is_kept_as_recorded "mirror-disk-log",
     logs_are_taken_over_as_recorded "mirror-log-states",

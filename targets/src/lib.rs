@@ -20,6 +20,7 @@ pub use crypt::Crypt;
 pub use error::Error;
 pub use linear::Linear;
 pub use mirror::Mirror;
+pub use raid::Raid;
 pub use snapshot::{Snapshot, SnapshotMerge, SnapshotOrigin};
 pub use striped::Striped;
 pub use zero::Zero;
@@ -39,4 +40,5 @@ pub fn registry() -> Registry {
         .with::<SnapshotOrigin>()
         .with::<Snapshot>()
         .with::<SnapshotMerge>()
+        .with::<Raid>()
 }

@@ -163,3 +163,29 @@ mod mirror_that_holds_writes {
         except { faults: "a write that a leg lacks is held until somebody changes the table" }
     );
 }
+
+mod raid0 {
+    testkit::conformance!(targets::Raid, "0 48 raid raid0 1 8 3 - a - b - c");
+}
+
+mod raid1 {
+    testkit::conformance!(
+        targets::Raid,
+        "0 64 raid raid1 1 0 2 - a - b",
+        except {
+            faults: "without metadata a leg that failed is taken for good after a restart",
+            failing: "without metadata a leg that failed is taken for good after a restart",
+        }
+    );
+}
+
+mod raid1_of_three {
+    testkit::conformance!(
+        targets::Raid,
+        "0 60 raid raid1 4 0 nosync region_size 8 3 - a - b - c",
+        except {
+            faults: "without metadata a leg that failed is taken for good after a restart",
+            failing: "without metadata a leg that failed is taken for good after a restart",
+        }
+    );
+}

@@ -4,9 +4,7 @@
 //! As in the kernel, the search for such regions goes over the target once for each resume: one
 //! that could not be copied, or that fell out of sync since, waits for the next.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -14,7 +12,7 @@ use futures_util::future::{Either, select};
 use super::mirror_set::MirrorSet;
 use super::region_copy::Copied;
 use super::state::{Condition, Region};
-use crate::parts::background::Round;
+use crate::parts::background::{Round, yield_now};
 use crate::parts::pace::Pace;
 
 /// How many regions are copied at a time. The kernel copies one.
@@ -152,17 +150,4 @@ impl MirrorSet {
             self.clean_in_background(running);
         }
     }
-}
-
-/// Lets others run.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

@@ -207,6 +207,11 @@ impl Bits {
         self.find(from, false)
     }
 
+    /// Returns the first number from `from` on that is in the set.
+    pub(crate) fn next_one(&self, from: u64) -> Option<u64> {
+        self.find(from, true)
+    }
+
     /// Returns the runs of numbers that are in the set, in order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Range<u64>> {
         let mut at = 0;

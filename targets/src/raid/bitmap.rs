@@ -247,6 +247,11 @@ impl Bitmap {
         self.dirty.set_range(chunks, dirty);
     }
 
+    /// Returns the first chunk from `from` on that is dirty.
+    pub fn next_dirty(&self, from: u64) -> Option<u64> {
+        self.dirty.next_one(from)
+    }
+
     /// Returns the runs of chunks that are dirty, in order.
     pub fn dirty(&self) -> impl Iterator<Item = Range<u64>> {
         self.dirty.runs()

@@ -13,4 +13,6 @@ mod maps;
 mod pace;
 mod rig;
 mod says;
+#[path = "../data/steps.rs"]
+mod steps;
 mod threads;

@@ -1,0 +1,83 @@
+//! Check and repair: what copies differ in is counted, and made the same.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sim_core::{Bio, BlkError, Buffer, Sector, Sectors};
+
+use super::RaidSet;
+use super::sync::{WINDOW, Walk};
+use crate::lines::raid::Action;
+use crate::parts::background::Round;
+use crate::raid::layout::{Place, Run};
+
+/// What is counted where something differs: 64 KiB, as the kernel does.
+const BLOCK: Sectors = Sectors(128);
+
+impl RaidSet {
+    /// Goes through the whole set.
+    pub(super) async fn check(self: &Arc<Self>, round: &Round, action: Action) -> Walk {
+        let end = self.len.to_sector();
+        let next = |to: Sector| (to < end).then(|| to..(to + WINDOW).min(end));
+        let work = |window: Range<Sector>| async move {
+            let _held = self.hold_for_copy(&window).await;
+            for run in self.layout.runs(window) {
+                match self.check_run(&run, action == Action::Repair).await {
+                    Walk::Over => {}
+                    broken => return broken,
+                }
+            }
+            Walk::Over
+        };
+        let reached = |_: Sector| async { Some(()) };
+        self.walk(round, Sector::ZERO, end, next, work, reached).await
+    }
+
+    async fn check_run(self: &Arc<Self>, run: &Run, repair: bool) -> Walk {
+        let places: Vec<Place> = {
+            let state = self.state();
+            run.copies.iter().copied().filter(|place| state.is_in_sync(place.leg)).collect()
+        };
+        let Some((first, others)) = places.split_first() else { return Walk::Over };
+        if self.state().may_differ(&(run.at..run.at + run.len)) {
+            // A resync comes.
+            return Walk::Over;
+        }
+        let Some(expected) = self.read_copy(run, *first).await else { return Walk::BrokenOff };
+        for place in others {
+            let Some(found) = self.read_copy(run, *place).await else { return Walk::BrokenOff };
+            let block = BLOCK.bytes() as usize;
+            for (nr, (good, other)) in
+                (0_u64..).zip(expected.chunks(block).zip(found.chunks(block)))
+            {
+                if good == other {
+                    continue;
+                }
+                self.state().mismatches += Sectors::in_bytes(good.len() as u64).0;
+                let at = place.sector + Sectors(BLOCK.0 * nr);
+                if repair && self.data(place.leg).submit(at, Bio::write(at, good)).await.is_err() {
+                    let _ = self.lost(vec![(place.leg, BlkError::Io)]).await;
+                    return Walk::BrokenOff;
+                }
+            }
+        }
+        Walk::Over
+    }
+
+    /// Reads a copy, and mends it where that fails. Nothing where the leg is no more what it was.
+    async fn read_copy(self: &Arc<Self>, run: &Run, place: Place) -> Option<Buffer> {
+        let mut buffer = Buffer::take(run.len.bytes() as usize);
+        let area = self.data(place.leg);
+        for _ in 0..2 {
+            let read = Bio::read(place.sector, &mut buffer);
+            if area.submit(place.sector, read).await.is_ok() {
+                return Some(buffer);
+            }
+            if let Err(error) = self.rewrite(run, place.leg).await {
+                let _ = self.lost(vec![(place.leg, error)]).await;
+                return None;
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,190 @@
+//! Commits of the metadata: superblocks and pages of the bitmap, to all legs that are alive.
+//!
+//! One commit serves whoever came before it began. A metadata device that cannot be written takes its
+//! leg with it, and the others learn of that before the commit is over: a leg that lacks a write is
+//! never the one that is believed. The last leg stays, whatever happens to its metadata.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{Area, Bio, BlkResult, Sector, Sectors};
+
+use super::RaidSet;
+use super::intent::PAGE;
+use super::state::{Leg, State};
+use crate::raid::bitmap::OFFSET;
+use crate::raid::superblock::{DONE, Superblock};
+
+/// Commits, counted from 1, and what the next one is to write.
+#[derive(Default)]
+pub(super) struct Commits {
+    /// The last that somebody waits for, the last that began, and the last that ended.
+    asked: u64,
+    pub(super) began: u64,
+    ended: u64,
+    is_running: bool,
+    superblocks: bool,
+    pages: BTreeSet<u64>,
+}
+
+impl Commits {
+    /// Has the superblocks written. Returns the commit that does so.
+    pub(super) fn superblocks(&mut self) -> u64 {
+        self.superblocks = true;
+        self.began + 1
+    }
+
+    /// Has pages of the bitmap written. Returns the commit that does so.
+    pub(super) fn pages(&mut self, pages: impl IntoIterator<Item = u64>) -> u64 {
+        self.pages.extend(pages);
+        self.began + 1
+    }
+
+    pub(super) fn has_ended(&self, commit: u64) -> bool {
+        commit <= self.ended
+    }
+}
+
+/// Bytes of a metadata device, with the sectors where they begin.
+type Parts = Vec<(Sector, Vec<u8>)>;
+
+/// What one commit writes.
+struct Batch {
+    superblocks: bool,
+    pages: BTreeSet<u64>,
+}
+
+impl RaidSet {
+    /// Waits until a commit has ended, and carries it out if nobody else does.
+    pub(super) async fn commit(self: &Arc<Self>, commit: u64) {
+        let begins = {
+            let mut state = self.state();
+            if state.commits.has_ended(commit) {
+                return;
+            }
+            state.commits.asked = state.commits.asked.max(commit);
+            !std::mem::replace(&mut state.commits.is_running, true)
+        };
+        if begins {
+            let set = self.clone();
+            self.runtime.spawn_here(Box::pin(async move { set.commit_all().await }));
+        }
+        let ended = || self.state().commits.has_ended(commit).then_some(());
+        self.signal.until(ended).await;
+    }
+
+    /// Commits as long as somebody waits for it.
+    async fn commit_all(self: &Arc<Self>) {
+        let next = || {
+            let commits = &mut self.state().commits;
+            if commits.asked <= commits.began {
+                commits.is_running = false;
+                return None;
+            }
+            commits.began += 1;
+            let superblocks = std::mem::take(&mut commits.superblocks);
+            Some(Batch { superblocks, pages: std::mem::take(&mut commits.pages) })
+        };
+        while let Some(batch) = next() {
+            self.write_batch(batch).await;
+            {
+                let commits = &mut self.state().commits;
+                commits.ended = commits.began;
+            }
+            self.signal.notify();
+        }
+    }
+
+    async fn write_batch(&self, mut batch: Batch) {
+        loop {
+            let writes = self.writes_of(&batch);
+            let mut ends: FuturesUnordered<_> =
+                writes.iter().map(|(leg, parts)| self.write_metadata(*leg, parts)).collect();
+            let mut failed = Vec::new();
+            while let Some((leg, end)) = ends.next().await {
+                if end.is_err() {
+                    failed.push(leg);
+                }
+            }
+            drop(ends);
+            let fewer = {
+                let mut state = self.state();
+                failed.into_iter().filter(|leg| self.fail(&mut state, *leg)).count() > 0
+            };
+            if !fewer {
+                return;
+            }
+            self.events.raise();
+            batch.superblocks = true;
+        }
+    }
+
+    /// Says what goes where: for each leg, bytes with their sectors.
+    fn writes_of(&self, batch: &Batch) -> Vec<(usize, Parts)> {
+        let mut state = self.state();
+        if batch.superblocks {
+            state.events += 1;
+            let events = state.events;
+            if let Some(header) = state.intent.header_mut() {
+                header.events = events;
+            }
+        }
+        let mut pages = batch.pages.clone();
+        if batch.superblocks && state.intent.header().is_some() {
+            pages.insert(0);
+        }
+        let page = |page: &u64| {
+            let at = OFFSET + page * PAGE as u64;
+            (Sectors::in_bytes(at).to_sector(), state.intent.page(*page))
+        };
+        let pages: Vec<_> = pages.iter().map(page).collect();
+        let legs = (0..self.legs.len())
+            .filter(|leg| self.legs[*leg].meta.is_some() && state.legs[*leg].is_alive());
+        legs.map(|leg| {
+            let mut parts = pages.clone();
+            if batch.superblocks {
+                let block = self.legs[leg]
+                    .meta
+                    .as_ref()
+                    .map_or(512, |meta| meta.limits().logical_block_size as usize);
+                let mut bytes = vec![0; block];
+                self.superblock(&state, leg).write(&mut bytes);
+                parts.push((Sector::ZERO, bytes));
+            }
+            (leg, parts)
+        })
+        .collect()
+    }
+
+    /// Returns the superblock of a leg as things are.
+    fn superblock(&self, state: &State, leg: usize) -> Superblock {
+        let mut superblock = self.superblocks[leg].clone();
+        superblock.events = state.events;
+        let failed = (0..state.legs.len()).filter(|leg| !state.legs[*leg].is_alive());
+        superblock.failed = failed.collect();
+        superblock.resync_offset = state.resync_from.map_or(DONE, |from| from.0);
+        superblock.recovery_offset = match state.legs[leg] {
+            Leg::Behind(behind) => behind.from.0,
+            Leg::InSync | Leg::Failed | Leg::Missing => DONE,
+        };
+        superblock
+    }
+
+    async fn write_metadata(&self, leg: usize, parts: &Parts) -> (usize, BlkResult) {
+        let meta = self.legs[leg].meta.as_ref().expect("a leg without is left out");
+        (leg, write_all(meta, parts).await)
+    }
+}
+
+/// Writes all parts at once, then makes them durable.
+async fn write_all(meta: &Area, parts: &[(Sector, Vec<u8>)]) -> BlkResult {
+    let writes = parts.iter().map(|(at, bytes)| meta.submit(*at, Bio::write(*at, bytes)));
+    let mut writes: FuturesUnordered<_> = writes.collect();
+    let mut result = Ok(());
+    while let Some(end) = writes.next().await {
+        result = result.and(end);
+    }
+    result?;
+    meta.submit(Sector::ZERO, Bio::flush()).await
+}

@@ -1,0 +1,239 @@
+//! What is read from the metadata devices before a set is in use, and written to them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sim_core::{
+    Area, Bio, Buffer, CtrError, Errno, Locked, OpenDevice, Refusal, Runtime, Sector, Sectors,
+    Signal, TargetEvents, TargetLog,
+};
+
+use super::intent::{Intent, PAGE};
+use super::state::{Behind, Leg, State};
+use super::{Devices, RaidSet};
+use crate::lines::raid::{Family, Line};
+use crate::parts::background::Background;
+use crate::parts::pace::Pace;
+use crate::raid::bitmap::{Bitmap, Fault, HEADER, Header, OFFSET, STALE};
+use crate::raid::start::{self, BitmapStart, Candidate, Found, LegStart, Start};
+use crate::raid::superblock::Superblock;
+
+const FAILED: &str = "Failed to load bitmap";
+
+/// A tick of the kernel's clock, which `daemon_sleep` counts.
+const TICK: Duration = Duration::from_millis(4);
+
+/// How long a bit stays where the line says nothing: five seconds.
+const DAEMON_SLEEP: u32 = 1250;
+
+/// What a set is made with, besides its line.
+pub(super) struct Surroundings {
+    pub(super) len: Sectors,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) events: TargetEvents,
+    pub(super) log: TargetLog,
+}
+
+/// What is to be done at the first resume.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First {
+    bitmap: BitmapStart,
+}
+
+/// Reads the superblocks of a line's legs, and decides how the set starts.
+pub(super) async fn load(
+    line: &Line<Arc<OpenDevice>>,
+    around: &Surroundings,
+) -> Result<(RaidSet, First), CtrError> {
+    let lengths = line.lengths(around.len).map_err(CtrError::new)?;
+    let mut candidates = Vec::new();
+    let mut legs = Vec::new();
+    for (nr, leg) in line.legs.iter().enumerate() {
+        let meta = leg.meta.clone().map(Area::whole);
+        let found = match &meta {
+            Some(meta) => read_superblock(meta).await,
+            None => Found::NoDevice,
+        };
+        candidates.push(Candidate { found, size: leg.data.as_ref().map(|data| data.size()) });
+        let data = leg.data.clone().map(|data| Area::new(data, Sector::ZERO, lengths.device));
+        legs.push(Devices { meta, data, write_mostly: line.params.write_mostly.contains(&nr) });
+    }
+    let mut lines = Vec::new();
+    let decided = start::decide(line, around.len, &candidates, &mut lines);
+    lines.iter().for_each(|line| around.log.line(line));
+    make(line, around, legs, decided?)
+}
+
+async fn read_superblock(meta: &Area) -> Found {
+    let mut block = Buffer::take(meta.limits().logical_block_size as usize);
+    match meta.submit(Sector::ZERO, Bio::read(Sector::ZERO, &mut block)).await {
+        Err(_) => Found::Unreadable,
+        Ok(()) => Superblock::read(&block).map_or(Found::Blank, Found::Superblock),
+    }
+}
+
+fn make(
+    line: &Line<Arc<OpenDevice>>,
+    around: &Surroundings,
+    legs: Vec<Devices>,
+    start: Start,
+) -> Result<(RaidSet, First), CtrError> {
+    const RUN: &str = "Failed to run raid array";
+    let layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
+    let region = line.region_size(around.len);
+    let ticks = line.params.daemon_sleep.unwrap_or(DAEMON_SLEEP);
+    let behind = line.params.max_write_behind.unwrap_or(0);
+    let header = match start.bitmap {
+        // As the kernel; raid1 may be without, and is then to be synchronized by whoever knows.
+        BitmapStart::None if start.geometry.level == Family::Raid10.level() => {
+            let detail = "without metadata devices nobody knows what differs after a crash";
+            return Err(CtrError::new(RUN).detail(detail));
+        }
+        BitmapStart::None => None,
+        BitmapStart::New | BitmapStart::Load => {
+            let header = Header::new(layout.resync_len(), region, ticks, behind);
+            Some(header.ok_or_else(|| CtrError::new(RUN).detail("regions of 4 GiB or more"))?)
+        }
+    };
+    let is_new = start.bitmap == BitmapStart::New;
+    let bitmap = header.map(|header| Bitmap::new(header, is_new));
+    let intent = Intent::new(layout.resync_len(), region, bitmap);
+    let states = start.legs.iter().map(|leg| match leg {
+        LegStart::InSync => Leg::InSync,
+        LegStart::Recover { from, back } => {
+            Leg::Behind(Behind { from: *from, back: *back, by_bitmap: false })
+        }
+        LegStart::Failed => Leg::Failed,
+        LegStart::Missing | LegStart::Unused => Leg::Missing,
+    });
+    let state = State::new(states.collect(), start.events, start.resync_from, intent);
+    let pace = Pace::default();
+    // KiB a second.
+    pace.set_rate(u64::from(line.params.max_recovery_rate.unwrap_or(0)) * 2);
+    let set = RaidSet {
+        layout,
+        superblocks: (0..legs.len()).map(|leg| start.superblock(leg)).collect(),
+        legs,
+        len: layout.resync_len(),
+        daemon_sleep: TICK * ticks.max(1),
+        runtime: around.runtime.clone(),
+        events: around.events.clone(),
+        log: around.log.clone(),
+        signal: Signal::default(),
+        background: Background::default(),
+        pace,
+        state: Locked::new(state),
+    };
+    Ok((set, First { bitmap: start.bitmap }))
+}
+
+impl RaidSet {
+    /// Gets ready for the first resume: the bitmap is read, and what the legs are to have written.
+    pub(super) async fn begin(self: &Arc<Self>, first: First) -> Result<(), Refusal> {
+        let bytes = self.state().intent.header().map_or(0, |header| OFFSET + header.bytes());
+        let metas = self.legs.iter().filter_map(|leg| leg.meta.as_ref());
+        if metas.map(|meta| meta.device_size().bytes()).any(|size| size < bytes) {
+            return Err(self.log.refusal(Errno::IO, FAILED));
+        }
+        if first.bitmap == BitmapStart::Load {
+            self.read_bitmap().await?;
+        }
+        self.write_all_metadata().await;
+        Ok(())
+    }
+
+    /// Writes superblocks and bitmap to all legs.
+    async fn write_all_metadata(self: &Arc<Self>) {
+        let commit = {
+            let mut state = self.state();
+            let pages = state.intent.pages();
+            state.commits.pages(pages);
+            state.commits.superblocks()
+        };
+        self.commit(commit).await;
+    }
+
+    /// Reads the bitmap of the first leg in sync that has one.
+    async fn read_bitmap(&self) -> Result<(), Refusal> {
+        let source = {
+            let state = self.state();
+            let in_sync = (0..self.legs.len()).filter(|leg| state.is_in_sync(*leg));
+            in_sync.filter_map(|leg| self.legs[leg].meta.as_ref()).next()
+        };
+        let Some(meta) = source else { return Ok(()) };
+        let pages = self.state().intent.pages();
+        let mut bytes = Buffer::take(pages.end as usize * PAGE);
+        let at = Sectors::in_bytes(OFFSET).to_sector();
+        if meta.submit(at, Bio::read(at, &mut bytes)).await.is_err() {
+            return Err(self.log.refusal(Errno::IO, FAILED));
+        }
+        let (head, bits) = bytes.split_first_chunk::<HEADER>().expect("a page has a header");
+        let mut state = self.state();
+        let (events, resync_from) = (state.events, state.resync_from);
+        let own = state.intent.header().expect("a set that loads a bitmap has one").clone();
+        let fits = |found: &Header| {
+            (found.chunk_bytes, found.sync_size) == (own.chunk_bytes, own.sync_size)
+                && found.events >= events
+                && found.state & STALE == 0
+        };
+        let mut cleared = None;
+        match Header::read(head) {
+            Ok(found) if fits(&found) => {
+                cleared = Some(found.events_cleared);
+                let header =
+                    Header { events_cleared: found.events_cleared, uuid: found.uuid, ..own };
+                let bitmap = Bitmap::read(header, bits).ok_or(Errno::NOMEM)?;
+                state.intent.put_bitmap(bitmap);
+            }
+            // It says nothing, as where there is none: everything may have been written.
+            Ok(_) | Err(Fault::Magic) => state.intent.set_all(),
+            Err(fault) => {
+                drop(state);
+                let why = format!("{FAILED}: {}", fault.reason());
+                return Err(self.log.refusal(Errno::INVAL, &why));
+            }
+        }
+        for leg in &mut state.legs {
+            if let Leg::Behind(behind) = leg {
+                let back = behind.back.zip(cleared);
+                behind.by_bitmap = back.is_some_and(|(events, cleared)| events >= cleared);
+            }
+        }
+        state.intent.distrust(resync_from);
+        Ok(())
+    }
+
+    /// Takes legs back that had failed, where their metadata can be read again: they lack what has
+    /// bits since then.
+    pub(super) async fn revive(self: &Arc<Self>) {
+        let failed: Vec<usize> = {
+            let state = self.state();
+            (0..self.legs.len()).filter(|leg| state.legs[*leg] == Leg::Failed).collect()
+        };
+        let mut back = BTreeSet::new();
+        for leg in failed {
+            let (Some(meta), Some(_)) = (&self.legs[leg].meta, &self.legs[leg].data) else {
+                continue;
+            };
+            if !matches!(read_superblock(meta).await, Found::Unreadable) {
+                let kind = self.level();
+                self.log.line(format_args!(
+                    "Faulty {kind} device #{leg} has readable super block.  Attempting to revive it."
+                ));
+                back.insert(leg);
+            }
+        }
+        if back.is_empty() {
+            return;
+        }
+        {
+            let mut state = self.state();
+            let by_bitmap = state.intent.header().is_some();
+            for leg in back {
+                state.legs[leg] = Leg::Behind(Behind { from: Sector::ZERO, back: None, by_bitmap });
+            }
+        }
+        self.write_all_metadata().await;
+    }
+}

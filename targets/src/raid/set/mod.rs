@@ -1,0 +1,207 @@
+//! The legs with what is known of them: what bios and background tasks share.
+
+mod check;
+mod clear;
+mod commit;
+mod copy;
+mod intent;
+mod load;
+mod read;
+mod state;
+mod sync;
+mod target;
+mod ticket;
+mod write;
+
+pub use target::Raid;
+
+use std::ops::Range;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{
+    Area, Bio, BlkError, BlkResult, Locked, Runtime, Sector, Sectors, Signal, TargetEvents,
+    TargetLog,
+};
+
+use crate::lines::raid::Action;
+use crate::parts::background::Background;
+use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
+use crate::parts::pace::Pace;
+use crate::raid::layout::Layout;
+use crate::raid::superblock::Superblock;
+use state::{Leg, State};
+
+/// The devices of a leg.
+struct Devices {
+    meta: Option<Area>,
+    data: Option<Area>,
+    /// It is read where no other can be.
+    write_mostly: bool,
+}
+
+/// A set in use.
+struct RaidSet {
+    layout: Layout,
+    legs: Vec<Devices>,
+    /// What the superblocks hold that does not change.
+    superblocks: Vec<Superblock>,
+    /// How long the set is.
+    len: Sectors,
+    /// How long a bit stays after the last write under it.
+    daemon_sleep: Duration,
+    runtime: Arc<dyn Runtime>,
+    events: TargetEvents,
+    log: TargetLog,
+    /// Given whenever the state has changed in a way that somebody may wait for.
+    signal: Signal,
+    background: Background,
+    pace: Pace,
+    state: Locked<State>,
+}
+
+impl RaidSet {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Locks the state in a `drop`: nothing where a panic has left it half changed.
+    fn state_if_whole(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.lock_if_whole()
+    }
+
+    /// Returns md's name of the level.
+    fn level(&self) -> &'static str {
+        match self.layout {
+            Layout::Raid0 { .. } => "raid0",
+            Layout::Raid1 { .. } => "raid1",
+            Layout::Raid10(_) => "raid10",
+        }
+    }
+
+    /// Returns where the data begins on the first leg.
+    fn data_offset(&self) -> u64 {
+        self.superblocks[0].extension.as_ref().map_or(0, |extension| extension.data_offset)
+    }
+
+    /// Says what goes on, as a status shows it.
+    fn shown_action(&self, state: &State) -> Action {
+        match () {
+            () if state.frozen => Action::Frozen,
+            // A resync that goes on where it was cut off shows so in the kernel.
+            () if state.progress.action == Action::Resync && state.goes_on => Action::Repair,
+            () => state.progress.action,
+        }
+    }
+
+    /// Returns the data device of a leg that is there.
+    fn data(&self, leg: usize) -> &Area {
+        self.legs[leg].data.as_ref().expect("a leg that is used has a data device")
+    }
+
+    /// Takes a leg out that has failed, unless the set would lack data then; tells whether it did. The
+    /// caller has the superblocks written.
+    #[must_use]
+    fn fail(&self, state: &mut State, leg: usize) -> bool {
+        let may = match state.legs[leg] {
+            Leg::InSync => self.can_lose(state, leg),
+            Leg::Behind(_) => true,
+            Leg::Failed | Leg::Missing => false,
+        };
+        if may {
+            state.legs[leg] = Leg::Failed;
+            state.commits.superblocks();
+        }
+        may
+    }
+
+    /// Tells whether what a leg has is on others too.
+    fn can_lose(&self, state: &State, leg: usize) -> bool {
+        let lost = |other: usize| other == leg || !state.is_in_sync(other);
+        match &self.layout {
+            Layout::Raid0 { .. } => false,
+            Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
+            Layout::Raid10(raid10) => raid10.has_all(lost),
+        }
+    }
+
+    /// Flushes the data devices of all legs that are alive; those that cannot be flushed fail. An error
+    /// where one stays that could not.
+    async fn flush_legs(self: &Arc<Self>) -> BlkResult {
+        let alive: Vec<usize> = {
+            let state = self.state();
+            (0..self.legs.len()).filter(|leg| state.legs[*leg].is_alive()).collect()
+        };
+        let flush = |leg: usize| async move {
+            (leg, self.data(leg).submit(Sector::ZERO, Bio::flush()).await)
+        };
+        let mut flushes: FuturesUnordered<_> = alive.into_iter().map(flush).collect();
+        let mut failed = Vec::new();
+        while let Some((leg, end)) = flushes.next().await {
+            failed.extend(end.err().map(|error| (leg, error)));
+        }
+        self.lost(failed).await
+    }
+
+    /// Takes in that legs have failed in a write or a flush, and waits until the others know of it. An
+    /// error where one of them has to stay: some of what it was given is nowhere else.
+    async fn lost(self: &Arc<Self>, failed: Vec<(usize, BlkError)>) -> BlkResult {
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let (mut result, mut commit) = (Ok(()), None);
+        {
+            let mut state = self.state();
+            for (leg, error) in failed {
+                if self.fail(&mut state, leg) {
+                    commit = Some(state.commits.superblocks());
+                } else if state.legs[leg].is_alive() {
+                    result = Err(error);
+                } else {
+                    // Somebody else has found it out; the others may not know of it yet.
+                    commit = Some(state.commits.superblocks());
+                }
+            }
+        }
+        if let Some(commit) = commit {
+            self.events.raise();
+            self.commit(commit).await;
+        }
+        self.signal.notify();
+        result
+    }
+
+    /// Keeps writes away from a range, as soon as none is under way there.
+    async fn hold_for_copy(&self, range: &Range<Sector>) -> Hold<'_, RaidSet> {
+        // One copy comes after the other, and new writes after both.
+        let begin = || {
+            let mut state = self.state();
+            let free = state.copies.leave_free(range);
+            free.then(|| Hold::new(self, &mut state.copies, range.clone()))
+        };
+        let held = self.signal.until(begin).await;
+        self.signal.until(|| self.state().writes.leave_free(range).then_some(())).await;
+        held
+    }
+
+    /// Tells whether nobody writes or copies in a range.
+    fn is_free(state: &State, range: &Range<Sector>) -> bool {
+        state.writes.leave_free(range) && state.copies.leave_free(range)
+    }
+}
+
+/// The ranges that are copied, which writes wait for.
+impl Holder for RaidSet {
+    type At = Sector;
+
+    fn if_whole(&self, change: impl FnOnce(&mut HeldRanges<Sector>)) {
+        if let Some(mut state) = self.state_if_whole() {
+            change(&mut state.copies);
+        }
+    }
+
+    fn freed(&self) -> &Signal {
+        &self.signal
+    }
+}

@@ -1,0 +1,109 @@
+//! Reads, each from one leg that is in sync.
+//!
+//! Where copies may differ, all reads of a sector go to the same leg, as long as that is in sync. A
+//! read that fails is tried on the others; what was read there is written to the leg that failed, and
+//! read again: a leg that does not take it is at fault.
+
+use std::sync::Arc;
+
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Mapped};
+
+use super::RaidSet;
+use super::state::State;
+use super::write::range_of;
+use crate::raid::layout::{Place, Run};
+
+impl RaidSet {
+    /// Carries out a read, on the spot where nothing waits.
+    pub(super) fn read<'a>(self: &'a Arc<Self>, mut bio: Bio<'a>) -> Mapped<'a> {
+        let range = range_of(&bio);
+        let mut runs = self.layout.runs(range.clone());
+        let (Some(run), None) = (runs.next(), runs.next()) else {
+            return Mapped::InFlight(Box::pin(self.read_runs(bio)));
+        };
+        let Some(from) = self.choose(&self.state(), &run, &[]) else {
+            return Mapped::Completed(Err(BlkError::Io));
+        };
+        match self.data(from.leg).submit(from.sector, bio.reborrow().at(from.sector)).now().ok() {
+            Some(Ok(())) => Mapped::Completed(Ok(())),
+            Some(Err(_)) | None => Mapped::InFlight(Box::pin(self.read_run(run, bio))),
+        }
+    }
+
+    async fn read_runs(self: &Arc<Self>, mut bio: Bio<'_>) -> BlkResult {
+        let range = range_of(&bio);
+        for run in self.layout.runs(range.clone()) {
+            let (skip, len) = (run.at - range.start, run.len);
+            self.read_run(run, bio.part(skip, len)).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_run(self: &Arc<Self>, run: Run, mut bio: Bio<'_>) -> BlkResult {
+        let mut tried = Vec::new();
+        let mut result = Err(BlkError::Io);
+        loop {
+            let Some(from) = self.choose(&self.state(), &run, &tried) else { return result };
+            let read = bio.reborrow().at(from.sector);
+            result = self.data(from.leg).submit(from.sector, read).await;
+            match result {
+                Ok(()) => break,
+                Err(error) if error == BlkError::NotSupported || bio.flags.readahead => {
+                    return result;
+                }
+                Err(_) => tried.push(from.leg),
+            }
+        }
+        for leg in tried {
+            self.mend(&run, leg).await;
+        }
+        Ok(())
+    }
+
+    /// Chooses a leg for a read of a run.
+    fn choose(&self, state: &State, run: &Run, tried: &[usize]) -> Option<Place> {
+        let range = run.at..run.at + run.len;
+        let good = |place: &&Place| state.is_in_sync(place.leg) && !tried.contains(&place.leg);
+        if state.may_differ(&range) {
+            return run.copies.iter().find(good).copied();
+        }
+        // Region by region, the legs have their turns.
+        let turn = state.intent.region_of(run.at) as usize % run.copies.len();
+        let (before, from) = run.copies.split_at(turn);
+        let in_turn = || from.iter().chain(before).filter(good);
+        let first = in_turn().find(|place| !self.legs[place.leg].write_mostly);
+        first.or_else(|| in_turn().next()).copied()
+    }
+
+    /// Writes to a leg what it could not read, from another, and reads it again; the leg fails where
+    /// that does.
+    async fn mend(self: &Arc<Self>, run: &Run, leg: usize) {
+        let range = run.at..run.at + run.len;
+        let _held = self.hold_for_copy(&range).await;
+        if let Err(error) = self.rewrite(run, leg).await {
+            let failed = vec![(leg, error)];
+            // Where it is the last it stays.
+            let _ = self.lost(failed).await;
+        }
+    }
+
+    pub(super) async fn rewrite(&self, run: &Run, leg: usize) -> BlkResult {
+        let mut buffer = Buffer::take(run.len.bytes() as usize);
+        let Some(to) = run.copies.iter().find(|place| place.leg == leg) else { return Ok(()) };
+        let mut tried = vec![leg];
+        loop {
+            let Some(from) = self.choose(&self.state(), run, &tried) else { return Ok(()) };
+            let read = Bio::read(from.sector, &mut buffer);
+            match self.data(from.leg).submit(from.sector, read).await {
+                Ok(()) => break,
+                Err(_) => tried.push(from.leg),
+            }
+        }
+        if !self.state().is_in_sync(leg) {
+            return Ok(());
+        }
+        let area = self.data(leg);
+        area.submit(to.sector, Bio::write(to.sector, &buffer)).await?;
+        area.submit(to.sector, Bio::read(to.sector, &mut buffer)).await
+    }
+}

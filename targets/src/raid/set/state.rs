@@ -1,0 +1,159 @@
+//! What is known of a set while it is in use: which legs have what, and what is under way.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use sim_core::{Sector, Sectors};
+
+use super::commit::Commits;
+use super::intent::Intent;
+use crate::lines::raid::Action;
+use crate::parts::held_ranges::{HeldRanges, overlap};
+
+/// A leg while the set is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leg {
+    /// It has what the set has.
+    InSync,
+    /// It is rebuilt.
+    Behind(Behind),
+    /// It has failed.
+    Failed,
+    /// It is not there.
+    Missing,
+}
+
+/// What a leg that is rebuilt lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Behind {
+    /// It has what lies before this sector of its own, durably.
+    pub(super) from: Sector,
+    /// The events of its superblock, where it had failed before the set started, and is back.
+    pub(super) back: Option<u64>,
+    /// Behind `from`, it lacks no more than what has a bit in the bitmap.
+    pub(super) by_bitmap: bool,
+}
+
+impl Leg {
+    /// Tells whether the leg is written.
+    pub(super) fn is_alive(self) -> bool {
+        matches!(self, Leg::InSync | Leg::Behind(_))
+    }
+}
+
+/// What is under way in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) action: Action,
+    /// How far it has got, in the sectors that it goes through.
+    pub(super) done: u64,
+}
+
+pub(super) struct State {
+    pub(super) legs: Vec<Leg>,
+    /// The count in the superblocks.
+    pub(super) events: u64,
+    /// From here on the copies may differ, as they were never made the same; nowhere for none.
+    pub(super) resync_from: Option<Sector>,
+    /// That is where a resync was cut off.
+    pub(super) goes_on: bool,
+    pub(super) intent: Intent,
+    pub(super) commits: Commits,
+    /// Sectors of the set that are being written.
+    pub(super) writes: HeldRanges<Sector>,
+    /// Sectors that some legs may have from a write that was given up, and others not, and when that
+    /// was. A write of them mends it; what nobody writes becomes stale after a while.
+    pub(super) torn: Vec<(Range<Sector>, Duration)>,
+    /// Sectors of the set that are being copied from leg to leg.
+    pub(super) copies: HeldRanges<Sector>,
+    pub(super) progress: Progress,
+    /// What a message asked for, and nobody has begun.
+    pub(super) asked: Option<Action>,
+    /// Sectors that the last check found different.
+    pub(super) mismatches: u64,
+    /// Nothing goes on in the background, until the next resume.
+    pub(super) frozen: bool,
+    /// What goes on in the background is to stop.
+    pub(super) is_broken_off: bool,
+    /// A task in the background synchronizes.
+    pub(super) is_syncing: bool,
+    /// What could not be mended: nothing begins by itself before the next resume.
+    pub(super) gave_up: bool,
+    /// A task in the background clears bits.
+    pub(super) is_clearing: bool,
+}
+
+impl State {
+    pub(super) fn new(
+        legs: Vec<Leg>,
+        events: u64,
+        resync_from: Option<Sector>,
+        intent: Intent,
+    ) -> State {
+        State {
+            legs,
+            events,
+            resync_from,
+            goes_on: resync_from.is_some_and(|from| from > Sector::ZERO),
+            intent,
+            commits: Commits::default(),
+            writes: HeldRanges::default(),
+            torn: Vec::new(),
+            copies: HeldRanges::default(),
+            progress: Progress { action: Action::Idle, done: 0 },
+            asked: None,
+            mismatches: 0,
+            frozen: true,
+            is_broken_off: false,
+            is_syncing: false,
+            gave_up: false,
+            is_clearing: false,
+        }
+    }
+
+    /// Tells whether a leg has what the set has.
+    pub(super) fn is_in_sync(&self, leg: usize) -> bool {
+        self.legs[leg] == Leg::InSync
+    }
+
+    /// Tells whether the set lacks a leg: what is written now some leg does not have.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.legs.iter().any(|leg| *leg != Leg::InSync)
+    }
+
+    /// Tells whether the copies of a range may differ.
+    pub(super) fn may_differ(&self, range: &Range<Sector>) -> bool {
+        self.resync_from.is_some_and(|from| range.end > from)
+            || self.torn.iter().any(|(torn, _)| overlap(torn, range))
+            || self.intent.next_stale(range.start).is_some_and(|at| at < range.end)
+    }
+
+    /// Makes what was torn before some time stale; tells whether there was any.
+    pub(super) fn give_torn_up(&mut self, before: Duration) -> bool {
+        let (old, young) =
+            std::mem::take(&mut self.torn).into_iter().partition(|(_, at)| *at <= before);
+        self.torn = young;
+        let old: Vec<(Range<Sector>, Duration)> = old;
+        old.iter().for_each(|(range, _)| self.intent.make_stale(range));
+        !old.is_empty()
+    }
+
+    /// Says where the next sector is that copies may differ in, from `at` on, and up to where it goes
+    /// on.
+    pub(super) fn next_to_resync(&self, at: Sector, end: Sector) -> Option<Sector> {
+        let stale = self.intent.next_stale(at).filter(|at| *at < end);
+        let unsynced = self.resync_from.map(|from| from.max(at)).filter(|at| *at < end);
+        stale.into_iter().chain(unsynced).min()
+    }
+
+    /// Takes in that a range is the same on all legs that are in sync.
+    pub(super) fn resynced(&mut self, range: &Range<Sector>, len: Sectors) {
+        self.intent.resynced(range, len);
+    }
+
+    /// Tells whether a sector of a leg that is rebuilt is to be copied there; `at` is the sector of
+    /// the set.
+    pub(super) fn lacks(&self, behind: Behind, sector: Sector, at: Sector) -> bool {
+        sector >= behind.from && (!behind.by_bitmap || self.intent.is_dirty(at))
+    }
+}

@@ -1,0 +1,328 @@
+//! What makes copies the same in the background: resync, recovery, check and repair.
+//!
+//! A *resync* makes the copies of what may differ the same as the first leg that is in sync has it. A
+//! *recovery* writes what a leg lacks. A *check* counts what differs, a *repair* mends it too. Each
+//! goes through the set, or the legs, in steps of some windows side by side. Nobody writes in a window
+//! meanwhile. How far it has got goes into the superblocks when the legs have been flushed.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{Sector, Sectors};
+
+use super::RaidSet;
+use super::state::{Leg, Progress, State};
+use crate::lines::raid::Action;
+use crate::parts::background::{Round, yield_now};
+use crate::parts::pace::Pace;
+use crate::raid::layout::{Layout, Place};
+
+/// How much is copied at a time, in sectors: 1 MiB.
+pub(super) const WINDOW: Sectors = Sectors(2048);
+
+/// How many windows are copied at a time.
+const AT_A_TIME: usize = 4;
+
+/// After how many sectors, at least, the superblocks are told: 64 MiB.
+const CHECKPOINT: u64 = 1 << 17;
+
+/// How a walk through the set ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Walk {
+    /// It came to the end.
+    Over,
+    /// It is to stop, or a leg is no more what it was: somebody looks anew.
+    BrokenOff,
+    /// Something could be read nowhere.
+    GaveUp,
+}
+
+impl RaidSet {
+    /// Starts what is to be done in the background, if anything is.
+    pub(super) fn start_sync(self: &Arc<Self>) {
+        let running = {
+            let mut state = self.state();
+            let action = self.next_action(&state).filter(|_| !state.frozen && !state.is_syncing);
+            action.map(|action| {
+                // Shown from here on: whoever has asked for it waits until it is over.
+                state.progress = Progress { action, done: 0 };
+                state.is_syncing = true;
+                self.background.begin()
+            })
+        };
+        if let Some(running) = running {
+            let set = self.clone();
+            running.spawn(&*self.runtime, |round| async move { set.sync(&round).await });
+        }
+    }
+
+    /// Says what is to be done next.
+    pub(super) fn next_action(&self, state: &State) -> Option<Action> {
+        let is_behind = |leg: &Leg| matches!(leg, Leg::Behind(_));
+        let end = self.len.to_sector();
+        if state.gave_up {
+            return None;
+        }
+        if state.legs.iter().any(is_behind) {
+            Some(Action::Recover)
+        } else if state.next_to_resync(Sector::ZERO, end).is_some() {
+            Some(Action::Resync)
+        } else {
+            state.asked
+        }
+    }
+
+    async fn sync(self: Arc<Self>, round: &Round) {
+        round.earlier_are_gone().await;
+        loop {
+            let action = {
+                let mut state = self.state();
+                state.is_broken_off = false;
+                let action = self.next_action(&state).filter(|_| !state.frozen && round.goes_on());
+                let Some(action) = action else {
+                    state.is_syncing = false;
+                    if !state.frozen {
+                        state.progress = Progress { action: Action::Idle, done: 0 };
+                    }
+                    break;
+                };
+                state.progress = Progress { action, done: 0 };
+                state.mismatches = 0;
+                if matches!(action, Action::Check | Action::Repair) {
+                    state.asked = None;
+                }
+                action
+            };
+            let walk = match action {
+                Action::Recover => self.recover(round).await,
+                Action::Check | Action::Repair => self.check(round, action).await,
+                _ => self.resync(round).await,
+            };
+            {
+                let mut state = self.state();
+                state.gave_up |= walk == Walk::GaveUp;
+                if action != Action::Check {
+                    state.mismatches = 0;
+                }
+                if action == Action::Resync && walk == Walk::Over {
+                    state.goes_on = false;
+                }
+            }
+            self.events.raise();
+            self.signal.notify();
+            yield_now().await;
+        }
+        self.signal.notify();
+        self.start_clearing();
+        // Where the suspend was given up that has ended this.
+        self.start_sync();
+    }
+
+    /// Makes what may differ the same on all legs that are in sync.
+    async fn resync(self: &Arc<Self>, round: &Round) -> Walk {
+        let end = self.len.to_sector();
+        let next = |to: Sector| {
+            let state = self.state();
+            let at = state.next_to_resync(to, end)?;
+            let region = state.intent.region_around(at, self.len);
+            Some(match state.resync_from {
+                Some(from) if at >= from => at..region.end.min(at + WINDOW),
+                // As a whole: it is stale until all of it is the same.
+                Some(_) | None => region,
+            })
+        };
+        let work = |window: Range<Sector>| async move {
+            let _held = self.hold_for_copy(&window).await;
+            let is_target = |state: &State, place: Place, _: Sector| state.is_in_sync(place.leg);
+            let walk = self.copy_range(&window, is_target).await;
+            if walk == Walk::Over {
+                self.state().resynced(&window, self.len);
+            }
+            walk
+        };
+        let reached = |at: Sector| async move {
+            self.flush_legs().await.is_ok().then(|| {
+                let mut state = self.state();
+                // All of it where the legs were walked through to the end.
+                state.resync_from =
+                    state.resync_from.map(|from| from.max(at)).filter(|at| *at < end);
+            })
+        };
+        self.walk(round, Sector::ZERO, end, next, work, reached).await
+    }
+
+    /// Writes what legs lack.
+    async fn recover(self: &Arc<Self>, round: &Round) -> Walk {
+        let legs: Vec<usize> = {
+            let state = self.state();
+            (0..self.legs.len()).filter(|leg| matches!(state.legs[*leg], Leg::Behind(_))).collect()
+        };
+        let legs = &legs;
+        let from = legs.iter().filter_map(|leg| match self.state().legs[*leg] {
+            Leg::Behind(behind) => Some(behind.from),
+            _ => None,
+        });
+        let (from, end) = (from.min().unwrap_or_default(), self.layout.recovery_len().to_sector());
+        let next = |to: Sector| {
+            let at = self.next_to_recover(legs, to)?;
+            // A bit stands for a region of the set, which raid1 has at the same place on its legs.
+            let region = self.state().intent.region_around(at, self.len);
+            let window = at..(at + WINDOW).min(end);
+            Some(match self.layout {
+                Layout::Raid1 { .. } => at..window.end.min(region.end),
+                _ => window,
+            })
+            .filter(|_| at < end)
+        };
+        let work = |window: Range<Sector>| async move {
+            for leg in legs {
+                match self.recover_window(*leg, window.clone()).await {
+                    Walk::Over => {}
+                    broken => return broken,
+                }
+            }
+            Walk::Over
+        };
+        let reached = |at: Sector| async move {
+            self.flush_legs().await.is_ok().then(|| {
+                let mut state = self.state();
+                for leg in legs {
+                    if let Leg::Behind(behind) = &mut state.legs[*leg] {
+                        behind.from = behind.from.max(at);
+                        if at >= end {
+                            state.legs[*leg] = Leg::InSync;
+                        }
+                    }
+                }
+            })
+        };
+        self.walk(round, from, end, next, work, reached).await
+    }
+
+    /// Finds the next sector of the legs that one of these lacks, as far as that is known at once.
+    fn next_to_recover(&self, legs: &[usize], at: Sector) -> Option<Sector> {
+        let state = self.state();
+        let mut behind = legs.iter().filter_map(|leg| match state.legs[*leg] {
+            Leg::Behind(behind) => Some(behind),
+            _ => None,
+        });
+        match self.layout {
+            Layout::Raid1 { .. } if behind.all(|behind| behind.by_bitmap) => {
+                state.intent.next_dirty(at)
+            }
+            _ => Some(at),
+        }
+    }
+
+    /// Writes what a leg lacks in a window of it, from another leg.
+    async fn recover_window(self: &Arc<Self>, leg: usize, window: Range<Sector>) -> Walk {
+        let mut sector = window.start;
+        while sector < window.end {
+            let place = Place { leg, sector };
+            let Some((at, _)) = self.layout.sector_at(place) else {
+                // The set has nothing there, up to the end of that chunk.
+                let chunk = match &self.layout {
+                    Layout::Raid10(raid10) => raid10.chunk(),
+                    Layout::Raid0 { .. } | Layout::Raid1 { .. } => break,
+                };
+                sector = Sector((sector.0 / chunk.0 + 1) * chunk.0).min(window.end);
+                continue;
+            };
+            let len = (self.layout.run_end(at) - at).min(window.end - sector);
+            sector += len;
+            let lacks = |state: &State, place: Place, at: Sector| match state.legs[place.leg] {
+                Leg::Behind(behind) => state.lacks(behind, place.sector, at),
+                _ => false,
+            };
+            if !lacks(&self.state(), place, at) {
+                continue;
+            }
+            let range = at..at + len;
+            let _held = self.hold_for_copy(&range).await;
+            match self.copy_range(&range, lacks).await {
+                Walk::Over => {}
+                broken => return broken,
+            }
+        }
+        Walk::Over
+    }
+
+    /// Goes from `at` on to the end, some windows at a time, which `next` gives out from a sector on,
+    /// and `work` does something about. `reached` makes durable that all before a sector is done: now
+    /// and then, and at the end.
+    pub(super) async fn walk<W, R>(
+        self: &Arc<Self>,
+        round: &Round,
+        mut at: Sector,
+        end: Sector,
+        next: impl Fn(Sector) -> Option<Range<Sector>>,
+        work: impl Fn(Range<Sector>) -> W,
+        reached: impl Fn(Sector) -> R,
+    ) -> Walk
+    where
+        W: Future<Output = Walk>,
+        R: Future<Output = Option<()>>,
+    {
+        let mut used = self.pace.used();
+        let (mut took, mut since) = (Duration::ZERO, 0);
+        loop {
+            let mut windows: Vec<Range<Sector>> = Vec::new();
+            while windows.len() < AT_A_TIME
+                && let Some(window) = next(windows.last().map_or(at, |last| last.end))
+            {
+                windows.push(window);
+            }
+            let is_over = windows.is_empty();
+            let len: u64 = windows.iter().map(|window| window.end.0 - window.start.0).sum();
+            let to = windows.last().map_or(end, |last| last.end);
+            if !is_over {
+                if !self.keep_pace(round, Sectors(len), &mut used, took).await {
+                    return Walk::BrokenOff;
+                }
+                let started = self.runtime.now();
+                let mut steps: FuturesUnordered<_> = windows.into_iter().map(&work).collect();
+                let mut walk = Walk::Over;
+                while let Some(step) = steps.next().await {
+                    if step != Walk::Over {
+                        walk = step;
+                    }
+                }
+                drop(steps);
+                took = self.runtime.now().saturating_sub(started);
+                if walk != Walk::Over {
+                    return walk;
+                }
+                since += len;
+                self.state().progress.done = to.0;
+            }
+            at = to;
+            if is_over || since >= CHECKPOINT {
+                since = 0;
+                if reached(at).await.is_none() {
+                    return Walk::GaveUp;
+                }
+                let commit = self.state().commits.superblocks();
+                self.commit(commit).await;
+            }
+            if is_over {
+                return Walk::Over;
+            }
+        }
+    }
+
+    /// Waits as the pace asks for it; tells whether the work is to go on.
+    async fn keep_pace(&self, round: &Round, len: Sectors, used: &mut u64, took: Duration) -> bool {
+        let now_used = self.pace.used();
+        let stand_back = if now_used == *used { Duration::ZERO } else { Pace::stand_back(took) };
+        *used = now_used;
+        let wait = stand_back.max(self.pace.reserve(self.runtime.now(), len));
+        match wait.is_zero() {
+            // Others may come in between all the same.
+            true => yield_now().await,
+            false => round.sleep(&*self.runtime, wait).await,
+        }
+        round.goes_on() && !self.state().is_broken_off
+    }
+}

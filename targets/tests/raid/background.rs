@@ -1,0 +1,77 @@
+//! What goes on in the background while the set is used: resync, recovery, check and repair keep out
+//! of the way of writes, and end with all copies equal.
+
+use testkit::{Rng, each_seed};
+
+use crate::rig::{Case, Rig, steps};
+
+const STEPS: usize = 24;
+
+fn work(rig: &Rig, seed: u64) -> Result<(), String> {
+    rig.run(&steps(&mut Rng::new(seed), rig.case.len, STEPS), 3)?;
+    if let Some((step, error)) = rig.take_errors().first() {
+        return Err(format!("{step:?} failed though no I/O did: {error}"));
+    }
+    rig.read_back()?;
+    rig.is_whole()
+}
+
+const TEST: &str = "-p dmsim-targets --test raid background";
+
+#[test]
+fn a_set_is_used_while_it_is_resynced() {
+    each_seed(TEST, 200, |seed| {
+        let case = Case { in_sync: false, ..Case::of(seed) };
+        work(&Rig::new(&case, seed), seed)
+    });
+}
+
+#[test]
+fn a_set_is_used_while_a_leg_is_rebuilt() {
+    each_seed(TEST, 200, |seed| {
+        let mut case = Case { in_sync: true, ..Case::of(seed) };
+        let disks = Rig::new(&case, seed).disks;
+        let leg = seed as usize % case.legs;
+        disks.iter().for_each(|disk| disk.lose_cache());
+        case.more = format!(" rebuild {leg}");
+        work(&Rig::again(&case, seed, &disks), seed)
+    });
+}
+
+#[test]
+fn what_is_written_during_a_check_is_no_mismatch_and_a_repair_changes_nothing() {
+    each_seed(TEST, 200, |seed| {
+        let case = Case { in_sync: true, ..Case::of(seed) };
+        let rig = Rig::new(&case, seed);
+        rig.message(if seed.is_multiple_of(2) { "check" } else { "repair" })?;
+        work(&rig, seed)?;
+        match rig.mismatches() {
+            0 => Ok(()),
+            sectors => Err(format!("{sectors} sectors differ: {}", rig.status())),
+        }
+    });
+}
+
+#[test]
+fn a_check_counts_what_differs_and_a_repair_mends_it() {
+    each_seed(TEST, 60, |seed| {
+        let case = Case { in_sync: true, ..Case::of(seed) };
+        let rig = Rig::new(&case, seed);
+        let content = rig.content()?;
+        let sector = Rng::new(seed).below(case.len as usize) as u64;
+        rig.spoil(sector);
+        for (message, mismatches) in [("check", true), ("repair", true), ("check", false)] {
+            rig.message(message)?;
+            rig.idle()?;
+            let found = rig.mismatches() > 0;
+            if message == "check" && found != mismatches {
+                return Err(format!("after {message}: {}", rig.status()));
+            }
+        }
+        rig.is_whole()?;
+        match rig.content()? == content {
+            true => Ok(()),
+            false => Err("a repair has changed the content".to_owned()),
+        }
+    });
+}

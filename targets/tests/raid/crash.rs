@@ -1,0 +1,118 @@
+//! Power cuts: after any of them, and a resync, all copies are equal, and hold what is legal.
+
+use std::sync::Arc;
+
+use testkit::{Crash, Entry, Explorer, Legal, Plan, Rng, SimDisk, each_seed};
+
+use crate::rig::{Case, Rig, steps};
+
+const PLAN: Plan = Plan { listed: 5, random: 1, seed: 0 };
+const SECOND: Plan = Plan { listed: 2, random: 1, seed: 0 };
+
+/// One of so many restarts is cut off by a second power cut.
+const CUT_AGAIN: u64 = 7;
+
+/// Explores the power cuts of one run, and returns how many states there were.
+fn explore(seed: u64) -> Result<u64, String> {
+    let case = Case::of(seed);
+    let rig = Rig::new(&case, seed);
+    let mut legal = rig.legal();
+    let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
+    rig.record();
+    let steps = steps(&mut Rng::new(seed), case.len, 10);
+    rig.run(&steps, 1 + seed as usize % 3)?;
+    if let Some((step, error)) = rig.take_errors().first() {
+        return Err(format!("{step:?} failed though no I/O did: {error}"));
+    }
+    rig.copies_are_equal()?;
+    let (disks, record) = (rig.disks.clone(), rig.sent.journal().take());
+    drop(rig);
+    disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
+    let (mut count, mut seconds) = (0, 0);
+    let plan = Plan { seed, ..PLAN };
+    let first = Explorer::new(&disks, &record).run(plan, &mut legal, |crash, legal| {
+        count += 1;
+        let before: Vec<usize> = disks.iter().map(|disk| disk.checkpoint()).collect();
+        let recovery = come_back(&case, &disks, crash, legal)?;
+        if count % CUT_AGAIN != 0 {
+            return Ok(());
+        }
+        let rewind = || disks.iter().zip(&before).for_each(|(disk, at)| disk.rewind(*at));
+        rewind();
+        if case.in_sync {
+            lose_a_leg(&case, &disks, crash.at + count as usize, legal)?;
+            rewind();
+        }
+        let again = Explorer::new(&disks, &recovery);
+        let again = again.run(SECOND, &mut legal.clone(), |crash, legal| {
+            come_back(&case, &disks, crash, legal).map(drop)
+        });
+        seconds += again.map_err(|why| format!("during the recovery, {why}"))?;
+        Ok(())
+    });
+    Ok(first? + seconds)
+}
+
+/// Restarts; looks at the content before the resync and after it, and at the copies. Returns what was
+/// written meanwhile.
+fn come_back(
+    case: &Case,
+    disks: &[Arc<SimDisk>],
+    crash: Crash,
+    legal: &Legal,
+) -> Result<Vec<Entry>, String> {
+    let rig = Rig::over(case, crash.at as u64, disks);
+    let content = rig.content()?;
+    legal.check_power_cut(&content)?;
+    rig.idle()?;
+    rig.copies_are_equal()?;
+    if rig.content()? != content {
+        return Err("the resync has changed the content".to_owned());
+    }
+    let status = rig.status();
+    let expected = format!("{0}/{0} idle", case.len);
+    if !status.contains(&expected) || !status.contains(&"A".repeat(case.legs)) {
+        return Err(format!("not in sync: {status}"));
+    }
+    Ok(rig.sent.journal().take())
+}
+
+/// Restarts without one of the legs, writes, and restarts with it again: nothing that was acknowledged
+/// is lost with it, and it gets what it lacks.
+fn lose_a_leg(
+    case: &Case,
+    disks: &[Arc<SimDisk>],
+    seed: usize,
+    legal: &Legal,
+) -> Result<(), String> {
+    let lost = seed % case.legs;
+    let why = |what: String| format!("leg {lost} is lost: {what}");
+    let without = Case { missing: vec![lost], ..case.clone() };
+    let rig = Rig::over(&without, seed as u64, disks);
+    let content = rig.content().map_err(why)?;
+    legal.check_power_cut(&content).map_err(why)?;
+    rig.idle()?;
+    rig.run(&steps(&mut Rng::new(seed as u64), case.len, 4), 1).map_err(why)?;
+    let content = rig.content().map_err(why)?;
+    rig.suspend()?;
+    drop(rig);
+    let rig = Rig::over(case, seed as u64, disks);
+    rig.idle()?;
+    rig.is_whole().map_err(why)?;
+    match rig.content().map_err(why)? == content {
+        true => Ok(()),
+        false => Err(why("it has brought back what was written over".to_owned())),
+    }
+}
+
+const TEST: &str = "-p dmsim-targets --test raid after_a_power_cut";
+
+#[test]
+fn after_a_power_cut_and_a_resync_all_copies_hold_what_is_legal() {
+    let mut states = 0;
+    each_seed(TEST, 12, |seed| {
+        states += explore(seed)?;
+        Ok(())
+    });
+    println!("{states} states");
+}

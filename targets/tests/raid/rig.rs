@@ -1,0 +1,311 @@
+//! A set over simulated disks, what it is sent, and what is legal then.
+
+use std::sync::{Arc, PoisonError};
+
+use sim_core::control::{Command, Slot};
+use sim_core::{BlkError, Held, MappedDevice, Sector, Sectors, StatusKind};
+use targets::raid::layout::{Format, Layout, Raid10};
+use testkit::{
+    BioStep, Journal, Legal, Schedule, SimDisk, Speed, Started, Traffic, World, id, read_all,
+};
+
+pub(crate) use crate::steps::{Errors, Step, start, steps};
+
+pub(crate) const SECTOR: usize = 512;
+
+/// The sectors of a metadata device: a superblock, and a page of the bitmap.
+const META: u64 = 16;
+
+/// A set.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// None for raid1.
+    pub(crate) raid10: Option<(Format, usize)>,
+    pub(crate) legs: usize,
+    pub(crate) len: u64,
+    pub(crate) region: u64,
+    /// All copies are the same when the bios come.
+    pub(crate) in_sync: bool,
+    /// Legs that a line leaves out.
+    pub(crate) missing: Vec<usize>,
+    /// More parameters.
+    pub(crate) more: String,
+}
+
+const CHUNK: u64 = 8;
+
+impl Case {
+    /// One of the shapes that are tried.
+    pub(crate) fn of(seed: u64) -> Case {
+        let raid10 = match seed % 6 {
+            0..=2 => None,
+            3 => Some((Format::Near, 2)),
+            4 => Some((Format::Far, 2)),
+            _ => Some((Format::Offset, 2)),
+        };
+        let legs = match raid10 {
+            None => [2, 3][seed as usize / 6 % 2],
+            Some(_) => [3, 4][seed as usize / 6 % 2],
+        };
+        // So that the legs have whole chunks.
+        let len = if raid10.is_some() { legs as u64 * CHUNK * 2 } else { 40 };
+        Case {
+            raid10,
+            legs,
+            len,
+            region: [8, 16][seed as usize / 2 % 2],
+            in_sync: !seed.is_multiple_of(4),
+            missing: Vec::new(),
+            more: String::new(),
+        }
+    }
+
+    /// The sectors of a leg.
+    fn device(&self) -> u64 {
+        let copies = self.raid10.map_or(self.legs, |(_, copies)| copies) as u64;
+        self.len * copies / self.legs as u64
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        let device = Sectors(self.device());
+        match self.raid10 {
+            None => Layout::Raid1 { legs: self.legs, device },
+            Some((format, copies)) => {
+                let word = Raid10::word(format, copies, format != Format::Near);
+                let layout = Raid10::new(word, self.legs, Sectors(CHUNK), device);
+                Layout::Raid10(layout.expect("a layout that dm-raid makes"))
+            }
+        }
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let leg = |leg: usize| match self.missing.contains(&leg) {
+            true => "- -".to_owned(),
+            false => format!("{} {}", letter(Case::meta(leg)), letter(Case::data(leg))),
+        };
+        let legs: Vec<String> = (0..self.legs).map(leg).collect();
+        let (kind, chunk, format) = match self.raid10 {
+            None => ("raid1", 0, String::new()),
+            Some((format, copies)) => {
+                let format = match format {
+                    Format::Near => "near",
+                    Format::Far => "far",
+                    Format::Offset => "offset",
+                };
+                ("raid10", CHUNK, format!(" raid10_copies {copies} raid10_format {format}"))
+            }
+        };
+        // The shortest that bits are kept for: a second.
+        let params = format!("region_size {} daemon_sleep 250{format}{}", self.region, self.more);
+        let count = 1 + params.split_whitespace().count();
+        let Case { len, legs: count_of_legs, .. } = self;
+        format!("0 {len} raid {kind} {count} {chunk} {params} {count_of_legs} {}", legs.join(" "))
+    }
+
+    pub(crate) fn meta(leg: usize) -> usize {
+        leg * 2
+    }
+
+    pub(crate) fn data(leg: usize) -> usize {
+        leg * 2 + 1
+    }
+}
+
+fn letter(disk: usize) -> char {
+    char::from(b'a' + disk as u8)
+}
+
+pub(crate) struct Rig {
+    pub(crate) case: Case,
+    pub(crate) world: World,
+    /// For each leg, metadata and data.
+    pub(crate) disks: Vec<Arc<SimDisk>>,
+    pub(crate) device: Arc<MappedDevice>,
+    pub(crate) sent: Arc<Traffic>,
+    errors: Errors,
+}
+
+impl Rig {
+    /// Sets a set up over new disks with different contents.
+    pub(crate) fn new(case: &Case, seed: u64) -> Rig {
+        let schedule = match seed % 3 {
+            0 => Schedule::Priority(seed),
+            _ => Schedule::Random(seed),
+        };
+        let world = World::with(&schedule, targets::registry(), &[]);
+        let size = |disk: usize| if disk.is_multiple_of(2) { META } else { case.device() + 3 };
+        let disks: Vec<_> =
+            (0..case.legs * 2).map(|disk| world.add_disk(Sectors(size(disk)))).collect();
+        for leg in 0..case.legs {
+            for sector in 0..case.device() + 3 {
+                let bytes = [(leg as u8 + 1) * 40 + (sector % 31) as u8; SECTOR];
+                disks[Case::data(leg)].fill(Sector(sector), &bytes);
+            }
+        }
+        let begins = if case.in_sync { Speed::AtOnce } else { Speed::Waits };
+        disks.iter().for_each(|disk| disk.set_speed(begins));
+        let device = world.set_up(0, &case.table());
+        if case.in_sync {
+            world.sim.run_until_idle().expect("a resync ends");
+            disks.iter().for_each(|disk| disk.power_cycle(world.handle()));
+        }
+        disks.iter().for_each(|disk| disk.set_speed(speed(seed)));
+        Rig::used(case, world, disks, device)
+    }
+
+    /// Sets the set up again over disks that were there before, to be used.
+    pub(crate) fn again(case: &Case, seed: u64, disks: &[Arc<SimDisk>]) -> Rig {
+        let world = World::with(&Schedule::Random(seed), targets::registry(), disks);
+        disks.iter().for_each(|disk| disk.set_speed(speed(seed)));
+        let device = world.set_up(0, &case.table());
+        Rig::used(case, world, disks.to_vec(), device)
+    }
+
+    fn used(case: &Case, world: World, disks: Vec<Arc<SimDisk>>, device: Arc<MappedDevice>) -> Rig {
+        let first = first_copies(&disks, case);
+        let sent = Traffic::new(0, Arc::default(), Some(Legal::new(&first)));
+        let (case, sent) = (case.clone(), Arc::new(sent));
+        Rig { case, world, disks, device, sent, errors: Arc::default() }
+    }
+
+    /// Sets the set up again over disks that were there before; no I/O waits.
+    pub(crate) fn over(case: &Case, seed: u64, disks: &[Arc<SimDisk>]) -> Rig {
+        disks.iter().for_each(|disk| disk.set_speed(Speed::AtOnce));
+        let world = World::with(&Schedule::Random(seed), targets::registry(), disks);
+        let journal = Arc::new(Journal::default());
+        disks.iter().for_each(|disk| disk.record(journal.clone()));
+        let device = world.set_up(0, &case.table());
+        let (case, sent) = (case.clone(), Arc::new(Traffic::new(0, journal, None)));
+        Rig { case, world, disks: disks.to_vec(), device, sent, errors: Arc::default() }
+    }
+
+    /// Writes what the disks do into the record.
+    pub(crate) fn record(&self) {
+        self.disks.iter().for_each(|disk| disk.record(self.sent.journal().clone()));
+    }
+
+    /// Starts tasks that deal the steps out among themselves.
+    pub(crate) fn start(&self, steps: &[Step], tasks: usize) -> Vec<Started<()>> {
+        start(&self.world, &self.device, &self.sent, &self.errors, steps, tasks)
+    }
+
+    /// Runs steps to their end; the background is idle then.
+    pub(crate) fn run(&self, steps: &[Step], tasks: usize) -> Result<(), String> {
+        let started = self.start(steps, tasks);
+        self.idle()?;
+        match started.iter().all(Started::is_done) {
+            true => self.sent.verdict(),
+            false => Err(format!("a bio never ends: {}", self.status())),
+        }
+    }
+
+    pub(crate) fn idle(&self) -> Result<(), String> {
+        self.world.sim.run_until_idle().map_err(|stuck| stuck.to_string())
+    }
+
+    /// Takes the bios that failed.
+    pub(crate) fn take_errors(&self) -> Vec<(BioStep, BlkError)> {
+        std::mem::take(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the whole device.
+    pub(crate) fn content(&self) -> Result<Vec<u8>, String> {
+        let read = self.world.sim.try_block_on(read_all(self.device.clone()));
+        read.map_err(|stuck| format!("a read never ends: {stuck}"))?
+    }
+
+    /// Returns what is legal now.
+    pub(crate) fn legal(&self) -> Legal {
+        self.sent.legal().expect("a set is storage")
+    }
+
+    /// Reads the whole device, and holds it against what was written.
+    pub(crate) fn read_back(&self) -> Result<(), String> {
+        let (content, legal) = (self.content()?, self.legal());
+        for (sector, bytes) in (0..).zip(content.chunks_exact(SECTOR)) {
+            if !legal.read(sector, legal.now(), bytes) {
+                return Err(format!("read back: {}", legal.explain(sector, bytes)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails where a copy on a leg that is there differs from the first.
+    pub(crate) fn copies_are_equal(&self) -> Result<(), String> {
+        for run in self.case.layout().runs(Sector::ZERO..Sector(self.case.len)) {
+            let places = run.copies.iter().filter(|place| !self.case.missing.contains(&place.leg));
+            let copies: Vec<Vec<u8>> = places
+                .map(|place| {
+                    let disk = &self.disks[Case::data(place.leg)];
+                    disk.look(place.sector, run.len, <[u8]>::to_vec)
+                })
+                .collect();
+            if copies.iter().any(|copy| *copy != copies[0]) {
+                return Err(format!("copies differ in {run:?}: {}", self.status()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails where a leg is not in sync, or copies differ.
+    pub(crate) fn is_whole(&self) -> Result<(), String> {
+        let status = self.status();
+        if !status.contains(&"A".repeat(self.case.legs)) || !status.contains("idle") {
+            return Err(format!("not in sync: {status}"));
+        }
+        self.copies_are_equal()
+    }
+
+    /// Sends a message.
+    pub(crate) fn message(&self, text: &str) -> Result<(), String> {
+        let (message, slot) = (text.into(), Slot::Live);
+        self.execute(Command::TargetMsg { id: id(0), sector: Sector::ZERO, message, slot })
+    }
+
+    pub(crate) fn suspend(&self) -> Result<(), String> {
+        self.execute(Command::DevSuspend { id: id(0), held: Held::Flush })
+    }
+
+    pub(crate) fn resume(&self) -> Result<(), String> {
+        self.execute(Command::DevResume { id: id(0), held: Held::Flush })
+    }
+
+    fn execute(&self, command: Command) -> Result<(), String> {
+        let ended = self.world.sim.try_block_on(self.world.control.execute(command));
+        let ended = ended.map_err(|stuck| stuck.to_string())?;
+        ended.map(drop).map_err(|failure| failure.to_string())
+    }
+
+    /// Returns what the last check has counted.
+    pub(crate) fn mismatches(&self) -> u64 {
+        let status = targets::lines::raid::Status::parse(&self.status()).expect("a status");
+        status.mismatches
+    }
+
+    /// Changes the last copy of a sector behind the set's back.
+    pub(crate) fn spoil(&self, sector: u64) {
+        let places = self.case.layout().places(Sector(sector));
+        let place = places.last().expect("a set has copies");
+        self.disks[Case::data(place.leg)].fill(place.sector, &[0xee; SECTOR]);
+    }
+
+    pub(crate) fn status(&self) -> String {
+        let live = self.device.live().expect("a table");
+        live.status(StatusKind::Info, Default::default()).expect("no panic").0[0].params.to_string()
+    }
+}
+
+/// Says how fast disks are, for a seed.
+fn speed(seed: u64) -> Speed {
+    [Speed::Waits, Speed::Waits, Speed::Mixed, Speed::AtOnce][seed as usize / 3 % 4]
+}
+
+/// Returns what the first copies hold.
+fn first_copies(disks: &[Arc<SimDisk>], case: &Case) -> Vec<u8> {
+    let layout = case.layout();
+    let first = layout.runs(Sector::ZERO..Sector(case.len)).flat_map(|run| {
+        let place = run.copies[0];
+        disks[Case::data(place.leg)].look(place.sector, run.len, <[u8]>::to_vec)
+    });
+    first.collect()
+}
