@@ -77,8 +77,16 @@ const NOT_EQUAL: &[NotEqual] = &[
         what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
     },
     NotEqual { case: "raid-1-legs", why: EVENTS, what: &[("ma", &[0]), ("mb", &[0])] },
-    NotEqual { case: "raid-1-start", why: EVENTS, what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])] },
-    NotEqual { case: "raid-1-checks", why: EVENTS, what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])] },
+    NotEqual {
+        case: "raid-1-start",
+        why: EVENTS,
+        what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])],
+    },
+    NotEqual {
+        case: "raid-1-checks",
+        why: EVENTS,
+        what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])],
+    },
     NotEqual {
         case: "mirror-primary-dead",
         why: "without features the kernel does not read what the second leg alone was written, and \

@@ -4,7 +4,7 @@ use daemon::Fault;
 use daemon::client::unexpected;
 use daemon::protocol::Outcome;
 use sim_core::control::{Answer, Command, DevStatus, Id, Overlap, Report, Slot};
-use sim_core::{DevNumber, Errno, KeyText, Sectors, TargetSpec};
+use sim_core::{Access, DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
 use daemon::mangle;
@@ -38,6 +38,27 @@ impl Device {
             return Err(Fault::new(name, format!("is suspended: `dmsim resume {name}` first")));
         }
         Ok(())
+    }
+
+    /// Refuses a device that has no table, or one that waits.
+    pub(crate) fn refuse_unready(&self) -> Result<(), Fault> {
+        let name = self.name();
+        if !self.status.live_present {
+            let why = format!("has no table: `dmsim load` and `dmsim resume {name}` first");
+            return Err(Fault::new(name, why));
+        }
+        if self.status.inactive_present {
+            let why = format!(
+                "has another table loaded: `dmsim resume {name}` swaps it in, `dmsim clear {name}` \
+                 drops it"
+            );
+            return Err(Fault::new(name, why));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        if self.status.read_only { Access::ReadOnly } else { Access::ReadWrite }
     }
 }
 

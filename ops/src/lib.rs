@@ -1,5 +1,5 @@
 //! What people do with device-mapper and what takes several of its operations, in an order that
-//! matters and with a way back from each: snapshots, merges, mirrors, containers.
+//! matters and with a way back from each: snapshots, merges, mirrors, RAID sets, containers.
 //!
 //! Each is a function of a [`DeviceMapper`]: an instance's daemon (`daemon::Client` is one), or a
 //! control plane in this process. Nothing here prints, or asks on a terminal: results are values,
@@ -13,6 +13,8 @@ mod devices;
 mod files;
 pub mod mirror;
 pub mod open;
+mod parts;
+pub mod raid;
 #[cfg(test)]
 mod rig;
 pub mod size;

@@ -79,16 +79,16 @@ pub(crate) struct Check {
     pub(crate) from: Option<String>,
 }
 
-/// Make a leg of a mirror fail, or its log, as a test needs it
+/// Make a leg of a mirror or a RAID set fail, or a mirror's log, as a test needs it
 ///
-/// For this mirror alone, and before anything reaches the leg's device: others use it on, and no
+/// For this device alone, and before anything reaches the leg's device: others use it on, and no
 /// data come to harm. Whatever else of the mirror lies on the same device fails too. `status` shows
 /// the leg's letter when the mirror has noticed; `tree` and `images` show it at once. `dmsim heal`
 /// ends it, and so does a restart of the daemon, which remembers none of this: a mirror whose first
 /// leg has missed writes is to be healed before.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Fail {
-    /// The mirror
+    /// The mirror or the set
     pub(crate) name: String,
     /// The leg: its name, major:minor, path, or place in the table, from 0; or `log`
     pub(crate) leg: String,
@@ -100,17 +100,18 @@ pub(crate) struct Fail {
     pub(crate) writes: bool,
 }
 
-/// Make what failed of a mirror work again, and bring it up to date
+/// Make what failed of a mirror or a RAID set work again, and bring it up to date
 ///
 /// The leg does not fail any more, and is brought up to date: the mirror is suspended and resumed,
 /// which makes the resync look again, and writes that were held go on. When all is in sync the table
 /// is loaded again where the mirror has to forget that a leg or its log has failed; with a log in
-/// memory that is one more resync. Returns when that is done.
+/// memory that is one more resync. A RAID set needs no more than the suspension: a leg that can be used
+/// again gets what it has missed, by the bitmap. Returns when that is done.
 ///
 /// Exit status: 0 when it has ended well, 1 when it failed, 130 when the command was interrupted.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Heal {
-    /// The mirror
+    /// The mirror or the set
     pub(crate) name: String,
     /// The leg, or `log` [default: all that fail]
     pub(crate) leg: Option<String>,

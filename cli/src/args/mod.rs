@@ -5,6 +5,7 @@ pub(crate) mod dump;
 pub(crate) mod ignored;
 pub(crate) mod mirror;
 pub(crate) mod open;
+pub(crate) mod raid;
 pub(crate) mod snapshot;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use ops::size::parse_size;
 use dump::{Close, Dump};
 use mirror::{Change, Check, Fail, Heal};
 use open::Open;
+use raid::Raid;
 use snapshot::{Diff, GiveUp, Merge, Take};
 
 /// What the help says of the verbs that dmsetup has.
@@ -98,6 +100,7 @@ pub(crate) enum Verb {
     Drop(GiveUp),
     Wait(Wait),
     Mirror(Change),
+    Raid(Raid),
     Check(Check),
     Fail(Fail),
     Heal(Heal),
@@ -220,7 +223,7 @@ pub(crate) struct Wait {
     /// Wait until the merge is done
     #[arg(long)]
     pub(crate) merge: bool,
-    /// Wait until all legs of the mirror are in sync
+    /// Wait until all legs of the mirror, or of the RAID set, are in sync
     #[arg(long)]
     pub(crate) sync: bool,
     /// The device

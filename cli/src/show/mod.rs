@@ -5,6 +5,7 @@ mod diff;
 mod images;
 mod info;
 mod picture;
+mod raid;
 mod store;
 mod tree;
 
@@ -18,6 +19,7 @@ pub(crate) use check::check;
 pub(crate) use diff::diff;
 pub(crate) use images::{images, images_json};
 pub(crate) use info::info_json;
+pub(crate) use raid::{checked, raid};
 pub(crate) use store::{write_json, write_text};
 pub(crate) use tree::{Branches, tree};
 

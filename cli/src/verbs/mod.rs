@@ -1,5 +1,6 @@
 //! The verbs that dmsetup does not have.
 
+mod raid;
 mod restore;
 
 use std::io::{self, BufWriter, Write};
@@ -69,15 +70,24 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         }
         Verb::Wait(options) => wait(&instance()?, &options),
         Verb::Mirror(options) => change_mirror(&instance()?, options),
+        Verb::Raid(options) => raid::run(&instance()?, options),
         Verb::Check(options) => check(&instance()?, &options),
         Verb::Fail(options) => {
             let mut client = client::connect(&instance()?)?;
-            ended(mirror::fail(&mut client, &options.name, &options.leg, options.fails()))
+            let fail = match ops::raid::is_set(&mut client, &options.name)? {
+                true => ops::raid::fail,
+                false => mirror::fail,
+            };
+            ended(fail(&mut client, &options.name, &options.leg, options.fails()))
         }
         Verb::Heal(options) => {
             let (mut client, leg) = (client::connect(&instance()?)?, options.leg.as_deref());
             let watch = Terminal::watch()?;
-            ended(mirror::heal(&mut client, &options.name, leg, !options.no_wait, &watch))
+            let heal = match ops::raid::is_set(&mut client, &options.name)? {
+                true => ops::raid::heal,
+                false => mirror::heal,
+            };
+            ended(heal(&mut client, &options.name, leg, !options.no_wait, &watch))
         }
         Verb::Diff(options) => diff(&instance()?, &options),
         Verb::Restore { forget: true, .. } => forget(&instance()?),
@@ -202,6 +212,7 @@ fn wait(instance: &Instance, options: &Wait) -> Result<ExitCode, Fault> {
     let mut client = client::connect(instance)?;
     let (name, watch) = (&options.name, Terminal::watch()?);
     ended(match options.sync {
+        true if ops::raid::is_set(&mut client, name)? => ops::raid::wait(&mut client, name, &watch),
         true => mirror::wait(&mut client, name, &watch),
         false => {
             let instance = client.served(instance);

@@ -21,11 +21,12 @@ const VERBS: &[&str] = &[
     "target-version linear --json",
     "diff snap --json",
     "check m --json",
+    "raid status r --json",
     "dump run/cow/snap.cow --json --entries",
 ];
 
 /// Two images, one without a name of its own; a device whose name is no word, a mirror with a leg that
-/// fails, a snapshot, and a device without a table.
+/// fails, a snapshot, a device without a table, and a RAID set that lacks a leg.
 fn build(instance: &Instance) {
     instance.ok(&["attach", "a.img", "--create", "1M", "--as", "/dev/sda"]);
     instance.ok(&["attach", "b.img", "--create", "1M"]);
@@ -41,6 +42,12 @@ fn build(instance: &Instance) {
     std::fs::write(instance.path("mapper/snap"), [1; 4096]).unwrap();
     instance.ok(&["create", "none", "--notable"]);
     instance.ok(&["fail", "m", image]);
+    let legs = ["1.img", "2.img", "3.img"];
+    let size = ["r", "--size", "2M"];
+    instance.ok(&[&["raid", "create", "raid1"][..], &legs, &size].concat());
+    instance.ok(&["raid", "remove", "r"]);
+    // One is missing.
+    instance.ok(&["raid", "assemble", "1.img", "3.img", "--name", "r"]);
 }
 
 /// What was seen of all answers.
@@ -177,21 +184,39 @@ fn every_verb_says_the_same_things_the_same_way() {
         assert_eq!(image[key], below[key], "{key}");
     }
     assert_eq!(said["check m --json"]["legs"][0]["minor"], image["minor"]);
+    let legs = &said["raid status r --json"]["legs"];
+    assert_eq!((&legs[0]["state"], &legs[1]["state"]), (&"in_sync".into(), &"missing".into()));
 }
 
 #[test]
 fn every_verb_with_json_is_held_to_the_rules() {
     let instance = Instance::new();
     let help = |args: &[&str]| String::from_utf8(instance.run(args).stdout).unwrap();
-    let verbs = help(&["help"]);
-    let verbs = verbs.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    // Verbs are the first words of lines that stand two columns in.
+    let verbs = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let words = lines.filter_map(|line| line.split_whitespace().next());
+        words.filter(|verb| !verb.starts_with('-')).map(str::to_owned).collect()
+    };
     let mut count = 0;
-    let verbs = verbs.filter_map(|line| line.split_whitespace().next());
-    for verb in verbs.filter(|verb| !verb.starts_with('-')) {
-        if help(&[verb, "--help"]).contains("--json") {
-            count += 1;
-            assert!(VERBS.iter().any(|known| known.starts_with(verb)), "{verb} --json");
+    for verb in verbs(&help(&["help"])) {
+        let text = help(&[&verb, "--help"]);
+        // Those of `raid` have verbs of their own.
+        let (own, further) = text.split_once("Commands:\n").unwrap_or((&text, ""));
+        let further = verbs(further).into_iter().filter(|further| further != "help");
+        let mut all: Vec<(String, String)> = further
+            .map(|further| {
+                let text = help(&[&verb, &further, "--help"]);
+                (format!("{verb} {further}"), text)
+            })
+            .collect();
+        all.push((verb.clone(), own.to_owned()));
+        for (verb, text) in all {
+            if text.contains("--json") {
+                count += 1;
+                assert!(VERBS.iter().any(|known| known.starts_with(&verb)), "{verb} --json");
+            }
         }
     }
-    assert!(count >= 5, "{count}");
+    assert!(count >= 6, "{count}");
 }

@@ -149,7 +149,7 @@ fn a_start_cleans_up_after_a_daemon_that_was_killed() {
     instance.ok(&["start", "--mount", elsewhere.to_str().unwrap()]);
     instance.ok(&["create", "z", "--table", "0 8 zero"]);
     // Somebody is in it: else the guard of the mount clears it away by itself.
-    let busy = std::fs::File::open(&elsewhere).unwrap();
+    let busy = File::open(&elsewhere).unwrap();
     instance.crash();
     // The mount is dead, and elsewhere than the next daemon's.
     std::fs::metadata(&elsewhere).unwrap_err();

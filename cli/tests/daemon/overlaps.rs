@@ -57,13 +57,14 @@ fn a_device_that_writes_where_another_one_does_is_told_of_once() {
 }
 
 #[test]
-fn the_arrangements_of_snapshots_merges_and_mirrors_are_not_told_of() {
+fn the_arrangements_of_our_own_are_not_told_of() {
     if !can_mount() {
         return;
     }
     let instance = Instance::new();
     instance.ok(&["attach", "a.img", "--create", "1M", "--as", "/dev/sda"]);
     instance.ok(&["attach", "b.img", "--create", "1M", "--as", "/dev/sdb"]);
+    std::fs::write(instance.root().join("new.img"), vec![0; 2 << 20]).unwrap();
     for line in [
         "create data --table 0!2048!linear!/dev/sda!0",
         "snapshot data one",
@@ -75,6 +76,10 @@ fn the_arrangements_of_snapshots_merges_and_mirrors_are_not_told_of() {
         "snapshot data three",
         "merge three",
         "mirror data --drop 0",
+        "raid create raid1 0.img 1.img 2.img r --size 2M",
+        "raid replace r 1 new.img",
+        "raid remove r",
+        "raid assemble 2.img new.img --name r",
     ] {
         let words: Vec<String> = line.split(' ').map(|word| word.replace('!', " ")).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -15,6 +15,7 @@ mod hostile;
 mod images;
 mod keys;
 mod mirrors;
+mod raid;
 mod refusals;
 mod snapshots;
 mod stacks;

@@ -17,7 +17,7 @@ const SECTORS: u64 = SIZE / 512;
 const TOOLS: [&str; 2] = ["mkfs.ext4", "e2fsck"];
 
 /// Uses an ext4 on a device while `act` runs, and checks that it has noticed nothing.
-fn under_load(device: &Path, act: impl FnOnce()) {
+pub(crate) fn under_load(device: &Path, act: impl FnOnce()) {
     {
         let mounted = Mounted::over(device, true);
         let dir = mounted.dir.path();
@@ -70,7 +70,7 @@ fn in_sync_and_the_same(instance: &Instance) {
     assert!(checked.ends_with("no region differs\n"), "{checked}");
 }
 
-fn background(instance: &Instance, args: &[&str]) -> Child {
+pub(crate) fn background(instance: &Instance, args: &[&str]) -> Child {
     instance.command(args).spawn().expect("dmsim runs")
 }
 

@@ -10,8 +10,7 @@ use sim_core::{Access, KeyText, SECTOR_SIZE, Sector, Sectors, TargetSpec};
 use targets::lines::mirror::{Features, InitialSync, Log, MAX_LEGS};
 use targets::lines::{self, DeviceWord, Place};
 
-use super::leg;
-use super::leg::{New, check_fits, encrypts, unused};
+use super::leg::{check_fits, encrypts};
 use super::state::{Line, MADE_BY_US, line_of, log_dev};
 use super::state::{MIRROR, behind};
 use super::swap::{Before, put, remove_below, reset_log};
@@ -19,6 +18,7 @@ use crate::commands::{create, load, one, resume, suspend, suspend_held, unlike_a
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, refuse_suspended_below, report};
 use crate::files::{first_byte, open_image, path_of};
+use crate::parts::{New, number_of, unused};
 use crate::watch::{Watch, go_on};
 use crate::words::{MAPPER, device_name};
 
@@ -93,7 +93,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Add) -> Result<Plan, Fault> 
     let about = image.display().to_string();
     let line = line_of(&device);
     refuse_own(dm, &device, line.as_ref(), &about)?;
-    let new = unused(dm, &device, image)?;
+    let new = unused(dm, device.name(), image)?;
     check_fits(dm, &device, &new, &about)?;
     refuse_in_the_clear(dm, &device, &new, &about)?;
     let leg = Place { device: new.word.clone(), start: Sector::ZERO };
@@ -118,7 +118,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Add) -> Result<Plan, Fault> 
     Ok(Plan {
         name: device.name().to_owned(),
         size: device.size(),
-        access: access(&device),
+        access: device.access(),
         start,
         line,
         log,
@@ -126,22 +126,18 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Add) -> Result<Plan, Fault> 
     })
 }
 
-pub(super) fn access(device: &Device) -> Access {
-    if device.status.read_only { Access::ReadOnly } else { Access::ReadWrite }
-}
-
 /// Finds the device that is to be a mirror, and refuses what cannot be one.
 fn device(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
     let name = device_name(dm.mount(), word);
     let device = find(dm, &name)?;
     let Some(device) = device else {
-        let image = leg::number_of(dm, word)?.is_some() || Path::new(word).is_file();
+        let image = number_of(dm, word)?.is_some() || Path::new(word).is_file();
         let hint = "is an image, and mirrors are made of mapped devices: `dmsim create NAME --table \
                     '0 SECTORS linear IMAGE 0'` puts one over it, to be used instead";
         return Err(Fault::new(word, if image { hint } else { "no such device" }));
     };
     device.refuse_suspended()?;
-    refuse_unready(&device)?;
+    device.refuse_unready()?;
     if device.status.read_only {
         return Err(Fault::new(name, "is read-only: what a new leg lacks could not be written"));
     }
@@ -157,23 +153,6 @@ fn device(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
     Ok(device)
 }
 
-/// Refuses a device that has no table, or one that waits.
-pub(super) fn refuse_unready(device: &Device) -> Result<(), Fault> {
-    let name = device.name();
-    if !device.status.live_present {
-        let why = format!("has no table: `dmsim load` and `dmsim resume {name}` first");
-        return Err(Fault::new(name, why));
-    }
-    if device.status.inactive_present {
-        let why = format!(
-            "has another table loaded: `dmsim resume {name}` swaps it in, `dmsim clear {name}` \
-             drops it"
-        );
-        return Err(Fault::new(name, why));
-    }
-    Ok(())
-}
-
 /// Refuses what holds the device's data already.
 fn refuse_own(
     dm: &mut dyn DeviceMapper,
@@ -181,7 +160,7 @@ fn refuse_own(
     line: Option<&Line>,
     about: &str,
 ) -> Result<(), Fault> {
-    let Some(dev) = leg::number_of(dm, about)? else { return Ok(()) };
+    let Some(dev) = number_of(dm, about)? else { return Ok(()) };
     let name = device.name();
     if let Some(line) = line {
         if line.legs.len() >= MAX_LEGS as usize {
@@ -293,7 +272,7 @@ fn new_log(
         return Ok(None);
     };
     let about = typed.display();
-    let log = unused(dm, device, typed)?;
+    let log = unused(dm, device.name(), typed)?;
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if log.word == leg.word || real(&log.path) == real(&leg.path) {
         return Err(Fault::new(about, "is the new leg already"));

@@ -7,7 +7,6 @@ use sim_core::{KeyText, TargetSpec};
 use targets::lines::mirror::{InitialSync, Log};
 use targets::lines::{self, DeviceWord, Place};
 
-use super::add::{access, refuse_unready};
 use super::leg;
 use super::state::{Line, MADE_BY_US, MIRROR, behind, log_dev, mirror, status};
 use super::swap::{Before, put, remove_below, reset_log};
@@ -32,11 +31,11 @@ pub fn drop_leg(
     let (device, line) = mirror(dm, mirror_name)?;
     let name = device.name();
     device.refuse_suspended()?;
-    refuse_unready(&device)?;
+    device.refuse_unready()?;
     refuse_suspended_below(dm, &device)?;
     let leg = leg::leg(dm, name, &line, word)?;
     go_on(name, watch)?;
-    let (table, access) = (device.live.clone(), access(&device));
+    let (table, access) = (device.live.clone(), device.access());
     let mut before = Before { name: name.to_owned(), access, table, below: None, log: None };
     let mut new = Vec::new();
     match forward(dm, &device, &line, leg, &mut before, &mut new, watch) {

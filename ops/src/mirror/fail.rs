@@ -4,7 +4,6 @@ use daemon::Fault;
 use sim_core::control::Command;
 use sim_core::{DevNumber, Fails};
 
-use super::add::{access, refuse_unready};
 use super::leg::{Part, part};
 use super::state::{Line, behind, log_dev, mirror, status};
 use super::swap::{Before, put};
@@ -39,7 +38,7 @@ pub fn heal(
     let (device, line) = mirror(dm, name)?;
     let name = device.name();
     device.refuse_suspended()?;
-    refuse_unready(&device)?;
+    device.refuse_unready()?;
     let healed = match leg {
         Some(leg) => vec![dev(dm, name, &line, leg)?],
         None => failing(dm, name)?,
@@ -62,8 +61,8 @@ fn set(dm: &mut dyn DeviceMapper, name: &str, below: DevNumber, fails: Fails) ->
     act(dm, name, Command::SetFails { id: named(name), below, fails }).map(drop)
 }
 
-/// Lists what is made to fail for a mirror.
-fn failing(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<DevNumber>, Fault> {
+/// Lists what is made to fail for a device.
+pub(crate) fn failing(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<DevNumber>, Fault> {
     let device = dm.describe()?.into_iter().find(|device| device.name == name);
     let failing = device.into_iter().flat_map(|device| device.failing);
     Ok(failing.map(|at| DevNumber { major: at.major, minor: at.minor }).collect())
@@ -122,7 +121,7 @@ fn reload(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     let (device, _) = mirror(dm, name)?;
-    let (table, access) = (device.live.clone(), access(&device));
+    let (table, access) = (device.live.clone(), device.access());
     go_on(name, watch)?;
     suspend_held(dm, name)?;
     let before =

@@ -1,19 +1,15 @@
 //! Legs: found by what they are called, and images that are to be one, checked.
 
-use std::io::{Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-
-use daemon::{About, Fault};
+use daemon::Fault;
+use sim_core::DevNumber;
 use sim_core::control::{Answer, Command, Id, Slot};
-use sim_core::{DevNumber, SECTOR_SIZE, Sectors};
 use targets::lines::{DeviceWord, Place};
 
 use super::state::{Line, log_dev};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{Device, by_id, find, in_use};
-use crate::files::{open_image, path_of, place, refuse_used};
+use crate::devices::{Device, by_id};
+use crate::parts::{New, number_of, size_of};
 use crate::size::print_size;
-use crate::words::{MAPPER, device_name};
 
 /// What a word means of a mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,65 +68,6 @@ fn text((place, leg): (usize, &Place<DeviceWord>)) -> String {
     format!("{place} ({})", leg.device)
 }
 
-/// Returns the number of the device that a word means: by its number, an image's name or path, or a
-/// mapped device's name or path.
-pub(super) fn number_of(dm: &mut dyn DeviceMapper, word: &str) -> Result<Option<DevNumber>, Fault> {
-    if let Ok(dev) = word.parse() {
-        return Ok(Some(dev));
-    }
-    let path = std::path::absolute(word).about(word)?;
-    let path = path.canonicalize().unwrap_or(path);
-    let image = dm.images()?.into_iter().find(|image| {
-        image.name.as_deref() == Some(word) || image.kernel_name == word || image.path == path
-    });
-    if let Some(image) = image {
-        return Ok(Some(image.number));
-    }
-    let name = &device_name(dm.mount(), word);
-    Ok(find(dm, name)?.map(|device| device.status.dev))
-}
-
-/// An image or a mapped device that is to be part of a mirror.
-pub(super) struct New {
-    /// What a table line calls it.
-    pub(super) word: DeviceWord,
-    pub(super) path: PathBuf,
-    /// Its number, where it has one yet.
-    pub(super) dev: Option<DevNumber>,
-}
-
-/// Finds an image for a mirror, and refuses one that is in use.
-pub(super) fn unused(
-    dm: &mut dyn DeviceMapper,
-    device: &Device,
-    typed: &Path,
-) -> Result<New, Fault> {
-    let about = typed.display().to_string();
-    let dev = number_of(dm, &about)?;
-    let mapped = match dev {
-        Some(dev) => by_id(dm, Id::Dev(dev))?,
-        None => None,
-    };
-    let (path, word) = match (&mapped, dev) {
-        (Some(mapped), _) => {
-            (dm.mount().join(mapped.name()), DeviceWord(format!("{MAPPER}{}", mapped.name())))
-        }
-        (None, Some(dev)) => (path_of(dm, dev)?, dev.into()),
-        (None, None) => place(dm, typed)?,
-    };
-    refuse_used(dm, device.name(), &path, &word).map_err(|why| Fault::new(&about, why))?;
-    if let Some(mapped) = mapped {
-        if mapped.status.dev == device.status.dev {
-            return Err(Fault::new(about, "is the device itself"));
-        }
-        mapped.refuse_suspended()?;
-        if mapped.status.open_count > 0 {
-            return Err(in_use(dm, mapped.name())?);
-        }
-    }
-    Ok(New { word, path, dev })
-}
-
 /// Refuses a leg that does not fit a device.
 pub(super) fn check_fits(
     dm: &mut dyn DeviceMapper,
@@ -162,26 +99,6 @@ pub(super) fn check_fits(
         )),
         Some(_) | None => Ok(()),
     }
-}
-
-/// Returns the size of an image or a mapped device, and that of its sectors in bytes.
-fn size_of(dm: &mut dyn DeviceMapper, new: &New) -> Result<Option<(Sectors, u32)>, Fault> {
-    if let Some(dev) = new.dev {
-        if let Some(image) = dm.images()?.into_iter().find(|image| image.number == dev) {
-            return Ok(Some((image.size, image.sector_size)));
-        }
-        let mut devices = dm.describe()?.into_iter();
-        let device = devices.find(|device| (device.major, device.minor) == (dev.major, dev.minor));
-        return Ok(device.map(|it| (Sectors(it.size), it.limits.logical_block_size)));
-    }
-    // A table attaches it on the spot, with sectors of 512 bytes.
-    let mut file = match open_image(&new.path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Fault::new(new.path.display(), error)),
-    };
-    let len = file.seek(SeekFrom::End(0)).about(new.path.display())?;
-    Ok(Some((Sectors(len / SECTOR_SIZE), 512)))
 }
 
 /// Tells whether a device encrypts, or one that it maps onto.

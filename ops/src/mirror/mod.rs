@@ -6,7 +6,7 @@ mod drop;
 mod fail;
 mod leg;
 mod state;
-mod swap;
+pub(crate) mod swap;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -19,6 +19,7 @@ use crate::device_mapper::DeviceMapper;
 pub use add::{Add, add};
 pub use check::{Comparison, Differing, LegFile, OutOfSync, check};
 pub use drop::drop_leg;
+pub(crate) use fail::failing;
 pub use fail::{fail, heal};
 pub use wait::wait;
 

@@ -46,7 +46,11 @@ pub(super) fn mirror(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, L
     let name = device_name(dm.mount(), word);
     let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
     let line = line_of(&device);
-    let line = line.ok_or_else(|| Fault::new(&name, "is no mirror"))?;
+    let why = match device.only("raid") {
+        Some(_) => "is a RAID set, and no mirror: `dmsim raid` has what there is for those",
+        None => "is no mirror",
+    };
+    let line = line.ok_or_else(|| Fault::new(&name, why))?;
     Ok((device, line))
 }
 

@@ -19,7 +19,7 @@ const HEADER: usize = 4096;
 
 /// Puts a table into a device that is suspended, and lets it run; with a limit to its resync, if
 /// there is one.
-pub(super) fn put(
+pub(crate) fn put(
     dm: &mut dyn DeviceMapper,
     name: &str,
     access: Access,
@@ -50,21 +50,21 @@ fn is_like(device: &Device, table: &[TargetSpec]) -> bool {
 }
 
 /// A device as it was before its table was to be replaced.
-pub(super) struct Before {
-    pub(super) name: String,
-    pub(super) access: Access,
+pub(crate) struct Before {
+    pub(crate) name: String,
+    pub(crate) access: Access,
     /// Its table, keys and all.
-    pub(super) table: Vec<TargetSpec>,
+    pub(crate) table: Vec<TargetSpec>,
     /// The device below that has, or is to have, that table.
-    pub(super) below: Option<String>,
+    pub(crate) below: Option<String>,
     /// The log's file, and what it began with.
-    pub(super) log: Option<(PathBuf, Vec<u8>)>,
+    pub(crate) log: Option<(PathBuf, Vec<u8>)>,
 }
 
 impl Before {
     /// Brings the device back, which is suspended, with `new` in use or not. Each step is tried,
     /// whatever became of those before it; returns the first fault.
-    pub(super) fn bring_back(
+    pub(crate) fn bring_back(
         &self,
         dm: &mut dyn DeviceMapper,
         new: &[TargetSpec],
@@ -91,7 +91,7 @@ impl Before {
 }
 
 /// Removes a device that was made for a table, if it is there.
-pub(super) fn remove_below(dm: &mut dyn DeviceMapper, below: &str) -> Result<(), Fault> {
+pub(crate) fn remove_below(dm: &mut dyn DeviceMapper, below: &str) -> Result<(), Fault> {
     if find(dm, below)?.is_none() {
         return Ok(());
     }
@@ -103,7 +103,7 @@ pub(super) fn remove_below(dm: &mut dyn DeviceMapper, below: &str) -> Result<(),
 
 /// Makes a log one in which no region is in sync, and returns what it began with. Its mirror is
 /// suspended.
-pub(super) fn reset_log(path: &Path) -> Result<Vec<u8>, Fault> {
+pub(crate) fn reset_log(path: &Path) -> Result<Vec<u8>, Fault> {
     let file = fresh(path, Access::ReadWrite)?;
     let mut bytes = vec![0; HEADER];
     let mut len = 0;

@@ -234,7 +234,11 @@ impl<'a, D> Reading<'a, D> {
         value: Arg<'a>,
         devices: &mut impl Devices<Device = D>,
     ) -> Result<(), CtrError> {
-        let number = value.i32(NUMBER)?;
+        let number = value.i32(NUMBER).map_err(|error| {
+            // The kernel looks at the number first: what is wrong may be the word before it.
+            let detail = format!("`{}`: {}", key.text(), error.detail);
+            error.detail(detail)
+        })?;
         let least_0 =
             |why: &str| u32::try_from(number).map_err(|_| value.error("a number from 0 on", why));
         let params = &mut self.params;

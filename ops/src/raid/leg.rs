@@ -1,0 +1,233 @@
+//! Legs: what lies where on their images, what their devices are called, and how people name them.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use daemon::{About, Fault};
+use sim_core::control::Id;
+use sim_core::{DevNumber, Sectors};
+use targets::lines::{self, DeviceWord, raid};
+use targets::raid::superblock::Superblock;
+
+use super::remove::is_ours;
+use super::state::{Line, number};
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{above, by_id, find};
+use crate::files::first_byte;
+use crate::parts::{New, number_of, size_of, unused};
+use crate::size::print_size;
+use crate::words::MAPPER;
+
+/// How much of each image is for superblock and bitmap, before the data. A bitmap has 2^21 bits at
+/// most, which is 256 KiB: a MiB keeps the data where storage likes it.
+pub(super) const META: Sectors = Sectors(2048);
+
+/// The part of the metadata that tells that there is a set: superblock, and the bitmap's header.
+pub(super) const HEADS: usize = 8192;
+
+/// What the devices of a leg are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Names {
+    pub(super) meta: String,
+    pub(super) data: String,
+}
+
+impl Names {
+    /// As LVM calls them.
+    pub(super) fn of(set: &str, leg: usize) -> Names {
+        Names { meta: format!("{set}_rmeta_{leg}"), data: format!("{set}_rimage_{leg}") }
+    }
+
+    /// Those of a leg while the one that it replaces is there.
+    pub(super) fn of_new(set: &str, leg: usize) -> Names {
+        let Names { meta, data } = Names::of(set, leg);
+        Names { meta: meta + "_new", data: data + "_new" }
+    }
+
+    /// What the set's table says for the leg.
+    pub(super) fn words(&self) -> raid::Leg<DeviceWord> {
+        let word = |name: &str| Some(DeviceWord(format!("{MAPPER}{name}")));
+        raid::Leg { meta: word(&self.meta), data: word(&self.data) }
+    }
+
+    /// Refuses names of devices that a command has left which was cut off.
+    pub(super) fn refuse_left(&self, dm: &mut dyn DeviceMapper) -> Result<(), Fault> {
+        for name in [&self.meta, &self.data] {
+            let Some(device) = find(dm, name)? else { continue };
+            let users = above(dm, device.status.dev)?;
+            if is_ours(&device.status.uuid) && device.status.open_count == 0 && users.is_empty() {
+                let why = format!(
+                    "is left from a command that was cut off, and in no set: `dmsim remove {name}` \
+                     first"
+                );
+                return Err(Fault::new(name, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses names that are taken, or too long.
+    pub(super) fn refuse_taken(&self, dm: &mut dyn DeviceMapper) -> Result<(), Fault> {
+        self.refuse_left(dm)?;
+        for name in [&self.meta, &self.data] {
+            if name.len() > sim_core::control::MAX_NAME {
+                return Err(Fault::new(name, "is too long for the name of a device of a leg"));
+            }
+            if find(dm, name)?.is_some() {
+                let why = "is there already, and a leg's device is to be called so";
+                return Err(Fault::new(name, why));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A leg without devices.
+pub(super) const MISSING: raid::Leg<DeviceWord> = raid::Leg { meta: None, data: None };
+
+/// An image that is there.
+pub(super) struct Image {
+    pub(super) new: New,
+    /// As it was typed.
+    pub(super) about: String,
+    pub(super) size: Sectors,
+    /// How large a sector is, in bytes.
+    pub(super) block: u32,
+}
+
+/// Finds an image that is to be a leg of a set: nothing where there is no file yet.
+pub(super) fn image(
+    dm: &mut dyn DeviceMapper,
+    set: &str,
+    typed: &Path,
+) -> Result<(New, Option<(Sectors, u32)>), Fault> {
+    let new = unused(dm, set, typed)?;
+    let size = size_of(dm, &new)?;
+    Ok((new, size))
+}
+
+/// As [`image`], of one that is there.
+pub(super) fn image_there(
+    dm: &mut dyn DeviceMapper,
+    set: &str,
+    typed: &Path,
+) -> Result<Image, Fault> {
+    let about = typed.display().to_string();
+    match image(dm, set, typed)? {
+        (new, Some((size, block))) => Ok(Image { new, about, size, block }),
+        (_, None) => Err(Fault::new(about, "no such file")),
+    }
+}
+
+/// Refuses an image that comes twice.
+pub(super) fn refuse_twice(all: &[&New], typed: &[PathBuf]) -> Result<(), Fault> {
+    let real = |new: &New| new.path.canonicalize().unwrap_or_else(|_| new.path.clone());
+    for (nr, one) in all.iter().enumerate() {
+        let is_same =
+            |other: &&&New| real(other) == real(one) || one.dev.is_some() && other.dev == one.dev;
+        if all[..nr].iter().any(|other| is_same(&other)) {
+            return Err(Fault::new(typed[nr].display(), "is there twice"));
+        }
+    }
+    Ok(())
+}
+
+/// What the start of an image has, and the file; nothing where it is too short to have anything.
+pub(super) fn heads(path: &Path) -> Result<Option<(File, Vec<u8>)>, Fault> {
+    let file = crate::files::fresh(path, sim_core::Access::ReadOnly)?;
+    let mut bytes = vec![0; HEADS];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => Ok(Some((file, bytes))),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(Fault::new(path.display(), error)),
+    }
+}
+
+/// Refuses an image that holds something.
+pub(super) fn refuse_full(path: &Path, about: &str) -> Result<(), Fault> {
+    let Some((file, bytes)) = heads(path)? else { return Ok(()) };
+    if let Some(superblock) = Superblock::read(&bytes) {
+        let (position, of) = (superblock.position, superblock.devices);
+        let level = superblock.geometry.level;
+        let why = format!(
+            "is leg {position} of a raid{level} of {of} legs, and is left alone: `dmsim raid \
+             assemble` puts that together again, --force overwrites it"
+        );
+        return Err(Fault::new(about, why));
+    }
+    match first_byte(&file).about(about)? {
+        None => Ok(()),
+        Some(at) => {
+            let why = format!(
+                "is not empty, and is left alone: expected zeros, found something at byte {at}; \
+                 --force overwrites it"
+            );
+            Err(Fault::new(about, why))
+        }
+    }
+}
+
+/// Refuses an image that is too small for a leg with this much data.
+pub(super) fn refuse_small(image: &Image, data: Sectors) -> Result<(), Fault> {
+    let needed = META + data;
+    if image.size >= needed {
+        return Ok(());
+    }
+    let (has, needs) = (print_size(image.size.bytes()), print_size(needed.bytes()));
+    Err(Fault::new(&image.about, format!("is too small: it has {has}, and a leg needs {needs}")))
+}
+
+/// Finds the leg that a word means: its place, or one of its devices or its image.
+pub(super) fn leg(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    line: &Line,
+    word: &str,
+) -> Result<usize, Fault> {
+    if let Some(place) = word.parse().ok().filter(|place| *place < line.legs.len()) {
+        return Ok(place);
+    }
+    if let Some(dev) = number_of(dm, word)? {
+        for (place, leg) in line.legs.iter().enumerate() {
+            let own = [number(leg.meta.as_ref()), number(leg.data.as_ref())];
+            let below = match own[1] {
+                Some(data) => below(dm, data)?,
+                None => None,
+            };
+            if own.contains(&Some(dev)) || below == Some(dev) {
+                return Ok(place);
+            }
+        }
+    }
+    let mut legs = Vec::new();
+    for (place, leg) in line.legs.iter().enumerate() {
+        let file = file_of(dm, number(leg.data.as_ref()))?;
+        let file = file.map_or("missing".to_owned(), |file| file.display().to_string());
+        legs.push(format!("{place} ({file})"));
+    }
+    let legs = legs.join(", ");
+    Err(Fault::new(name, format!("has no leg `{word}`; its legs are {legs}")))
+}
+
+/// Returns what the device of a leg lies on, where it is one `linear` line.
+fn below(dm: &mut dyn DeviceMapper, dev: DevNumber) -> Result<Option<DevNumber>, Fault> {
+    let Some(device) = by_id(dm, Id::Dev(dev))? else { return Ok(None) };
+    let Some(line) = device.only("linear") else { return Ok(None) };
+    let line = lines::linear::Line::from_text(&line.params, line.len);
+    Ok(line.ok().and_then(|line| line.place.device.number()))
+}
+
+/// Returns the file in which a leg's bytes lie: that of its image, or of a device.
+pub(super) fn file_of(
+    dm: &mut dyn DeviceMapper,
+    dev: Option<DevNumber>,
+) -> Result<Option<PathBuf>, Fault> {
+    let Some(dev) = dev else { return Ok(None) };
+    let dev = below(dm, dev)?.unwrap_or(dev);
+    if let Some(image) = dm.images()?.into_iter().find(|image| image.number == dev) {
+        return Ok(Some(image.path));
+    }
+    let device = by_id(dm, Id::Dev(dev))?;
+    Ok(device.map(|device| dm.mount().join(device.name())))
+}

@@ -1,0 +1,30 @@
+//! RAID sets over images: made, put together again, looked at, checked and repaired, given another leg.
+//!
+//! Each leg is one image. Its first MiB is the leg's metadata (superblock and bitmap), the rest its
+//! data: two `linear` devices, `NAME_rmeta_0` and `NAME_rimage_0` as LVM calls them, which the table
+//! of the set names.
+
+mod assemble;
+mod create;
+mod fail;
+mod leg;
+mod remove;
+mod replace;
+mod scrub;
+mod state;
+mod status;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+pub use assemble::{Assemble, assemble};
+pub use create::{Create, LEVELS, create};
+pub use fail::{fail, heal};
+pub use remove::remove;
+pub use replace::{Replace, replace};
+pub use scrub::{Checked, check, repair};
+pub use state::is_set;
+pub use status::{Going, Leg, LegState, Set, status};
+pub use targets::raid::layout::Format;
+pub use wait::wait;

@@ -1,0 +1,109 @@
+//! Sets as their lines and statuses tell of them.
+
+use daemon::{About, Fault};
+use sim_core::control::{Report, Slot};
+use sim_core::{DevNumber, KeyText, Sectors, TargetSpec};
+use targets::lines::raid::{Family, Status};
+use targets::lines::{self, DeviceWord};
+use targets::raid::layout::{Layout, Raid10};
+
+use crate::commands::one;
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{Device, find, named, report};
+use crate::words::device_name;
+
+/// A line of `raid`.
+pub(super) type Line = lines::raid::Line<DeviceWord>;
+
+pub(super) const RAID: &str = "raid";
+
+/// Returns the line of a device whose table is a set.
+pub(super) fn line_of(device: &Device) -> Option<Line> {
+    let line = device.only(RAID)?;
+    Line::from_text(&line.params, line.len).ok()
+}
+
+/// Tells whether a word means a device whose table is a set.
+///
+/// # Errors
+/// Where the device-mapper cannot be asked.
+pub fn is_set(dm: &mut dyn DeviceMapper, word: &str) -> Result<bool, Fault> {
+    let name = device_name(dm.mount(), word);
+    Ok(find(dm, &name)?.is_some_and(|device| line_of(&device).is_some()))
+}
+
+/// Finds a device whose table is a set.
+pub(super) fn set(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
+    let name = device_name(dm.mount(), word);
+    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
+    let line = line_of(&device);
+    let line = line.ok_or_else(|| Fault::new(&name, "is no RAID set"))?;
+    Ok((device, line))
+}
+
+/// As [`set`], of a level that keeps copies.
+pub(super) fn with_copies(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
+    let (device, line) = set(dm, word)?;
+    match line.kind.family() {
+        Family::Raid0 => Err(Fault::new(device.name(), "is a raid0, which has no copies")),
+        _ => Ok((device, line)),
+    }
+}
+
+/// A look at a set.
+pub(super) struct Look {
+    pub(super) status: Status,
+    /// The number of the last event.
+    pub(super) event: u32,
+    pub(super) suspended: bool,
+}
+
+/// Asks how a set is; nothing where it is none any more.
+pub(super) fn look(dm: &mut dyn DeviceMapper, name: &str) -> Result<Option<Look>, Fault> {
+    let found = report(dm, named(name), Report::Status, Slot::Live, KeyText::Zeros)?;
+    let Some((device, lines)) = found else { return Ok(None) };
+    match &lines[..] {
+        [line] if line.target_type == RAID => {
+            let status = Status::parse(&line.params);
+            let status = status.ok_or_else(|| format!("unknown status `{}`", line.params));
+            let (event, suspended) = (device.event_nr, device.suspended);
+            Ok(Some(Look { status: status.about(name)?, event, suspended }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// As [`look`], of a set that is there.
+pub(super) fn look_at(dm: &mut dyn DeviceMapper, name: &str) -> Result<Look, Fault> {
+    look(dm, name)?.ok_or_else(|| Fault::new(name, "is no RAID set any more"))
+}
+
+/// Returns the number of a device in a table that was read back.
+pub(super) fn number(device: Option<&DeviceWord>) -> Option<DevNumber> {
+    device.and_then(DeviceWord::number)
+}
+
+/// Makes the table of a line.
+pub(super) fn table(line: &Line, len: Sectors) -> Vec<TargetSpec> {
+    one(len, RAID, &line.to_string())
+}
+
+/// Returns how a set of a line is laid out, on legs of this length; nothing where it cannot be.
+pub(super) fn layout(line: &Line, device: Sectors) -> Option<Layout> {
+    let (legs, chunk) = (line.legs.len(), line.chunk);
+    match line.kind.family() {
+        Family::Raid0 => Some(Layout::Raid0 { legs, chunk, device }),
+        Family::Raid1 => Some(Layout::Raid1 { legs, device }),
+        Family::Raid10 => Raid10::new(line.layout_word(), legs, chunk, device).map(Layout::Raid10),
+        Family::Raid5 | Family::Raid6 => None,
+    }
+}
+
+/// Tells whether legs that are not `lost` have all of the data.
+pub(super) fn has_all(layout: &Layout, lost: impl Fn(usize) -> bool) -> bool {
+    match layout {
+        Layout::Raid0 { legs, .. } => !(0..*legs).any(lost),
+        Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
+        Layout::Raid10(raid10) => raid10.has_all(lost),
+    }
+}

@@ -1,0 +1,206 @@
+//! `dmsim raid status`: how a set is, leg by leg.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::{Fault, mangle};
+use serde::Serialize;
+use sim_core::{DevNumber, Sectors};
+use targets::lines::raid::{Action, Family, LegHealth, Status};
+use targets::raid::layout::{Format, Raid10};
+
+use super::leg::file_of;
+use super::state::{Line, look_at, number, set};
+use crate::device_mapper::DeviceMapper;
+use crate::size::in_bytes;
+
+/// How long a set is looked at to see how fast something goes.
+const GLANCE: Duration = Duration::from_millis(300);
+
+/// How a set is; lengths are in sectors, as JSON in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Set {
+    /// Its name.
+    pub name: String,
+    /// raid0, raid1 or raid10.
+    pub level: &'static str,
+    /// Of a raid10: near, far or offset.
+    pub format: Option<&'static str>,
+    /// Of a raid10, and of a raid1 all of its legs.
+    pub copies: Option<usize>,
+    /// How large it is.
+    #[serde(rename = "size_bytes", serialize_with = "in_bytes")]
+    pub size: u64,
+    /// How much is on a leg before the next one has its turn; 0 for a raid1.
+    #[serde(rename = "chunk_size_bytes", serialize_with = "in_bytes")]
+    pub chunk_size: u64,
+    /// What a bit of the bitmap stands for; 0 for a raid0, which has none.
+    #[serde(rename = "region_size_bytes", serialize_with = "in_bytes")]
+    pub region_size: u64,
+    /// `in sync`, `resyncing`, `rebuilding`, `degraded`, `suspended`: the worst of it.
+    pub health: &'static str,
+    /// Its legs, in the order of the table.
+    pub legs: Vec<Leg>,
+    /// What goes on, if anything does.
+    pub action: Option<Going>,
+    /// What the last check found; 0 where something else came after it.
+    #[serde(rename = "differing_bytes", serialize_with = "in_bytes")]
+    pub differing: u64,
+}
+
+/// A leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Leg {
+    /// Its place, from 0.
+    pub leg: usize,
+    /// How it is.
+    pub state: LegState,
+    /// The number of its data's device.
+    pub major: Option<u32>,
+    /// The other half of it.
+    pub minor: Option<u32>,
+    /// Where its bytes lie.
+    pub file: Option<PathBuf>,
+}
+
+/// How a leg is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LegState {
+    /// It has what the set has.
+    InSync,
+    /// It was never synchronized with the others, and is being.
+    Resyncing,
+    /// What it lacks is written to it.
+    Rebuilding,
+    /// It has failed, and is not used.
+    Failed,
+    /// There is none.
+    Missing,
+}
+
+/// What goes on in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Going {
+    /// The kernel's word for it.
+    pub what: &'static str,
+    /// How far it is.
+    #[serde(rename = "done_bytes", serialize_with = "in_bytes")]
+    pub done: u64,
+    /// How far it goes.
+    #[serde(rename = "total_bytes", serialize_with = "in_bytes")]
+    pub total: u64,
+    /// The same as a part of a hundred.
+    pub percent: f64,
+    /// When it will be over, if it goes on as it does now.
+    pub seconds_left: Option<u64>,
+}
+
+/// Looks at a set; where something goes on, long enough to see how fast.
+///
+/// # Errors
+/// Where it is no set.
+pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
+    let (device, line) = set(dm, name)?;
+    let name = device.name();
+    let size = device.size();
+    let mut look = look_at(dm, name)?;
+    let mut speed = None;
+    if is_going(&look.status) {
+        let (before, action) = (look.status.done, look.status.action);
+        std::thread::sleep(GLANCE);
+        look = look_at(dm, name)?;
+        if look.status.action == action {
+            speed = look.status.done.checked_sub(before).filter(|more| *more > 0);
+        }
+    }
+    let status = look.status;
+    let going = is_going(&status).then(|| going(&line, size, &status, speed));
+    let resyncs = matches!(status.action, Action::Resync);
+    let mut legs = Vec::new();
+    for (place, (leg, health)) in line.legs.iter().zip(&status.legs).enumerate() {
+        let dev = number(leg.data.as_ref());
+        let state = match health {
+            LegHealth::InSync => LegState::InSync,
+            LegHealth::Behind if resyncs => LegState::Resyncing,
+            LegHealth::Behind => LegState::Rebuilding,
+            LegHealth::Failed => LegState::Failed,
+            LegHealth::Missing => LegState::Missing,
+        };
+        legs.push(Leg {
+            leg: place,
+            state,
+            major: dev.map(|dev: DevNumber| dev.major),
+            minor: dev.map(|dev| dev.minor),
+            file: file_of(dm, dev)?,
+        });
+    }
+    let family = line.kind.family();
+    let raid10 = Raid10::parse(line.layout_word()).filter(|_| family == Family::Raid10);
+    Ok(Set {
+        name: mangle::decode(name),
+        level: match family {
+            Family::Raid0 => "raid0",
+            Family::Raid1 => "raid1",
+            Family::Raid10 => "raid10",
+            Family::Raid5 | Family::Raid6 => line.kind.name(),
+        },
+        format: raid10.map(|(format, ..)| match format {
+            Format::Near => "near",
+            Format::Far => "far",
+            Format::Offset => "offset",
+        }),
+        copies: match family {
+            Family::Raid1 => Some(line.legs.len()),
+            _ => raid10.map(|(_, copies, _)| copies),
+        },
+        size: size.0,
+        chunk_size: line.chunk.0,
+        region_size: match family {
+            Family::Raid0 => 0,
+            _ => line.region_size(size).0,
+        },
+        health: health(&status, &legs, look.suspended),
+        legs,
+        action: going,
+        differing: status.mismatches,
+    })
+}
+
+fn is_going(status: &Status) -> bool {
+    !matches!(status.action, Action::Idle | Action::Frozen)
+}
+
+fn going(line: &Line, size: Sectors, status: &Status, speed: Option<u64>) -> Going {
+    // A recovery goes through the legs, whatever the status has for their length.
+    let total = match (status.action, line.lengths(size)) {
+        (Action::Recover, Ok(lengths)) => lengths.device.0,
+        _ => status.total,
+    };
+    let done = status.done.min(total);
+    let left = (total - done) as f64 * GLANCE.as_secs_f64();
+    Going {
+        what: status.action.word(),
+        done,
+        total,
+        percent: if total == 0 { 100.0 } else { done as f64 * 100.0 / total as f64 },
+        seconds_left: speed.map(|speed| (left / speed as f64).ceil() as u64),
+    }
+}
+
+fn health(status: &Status, legs: &[Leg], suspended: bool) -> &'static str {
+    let any = |state: LegState| legs.iter().any(|leg| leg.state == state);
+    match () {
+        () if suspended => "suspended",
+        () if any(LegState::Failed) || any(LegState::Missing) => "degraded",
+        () if any(LegState::Rebuilding) => "rebuilding",
+        () if any(LegState::Resyncing) || status.done != status.total && !is_check(status) => {
+            "resyncing"
+        }
+        () => "in sync",
+    }
+}
+
+fn is_check(status: &Status) -> bool {
+    matches!(status.action, Action::Check | Action::Repair)
+}

@@ -1,0 +1,96 @@
+//! What a workflow has made on its way, which goes again where a later step fails.
+
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use daemon::{About, Fault};
+use sim_core::{Access, DevNumber, Sectors, TargetSpec};
+use targets::lines::DeviceWord;
+
+use super::leg::{HEADS, META, Names, heads};
+use crate::commands::{create, load, one, resume, unlike_any_other};
+use crate::device_mapper::DeviceMapper;
+use crate::files::fresh;
+use crate::mirror::swap::remove_below;
+
+/// What the uuids of devices begin with that are made here.
+pub(super) const MADE_BY_US: &str = "DMSIM-RAID-";
+
+enum Step {
+    /// A file was made.
+    File(PathBuf),
+    /// A file began with this.
+    Heads(PathBuf, Vec<u8>),
+    /// A device was made, or was about to be: where an answer is lost, nobody knows.
+    Device(String),
+}
+
+/// Steps that were done, or begun.
+#[derive(Default)]
+pub(super) struct Done(Vec<Step>);
+
+impl Done {
+    /// Makes the file of an image.
+    pub(super) fn file(&mut self, path: &Path, size: u64) -> Result<(), Fault> {
+        let mut new = std::fs::File::options();
+        let new = new.write(true).create_new(true).mode(0o600).open(path).about(path.display())?;
+        self.0.push(Step::File(path.to_owned()));
+        new.set_len(size).about(path.display())
+    }
+
+    /// Takes the metadata of an older set away from an image.
+    pub(super) fn clear_heads(&mut self, path: &Path) -> Result<(), Fault> {
+        let Some((_, bytes)) = heads(path)? else { return Ok(()) };
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        self.0.push(Step::Heads(path.to_owned(), bytes));
+        write_heads(path, &[0; HEADS])
+    }
+
+    /// Makes a device with a table, and lets it run.
+    pub(super) fn device(
+        &mut self,
+        dm: &mut dyn DeviceMapper,
+        name: &str,
+        table: Vec<TargetSpec>,
+    ) -> Result<(), Fault> {
+        self.0.push(Step::Device(name.to_owned()));
+        // A number that makes the uuid unlike that of the device before it.
+        let number = DevNumber::mapped(self.0.len() as u32);
+        create(dm, name, Some(format!("{MADE_BY_US}{}", unlike_any_other(number))))?;
+        load(dm, name, Access::ReadWrite, table)?;
+        resume(dm, name)
+    }
+
+    /// Makes the devices of a leg over an image.
+    pub(super) fn leg(
+        &mut self,
+        dm: &mut dyn DeviceMapper,
+        names: &Names,
+        image: &DeviceWord,
+        data: Sectors,
+    ) -> Result<(), Fault> {
+        self.device(dm, &names.meta, one(META, "linear", &format!("{image} 0")))?;
+        self.device(dm, &names.data, one(data, "linear", &format!("{image} {META}")))
+    }
+
+    /// Undoes all of it, the last first. Each is tried, whatever became of the others; returns the
+    /// first fault.
+    pub(super) fn undo(self, dm: &mut dyn DeviceMapper) -> Result<(), Fault> {
+        let mut result = Ok(());
+        for step in self.0.into_iter().rev() {
+            result = result.and(match step {
+                Step::File(path) => std::fs::remove_file(&path).about(path.display()),
+                Step::Heads(path, bytes) => write_heads(&path, &bytes),
+                Step::Device(name) => remove_below(dm, &name),
+            });
+        }
+        result
+    }
+}
+
+fn write_heads(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    let file = fresh(path, Access::ReadWrite)?;
+    file.write_all_at(bytes, 0).and_then(|()| file.sync_data()).about(path.display())
+}

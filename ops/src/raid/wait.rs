@@ -1,0 +1,78 @@
+//! Waits until all legs of a set have everything.
+
+use daemon::Fault;
+use targets::lines::raid::{Action, Family, LegHealth, Status};
+
+use super::state::{Line, look, set};
+use crate::device_mapper::DeviceMapper;
+use crate::watch::{INTERRUPTED, Look, Watch, until_done};
+
+/// After so many looks at which nothing went on and something was left, nothing will.
+const PATIENCE: u32 = 10;
+
+/// Waits until all legs of a set are in sync.
+///
+/// # Errors
+/// Where it is no set, a leg is missing or fails, or `watch` interrupts the waiting.
+pub fn wait(dm: &mut dyn DeviceMapper, name: &str, watch: &dyn Watch) -> Result<(), Fault> {
+    let (device, line) = set(dm, name)?;
+    until_synced(dm, device.name(), &line, &[], watch)
+}
+
+/// Waits until a set is in sync, but for legs that failed or are missing by now and are no matter.
+pub(super) fn until_synced(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    line: &Line,
+    besides: &[usize],
+    watch: &dyn Watch,
+) -> Result<(), Fault> {
+    if line.kind.family() == Family::Raid0 {
+        return Ok(());
+    }
+    let mut stands = 0;
+    let ended = until_done(&format!("resync of {name}"), watch, || {
+        let Some(look) = look(dm, name)? else {
+            return Ok(Look::Failed("is no RAID set any more".to_owned()));
+        };
+        if look.suspended {
+            let why = format!("is suspended, and the resync with it: `dmsim resume {name}`");
+            return Err(Fault::new(name, why));
+        }
+        let status = look.status;
+        let legs = status.legs.iter().enumerate().filter(|(leg, _)| !besides.contains(leg));
+        for (leg, health) in legs {
+            match health {
+                LegHealth::InSync | LegHealth::Behind => {}
+                LegHealth::Failed => {
+                    return Ok(Look::Failed(format!(
+                        "leg {leg} has failed: `dmsim heal {name}` tries again, `dmsim raid \
+                         replace {name} {leg} IMAGE` puts another in its place"
+                    )));
+                }
+                LegHealth::Missing => return Ok(Look::Failed(format!("leg {leg} is missing"))),
+            }
+        }
+        if is_over(&status) {
+            return Ok(Look::Done);
+        }
+        stands = if status.action == Action::Idle { stands + 1 } else { 0 };
+        if stands > PATIENCE {
+            return Ok(Look::Failed(format!(
+                "legs are not in sync, and nothing is copied any more, as something could not be \
+                 read: `dmsim heal {name}` tries again"
+            )));
+        }
+        Ok(Look::Left(status.total.saturating_sub(status.done)))
+    });
+    ended.map_err(|fault| match fault.status {
+        INTERRUPTED => Fault { why: format!("{}; the resync goes on", fault.why), ..fault },
+        _ => fault,
+    })
+}
+
+/// Tells whether nothing is left to be copied.
+fn is_over(status: &Status) -> bool {
+    let behind = status.legs.contains(&LegHealth::Behind);
+    status.action == Action::Idle && !behind && status.done == status.total
+}
