@@ -75,3 +75,24 @@ fn a_check_counts_what_differs_and_a_repair_mends_it() {
         }
     });
 }
+
+#[test]
+fn what_a_suspend_cuts_off_is_shown_no_more_where_it_is_not_wanted() {
+    each_seed(TEST, 40, |seed| {
+        let case = Case { in_sync: true, ..Case::of(seed) };
+        let rig = Rig::new(&case, seed);
+        rig.message("check")?;
+        let handle = rig.world.handle();
+        let turns = seed % 7;
+        let later = async move {
+            for _ in 0..turns {
+                handle.turn().await;
+            }
+        };
+        rig.world.sim.try_block_on(later).map_err(|stuck| stuck.to_string())?;
+        rig.suspend()?;
+        rig.resume()?;
+        rig.idle()?;
+        rig.is_whole()
+    });
+}

@@ -83,9 +83,8 @@ impl RaidSet {
                 let action = self.next_action(&state).filter(|_| !state.frozen && round.goes_on());
                 let Some(action) = action else {
                     state.is_syncing = false;
-                    if !state.frozen {
-                        state.progress = Progress { action: Action::Idle, done: 0 };
-                    }
+                    // What is suspended shows so by itself; nothing may be left of it then.
+                    state.progress = Progress { action: Action::Idle, done: 0 };
                     break;
                 };
                 state.progress = Progress { action, done: 0 };
