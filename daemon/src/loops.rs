@@ -1,4 +1,5 @@
-//! Loop devices over files of the mount, and where they are mounted.
+//! Who has files of the mount open: loop devices, and where they are mounted; processes that have
+//! inherited them.
 
 use std::fs;
 use std::path::Path;
@@ -22,6 +23,17 @@ pub(crate) fn loops_over(file: &Path) -> Vec<String> {
         });
     }
     loops
+}
+
+/// Finds a process that has a file open, of those that may be looked at: one whose opener has ended
+/// is another's, as a program that goes to the background leaves it to its child.
+pub(crate) fn holder_of(file: &Path) -> Option<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let handles = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        handles.filter_map(|handle| fs::read_link(handle.path()).ok()).any(|open| open == file)
+    })
 }
 
 /// Finds the first place where the block device with this number is mounted.

@@ -172,7 +172,9 @@ pub enum AttachError {
         number: DevNumber,
     },
     /// A name that a table line could not use.
-    #[error("name `{name}`: expected a name that no mapped device and no number can have")]
+    #[error(
+        "name `{name}`: expected one word of 255 bytes at most, without `.` and `..`, that no mapped device and no number can have"
+    )]
     BadName {
         /// The name.
         name: String,

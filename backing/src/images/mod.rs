@@ -25,6 +25,9 @@ use crate::image::opening::{Identity, Opened};
 use crate::image::{Image, Label, Place, Places};
 use crate::runtime::blocking::blocking;
 
+/// The longest name of an image, in bytes: a path's longest part.
+const LONGEST_NAME: usize = 255;
+
 /// How long an attach waits for an image that has its file, its name or its number, and is about
 /// to go or to come. Not for long, as a disk that hangs may keep one.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -428,5 +431,11 @@ fn is_usable(name: &str) -> bool {
     let elsewhere = ["/dev/mapper/", "/dev/dm-"];
     let found_elsewhere = elsewhere.iter().any(|prefix| name.starts_with(prefix));
     let one_word = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '\\');
-    one_word && !found_elsewhere && name.parse::<DevNumber>().is_err()
+    // Another way to write a path would lead elsewhere where a table has it.
+    let is_plain = !name.split('/').any(|part| matches!(part, "." | ".."));
+    one_word
+        && is_plain
+        && name.len() <= LONGEST_NAME
+        && !found_elsewhere
+        && name.parse::<DevNumber>().is_err()
 }

@@ -168,6 +168,43 @@ fn a_pipe_is_no_image_of_any_verb_and_holds_none_up() {
 }
 
 #[test]
+fn whoever_has_inherited_an_open_device_is_named() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    // As a program that goes to the background does.
+    let script = "exec 3<\"$0\"; sleep 20 & echo $!";
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", script]).arg(instance.path("mapper/top"));
+    let mut shell = output.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let stdout = shell.stdout.as_mut().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut said).unwrap();
+    shell.wait().unwrap();
+    let told = instance.fails(&["remove", "top"]);
+    let kill = std::process::Command::new("kill").arg(said.trim()).status();
+    assert!(told.contains(&format!("sleep (pid {})", said.trim())), "{told}");
+    assert!(kill.unwrap().success());
+}
+
+#[test]
+fn a_mapped_device_is_no_image_to_be_resized_and_odd_names_are_none() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    for word in ["low", "run/mapper/low"] {
+        let told = instance.fails(&["resize", word]);
+        assert!(told.contains("whose size is its table's"), "{word}: {told}");
+    }
+    for name in ["../x", "/dev/../dev/sdk", "/dev/./x", "a b", &"n".repeat(256)] {
+        let told = instance.fails(&["attach", "other.img", "--create", "4K", "--as", name]);
+        assert!(told.contains("expected one word of 255 bytes at most"), "{name}: {told}");
+    }
+}
+
+#[test]
 fn every_verb_has_its_help() {
     let instance = Instance::new();
     assert_eq!(instance.ok(&[]), instance.ok(&["help"]));

@@ -14,7 +14,7 @@ use super::state::{Daemon, Event};
 use crate::above;
 use crate::describe::describe;
 use crate::fault::Fault;
-use crate::loops::loops_over;
+use crate::loops::{holder_of, loops_over};
 use crate::mangle::decode;
 use crate::protocol::{Outcome, Reply, Request, User};
 use crate::record::Change;
@@ -157,6 +157,12 @@ impl Daemon {
 
     /// Resizes by name or number, else by path.
     fn resize(&self, word: &str, base: &Path) -> Result<Attached, AttachError> {
+        let path = base.join(word);
+        if path.starts_with(&self.mount) || self.control.find_shown(word).is_some() {
+            let why = "is a mapped device, whose size is its table's: `dmsim load` and `dmsim resume` \
+                       give it another";
+            return Err(AttachError::OnDmsim { path: word.into(), why: why.to_owned() });
+        }
         by_word(word, base, |word| self.images.resize(word))
     }
 
@@ -164,11 +170,14 @@ impl Daemon {
     pub(super) fn users(&self) -> Vec<User> {
         let users = self.frontend.users().into_iter();
         let user = |user: fuse_frontend::User| {
+            let file = self.mount.join(&user.device);
             let pid = process(user.pid);
-            let program = program(pid);
-            let loops = match program {
-                Some(_) => Vec::new(),
-                None => loops_over(&self.mount.join(&user.device)),
+            let own = program(pid);
+            let loops = if own.is_some() { Vec::new() } else { loops_over(&file) };
+            let heir = || holder_of(&file).and_then(|pid| Some((pid, program(pid)?)));
+            let (pid, program) = match own.is_none() && loops.is_empty() {
+                true => heir().map_or((pid, None), |(heir, program)| (heir, Some(program))),
+                false => (pid, own),
             };
             User { device: user.device, pid, program, loops }
         };
