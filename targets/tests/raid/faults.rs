@@ -2,9 +2,10 @@
 //! acknowledged, a bio fails only where a set has no other leg, and a leg that failed and is back has
 //! what it lacked: with the power off and on in between too.
 
+use sim_core::Sector;
 use testkit::{Damage, Fault, FaultSpan, Rng, SimDisk, each_seed};
 
-use crate::rig::{Case, Rig, Step, steps};
+use crate::rig::{Case, Rig, SECTOR, Step, steps};
 
 const STEPS: usize = 14;
 
@@ -83,5 +84,25 @@ fn whatever_fails_below_nothing_is_lost() {
             }
         }
         Ok(())
+    });
+}
+
+#[test]
+fn a_leg_that_fails_while_it_is_rebuilt_is_rebuilt_whole_when_it_is_back() {
+    each_seed(TEST, 60, |seed| {
+        // Raid1, whose first leg has what counts.
+        let mut case = Case { in_sync: true, ..Case::of(seed / 3 * 6 + seed % 3) };
+        let disks = Rig::new(&case, seed).disks;
+        let leg = 1 + seed as usize % (case.legs - 1);
+        disks.iter().for_each(|disk| disk.lose_cache());
+        // Nothing of it is good.
+        let data = &disks[Case::data(leg)];
+        (0..case.len / 4).for_each(|sector| data.fill(Sector(sector), &[0xee; SECTOR]));
+        case.more = format!(" rebuild {leg}");
+        let rig = Rig::again(&case, seed, &disks);
+        let (after, lasts) = (seed / 2 % 5, FaultSpan::ForGood);
+        rig.disks[Case::data(leg)].inject(Fault::At { after, lasts, damage: Damage::Error });
+        rig.run(&steps(&mut Rng::new(seed), case.len, STEPS), 2)?;
+        revive(&rig)
     });
 }

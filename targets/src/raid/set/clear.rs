@@ -14,9 +14,7 @@ impl RaidSet {
     pub(super) fn start_clearing(self: &Arc<Self>) {
         let running = {
             let mut state = self.state();
-            let has_work =
-                state.intent.has_bits() && !state.is_degraded() || !state.torn.is_empty();
-            let wanted = !state.frozen && !state.is_clearing && has_work;
+            let wanted = !state.frozen && !state.is_clearing && state.is_to_be_cleared();
             wanted.then(|| {
                 state.is_clearing = true;
                 self.background.begin()
@@ -40,9 +38,7 @@ impl RaidSet {
             }
             self.clear_bits(before).await;
             let mut state = self.state();
-            let has_work =
-                state.intent.has_bits() && !state.is_degraded() || !state.torn.is_empty();
-            if !has_work {
+            if !state.is_to_be_cleared() {
                 state.is_clearing = false;
                 return;
             }

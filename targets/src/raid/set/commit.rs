@@ -166,7 +166,7 @@ impl RaidSet {
         superblock.resync_offset = state.resync_from.map_or(DONE, |from| from.0);
         superblock.recovery_offset = match state.legs[leg] {
             Leg::Behind(behind) => behind.from.0,
-            Leg::InSync | Leg::Failed | Leg::Missing => DONE,
+            Leg::InSync | Leg::Failed(_) | Leg::Missing => DONE,
         };
         superblock
     }

@@ -1,6 +1,5 @@
 //! What is read from the metadata devices before a set is in use, and written to them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +103,7 @@ fn make(
         LegStart::Recover { from, back } => {
             Leg::Behind(Behind { from: *from, back: *back, by_bitmap: false })
         }
-        LegStart::Failed => Leg::Failed,
+        LegStart::Failed => Leg::Failed(Behind::ALL),
         LegStart::Missing | LegStart::Unused => Leg::Missing,
     });
     let state = State::new(states.collect(), start.events, start.resync_from, intent);
@@ -207,33 +206,34 @@ impl RaidSet {
     /// Takes legs back that had failed, where their metadata can be read again: they lack what has
     /// bits since then.
     pub(super) async fn revive(self: &Arc<Self>) {
-        let failed: Vec<usize> = {
+        let (legs, cleared) = {
             let state = self.state();
-            (0..self.legs.len()).filter(|leg| state.legs[*leg] == Leg::Failed).collect()
+            (state.legs.clone(), state.intent.header().map(|header| header.events_cleared))
         };
-        let mut back = BTreeSet::new();
-        for leg in failed {
-            let (Some(meta), Some(_)) = (&self.legs[leg].meta, &self.legs[leg].data) else {
+        let mut is_back = false;
+        for (leg, was) in legs.into_iter().enumerate() {
+            let devices = &self.legs[leg];
+            let (Leg::Failed(lacks), Some(meta), Some(_)) = (was, &devices.meta, &devices.data)
+            else {
                 continue;
             };
-            if !matches!(read_superblock(meta).await, Found::Unreadable) {
-                let kind = self.level();
-                self.log.line(format_args!(
-                    "Faulty {kind} device #{leg} has readable super block.  Attempting to revive it."
-                ));
-                back.insert(leg);
-            }
+            let found = match read_superblock(meta).await {
+                Found::Unreadable => continue,
+                found => found,
+            };
+            let kind = self.level();
+            self.log.line(format_args!(
+                "Faulty {kind} device #{leg} has readable super block.  Attempting to revive it."
+            ));
+            // What is there may be another device by now.
+            let is_known = matches!(found, Found::Superblock(found)
+                if found.position as usize == leg && cleared.is_some_and(|at| found.events >= at));
+            let lacks = if is_known { lacks } else { Behind::ALL };
+            self.state().legs[leg] = Leg::Behind(lacks);
+            is_back = true;
         }
-        if back.is_empty() {
-            return;
+        if is_back {
+            self.write_all_metadata().await;
         }
-        {
-            let mut state = self.state();
-            let by_bitmap = state.intent.header().is_some();
-            for leg in back {
-                state.legs[leg] = Leg::Behind(Behind { from: Sector::ZERO, back: None, by_bitmap });
-            }
-        }
-        self.write_all_metadata().await;
     }
 }

@@ -31,7 +31,7 @@ use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 use crate::parts::pace::Pace;
 use crate::raid::layout::Layout;
 use crate::raid::superblock::Superblock;
-use state::{Leg, State};
+use state::{Behind, Leg, State};
 
 /// The devices of a leg.
 struct Devices {
@@ -104,16 +104,17 @@ impl RaidSet {
     /// caller has the superblocks written.
     #[must_use]
     fn fail(&self, state: &mut State, leg: usize) -> bool {
-        let may = match state.legs[leg] {
-            Leg::InSync => self.can_lose(state, leg),
-            Leg::Behind(_) => true,
-            Leg::Failed | Leg::Missing => false,
+        let lacks = match state.legs[leg] {
+            // From here on, what has a bit.
+            Leg::InSync if self.can_lose(state, leg) => {
+                Behind { by_bitmap: state.intent.header().is_some(), ..Behind::ALL }
+            }
+            Leg::Behind(behind) => behind,
+            Leg::InSync | Leg::Failed(_) | Leg::Missing => return false,
         };
-        if may {
-            state.legs[leg] = Leg::Failed;
-            state.commits.superblocks();
-        }
-        may
+        state.legs[leg] = Leg::Failed(lacks);
+        state.commits.superblocks();
+        true
     }
 
     /// Tells whether what a leg has is on others too.
@@ -183,11 +184,6 @@ impl RaidSet {
         let held = self.signal.until(begin).await;
         self.signal.until(|| self.state().writes.leave_free(range).then_some(())).await;
         held
-    }
-
-    /// Tells whether nobody writes or copies in a range.
-    fn is_free(state: &State, range: &Range<Sector>) -> bool {
-        state.writes.leave_free(range) && state.copies.leave_free(range)
     }
 }
 

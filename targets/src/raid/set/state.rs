@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use sim_core::{Sector, Sectors};
+use sim_core::Sector;
 
 use super::commit::Commits;
 use super::intent::Intent;
@@ -17,8 +17,9 @@ pub(super) enum Leg {
     InSync,
     /// It is rebuilt.
     Behind(Behind),
-    /// It has failed.
-    Failed,
+    /// It has failed, and this is what it lacked then: where it comes back, it lacks what was written
+    /// since, too. All of it, where nobody knows.
+    Failed(Behind),
     /// It is not there.
     Missing,
 }
@@ -32,6 +33,11 @@ pub(super) struct Behind {
     pub(super) back: Option<u64>,
     /// Behind `from`, it lacks no more than what has a bit in the bitmap.
     pub(super) by_bitmap: bool,
+}
+
+impl Behind {
+    /// What a leg lacks of which nobody knows anything.
+    pub(super) const ALL: Behind = Behind { from: Sector::ZERO, back: None, by_bitmap: false };
 }
 
 impl Leg {
@@ -128,6 +134,11 @@ impl State {
             || self.intent.next_stale(range.start).is_some_and(|at| at < range.end)
     }
 
+    /// Tells whether there are bits to be cleared, or torn writes to be given up.
+    pub(super) fn is_to_be_cleared(&self) -> bool {
+        !self.torn.is_empty() || !self.is_degraded() && self.intent.has_bits()
+    }
+
     /// Makes what was torn before some time stale; tells whether there was any.
     pub(super) fn give_torn_up(&mut self, before: Duration) -> bool {
         let (old, young) =
@@ -144,11 +155,6 @@ impl State {
         let stale = self.intent.next_stale(at).filter(|at| *at < end);
         let unsynced = self.resync_from.map(|from| from.max(at)).filter(|at| *at < end);
         stale.into_iter().chain(unsynced).min()
-    }
-
-    /// Takes in that a range is the same on all legs that are in sync.
-    pub(super) fn resynced(&mut self, range: &Range<Sector>, len: Sectors) {
-        self.intent.resynced(range, len);
     }
 
     /// Tells whether a sector of a leg that is rebuilt is to be copied there; `at` is the sector of

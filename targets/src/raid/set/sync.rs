@@ -137,7 +137,7 @@ impl RaidSet {
             let is_target = |state: &State, place: Place, _: Sector| state.is_in_sync(place.leg);
             let walk = self.copy_range(&window, is_target).await;
             if walk == Walk::Over {
-                self.state().resynced(&window, self.len);
+                self.state().intent.resynced(&window, self.len);
             }
             walk
         };
@@ -176,6 +176,11 @@ impl RaidSet {
             .filter(|_| at < end)
         };
         let work = |window: Range<Sector>| async move {
+            if let Layout::Raid1 { .. } = self.layout {
+                // All legs at once: it lies at the same place on each.
+                let _held = self.hold_for_copy(&window).await;
+                return self.copy_range(&window, lacks).await;
+            }
             for leg in legs {
                 match self.recover_window(*leg, window.clone()).await {
                     Walk::Over => {}
@@ -222,18 +227,16 @@ impl RaidSet {
             let place = Place { leg, sector };
             let Some((at, _)) = self.layout.sector_at(place) else {
                 // The set has nothing there, up to the end of that chunk.
-                let chunk = match &self.layout {
-                    Layout::Raid10(raid10) => raid10.chunk(),
-                    Layout::Raid0 { .. } | Layout::Raid1 { .. } => break,
-                };
+                let Layout::Raid10(raid10) = &self.layout else { break };
+                let chunk = raid10.chunk();
                 sector = Sector((sector.0 / chunk.0 + 1) * chunk.0).min(window.end);
                 continue;
             };
             let len = (self.layout.run_end(at) - at).min(window.end - sector);
             sector += len;
-            let lacks = |state: &State, place: Place, at: Sector| match state.legs[place.leg] {
-                Leg::Behind(behind) => state.lacks(behind, place.sector, at),
-                _ => false,
+            // Each leg has its turn.
+            let lacks = |state: &State, place: Place, at: Sector| {
+                place.leg == leg && lacks(state, place, at)
             };
             if !lacks(&self.state(), place, at) {
                 continue;
@@ -323,5 +326,13 @@ impl RaidSet {
             false => round.sleep(&*self.runtime, wait).await,
         }
         round.goes_on() && !self.state().is_broken_off
+    }
+}
+
+/// Tells whether a leg that is rebuilt lacks a sector of the set, which it has at this place.
+fn lacks(state: &State, place: Place, at: Sector) -> bool {
+    match state.legs[place.leg] {
+        Leg::Behind(behind) => state.lacks(behind, place.sector, at),
+        Leg::InSync | Leg::Failed(_) | Leg::Missing => false,
     }
 }

@@ -231,7 +231,7 @@ impl Raid {
         };
         let leg = |leg: &Leg| match leg {
             Leg::Missing => LegHealth::Missing,
-            Leg::Failed => LegHealth::Failed,
+            Leg::Failed(_) => LegHealth::Failed,
             Leg::InSync if action != Action::Resync => LegHealth::InSync,
             Leg::InSync | Leg::Behind(_) => LegHealth::Behind,
         };

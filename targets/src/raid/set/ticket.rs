@@ -36,7 +36,7 @@ impl RaidSet {
         range: &Range<Sector>,
     ) -> Option<(Ticket<'a>, u64)> {
         let mut state = self.state();
-        if !RaidSet::is_free(&state, range) {
+        if !state.writes.leave_free(range) || !state.copies.leave_free(range) {
             return None;
         }
         state.writes.add(range.clone());
