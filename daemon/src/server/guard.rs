@@ -5,11 +5,16 @@
 //! and as long as it is there, so is the mount: both wait for each other. The guard sees the daemon's
 //! death, and ends the connection, with an error for whoever waits.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rustix::mount::UnmountFlags;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags, fsconfig_create, fsmount, fsopen,
+};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
@@ -50,23 +55,31 @@ pub fn guard(mount: &Path, number: &str, daemon: u32) -> Result<(), Fault> {
         .map_err(|error| Fault::new(about(), std::io::Error::from(error)))?;
     let parent = getppid().map(Pid::as_raw_pid);
     let is_here = parent.is_some_and(|parent| u32::try_from(parent) == Ok(daemon));
+    // Now, as the mount may be out of every table by then; and as another's may have its number.
+    let abort = is_here.then(|| abort_of(number)).flatten();
     // What a terminal sends is for the daemon, which may have something to end.
     if is_here && !signals.forever().any(|signal| signal == SIGUSR1) {
         return Ok(());
     }
-    if backing::mount_number(mount).as_deref() == Some(number) {
-        end(mount, number);
+    let aborted = abort.is_some_and(|mut abort| abort.write_all(b"1").is_ok());
+    if !aborted && backing::mount_number(mount).as_deref() == Some(number) {
+        // Busy for sure; it ends the connection first. Root may.
+        let _busy = rustix::mount::unmount(mount, UnmountFlags::FORCE);
     }
     Ok(())
 }
 
-/// Ends a connection by the way that there is: root may always, whoever has mounted it where the
-/// kernel shows its connections.
-fn end(mount: &Path, number: &str) {
-    let connection = number.rsplit(':').next().unwrap_or(number);
-    let abort = PathBuf::from("/sys/fs/fuse/connections").join(connection).join("abort");
-    if std::fs::write(abort, "1").is_err() {
-        // Busy for sure; it ends the connection first.
-        let _busy = rustix::mount::unmount(mount, UnmountFlags::FORCE);
-    }
+/// Opens what ends a connection: where the kernel shows its connections, for whoever has mounted it;
+/// by a view of them that is mounted nowhere, for root.
+fn abort_of(number: &str) -> Option<File> {
+    let connection = Path::new(number.rsplit(':').next()?).join("abort");
+    let shown = Path::new("/sys/fs/fuse/connections").join(&connection);
+    File::options().write(true).open(shown).ok().or_else(|| {
+        let view = fsopen("fusectl", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
+        fsconfig_create(&view).ok()?;
+        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+        let root = fsmount(&view, flags, MountAttrFlags::empty()).ok()?;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(root, &connection, flags, Mode::empty()).ok().map(File::from)
+    })
 }
