@@ -27,7 +27,8 @@ struct NotEqual {
     what: &'static [(&'static str, &'static [usize])],
 }
 
-const EVENTS: &str = "superblocks count events, of which there are more or fewer as time goes on";
+const EVENTS: &str = "superblocks count events, of which there are more or fewer as time goes on, and new \
+                      bitmaps of the kernel have ones past their last bit";
 
 const NOT_EQUAL: &[NotEqual] = &[
     NotEqual {

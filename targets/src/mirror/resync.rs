@@ -13,7 +13,6 @@ use super::mirror_set::MirrorSet;
 use super::region_copy::Copied;
 use super::state::{Condition, Region};
 use crate::parts::background::{Round, yield_now};
-use crate::parts::pace::Pace;
 
 /// How many regions are copied at a time. The kernel copies one.
 const AT_A_TIME: usize = 4;
@@ -37,11 +36,8 @@ impl MirrorSet {
     async fn resync(self: &Arc<Self>, round: &Round) {
         let (mut used, mut took) = (self.pace.used(), Duration::ZERO);
         while round.goes_on() {
-            let now_used = self.pace.used();
-            let stand_back = if now_used == used { Duration::ZERO } else { Pace::stand_back(took) };
-            used = now_used;
             let rate = self.pace.rate();
-            let wait = stand_back.max(self.pace.reserve(self.runtime.now(), self.region));
+            let wait = self.pace.wait(&mut used, took, self.runtime.now(), self.region);
             match wait.is_zero() {
                 // Others may come in between all the same.
                 true => yield_now().await,

@@ -56,8 +56,22 @@ impl Pace {
         Duration::from_nanos(begin(next) - now)
     }
 
+    /// Returns how long to wait before a step of `len` sectors, after one that took this long; `used`
+    /// is what was known of the bios from above then.
+    pub(crate) fn wait(
+        &self,
+        used: &mut u64,
+        took: Duration,
+        now: Duration,
+        len: Sectors,
+    ) -> Duration {
+        let before = std::mem::replace(used, self.used());
+        let stand_back = if *used == before { Duration::ZERO } else { Pace::stand_back(took) };
+        stand_back.max(self.reserve(now, len))
+    }
+
     /// Returns how long to stand back after a step that took this long, while others came.
-    pub(crate) fn stand_back(took: Duration) -> Duration {
+    fn stand_back(took: Duration) -> Duration {
         took.min(MOST)
     }
 }

@@ -34,17 +34,12 @@ pub(super) struct Surroundings {
     pub(super) log: TargetLog,
 }
 
-/// What is to be done at the first resume.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct First {
-    bitmap: BitmapStart,
-}
-
-/// Reads the superblocks of a line's legs, and decides how the set starts.
+/// Reads the superblocks of a line's legs, and decides how the set starts: what is with the bitmap
+/// matters at the first resume.
 pub(super) async fn load(
     line: &Line<Arc<OpenDevice>>,
     around: &Surroundings,
-) -> Result<(RaidSet, First), CtrError> {
+) -> Result<(RaidSet, BitmapStart), CtrError> {
     let lengths = line.lengths(around.len).map_err(CtrError::new)?;
     let mut candidates = Vec::new();
     let mut legs = Vec::new();
@@ -77,7 +72,7 @@ fn make(
     around: &Surroundings,
     legs: Vec<Devices>,
     start: Start,
-) -> Result<(RaidSet, First), CtrError> {
+) -> Result<(RaidSet, BitmapStart), CtrError> {
     const RUN: &str = "Failed to run raid array";
     let layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
     let region = line.region_size(around.len);
@@ -124,18 +119,18 @@ fn make(
         pace,
         state: Locked::new(state),
     };
-    Ok((set, First { bitmap: start.bitmap }))
+    Ok((set, start.bitmap))
 }
 
 impl RaidSet {
     /// Gets ready for the first resume: the bitmap is read, and what the legs are to have written.
-    pub(super) async fn begin(self: &Arc<Self>, first: First) -> Result<(), Refusal> {
+    pub(super) async fn begin(self: &Arc<Self>, bitmap: BitmapStart) -> Result<(), Refusal> {
         let bytes = self.state().intent.header().map_or(0, |header| OFFSET + header.bytes());
         let metas = self.legs.iter().filter_map(|leg| leg.meta.as_ref());
         if metas.map(|meta| meta.device_size().bytes()).any(|size| size < bytes) {
             return Err(self.log.refusal(Errno::IO, FAILED));
         }
-        if first.bitmap == BitmapStart::Load {
+        if bitmap == BitmapStart::Load {
             self.read_bitmap().await?;
         }
         self.write_all_metadata().await;

@@ -16,7 +16,6 @@ use super::RaidSet;
 use super::state::{Leg, Progress, State};
 use crate::lines::raid::Action;
 use crate::parts::background::{Round, yield_now};
-use crate::parts::pace::Pace;
 use crate::raid::layout::{Layout, Place};
 
 /// How much is copied at a time, in sectors: 1 MiB.
@@ -316,10 +315,7 @@ impl RaidSet {
 
     /// Waits as the pace asks for it; tells whether the work is to go on.
     async fn keep_pace(&self, round: &Round, len: Sectors, used: &mut u64, took: Duration) -> bool {
-        let now_used = self.pace.used();
-        let stand_back = if now_used == *used { Duration::ZERO } else { Pace::stand_back(took) };
-        *used = now_used;
-        let wait = stand_back.max(self.pace.reserve(self.runtime.now(), len));
+        let wait = self.pace.wait(used, took, self.runtime.now(), len);
         match wait.is_zero() {
             // Others may come in between all the same.
             true => yield_now().await,

@@ -9,12 +9,13 @@ use sim_core::{
 };
 
 use super::RaidSet;
-use super::load::{First, Surroundings, load};
+use super::load::{Surroundings, load};
 use super::state::Leg;
 use crate::lines;
 use crate::lines::raid::{Action, Family, JournalHealth, Kind, LegHealth, Line, Status};
 use crate::parts::lock::lock;
 use crate::raid::layout::Layout;
+use crate::raid::start::BitmapStart;
 
 /// Several legs as one device that outlives some of them.
 pub struct Raid {
@@ -22,8 +23,8 @@ pub struct Raid {
     around: Surroundings,
     /// None until the superblocks have been read.
     set: OnceLock<Arc<RaidSet>>,
-    /// Done at the first resume.
-    first: std::sync::Mutex<Option<First>>,
+    /// What is with the bitmap, until the first resume.
+    first: std::sync::Mutex<Option<BitmapStart>>,
 }
 
 impl TargetType for Raid {

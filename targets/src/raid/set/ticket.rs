@@ -26,15 +26,15 @@ pub(super) enum Progress {
 }
 
 impl RaidSet {
-    /// Takes a write in, unless it has to wait for others in its range. Returns the commit that makes
-    /// its bits durable.
+    /// Takes a write in, unless it has to wait for others in its range. Returns the commit that is to
+    /// make its bits durable, where they are not.
     ///
     /// Two writes of one sector come one after the other, so that no leg has them in another order.
     /// (The kernel leaves that to those above.)
     pub(super) fn admit<'a>(
         self: &'a Arc<Self>,
         range: &Range<Sector>,
-    ) -> Option<(Ticket<'a>, u64)> {
+    ) -> Option<(Ticket<'a>, Option<u64>)> {
         let mut state = self.state();
         if !state.writes.leave_free(range) || !state.copies.leave_free(range) {
             return None;
@@ -45,6 +45,7 @@ impl RaidSet {
         if !pages.is_empty() {
             commit = commit.max(state.commits.pages(pages));
         }
+        let commit = (!state.commits.has_ended(commit)).then_some(commit);
         Some((Ticket { set: self, range: range.clone(), progress: Progress::Untouched }, commit))
     }
 }

@@ -24,16 +24,14 @@ impl RaidSet {
     /// Carries out a write or a discard, on the spot where nothing waits.
     pub(super) fn write<'a>(self: &'a Arc<Self>, bio: Bio<'a>) -> Mapped<'a> {
         match self.admit(&range_of(&bio)) {
-            Some((ticket, commit)) if self.state().commits.has_ended(commit) => {
-                self.send(ticket, bio)
-            }
+            Some((ticket, None)) => self.send(ticket, bio),
             admitted => Mapped::InFlight(Box::pin(self.write_later(admitted, bio))),
         }
     }
 
     async fn write_later<'a>(
         self: &'a Arc<Self>,
-        admitted: Option<(Ticket<'a>, u64)>,
+        admitted: Option<(Ticket<'a>, Option<u64>)>,
         bio: Bio<'a>,
     ) -> BlkResult {
         let (ticket, commit) = match admitted {
@@ -43,7 +41,9 @@ impl RaidSet {
                 self.signal.until(|| self.admit(&range)).await
             }
         };
-        self.commit(commit).await;
+        if let Some(commit) = commit {
+            self.commit(commit).await;
+        }
         match self.send(ticket, bio) {
             Mapped::Completed(result) => result,
             Mapped::InFlight(end) => end.await,
