@@ -1,0 +1,226 @@
+//! The algorithms, for registers of any width.
+
+/// Runs a block for all of `$len` bytes, with `$at` as the place and `$n` registers at a time:
+/// many, and one by one at the end, where the last one may be cut short by the buffers' end.
+macro_rules! strips {
+    ($len:expr, $at:ident, $n:ident, $body:block) => {{
+        let len = $len;
+        let mut $at = 0;
+        while len - $at >= WIDE * size_of::<Register>() {
+            const $n: usize = WIDE;
+            $body
+            $at += WIDE * size_of::<Register>();
+        }
+        while $at < len {
+            const $n: usize = 1;
+            $body
+            $at += size_of::<Register>();
+        }
+    }};
+}
+
+/// Defines `run` for a width. The module that calls this has the width's primitives: `Register`,
+/// how many of them are worked on at a time (`WIDE`), `load` and `store` (which pad and cut a
+/// single register at the end of a buffer), `zero`, `xor`, `xor3`, a `Factor`, `factor` (that of
+/// a power) and `times`; and `sums`, by `horner!` or `weighted!`.
+macro_rules! kernel {
+    ($(#[$features:meta])?) => {
+        /// Carries out a job.
+        $(#[$features])?
+        pub(super) fn run(job: Job<'_>) {
+            match job {
+                Job::Xor { dest, sources } => strips!(dest.len(), at, N, {
+                    let sum = sum::<N>(sources, [zero(); N], at);
+                    store(dest, at, sum);
+                }),
+                Job::XorInto { dest, sources } => strips!(dest.len(), at, N, {
+                    let sum = sum::<N>(sources, load(dest, at), at);
+                    store(dest, at, sum);
+                }),
+                Job::ScaleAdd { dest, by, source } => {
+                    let by = factor(by);
+                    strips!(dest.len(), at, N, {
+                        let source = scaled::<N>(load(source, at), by);
+                        let sum = added::<N>(load(dest, at), source);
+                        store(dest, at, sum);
+                    });
+                }
+                Job::Replace { by, old, new, p, q } => {
+                    let by = factor(by);
+                    strips!(p.len(), at, N, {
+                        let change = added::<N>(load(old, at), load(new, at));
+                        let sum = added::<N>(load(p, at), change);
+                        store(p, at, sum);
+                        let sum = added::<N>(load(q, at), scaled(change, by));
+                        store(q, at, sum);
+                    });
+                }
+                Job::Syndromes { data, p, q } => strips!(p.len(), at, N, {
+                    let [sum_p, sum_q] = sums::<N, true>(data, at);
+                    store(p, at, sum_p);
+                    store(q, at, sum_q);
+                }),
+                Job::Q { data, q } => strips!(q.len(), at, N, {
+                    let [_, sum_q] = sums::<N, false>(data, at);
+                    store(q, at, sum_q);
+                }),
+                Job::DataAndP { data, q, by, x, p } => {
+                    let by = factor(by);
+                    strips!(p.len(), at, N, {
+                        let [sum_p, sum_q] = sums::<N, true>(data, at);
+                        let lost = scaled::<N>(added(load(q, at), sum_q), by);
+                        store(x, at, lost);
+                        store(p, at, added(sum_p, lost));
+                    });
+                }
+                Job::TwoData { data, p, q, by_p, by_q, x, y } => {
+                    let (by_p, by_q) = (factor(by_p), factor(by_q));
+                    strips!(p.len(), at, N, {
+                        let [sum_p, sum_q] = sums::<N, true>(data, at);
+                        let lost_p = added::<N>(load(p, at), sum_p);
+                        let lost_q = added::<N>(load(q, at), sum_q);
+                        let lost = added(scaled(lost_p, by_p), scaled(lost_q, by_q));
+                        store(x, at, lost);
+                        store(y, at, added(lost, lost_p));
+                    });
+                }
+            }
+        }
+
+        /// Adds registers of each source to `sum`.
+        $(#[$features])?
+        #[inline]
+        fn sum<const N: usize>(
+            sources: &[&[u8]],
+            mut sum: [Register; N],
+            at: usize,
+        ) -> [Register; N] {
+            let (pairs, single) = sources.as_chunks::<2>();
+            for [one, other] in pairs {
+                let (one, other): ([Register; N], [Register; N]) =
+                    (load(one, at), load(other, at));
+                for index in 0..N {
+                    sum[index] = xor3(sum[index], one[index], other[index]);
+                }
+            }
+            match single {
+                [one] => added(sum, load(one, at)),
+                _ => sum,
+            }
+        }
+
+        $(#[$features])?
+        #[inline]
+        fn added<const N: usize>(
+            mut registers: [Register; N],
+            others: [Register; N],
+        ) -> [Register; N] {
+            for index in 0..N {
+                registers[index] = xor(registers[index], others[index]);
+            }
+            registers
+        }
+
+        $(#[$features])?
+        #[inline]
+        fn scaled<const N: usize>(mut registers: [Register; N], by: Factor) -> [Register; N] {
+            for register in &mut registers {
+                *register = times(*register, by);
+            }
+            registers
+        }
+    };
+}
+
+/// Defines `sums`, P (where it is asked for) and Q of registers of all blocks, by Horner's rule:
+/// from the last block to the first, Q is doubled and the block added. The module has
+/// `double_add(q, block)`, which may leave out or add too much of a constant, as long as Q is
+/// right in the end where it begins as `RESTING` and has that taken away from it.
+macro_rules! horner {
+    ($(#[$features:meta])?) => {
+        $(#[$features])?
+        #[inline]
+        fn sums<const N: usize, const P: bool>(
+            data: &[Option<&[u8]>],
+            at: usize,
+        ) -> [[Register; N]; 2] {
+            let resting = every(RESTING);
+            let (mut p, mut q) = ([zero(); N], [resting; N]);
+            for block in data.iter().rev() {
+                match block {
+                    Some(block) => {
+                        let block: [Register; N] = load(block, at);
+                        for index in 0..N {
+                            if P {
+                                p[index] = xor(p[index], block[index]);
+                            }
+                            q[index] = double_add(q[index], block[index]);
+                        }
+                    }
+                    None => {
+                        for q in &mut q {
+                            *q = double_add(*q, zero());
+                        }
+                    }
+                }
+            }
+            [p, added(q, [resting; N])]
+        }
+    };
+}
+
+/// Defines `sums` by adding each block times its power, where a multiplication costs no more than
+/// any other instruction.
+macro_rules! weighted {
+    ($(#[$features:meta])?) => {
+        $(#[$features])?
+        #[inline]
+        fn sums<const N: usize, const P: bool>(
+            data: &[Option<&[u8]>],
+            at: usize,
+        ) -> [[Register; N]; 2] {
+            let (mut p, mut q) = ([zero(); N], [zero(); N]);
+            let (pairs, single) = data.as_chunks::<2>();
+            for (index, [one, other]) in pairs.iter().enumerate() {
+                let [power, next] = [Power::new(2 * index), Power::new(2 * index + 1)];
+                match (one, other) {
+                    (Some(one), Some(other)) => {
+                        let (one, other): ([Register; N], [Register; N]) =
+                            (load(one, at), load(other, at));
+                        let (power, next) = (factor(power), factor(next));
+                        for index in 0..N {
+                            let (one, other) = (one[index], other[index]);
+                            if P {
+                                p[index] = xor3(p[index], one, other);
+                            }
+                            q[index] = xor3(q[index], times(one, power), times(other, next));
+                        }
+                    }
+                    (Some(one), None) => weigh::<N, P>(&mut p, &mut q, one, power, at),
+                    (None, Some(other)) => weigh::<N, P>(&mut p, &mut q, other, next, at),
+                    (None, None) => {}
+                }
+            }
+            if let [Some(one)] = single {
+                weigh::<N, P>(&mut p, &mut q, one, Power::new(data.len() - 1), at);
+            }
+            [p, q]
+        }
+
+        $(#[$features])?
+        #[inline]
+        fn weigh<const N: usize, const P: bool>(
+            p: &mut [Register; N],
+            q: &mut [Register; N],
+            block: &[u8],
+            power: Power,
+            at: usize,
+        ) {
+            let block: [Register; N] = load(block, at);
+            if P {
+                *p = added(*p, block);
+            }
+            *q = added(*q, scaled(block, factor(power)));
+        }
+    };
+}
