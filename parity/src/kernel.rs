@@ -29,12 +29,12 @@ macro_rules! kernel {
         $(#[$features])?
         pub(super) fn run(job: Job<'_>) {
             match job {
-                Job::Xor { dest, sources } => strips!(dest.len(), at, N, {
-                    let sum = sum::<N>(sources, [zero(); N], at);
-                    store(dest, at, sum);
-                }),
-                Job::XorInto { dest, sources } => strips!(dest.len(), at, N, {
-                    let sum = sum::<N>(sources, load(dest, at), at);
+                Job::Xor { dest, onto, sources } => strips!(dest.len(), at, N, {
+                    let start = match onto {
+                        Onto::Zero => [zero(); N],
+                        Onto::Dest => load(dest, at),
+                    };
+                    let sum = sum::<N>(sources, start, at);
                     store(dest, at, sum);
                 }),
                 Job::ScaleAdd { dest, by, source } => {
@@ -55,35 +55,29 @@ macro_rules! kernel {
                         store(q, at, sum);
                     });
                 }
-                Job::Syndromes { data, p, q } => strips!(p.len(), at, N, {
-                    let [sum_p, sum_q] = sums::<N, true>(data, at);
-                    store(p, at, sum_p);
-                    store(q, at, sum_q);
-                }),
                 Job::Q { data, q } => strips!(q.len(), at, N, {
                     let [_, sum_q] = sums::<N, false>(data, at);
                     store(q, at, sum_q);
                 }),
-                Job::DataAndP { data, q, by, x, p } => {
-                    let by = factor(by);
-                    strips!(p.len(), at, N, {
-                        let [sum_p, sum_q] = sums::<N, true>(data, at);
-                        let lost = scaled::<N>(added(load(q, at), sum_q), by);
-                        store(x, at, lost);
-                        store(p, at, added(sum_p, lost));
-                    });
-                }
-                Job::TwoData { data, p, q, by_p, by_q, x, y } => {
-                    let (by_p, by_q) = (factor(by_p), factor(by_q));
-                    strips!(p.len(), at, N, {
-                        let [sum_p, sum_q] = sums::<N, true>(data, at);
-                        let lost_p = added::<N>(load(p, at), sum_p);
-                        let lost_q = added::<N>(load(q, at), sum_q);
-                        let lost = added(scaled(lost_p, by_p), scaled(lost_q, by_q));
-                        store(x, at, lost);
-                        store(y, at, added(lost, lost_p));
-                    });
-                }
+                Job::Sums { data, one, other, made } => strips!(one.len(), at, N, {
+                    // One call for whatever is made of it, so that the compiler puts it in place.
+                    let [sum_p, sum_q] = sums::<N, true>(data, at);
+                    let (made_one, made_other) = match made {
+                        Made::Syndromes => (sum_p, sum_q),
+                        Made::DataAndP { q, by } => {
+                            let lost = scaled(added(load(q, at), sum_q), factor(by));
+                            (lost, added(sum_p, lost))
+                        }
+                        Made::TwoData { p, q, by_p, by_q } => {
+                            let lost_p = added(load(p, at), sum_p);
+                            let lost_q = scaled(added(load(q, at), sum_q), factor(by_q));
+                            let lost = added(scaled(lost_p, factor(by_p)), lost_q);
+                            (lost, added(lost, lost_p))
+                        }
+                    };
+                    store(one, at, made_one);
+                    store(other, at, made_other);
+                }),
             }
         }
 
@@ -170,7 +164,7 @@ macro_rules! horner {
 }
 
 /// Defines `sums` by adding each block times its power, where a multiplication costs no more than
-/// any other instruction.
+/// any other instruction. The module has `matrix`, the factor for one of `MATRICES`.
 macro_rules! weighted {
     ($(#[$features:meta])?) => {
         $(#[$features])?
@@ -181,13 +175,13 @@ macro_rules! weighted {
         ) -> [[Register; N]; 2] {
             let (mut p, mut q) = ([zero(); N], [zero(); N]);
             let (pairs, single) = data.as_chunks::<2>();
-            for (index, [one, other]) in pairs.iter().enumerate() {
-                let [power, next] = [Power::new(2 * index), Power::new(2 * index + 1)];
+            let (powers, _) = MATRICES.as_chunks::<2>();
+            for ([one, other], [power, next]) in pairs.iter().zip(powers) {
                 match (one, other) {
                     (Some(one), Some(other)) => {
                         let (one, other): ([Register; N], [Register; N]) =
                             (load(one, at), load(other, at));
-                        let (power, next) = (factor(power), factor(next));
+                        let (power, next) = (matrix(*power), matrix(*next));
                         for index in 0..N {
                             let (one, other) = (one[index], other[index]);
                             if P {
@@ -196,13 +190,14 @@ macro_rules! weighted {
                             q[index] = xor3(q[index], times(one, power), times(other, next));
                         }
                     }
-                    (Some(one), None) => weigh::<N, P>(&mut p, &mut q, one, power, at),
-                    (None, Some(other)) => weigh::<N, P>(&mut p, &mut q, other, next, at),
+                    (Some(one), None) => weigh::<N, P>(&mut p, &mut q, one, matrix(*power), at),
+                    (None, Some(other)) => weigh::<N, P>(&mut p, &mut q, other, matrix(*next), at),
                     (None, None) => {}
                 }
             }
             if let [Some(one)] = single {
-                weigh::<N, P>(&mut p, &mut q, one, Power::new(data.len() - 1), at);
+                let power = MATRICES[data.len() - 1];
+                weigh::<N, P>(&mut p, &mut q, one, matrix(power), at);
             }
             [p, q]
         }
@@ -213,14 +208,14 @@ macro_rules! weighted {
             p: &mut [Register; N],
             q: &mut [Register; N],
             block: &[u8],
-            power: Power,
+            power: Factor,
             at: usize,
         ) {
             let block: [Register; N] = load(block, at);
             if P {
                 *p = added(*p, block);
             }
-            *q = added(*q, scaled(block, factor(power)));
+            *q = added(*q, scaled(block, power));
         }
     };
 }

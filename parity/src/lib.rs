@@ -29,7 +29,7 @@ mod x86;
 
 pub use backend::Backend;
 use field::{ORDER, Power};
-use job::Job;
+use job::{Job, Made, Onto};
 
 /// Data blocks that one Q can tell apart.
 pub const MOST_BLOCKS: usize = ORDER;
@@ -121,7 +121,7 @@ impl Parity {
     /// When the buffers differ in length.
     pub fn xor(&self, dest: &mut [u8], sources: &[&[u8]]) {
         same_len(dest.len(), sources);
-        self.run(Job::XorInto { dest, sources });
+        self.run(Job::Xor { dest, onto: Onto::Dest, sources });
     }
 
     /// Sets `dest` to the sum of the sources: P, or a lost data block.
@@ -131,7 +131,7 @@ impl Parity {
     pub fn xor_to(&self, dest: &mut [u8], sources: &[&[u8]]) {
         assert!(!sources.is_empty(), "a sum of nothing");
         same_len(dest.len(), sources);
-        self.run(Job::Xor { dest, sources });
+        self.run(Job::Xor { dest, onto: Onto::Zero, sources });
     }
 
     /// Sets P and Q to those of `data`.
@@ -141,7 +141,7 @@ impl Parity {
     pub fn syndromes(&self, data: &[Option<&[u8]>], p: &mut [u8], q: &mut [u8]) {
         check(data, p.len());
         same_len(p.len(), &[q]);
-        self.run(Job::Syndromes { data: used(data), p, q });
+        self.sums(data, [p, q], Made::Syndromes);
     }
 
     /// Sets Q alone.
@@ -186,7 +186,7 @@ impl Parity {
         check(data, p.len());
         same_len(p.len(), &[q, block]);
         let by = lost(data, x).inverse();
-        self.run(Job::DataAndP { data: used(data), q, by, x: block, p });
+        self.sums(data, [block, p], Made::DataAndP { q, by });
     }
 
     /// Recovers the two data blocks at the places `lost`, from P, Q and the other data.
@@ -210,15 +210,12 @@ impl Parity {
         // with 2ʸ⁻ˣ times the first added, that is (1 + 2ʸ⁻ˣ) · Dx.
         let apart = y.times(x.inverse());
         let share = apart.plus_one().inverse();
-        self.run(Job::TwoData {
-            data: used(data),
-            p,
-            q,
-            by_p: apart.times(share),
-            by_q: x.inverse().times(share),
-            x: block_x,
-            y: block_y,
-        });
+        let (by_p, by_q) = (apart.times(share), x.inverse().times(share));
+        self.sums(data, [block_x, block_y], Made::TwoData { p, q, by_p, by_q });
+    }
+
+    fn sums(&self, data: &[Option<&[u8]>], [one, other]: [&mut [u8]; 2], made: Made<'_>) {
+        self.run(Job::Sums { data: used(data), one, other, made });
     }
 
     fn run(&self, job: Job<'_>) {

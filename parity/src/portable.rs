@@ -1,7 +1,7 @@
 //! Words of 64 bits, for processors without a kernel of our own.
 
 use crate::field::{POLYNOMIAL, Power};
-use crate::job::Job;
+use crate::job::{Job, Made, Onto};
 
 type Register = u64;
 /// The compiler takes several words at a time where it has instructions for it.

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::memory::{load, store};
 use super::tables::MATRICES;
 use crate::field::Power;
-use crate::job::Job;
+use crate::job::{Job, Made, Onto};
 
 type Register = __m256i;
 const WIDE: usize = 4;
@@ -36,7 +36,13 @@ fn xor3(a: Register, b: Register, c: Register) -> Register {
 #[target_feature(enable = "avx2,gfni")]
 #[inline]
 fn factor(power: Power) -> Factor {
-    _mm256_set1_epi64x(MATRICES[power.exponent()] as i64)
+    matrix(MATRICES[power.exponent()])
+}
+
+#[target_feature(enable = "avx2,gfni")]
+#[inline]
+fn matrix(matrix: u64) -> Factor {
+    _mm256_set1_epi64x(matrix as i64)
 }
 
 #[target_feature(enable = "avx2,gfni")]

@@ -10,12 +10,12 @@ impl Register for __m512i {}
 /// where the buffer ends before it.
 #[inline(always)]
 pub(super) fn load<R: Register, const N: usize>(bytes: &[u8], at: usize) -> [R; N] {
-    let size = size_of::<[R; N]>();
-    // Not where there are many: a call in their loop would push the sums out of their registers.
-    if N == 1 && bytes.len() - at < size {
+    if !is_inside(bytes, at, size_of::<[R; N]>()) {
+        // Not where there are many: a call in their loop would push the sums out of the registers.
+        assert!(N == 1, "several registers at the end of a buffer");
         return load_end(&bytes[at..]);
     }
-    let place = bytes[at..][..size].as_ptr().cast::<[R; N]>();
+    let place = bytes.as_ptr().wrapping_add(at).cast::<[R; N]>();
     // SAFETY: so many bytes lie there, borrowed and initialised, and any bytes are registers.
     unsafe { place.read_unaligned() }
 }
@@ -24,13 +24,18 @@ pub(super) fn load<R: Register, const N: usize>(bytes: &[u8], at: usize) -> [R; 
 /// has room for.
 #[inline(always)]
 pub(super) fn store<R: Register, const N: usize>(bytes: &mut [u8], at: usize, registers: [R; N]) {
-    let size = size_of::<[R; N]>();
-    if N == 1 && bytes.len() - at < size {
+    if !is_inside(bytes, at, size_of::<[R; N]>()) {
+        assert!(N == 1, "several registers at the end of a buffer");
         return store_end(&mut bytes[at..], registers);
     }
-    let place = bytes[at..][..size].as_mut_ptr().cast::<[R; N]>();
+    let place = bytes.as_mut_ptr().wrapping_add(at).cast::<[R; N]>();
     // SAFETY: so many bytes lie there, borrowed mutably.
     unsafe { place.write_unaligned(registers) }
+}
+
+#[inline(always)]
+fn is_inside(bytes: &[u8], at: usize, size: usize) -> bool {
+    at.checked_add(size).is_some_and(|end| end <= bytes.len())
 }
 
 /// Bytes of the widest register.

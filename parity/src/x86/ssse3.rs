@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::memory::{load, store};
 use super::tables::{HALVES, RESTING};
 use crate::field::{POLYNOMIAL, Power};
-use crate::job::Job;
+use crate::job::{Job, Made, Onto};
 
 type Register = __m128i;
 const WIDE: usize = 4;
