@@ -121,7 +121,8 @@ impl Target for Raid {
         };
         if !chunk.is_zero() {
             limits.io_min = bytes(1).unwrap_or(limits.io_min);
-            limits.io_opt = bytes(self.line.legs.len() as u64).unwrap_or(0);
+            let parities = self.line.kind.family().parities();
+            limits.io_opt = bytes((self.line.legs.len() - parities) as u64).unwrap_or(0);
         }
     }
 
