@@ -1,15 +1,15 @@
 //! The algorithms, for registers of any width.
 
 /// Runs a block for all of `$len` bytes, with `$at` as the place and `$n` registers at a time:
-/// many, and one by one at the end, where the last one may be cut short by the buffers' end.
+/// `$wide`, and one by one at the end, where the last one may be cut short by the buffers' end.
 macro_rules! strips {
-    ($len:expr, $at:ident, $n:ident, $body:block) => {{
+    ($len:expr, $wide:expr, $at:ident, $n:ident, $body:block) => {{
         let len = $len;
         let mut $at = 0;
-        while len - $at >= WIDE * size_of::<Register>() {
-            const $n: usize = WIDE;
+        while len - $at >= $wide * size_of::<Register>() {
+            const $n: usize = $wide;
             $body
-            $at += WIDE * size_of::<Register>();
+            $at += $wide * size_of::<Register>();
         }
         while $at < len {
             const $n: usize = 1;
@@ -20,7 +20,7 @@ macro_rules! strips {
 }
 
 /// Defines `run` for a width. The module that calls this has the width's primitives: `Register`,
-/// how many of them are worked on at a time (`WIDE`), `load` and `store` (which pad and cut a
+/// how many of them are worked on at a time (`WIDE`, and `XOR_WIDE` where there is but one sum), `load` and `store` (which pad and cut a
 /// single register at the end of a buffer), `zero`, `xor`, `xor3`, a `Factor`, `factor` (that of
 /// a power) and `times`; and `sums`, by `horner!` or `weighted!`.
 macro_rules! kernel {
@@ -29,7 +29,7 @@ macro_rules! kernel {
         $(#[$features])?
         pub(super) fn run(job: Job<'_>) {
             match job {
-                Job::Xor { dest, onto, sources } => strips!(dest.len(), at, N, {
+                Job::Xor { dest, onto, sources } => strips!(dest.len(), XOR_WIDE, at, N, {
                     let start = match onto {
                         Onto::Zero => [zero(); N],
                         Onto::Dest => load(dest, at),
@@ -39,7 +39,7 @@ macro_rules! kernel {
                 }),
                 Job::ScaleAdd { dest, by, source } => {
                     let by = factor(by);
-                    strips!(dest.len(), at, N, {
+                    strips!(dest.len(), WIDE, at, N, {
                         let source = scaled::<N>(load(source, at), by);
                         let sum = added::<N>(load(dest, at), source);
                         store(dest, at, sum);
@@ -47,7 +47,7 @@ macro_rules! kernel {
                 }
                 Job::Replace { by, old, new, p, q } => {
                     let by = factor(by);
-                    strips!(p.len(), at, N, {
+                    strips!(p.len(), WIDE, at, N, {
                         let change = added::<N>(load(old, at), load(new, at));
                         let sum = added::<N>(load(p, at), change);
                         store(p, at, sum);
@@ -55,11 +55,11 @@ macro_rules! kernel {
                         store(q, at, sum);
                     });
                 }
-                Job::Q { data, q } => strips!(q.len(), at, N, {
+                Job::Q { data, q } => strips!(q.len(), WIDE, at, N, {
                     let [_, sum_q] = sums::<N, false>(data, at);
                     store(q, at, sum_q);
                 }),
-                Job::Sums { data, one, other, made } => strips!(one.len(), at, N, {
+                Job::Sums { data, one, other, made } => strips!(one.len(), WIDE, at, N, {
                     // One call for whatever is made of it, so that the compiler puts it in place.
                     let [sum_p, sum_q] = sums::<N, true>(data, at);
                     let (made_one, made_other) = match made {
@@ -139,7 +139,11 @@ macro_rules! horner {
             at: usize,
         ) -> [[Register; N]; 2] {
             let resting = every(RESTING);
-            let (mut p, mut q) = ([zero(); N], [resting; N]);
+            let (mut p, data) = match data.split_last() {
+                Some((Some(last), data)) => (load(last, at), data),
+                _ => ([zero(); N], data),
+            };
+            let mut q = added(p, [resting; N]);
             for block in data.iter().rev() {
                 match block {
                     Some(block) => {
