@@ -20,9 +20,10 @@ macro_rules! strips {
 }
 
 /// Defines `run` for a width. The module that calls this has the width's primitives: `Register`,
-/// how many of them are worked on at a time (`WIDE`, and `XOR_WIDE` where there is but one sum), `load` and `store` (which pad and cut a
-/// single register at the end of a buffer), `zero`, `xor`, `xor3`, a `Factor`, `factor` (that of
-/// a power) and `times`; and `sums`, by `horner!` or `weighted!`.
+/// how many of them are worked on at a time (`WIDE`, and `XOR_WIDE` where there is but one sum),
+/// `load` and `store` (which pad and cut a single register at the end of a buffer), `zero`, `xor`,
+/// `xor3`, a `Factor`, `factor` (that of a power) and `times`; and `sums`, by `horner!` or
+/// `weighted!`.
 macro_rules! kernel {
     ($(#[$features:meta])?) => {
         /// Carries out a job.
@@ -128,8 +129,8 @@ macro_rules! kernel {
 
 /// Defines `sums`, P (where it is asked for) and Q of registers of all blocks, by Horner's rule:
 /// from the last block to the first, Q is doubled and the block added. The module has
-/// `double_add(q, block)`, which may leave out or add too much of a constant, as long as Q is
-/// right in the end where it begins as `RESTING` and has that taken away from it.
+/// `double_add(q, block)`, which may be off by a constant, as long as a Q that begins `RESTING` too
+/// high ends so, and `every` (a byte in all lanes).
 macro_rules! horner {
     ($(#[$features:meta])?) => {
         $(#[$features])?
