@@ -1,5 +1,6 @@
 //! What is read from the metadata devices before a set is in use, and written to them.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +57,40 @@ pub(super) async fn load(
     let mut lines = Vec::new();
     let decided = start::decide(line, around.len, &candidates, &mut lines);
     lines.iter().for_each(|line| around.log.line(line));
-    make(line, around, legs, decided?)
+    let start = decided?;
+    if line.kind.family().parities() > 0 {
+        check_stripe_cache(line, &around.log)?;
+        around.log.line("raid456 discard support disabled due to discard_zeroes_data uncertainty.");
+        around.log.line("Set dm-raid.devices_handle_discard_safely=Y to override.");
+    }
+    make(line, around, legs, start)
+}
+
+/// Holds the size of the kernel's stripe cache to what that takes. Nothing here has such a size: rows
+/// are in memory as long as somebody works on them.
+fn check_stripe_cache(line: &Line<Arc<OpenDevice>>, log: &TargetLog) -> Result<(), CtrError> {
+    /// What md takes, in stripes of 4 KiB a leg, and what it begins with.
+    const ENTRIES: RangeInclusive<u64> = 17..=32768;
+    const DEFAULT: u64 = 256;
+    let asked = line.params.stripe_cache.map_or(DEFAULT, u64::from);
+    // Four times what a chunk takes.
+    let least = line.chunk.0 / 8 * 4;
+    let entries = asked.max(least);
+    if asked < least {
+        log.line(format_args!(
+            "Adjusting requested {asked} stripe cache entries to {entries} to suit stripe size"
+        ));
+    }
+    if entries == DEFAULT {
+        return Ok(());
+    }
+    if !ENTRIES.contains(&entries) {
+        let (least, most) = (ENTRIES.start(), ENTRIES.end());
+        let detail = format!("expected {least} to {most} stripes, found {entries}");
+        return Err(CtrError::new("Failed to set raid4/5/6 stripe cache size").detail(detail));
+    }
+    log.line(format_args!("{entries} stripe cache entries"));
+    Ok(())
 }
 
 async fn read_superblock(meta: &Area) -> Found {

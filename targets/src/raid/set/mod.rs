@@ -8,6 +8,7 @@ mod intent;
 mod load;
 mod read;
 mod state;
+mod stripes;
 mod sync;
 mod target;
 mod ticket;
@@ -77,6 +78,8 @@ impl RaidSet {
             Layout::Raid0 { .. } => "raid0",
             Layout::Raid1 { .. } => "raid1",
             Layout::Raid10(_) => "raid10",
+            Layout::Parity(parity) if parity.parities() == 2 => "raid6",
+            Layout::Parity(_) => "raid5",
         }
     }
 
@@ -124,6 +127,9 @@ impl RaidSet {
             Layout::Raid0 { .. } => false,
             Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
             Layout::Raid10(raid10) => raid10.has_all(lost),
+            Layout::Parity(parity) => {
+                (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
+            }
         }
     }
 

@@ -157,9 +157,9 @@ impl State {
         stale.into_iter().chain(unsynced).min()
     }
 
-    /// Tells whether a sector of a leg that is rebuilt is to be copied there; `at` is the sector of
-    /// the set.
-    pub(super) fn lacks(&self, behind: Behind, sector: Sector, at: Sector) -> bool {
-        sector >= behind.from && (!behind.by_bitmap || self.intent.is_dirty(at))
+    /// Tells whether sectors of a leg that is rebuilt, up to `end`, are to be written there; they lie
+    /// in one region, with `at` as the set counts.
+    pub(super) fn lacks(&self, behind: Behind, end: Sector, at: Sector) -> bool {
+        end > behind.from && (!behind.by_bitmap || self.intent.is_dirty(at))
     }
 }

@@ -33,10 +33,6 @@ impl TargetType for Raid {
 
     fn ctr(args: &mut Args<'_>) -> Result<Raid, CtrError> {
         let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
-        if matches!(line.kind.family(), Family::Raid5 | Family::Raid6) {
-            let detail = format!("{} is not supported yet", line.kind);
-            return Err(CtrError::new("Unrecognised raid_type").detail(detail));
-        }
         let around = Surroundings {
             len: args.target_len(),
             runtime: args.runtime().clone(),
@@ -64,8 +60,19 @@ impl Target for Raid {
             return self.map_raid0(bio);
         }
         match bio.op() {
-            Op::Read => set.read(bio),
-            Op::Write | Op::Discard => set.write(bio),
+            Op::Read => match &set.layout {
+                Layout::Parity(parity) => set.read_data(parity, bio),
+                _ => set.read(bio),
+            },
+            Op::Write => match &set.layout {
+                Layout::Parity(parity) => Mapped::InFlight(Box::pin(set.write_data(*parity, bio))),
+                _ => set.write(bio),
+            },
+            // What a discard leaves need not have the parity of zeros.
+            Op::Discard if matches!(set.layout, Layout::Parity(_)) => {
+                Mapped::Completed(Err(BlkError::NotSupported))
+            }
+            Op::Discard => set.write(bio),
             Op::Flush => Mapped::InFlight(Box::pin(set.flush_legs())),
             Op::WriteZeroes | Op::SecureErase => Mapped::Completed(Err(BlkError::NotSupported)),
         }
@@ -91,9 +98,12 @@ impl Target for Raid {
     }
 
     fn profile(&self) -> Profile {
-        let is_raid0 = self.line.kind.family() == Family::Raid0;
+        let family = self.line.kind.family();
+        let (is_raid0, has_parity) = (family == Family::Raid0, family.parities() > 0);
         Profile {
-            max_io_len: self.line.max_io_len(),
+            // Whole stripes need no more than what is written.
+            max_io_len: self.line.max_io_len().filter(|_| !has_parity),
+            num_discard_bios: u32::from(!has_parity),
             num_secure_erase_bios: 0,
             num_write_zeroes_bios: 0,
             flush_bypasses_map: is_raid0,
@@ -125,7 +135,7 @@ impl Target for Raid {
                 Flat::Device(set.data(place.leg), place.sector, left)
             }
             Layout::Raid0 { .. } => Flat::Error(Sectors(1)),
-            Layout::Raid1 { .. } | Layout::Raid10(_) => Flat::Opaque,
+            Layout::Raid1 { .. } | Layout::Raid10(_) | Layout::Parity(_) => Flat::Opaque,
         }
     }
 
