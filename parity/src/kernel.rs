@@ -1,15 +1,15 @@
 //! The algorithms, for registers of any width.
 
 /// Runs a block for all of `$len` bytes, with `$at` as the place and `$n` registers at a time:
-/// many, and one by one at the end, where the last one may be cut short by the buffers' end.
+/// `$wide`, and one by one at the end, where the last one may be cut short by the buffers' end.
 macro_rules! strips {
-    ($len:expr, $at:ident, $n:ident, $body:block) => {{
+    ($len:expr, $wide:expr, $at:ident, $n:ident, $body:block) => {{
         let len = $len;
         let mut $at = 0;
-        while len - $at >= WIDE * size_of::<Register>() {
-            const $n: usize = WIDE;
+        while len - $at >= $wide * size_of::<Register>() {
+            const $n: usize = $wide;
             $body
-            $at += WIDE * size_of::<Register>();
+            $at += $wide * size_of::<Register>();
         }
         while $at < len {
             const $n: usize = 1;
@@ -20,16 +20,17 @@ macro_rules! strips {
 }
 
 /// Defines `run` for a width. The module that calls this has the width's primitives: `Register`,
-/// how many of them are worked on at a time (`WIDE`), `load` and `store` (which pad and cut a
-/// single register at the end of a buffer), `zero`, `xor`, `xor3`, a `Factor`, `factor` (that of
-/// a power) and `times`; and `sums`, by `horner!` or `weighted!`.
+/// how many of them are worked on at a time (`WIDE`, and `XOR_WIDE` where there is but one sum),
+/// `load` and `store` (which pad and cut a single register at the end of a buffer), `zero`, `xor`,
+/// `xor3`, a `Factor`, `factor` (that of a power) and `times`; and `sums`, by `horner!` or
+/// `weighted!`.
 macro_rules! kernel {
     ($(#[$features:meta])?) => {
         /// Carries out a job.
         $(#[$features])?
         pub(super) fn run(job: Job<'_>) {
             match job {
-                Job::Xor { dest, onto, sources } => strips!(dest.len(), at, N, {
+                Job::Xor { dest, onto, sources } => strips!(dest.len(), XOR_WIDE, at, N, {
                     let start = match onto {
                         Onto::Zero => [zero(); N],
                         Onto::Dest => load(dest, at),
@@ -39,7 +40,7 @@ macro_rules! kernel {
                 }),
                 Job::ScaleAdd { dest, by, source } => {
                     let by = factor(by);
-                    strips!(dest.len(), at, N, {
+                    strips!(dest.len(), WIDE, at, N, {
                         let source = scaled::<N>(load(source, at), by);
                         let sum = added::<N>(load(dest, at), source);
                         store(dest, at, sum);
@@ -47,7 +48,7 @@ macro_rules! kernel {
                 }
                 Job::Replace { by, old, new, p, q } => {
                     let by = factor(by);
-                    strips!(p.len(), at, N, {
+                    strips!(p.len(), WIDE, at, N, {
                         let change = added::<N>(load(old, at), load(new, at));
                         let sum = added::<N>(load(p, at), change);
                         store(p, at, sum);
@@ -55,11 +56,11 @@ macro_rules! kernel {
                         store(q, at, sum);
                     });
                 }
-                Job::Q { data, q } => strips!(q.len(), at, N, {
+                Job::Q { data, q } => strips!(q.len(), WIDE, at, N, {
                     let [_, sum_q] = sums::<N, false>(data, at);
                     store(q, at, sum_q);
                 }),
-                Job::Sums { data, one, other, made } => strips!(one.len(), at, N, {
+                Job::Sums { data, one, other, made } => strips!(one.len(), WIDE, at, N, {
                     // One call for whatever is made of it, so that the compiler puts it in place.
                     let [sum_p, sum_q] = sums::<N, true>(data, at);
                     let (made_one, made_other) = match made {
@@ -128,8 +129,8 @@ macro_rules! kernel {
 
 /// Defines `sums`, P (where it is asked for) and Q of registers of all blocks, by Horner's rule:
 /// from the last block to the first, Q is doubled and the block added. The module has
-/// `double_add(q, block)`, which may leave out or add too much of a constant, as long as Q is
-/// right in the end where it begins as `RESTING` and has that taken away from it.
+/// `double_add(q, block)`, which may be off by a constant, as long as a Q that begins `RESTING` too
+/// high ends so, and `every` (a byte in all lanes).
 macro_rules! horner {
     ($(#[$features:meta])?) => {
         $(#[$features])?
@@ -139,7 +140,11 @@ macro_rules! horner {
             at: usize,
         ) -> [[Register; N]; 2] {
             let resting = every(RESTING);
-            let (mut p, mut q) = ([zero(); N], [resting; N]);
+            let (mut p, data) = match data.split_last() {
+                Some((Some(last), data)) => (load(last, at), data),
+                _ => ([zero(); N], data),
+            };
+            let mut q = added(p, [resting; N]);
             for block in data.iter().rev() {
                 match block {
                     Some(block) => {

@@ -9,8 +9,9 @@
 //! of a call have the same length.
 //!
 //! Which instructions are used is found out once, see [`Backend`]; [`Parity`] is for those who
-//! want others. The kernels are our own because no crate has all of this at ISA-L's speed: the
-//! closest, `rusty_erasure` 0.4, has P and Q without blocks of zeros, recovery or AVX-512.
+//! want others. The kernels are our own because no crate has all of this: the closest,
+//! `rusty_erasure` 0.4, makes P and Q with AVX2 at most, knows neither blocks of zeros nor
+//! how to recover from P and Q, and needs a newer Rust than we do.
 
 #![deny(unsafe_code)]
 

@@ -6,6 +6,7 @@ use crate::job::{Job, Made, Onto};
 type Register = u64;
 /// The compiler takes several words at a time where it has instructions for it.
 const WIDE: usize = 8;
+const XOR_WIDE: usize = 8;
 type Factor = u8;
 const RESTING: u8 = 0;
 

@@ -9,6 +9,7 @@ use crate::job::{Job, Made, Onto};
 
 type Register = __m256i;
 const WIDE: usize = 4;
+const XOR_WIDE: usize = 8;
 /// The matrix of a multiplication, in every lane.
 type Factor = Register;
 

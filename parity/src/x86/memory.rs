@@ -11,7 +11,8 @@ impl Register for __m512i {}
 #[inline(always)]
 pub(super) fn load<R: Register, const N: usize>(bytes: &[u8], at: usize) -> [R; N] {
     if !is_inside(bytes, at, size_of::<[R; N]>()) {
-        // Not where there are many: a call in their loop would push the sums out of the registers.
+        // Not where there are many: a call in their loop would push the sums out of the registers,
+        // and values in this message would be put on the stack in each turn.
         assert!(N == 1, "several registers at the end of a buffer");
         return load_end(&bytes[at..]);
     }

@@ -9,6 +9,7 @@ use crate::job::{Job, Made, Onto};
 
 type Register = __m128i;
 const WIDE: usize = 4;
+const XOR_WIDE: usize = 8;
 /// Products with the lower halves of bytes, and with the upper ones.
 type Factor = [Register; 2];
 
