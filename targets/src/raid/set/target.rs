@@ -243,7 +243,7 @@ impl Raid {
         };
         let leg = |leg: &Leg| match leg {
             Leg::Missing => LegHealth::Missing,
-            Leg::Failed(_) => LegHealth::Failed,
+            Leg::Failed(_) | Leg::Broken => LegHealth::Failed,
             Leg::InSync if action != Action::Resync => LegHealth::InSync,
             Leg::InSync | Leg::Behind(_) => LegHealth::Behind,
         };
