@@ -159,6 +159,16 @@ const NOT_EQUAL: &[NotEqual] = &[
         )],
     },
     NotEqual {
+        case: "raid-5-legs",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-6-legs",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
+    },
+    NotEqual {
         case: "mirror-primary-dead",
         why: "without features the kernel does not read what the second leg alone was written, and \
               copies the old data of the first leg over it",
@@ -395,6 +405,8 @@ transcripts! {
     bad_counts_of_raid5_are_refused_as_recorded "raid-bad-raid5-counts",
     other_bad_lines_of_raid5_are_refused_as_recorded "raid-bad-raid5-others",
     bad_parameters_of_raid5_are_refused_as_recorded "raid-bad-raid5-params",
+    raid5_loses_legs_and_gets_them_back_as_recorded "raid-5-legs",
+    raid6_loses_legs_and_gets_them_back_as_recorded "raid-6-legs",
     raid10_near_is_laid_out_as_recorded "raid-10-near",
     raid10_far_is_laid_out_as_recorded "raid-10-far",
     raid10_offset_is_laid_out_as_recorded "raid-10-offset",
