@@ -161,7 +161,13 @@ const NOT_EQUAL: &[NotEqual] = &[
     NotEqual {
         case: "raid-5-legs",
         why: EVENTS,
-        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+        what: &[
+            ("dmsetup info -c --noheadings -o events r", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
     },
     NotEqual {
         case: "raid-6-legs",

@@ -168,12 +168,10 @@ impl Target for Raid {
             }
             match first {
                 Some(first) => {
-                    let is_known = first != BitmapStart::New;
                     let begun = set.begin(first).await;
                     match begun.is_err() {
                         true => *lock(&self.first) = Some(first),
-                        // As md, which has begun then; with parity, a set that is new.
-                        false if is_known && matches!(set.layout, Layout::Parity(_)) => {}
+                        // As md, which has begun then.
                         false => set.events.raise(),
                     }
                     begun
