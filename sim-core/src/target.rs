@@ -361,6 +361,11 @@ impl<'a> StatusWriter<'a> {
         self.devices
     }
 
+    /// Tells whether the text is written down, to be loaded again one day, and shown to nobody.
+    pub fn is_for_record(&self) -> bool {
+        self.keys == KeyText::LeftOut
+    }
+
     /// Writes the device of an area: `major:minor`, unless names were asked for.
     pub fn device(&mut self, area: &Area) -> fmt::Result {
         match self.devices {

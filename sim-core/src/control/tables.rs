@@ -179,7 +179,9 @@ impl Control {
         if first.starts_with('@') {
             return self.core_msg(id, &words);
         }
-        let table = table.ok_or(Errno::INVAL)?;
+        let Some(table) = table else {
+            return Err(self.failure(Errno::INVAL, "The device has no table."));
+        };
         let Some(entry) = table.find(sector) else {
             let why = "Target message sector outside device.";
             return Err(self.failure(Errno::INVAL, why));

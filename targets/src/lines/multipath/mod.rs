@@ -191,7 +191,7 @@ impl<D: fmt::Display> fmt::Display for Line<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.features)?;
         match &self.handler {
-            Some(handler) => write!(f, "1 {handler} ")?,
+            Some(handler) => write!(f, "1 {} ", DeviceWord(handler.clone()))?,
             None => f.write_str("0 ")?,
         }
         let first = match (self.first, self.groups.len()) {
