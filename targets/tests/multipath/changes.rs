@@ -6,7 +6,7 @@ use std::time::Duration;
 use sim_core::{BlkError, Held};
 use testkit::{Rng, each_seed};
 
-use crate::rig::{Case, LEN, Rig, steps};
+use crate::rig::{Case, LEN, LONGEST, Rig, steps};
 
 /// Does something to the device or a path. One path, `kept`, is left alone.
 fn change(rig: &Rig, rng: &mut Rng, kept: usize) -> Result<(), String> {
@@ -51,7 +51,7 @@ fn whatever_happens_to_paths_no_bio_is_lost() {
         let case = Case { queue_if_no_path: seed.is_multiple_of(2), ..Case::of(seed / 2) };
         let rig = Rig::new(&case, seed);
         let kept = rng.below(case.paths());
-        let steps = steps(&mut rng, LEN, 40);
+        let steps = steps(&mut rng, LEN, 40, LONGEST);
         let started = rig.start(&steps, 5);
         for _ in 0..24 {
             change(&rig, &mut rng, kept)?;
@@ -71,7 +71,7 @@ fn a_path_that_hangs_keeps_its_bios_and_no_others() {
         let case = Case { groups: vec![2], selectors: vec![seed as usize % 4], ..Case::of(seed) };
         let rig = Rig::new(&case, seed);
         rig.ports[0].hold(true);
-        let steps = steps(&mut Rng::new(seed), LEN, 30);
+        let steps = steps(&mut Rng::new(seed), LEN, 30, LONGEST);
         let started = rig.start(&steps, 10);
         rig.idle().expect("an end");
         let held = rig.ports[0].held();

@@ -4,7 +4,7 @@
 use sim_core::BlkError;
 use testkit::{Rng, each_seed};
 
-use crate::rig::{Case, LEN, Rig, Step, steps};
+use crate::rig::{Case, LEN, LONGEST, Rig, Step, steps};
 
 const STEPS: usize = 14;
 
@@ -14,7 +14,7 @@ const OF_PATHS: [BlkError; 3] = [BlkError::Io, BlkError::Timeout, BlkError::Gone
 fn whatever_fails_on_a_path_another_does() {
     each_seed("-p dmsim-targets --test multipath whatever_fails", 40, |seed| {
         let case = Case::of(seed);
-        let steps: Vec<Step> = steps(&mut Rng::new(seed), LEN, STEPS);
+        let steps: Vec<Step> = steps(&mut Rng::new(seed), LEN, STEPS, LONGEST);
         let rig = Rig::new(&case, seed);
         rig.run(&steps, 3)?;
         let counts: Vec<u64> = rig.ports.iter().map(|port| port.came()).collect();
@@ -78,7 +78,7 @@ fn an_error_of_what_lies_behind_is_told_and_fails_no_path() {
         for error in [BlkError::Medium, BlkError::NoSpace, BlkError::NotSupported] {
             let rig = Rig::new(&case, seed);
             rig.ports.iter().for_each(|port| port.fail(error));
-            rig.run(&steps(&mut Rng::new(seed), LEN, 6), 2).expect("an end");
+            rig.run(&steps(&mut Rng::new(seed), LEN, 6, LONGEST), 2).expect("an end");
             let errors = rig.take_errors();
             assert!(!errors.is_empty(), "{case:?}");
             assert!(errors.iter().all(|(_, found)| *found == error), "{errors:?}");
@@ -100,7 +100,7 @@ fn the_last_path_that_fails_takes_the_bio_with_it() {
             len: 8,
             flags: sim_core::Flags::default(),
         });
-        rig.run(&[bio.clone()], 1).expect("an end");
+        rig.run(std::slice::from_ref(&bio), 1).expect("an end");
         let errors = rig.take_errors();
         // A request keeps its error.
         let expected = if case.mode == "bio" { BlkError::Io } else { BlkError::Timeout };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sim_core::{BlkError, Held};
 use testkit::{Rng, each_seed};
 
-use crate::rig::{Case, LEN, Rig, steps};
+use crate::rig::{Case, LEN, LONGEST, Rig, steps};
 
 fn waiting(seed: u64) -> Case {
     Case { queue_if_no_path: true, ..Case::of(seed) }
@@ -20,7 +20,7 @@ fn all_paths_fail(
     let case = waiting(seed);
     let rig = Rig::new(&case, seed);
     rig.ports.iter().for_each(|port| port.delay(Duration::from_millis(2)));
-    let steps = steps(&mut Rng::new(seed), LEN, 12);
+    let steps = steps(&mut Rng::new(seed), LEN, 12, LONGEST);
     let started = rig.start(&steps, 4);
     for path in 0..case.paths() {
         match fails_by_message {

@@ -15,6 +15,9 @@ pub(crate) use crate::steps::{Errors, Step, start, steps};
 const SECTOR: usize = 512;
 pub(crate) const LEN: u64 = 48;
 
+/// The sectors of the longest bio.
+pub(crate) const LONGEST: u64 = 6;
+
 /// Selectors, with what a line has for each path.
 const SELECTORS: [(&str, usize); 5] = [
     ("round-robin 0", 0),
