@@ -5,7 +5,7 @@ use sim_core::control::{Report, Slot};
 use sim_core::{DevNumber, KeyText, Sectors, TargetSpec};
 use targets::lines::raid::{Family, Status};
 use targets::lines::{self, DeviceWord};
-use targets::raid::layout::{Layout, Raid10};
+use targets::raid::layout::{Layout, Parity, Raid10};
 
 use crate::commands::one;
 use crate::device_mapper::DeviceMapper;
@@ -95,7 +95,9 @@ pub(super) fn layout(line: &Line, device: Sectors) -> Option<Layout> {
         Family::Raid0 => Some(Layout::Raid0 { legs, chunk, device }),
         Family::Raid1 => Some(Layout::Raid1 { legs, device }),
         Family::Raid10 => Raid10::new(line.layout_word(), legs, chunk, device).map(Layout::Raid10),
-        Family::Raid5 | Family::Raid6 => None,
+        family @ (Family::Raid5 | Family::Raid6) => {
+            Parity::new(family.level(), line.layout_word(), legs, chunk, device).map(Layout::Parity)
+        }
     }
 }
 
@@ -105,5 +107,8 @@ pub(super) fn has_all(layout: &Layout, lost: impl Fn(usize) -> bool) -> bool {
         Layout::Raid0 { legs, .. } => !(0..*legs).any(lost),
         Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
         Layout::Raid10(raid10) => raid10.has_all(lost),
+        Layout::Parity(parity) => {
+            (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
+        }
     }
 }

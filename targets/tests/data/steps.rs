@@ -28,10 +28,11 @@ pub(crate) const FLUSH: BioStep = BioStep { op: Op::Flush, sector: 0, len: 0, fl
 
 const NO_FLAGS: Flags = Flags { fua: false, preflush: false, nowait: false, readahead: false };
 
-pub(crate) fn steps(rng: &mut Rng, size: u64, count: usize) -> Vec<Step> {
+/// Makes steps with bios of up to `most` sectors.
+pub(crate) fn steps(rng: &mut Rng, size: u64, count: usize, most: u64) -> Vec<Step> {
     let step = |_| {
         let sector = rng.below(size as usize) as u64;
-        let len = 1 + rng.below((size - sector).min(6) as usize) as u64;
+        let len = 1 + rng.below((size - sector).min(most) as usize) as u64;
         let bio = |op, fua| BioStep { op, sector, len, flags: Flags { fua, ..NO_FLAGS } };
         match rng.below(16) {
             0..=8 => Step::Bio(bio(Op::Write, rng.below(4) == 0)),

@@ -30,7 +30,7 @@ fn explore(seed: u64) -> Result<u64, String> {
     let mut legal = rig.legal();
     let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
     rig.record();
-    let steps = steps(&mut Rng::new(seed), case.len, 10);
+    let steps = steps(&mut Rng::new(seed), case.len, 10, 6);
     rig.run(&steps, 1 + seed as usize % 3)?;
     if let Some((step, error)) = rig.take_errors().first() {
         return Err(format!("{step:?} failed though no I/O did: {error}"));

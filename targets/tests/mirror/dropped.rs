@@ -44,7 +44,7 @@ fn run(seed: u64) -> Result<(), String> {
     };
     let rig = Rig::new(&case, seed);
     // Writes that are given up are what a close has to mend.
-    let (mut steps, gives_up) = (steps(&mut rng, case.len, 24), rng.below(2) == 0);
+    let (mut steps, gives_up) = (steps(&mut rng, case.len, 24, 6), rng.below(2) == 0);
     for step in &mut steps {
         match step {
             Step::Bio(bio) if gives_up && bio.op == Op::Write && rng.below(2) == 0 => {
@@ -108,7 +108,7 @@ fn suspends(seed: u64) -> Result<(), String> {
     let case = Case { legs: 2, len: 32, region: 4, disk_log, features: "", in_sync };
     let rig = Rig::new(&case, seed);
     for _ in 0..6 {
-        let steps = steps(&mut rng, case.len, 3);
+        let steps = steps(&mut rng, case.len, 3, 6);
         let (handle, control) = (rig.world.handle(), rig.world.control.clone());
         let (turns, after) = (rng.below(24) as u32, rng.below(24));
         let (sent, device) = (rig.sent.clone(), rig.device.clone());

@@ -43,7 +43,7 @@ fn run(case: &Case, seed: u64, plan: Plan) -> Result<(), String> {
     if let Some((disk, after)) = plan.other {
         rig.disks[disk].inject(Fault::After(after));
     }
-    let steps = steps(&mut Rng::new(seed), case.len, STEPS);
+    let steps = steps(&mut Rng::new(seed), case.len, STEPS, 6);
     let mut tasks = rig.start(&steps, 2);
     rig.idle()?;
     rig.sent.verdict()?;
@@ -166,7 +166,7 @@ fn every_io(seed: u64) -> Result<u64, String> {
     let case = case(seed);
     let well = Rig::new(&case, seed);
     let before: Vec<u64> = well.disks.iter().map(|disk| ended(disk)).collect();
-    well.run(&steps(&mut Rng::new(seed), case.len, STEPS), 2)?;
+    well.run(&steps(&mut Rng::new(seed), case.len, STEPS, 6), 2)?;
     let after: Vec<u64> = well.disks.iter().map(|disk| ended(disk)).collect();
     drop(well);
     let mut runs = 0;

@@ -5,7 +5,7 @@
 use sim_core::Sector;
 use testkit::{Damage, Fault, FaultSpan, Rng, SimDisk, each_seed};
 
-use crate::rig::{Case, Rig, SECTOR, Step, steps};
+use crate::rig::{Case, FLUSH, Rig, SECTOR, Step};
 
 const STEPS: usize = 14;
 
@@ -14,10 +14,22 @@ fn ended(disk: &SimDisk) -> u64 {
     counts.reads + counts.writes + counts.flushes + counts.discards
 }
 
+const GONE: Fault = Fault::At { after: 0, lasts: FaultSpan::ForGood, damage: Damage::Error };
+
+/// Chooses a disk of another leg that is gone too, where a set can do without two.
+fn second(case: &Case, seed: u64, disk: usize) -> Option<usize> {
+    let parity = case.parity().filter(|parity| parity.parities() == 2)?;
+    let leg = (disk / 2 + 1 + seed as usize % (parity.legs() - 1)) % parity.legs();
+    (seed / 20 % 2 == 1).then(|| Case::data(leg))
+}
+
 fn run(case: &Case, seed: u64, disk: usize, fault: Fault) -> Result<(), String> {
     let rig = Rig::new(case, seed);
     rig.disks[disk].inject(fault);
-    let steps = steps(&mut Rng::new(seed), case.len, STEPS);
+    if let Some(other) = second(case, seed, disk) {
+        rig.disks[other].inject(GONE);
+    }
+    let steps = case.steps(&mut Rng::new(seed), STEPS);
     rig.run(&steps, 2)?;
     if let Some((step, error)) = rig.take_errors().first() {
         return Err(format!("{step:?} failed, with one bad leg: {error}; {}", rig.status()));
@@ -43,8 +55,12 @@ fn revive(rig: &Rig) -> Result<(), String> {
 
 /// The power fails, and the leg is good again afterwards, or is left out at first.
 fn drop_power(rig: Rig, case: &Case, seed: u64) -> Result<(), String> {
-    let (legal, disks) = (rig.legal(), rig.disks.clone());
     let degraded = rig.status().contains('D');
+    if degraded && case.parity().is_some() {
+        // Both at once may be too much, unless nothing is being written.
+        rig.run(&[Step::Bio(FLUSH)], 1)?;
+    }
+    let (legal, disks) = (rig.legal(), rig.disks.clone());
     drop(rig);
     disks.iter().for_each(|disk| {
         disk.lose_cache();
@@ -62,28 +78,38 @@ fn drop_power(rig: Rig, case: &Case, seed: u64) -> Result<(), String> {
 
 const TEST: &str = "-p dmsim-targets --test raid whatever_fails";
 
+fn fail_everything(case: &Case, seed: u64) -> Result<(), String> {
+    let rig = Rig::new(case, seed);
+    let before: Vec<u64> = rig.disks.iter().map(|disk| ended(disk)).collect();
+    let steps: Vec<Step> = case.steps(&mut Rng::new(seed), STEPS);
+    rig.run(&steps, 2)?;
+    let counts: Vec<u64> =
+        rig.disks.iter().zip(before).map(|(disk, before)| ended(disk) - before).collect();
+    drop(rig);
+    for (disk, count) in counts.into_iter().enumerate() {
+        for after in 0..count {
+            for lasts in [FaultSpan::Once, FaultSpan::ForGood] {
+                let fault = Fault::At { after, lasts, damage: Damage::Error };
+                run(case, seed, disk, fault)
+                    .map_err(|why| format!("disk {disk}, {fault:?}: {why}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn whatever_fails_below_nothing_is_lost() {
     each_seed(TEST, 24, |seed| {
         // Of a set that was never in sync, the first leg alone has what counts.
-        let case = Case { in_sync: true, ..Case::of(seed) };
-        let rig = Rig::new(&case, seed);
-        let before: Vec<u64> = rig.disks.iter().map(|disk| ended(disk)).collect();
-        let steps: Vec<Step> = steps(&mut Rng::new(seed), case.len, STEPS);
-        rig.run(&steps, 2)?;
-        let counts: Vec<u64> =
-            rig.disks.iter().zip(before).map(|(disk, before)| ended(disk) - before).collect();
-        drop(rig);
-        for (disk, count) in counts.into_iter().enumerate() {
-            for after in 0..count {
-                for lasts in [FaultSpan::Once, FaultSpan::ForGood] {
-                    let fault = Fault::At { after, lasts, damage: Damage::Error };
-                    run(&case, seed, disk, fault)
-                        .map_err(|why| format!("disk {disk}, {fault:?}: {why}"))?;
-                }
-            }
-        }
-        Ok(())
+        fail_everything(&Case { in_sync: true, ..Case::of(seed) }, seed)
+    });
+}
+
+#[test]
+fn whatever_fails_below_parity_nothing_is_lost() {
+    each_seed(TEST, 40, |seed| {
+        fail_everything(&Case { in_sync: true, ..Case::with_parity(seed) }, seed)
     });
 }
 
@@ -102,7 +128,7 @@ fn a_leg_that_fails_while_it_is_rebuilt_is_rebuilt_whole_when_it_is_back() {
         let rig = Rig::again(&case, seed, &disks);
         let (after, lasts) = (seed / 2 % 5, FaultSpan::ForGood);
         rig.disks[Case::data(leg)].inject(Fault::At { after, lasts, damage: Damage::Error });
-        rig.run(&steps(&mut Rng::new(seed), case.len, STEPS), 2)?;
+        rig.run(&case.steps(&mut Rng::new(seed), STEPS), 2)?;
         revive(&rig)
     });
 }

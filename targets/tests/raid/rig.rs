@@ -4,12 +4,14 @@ use std::sync::{Arc, PoisonError};
 
 use sim_core::control::{Command, Slot};
 use sim_core::{BlkError, Held, MappedDevice, Sector, Sectors, StatusKind};
-use targets::raid::layout::{Format, Layout, Raid10};
+use targets::lines::raid::Kind;
+use targets::raid::layout::{Format, Layout, Parity, Raid10};
 use testkit::{
-    BioStep, Journal, Legal, Schedule, SimDisk, Speed, Started, Traffic, World, id, read_all,
+    BioStep, Journal, Legal, Rng, Schedule, SimDisk, Speed, Started, Traffic, World, id, read_all,
 };
 
-pub(crate) use crate::steps::{Errors, Step, start, steps};
+use crate::steps::{Errors, start, steps};
+pub(crate) use crate::steps::{FLUSH, Step};
 
 pub(crate) const SECTOR: usize = 512;
 
@@ -19,8 +21,7 @@ const META: u64 = 16;
 /// A set.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    /// None for raid1.
-    pub(crate) raid10: Option<(Format, usize)>,
+    pub(crate) shape: Shape,
     pub(crate) legs: usize,
     pub(crate) len: u64,
     pub(crate) region: u64,
@@ -32,25 +33,58 @@ pub(crate) struct Case {
     pub(crate) more: String,
 }
 
-const CHUNK: u64 = 8;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Raid1,
+    Raid10(Format, usize),
+    Parity(Kind),
+}
+
+pub(crate) const CHUNK: u64 = 8;
 
 impl Case {
-    /// One of the shapes that are tried.
+    /// One of the shapes with copies that are tried.
     pub(crate) fn of(seed: u64) -> Case {
-        let raid10 = match seed % 6 {
-            0..=2 => None,
-            3 => Some((Format::Near, 2)),
-            4 => Some((Format::Far, 2)),
-            _ => Some((Format::Offset, 2)),
+        let shape = match seed % 6 {
+            0..=2 => Shape::Raid1,
+            3 => Shape::Raid10(Format::Near, 2),
+            4 => Shape::Raid10(Format::Far, 2),
+            _ => Shape::Raid10(Format::Offset, 2),
         };
-        let legs = match raid10 {
-            None => [2, 3][seed as usize / 6 % 2],
-            Some(_) => [3, 4][seed as usize / 6 % 2],
+        let legs = match shape {
+            Shape::Raid1 => [2, 3][seed as usize / 6 % 2],
+            _ => [3, 4][seed as usize / 6 % 2],
         };
+        Case::new(shape, legs, seed)
+    }
+
+    /// One of the shapes with parity that are tried.
+    pub(crate) fn with_parity(seed: u64) -> Case {
+        const KINDS: [(Kind, usize); 10] = [
+            (Kind::Raid5Ls, 3),
+            (Kind::Raid6Zr, 4),
+            (Kind::Raid5Ra, 4),
+            (Kind::Raid6Nc, 5),
+            (Kind::Raid4, 3),
+            (Kind::Raid6N6, 4),
+            (Kind::Raid5La, 5),
+            (Kind::Raid6Ls6, 5),
+            (Kind::Raid5N, 2),
+            (Kind::Raid6Nr, 4),
+        ];
+        let (kind, legs) = KINDS[seed as usize % KINDS.len()];
+        Case::new(Shape::Parity(kind), legs, seed)
+    }
+
+    fn new(shape: Shape, legs: usize, seed: u64) -> Case {
         // So that the legs have whole chunks.
-        let len = if raid10.is_some() { legs as u64 * CHUNK * 2 } else { 40 };
+        let len = match shape {
+            Shape::Raid1 => 40,
+            Shape::Raid10(..) => legs as u64 * CHUNK * 2,
+            Shape::Parity(kind) => (legs - kind.family().parities()) as u64 * CHUNK * 3,
+        };
         Case {
-            raid10,
+            shape,
             legs,
             len,
             region: [8, 16][seed as usize / 2 % 2],
@@ -61,16 +95,43 @@ impl Case {
     }
 
     /// The sectors of a leg.
-    fn device(&self) -> u64 {
-        let copies = self.raid10.map_or(self.legs, |(_, copies)| copies) as u64;
-        self.len * copies / self.legs as u64
+    pub(crate) fn device(&self) -> u64 {
+        let legs = self.legs as u64;
+        match self.shape {
+            Shape::Raid1 => self.len,
+            Shape::Raid10(_, copies) => self.len * copies as u64 / legs,
+            Shape::Parity(kind) => self.len / (legs - kind.family().parities() as u64),
+        }
+    }
+
+    /// What a resync goes through.
+    pub(crate) fn total(&self) -> u64 {
+        self.layout().resync_len().0
+    }
+
+    pub(crate) fn parity(&self) -> Option<Parity> {
+        match self.layout() {
+            Layout::Parity(parity) => Some(parity),
+            _ => None,
+        }
+    }
+
+    /// Makes steps for the set: with parity some that are whole stripes.
+    pub(crate) fn steps(&self, rng: &mut Rng, count: usize) -> Vec<Step> {
+        let most = self.parity().map_or(6, |parity| parity.stripe_len().0 + 4);
+        steps(rng, self.len, count, most)
     }
 
     pub(crate) fn layout(&self) -> Layout {
         let device = Sectors(self.device());
-        match self.raid10 {
-            None => Layout::Raid1 { legs: self.legs, device },
-            Some((format, copies)) => {
+        match self.shape {
+            Shape::Raid1 => Layout::Raid1 { legs: self.legs, device },
+            Shape::Parity(kind) => {
+                let (level, word) = (kind.family().level(), kind.algorithm());
+                let parity = Parity::new(level, word, self.legs, Sectors(CHUNK), device);
+                Layout::Parity(parity.expect("a layout that dm-raid makes"))
+            }
+            Shape::Raid10(format, copies) => {
                 let word = Raid10::word(format, copies, format != Format::Near);
                 let layout = Raid10::new(word, self.legs, Sectors(CHUNK), device);
                 Layout::Raid10(layout.expect("a layout that dm-raid makes"))
@@ -84,9 +145,10 @@ impl Case {
             false => format!("{} {}", letter(Case::meta(leg)), letter(Case::data(leg))),
         };
         let legs: Vec<String> = (0..self.legs).map(leg).collect();
-        let (kind, chunk, format) = match self.raid10 {
-            None => ("raid1", 0, String::new()),
-            Some((format, copies)) => {
+        let (kind, chunk, format) = match self.shape {
+            Shape::Raid1 => ("raid1", 0, String::new()),
+            Shape::Parity(kind) => (kind.name(), CHUNK, String::new()),
+            Shape::Raid10(format, copies) => {
                 let format = match format {
                     Format::Near => "near",
                     Format::Far => "far",
@@ -230,8 +292,15 @@ impl Rig {
         Ok(())
     }
 
-    /// Fails where a copy on a leg that is there differs from the first.
+    /// Fails where a copy on a leg that is there differs from the first, or parity is not that of the
+    /// data: that of all data, and where all legs are there.
     pub(crate) fn copies_are_equal(&self) -> Result<(), String> {
+        if let Some(parity) = self.case.parity() {
+            return match self.case.missing.is_empty() {
+                true => self.parity_is_right(&parity),
+                false => Ok(()),
+            };
+        }
         for run in self.case.layout().runs(Sector::ZERO..Sector(self.case.len)) {
             let places = run.copies.iter().filter(|place| !self.case.missing.contains(&place.leg));
             let copies: Vec<Vec<u8>> = places
@@ -242,6 +311,28 @@ impl Rig {
                 .collect();
             if copies.iter().any(|copy| *copy != copies[0]) {
                 return Err(format!("copies differ in {run:?}: {}", self.status()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes parity byte by byte, with the weights as the layout has them.
+    fn parity_is_right(&self, parity: &Parity) -> Result<(), String> {
+        for row in (0..self.case.device()).map(Sector) {
+            let stripe = parity.stripe_at(row);
+            let block =
+                |leg: usize| self.disks[Case::data(leg)].look(row, Sectors(1), <[u8]>::to_vec);
+            let (mut p, mut q) = (vec![0; SECTOR], vec![0; SECTOR]);
+            for leg in stripe.data() {
+                for (at, byte) in block(leg).into_iter().enumerate() {
+                    p[at] ^= byte;
+                    q[at] ^= (0..stripe.weight(leg)).fold(byte, |byte, _| doubled(byte));
+                }
+            }
+            let wrong_q = stripe.q().is_some_and(|leg| block(leg) != q);
+            if block(stripe.p()) != p || wrong_q {
+                let which = if wrong_q { "Q" } else { "P" };
+                return Err(format!("{which} of row {row} is wrong: {}", self.status()));
             }
         }
         Ok(())
@@ -282,17 +373,26 @@ impl Rig {
         status.mismatches
     }
 
-    /// Changes the last copy of a sector behind the set's back.
+    /// Changes the last copy of a sector behind the set's back, or one of its parities.
     pub(crate) fn spoil(&self, sector: u64) {
         let places = self.case.layout().places(Sector(sector));
         let place = places.last().expect("a set has copies");
-        self.disks[Case::data(place.leg)].fill(place.sector, &[0xee; SECTOR]);
+        let leg = self.case.parity().map_or(place.leg, |parity| {
+            let stripe = parity.stripe_at(place.sector);
+            stripe.q().filter(|_| sector % 2 == 1).unwrap_or(stripe.p())
+        });
+        self.disks[Case::data(leg)].fill(place.sector, &[0xee; SECTOR]);
     }
 
     pub(crate) fn status(&self) -> String {
         let live = self.device.live().expect("a table");
         live.status(StatusKind::Info, Default::default()).expect("no panic").0[0].params.to_string()
     }
+}
+
+/// Doubles an element of the field.
+fn doubled(byte: u8) -> u8 {
+    byte << 1 ^ if byte >> 7 == 1 { 0x1d } else { 0 }
 }
 
 /// Says how fast disks are, for a seed.

@@ -1,10 +1,11 @@
 //! What lies where: which sectors of which legs hold a sector of the set, and the other way round.
 //!
-//! A sector of the set has one place (raid0) or several copies, each on a leg of its own (raid1,
-//! raid10). The places of neighbouring sectors are neighbours too up to the end of a chunk, so a
+//! A sector of the set has one place (raid0, and raid4 to raid6, which have parity besides) or
+//! several copies, each on a leg of its own (raid1, raid10). The places of neighbouring sectors are neighbours too up to the end of a chunk, so a
 //! range is mapped in [`Run`]s.
 
 mod far_sets;
+mod parity;
 mod raid10;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::ops::Range;
 
 use sim_core::{Sector, Sectors};
 
+pub use parity::{Parity, Role, Stripe};
 pub use raid10::{Format, MAX_COPIES, Raid10};
 
 /// Where a sector, or the first of several, lies.
@@ -57,6 +59,8 @@ pub enum Layout {
     },
     /// Several copies of each chunk, dealt out in turn.
     Raid10(Raid10),
+    /// Chunks dealt out in turn, one copy, and parity beside them.
+    Parity(Parity),
 }
 
 impl Layout {
@@ -65,13 +69,14 @@ impl Layout {
         match self {
             Layout::Raid0 { legs, .. } | Layout::Raid1 { legs, .. } => *legs,
             Layout::Raid10(raid10) => raid10.legs(),
+            Layout::Parity(parity) => parity.legs(),
         }
     }
 
     /// Returns how many copies there are of each sector.
     pub fn copies(&self) -> usize {
         match self {
-            Layout::Raid0 { .. } => 1,
+            Layout::Raid0 { .. } | Layout::Parity(_) => 1,
             Layout::Raid1 { legs, .. } => *legs,
             Layout::Raid10(raid10) => raid10.copies(),
         }
@@ -86,6 +91,7 @@ impl Layout {
             }
             Layout::Raid1 { device, .. } => *device,
             Layout::Raid10(raid10) => raid10.len(),
+            Layout::Parity(parity) => parity.len(),
         }
     }
 
@@ -94,10 +100,13 @@ impl Layout {
         self.len().is_zero()
     }
 
-    /// Returns what a resync goes through and a write-intent bitmap covers: the sectors of a leg
-    /// for raid1, of the set for raid10. Raid0 has neither.
+    /// Returns what a resync goes through and a write-intent bitmap covers: the sectors of the set
+    /// for raid10, of a leg for the others. Raid0 has neither.
     pub fn resync_len(&self) -> Sectors {
-        self.len()
+        match self {
+            Layout::Parity(parity) => parity.device_len(),
+            Layout::Raid0 { .. } | Layout::Raid1 { .. } | Layout::Raid10(_) => self.len(),
+        }
     }
 
     /// Returns what the recovery of one leg goes through: the sectors of that leg.
@@ -105,6 +114,7 @@ impl Layout {
         match self {
             Layout::Raid0 { device, .. } | Layout::Raid1 { device, .. } => *device,
             Layout::Raid10(raid10) => raid10.device_len(),
+            Layout::Parity(parity) => parity.device_len(),
         }
     }
 
@@ -115,6 +125,7 @@ impl Layout {
             Layout::Raid0 { chunk, .. } => chunk.0,
             Layout::Raid1 { .. } => return Sector(self.len().0),
             Layout::Raid10(raid10) => raid10.chunk().0,
+            Layout::Parity(parity) => parity.chunk().0,
         };
         Sector((at.0 / chunk + 1) * chunk)
     }
@@ -130,6 +141,7 @@ impl Layout {
             }
             Layout::Raid1 { legs, .. } => (0..*legs).map(|leg| Place { leg, sector: at }).collect(),
             Layout::Raid10(raid10) => raid10.places(at),
+            Layout::Parity(parity) => vec![parity.place(at)],
         }
     }
 
@@ -158,6 +170,7 @@ impl Layout {
             }
             Layout::Raid1 { .. } => (sector, leg),
             Layout::Raid10(raid10) => raid10.sector_at(place)?,
+            Layout::Parity(parity) => (parity.sector_at(place)?, 0),
         };
         (found.0.0 < self.len().0).then_some(found)
     }

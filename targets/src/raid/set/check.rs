@@ -1,4 +1,4 @@
-//! Check and repair: what copies differ in is counted, and made the same.
+//! Check and repair: what copies differ in, or parity from the data, is counted, and made right.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::RaidSet;
 use super::sync::{WINDOW, Walk};
 use crate::lines::raid::Action;
 use crate::parts::background::Round;
-use crate::raid::layout::{Place, Run};
+use crate::raid::layout::{Layout, Place, Run};
 
 /// What is counted where something differs: 64 KiB, as the kernel does.
 const BLOCK: Sectors = Sectors(128);
@@ -21,6 +21,9 @@ impl RaidSet {
         let next = |to: Sector| (to < end).then(|| to..(to + WINDOW).min(end));
         let work = |window: Range<Sector>| async move {
             let _held = self.hold_for_copy(&window).await;
+            if let Layout::Parity(parity) = &self.layout {
+                return self.compare_rows(parity, window, action).await;
+            }
             for run in self.layout.runs(window) {
                 match self.check_run(&run, action == Action::Repair).await {
                     Walk::Over => {}

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use sim_core::{BlkError, Sector};
+use sim_core::{BlkError, Sector, Sectors};
 
 use super::RaidSet;
 use super::state::State;
@@ -16,18 +16,18 @@ const PLACES: usize = 64;
 
 impl RaidSet {
     /// Copies a range, in which nobody writes, from the first leg that is in sync to those that
-    /// `is_target` says: it is asked with the place there, and with the sector of the set.
+    /// `is_target` says: it is asked with the place there, the sector of the set, and how many follow.
     pub(super) async fn copy_range(
         self: &Arc<Self>,
         range: &Range<Sector>,
-        is_target: impl Fn(&State, Place, Sector) -> bool,
+        is_target: impl Fn(&State, Place, Sector, Sectors) -> bool,
     ) -> Walk {
         for run in self.layout.runs(range.clone()) {
             let (sources, targets) = {
                 let state = self.state();
                 let places = || run.copies.iter().copied();
                 let sources: Vec<Place> = places().filter(|p| state.is_in_sync(p.leg)).collect();
-                let is_target = |place: &Place| is_target(&state, *place, run.at);
+                let is_target = |place: &Place| is_target(&state, *place, run.at, run.len);
                 (sources, places().filter(is_target).collect::<Vec<Place>>())
             };
             match self.copy_run(&run, &sources, &targets).await {

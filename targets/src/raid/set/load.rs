@@ -1,5 +1,6 @@
 //! What is read from the metadata devices before a set is in use, and written to them.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +57,40 @@ pub(super) async fn load(
     let mut lines = Vec::new();
     let decided = start::decide(line, around.len, &candidates, &mut lines);
     lines.iter().for_each(|line| around.log.line(line));
-    make(line, around, legs, decided?)
+    let start = decided?;
+    if line.kind.family().parities() > 0 {
+        check_stripe_cache(line, &around.log)?;
+        around.log.line("raid456 discard support disabled due to discard_zeroes_data uncertainty.");
+        around.log.line("Set dm-raid.devices_handle_discard_safely=Y to override.");
+    }
+    make(line, around, legs, start)
+}
+
+/// Holds the size of the kernel's stripe cache to what that takes. Nothing here has such a size: rows
+/// are in memory as long as somebody works on them.
+fn check_stripe_cache(line: &Line<Arc<OpenDevice>>, log: &TargetLog) -> Result<(), CtrError> {
+    /// What md takes, in stripes of 4 KiB a leg, and what it begins with.
+    const ENTRIES: RangeInclusive<u64> = 17..=32768;
+    const DEFAULT: u64 = 256;
+    let asked = line.params.stripe_cache.map_or(DEFAULT, u64::from);
+    // Four times what a chunk takes.
+    let least = line.chunk.0 / 8 * 4;
+    let entries = asked.max(least);
+    if asked < least {
+        log.line(format_args!(
+            "Adjusting requested {asked} stripe cache entries to {entries} to suit stripe size"
+        ));
+    }
+    if entries == DEFAULT {
+        return Ok(());
+    }
+    if !ENTRIES.contains(&entries) {
+        let (least, most) = (ENTRIES.start(), ENTRIES.end());
+        let detail = format!("expected {least} to {most} stripes, found {entries}");
+        return Err(CtrError::new("Failed to set raid4/5/6 stripe cache size").detail(detail));
+    }
+    log.line(format_args!("{entries} stripe cache entries"));
+    Ok(())
 }
 
 async fn read_superblock(meta: &Area) -> Found {
@@ -208,7 +242,8 @@ impl RaidSet {
         let mut is_back = false;
         for (leg, was) in legs.into_iter().enumerate() {
             let devices = &self.legs[leg];
-            let (Leg::Failed(lacks), Some(meta), Some(_)) = (was, &devices.meta, &devices.data)
+            let (Leg::Failed(_) | Leg::Broken, Some(meta), Some(_)) =
+                (was, &devices.meta, &devices.data)
             else {
                 continue;
             };
@@ -216,15 +251,19 @@ impl RaidSet {
                 Found::Unreadable => continue,
                 found => found,
             };
-            let kind = self.level();
+            let kind = self.kind();
             self.log.line(format_args!(
                 "Faulty {kind} device #{leg} has readable super block.  Attempting to revive it."
             ));
             // What is there may be another device by now.
             let is_known = matches!(found, Found::Superblock(found)
                 if found.position as usize == leg && cleared.is_some_and(|at| found.events >= at));
-            let lacks = if is_known { lacks } else { Behind::ALL };
-            self.state().legs[leg] = Leg::Behind(lacks);
+            self.state().legs[leg] = match was {
+                // Nothing was written since; what it has alone is better than nothing.
+                Leg::Broken => Leg::InSync,
+                Leg::Failed(lacks) if is_known => Leg::Behind(lacks),
+                _ => Leg::Behind(Behind::ALL),
+            };
             is_back = true;
         }
         if is_back {

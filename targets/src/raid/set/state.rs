@@ -20,6 +20,9 @@ pub(super) enum Leg {
     /// It has failed, and this is what it lacked then: where it comes back, it lacks what was written
     /// since, too. All of it, where nobody knows.
     Failed(Behind),
+    /// It has failed, and parity is not enough without it: the set is written no more. No superblock
+    /// says so: where it is good again, the set can start with it.
+    Broken,
     /// It is not there.
     Missing,
 }
@@ -127,6 +130,11 @@ impl State {
         self.legs.iter().any(|leg| *leg != Leg::InSync)
     }
 
+    /// Tells whether the set lacks more legs than parity makes up for.
+    pub(super) fn is_broken(&self) -> bool {
+        self.legs.contains(&Leg::Broken)
+    }
+
     /// Tells whether the copies of a range may differ.
     pub(super) fn may_differ(&self, range: &Range<Sector>) -> bool {
         self.resync_from.is_some_and(|from| range.end > from)
@@ -157,9 +165,9 @@ impl State {
         stale.into_iter().chain(unsynced).min()
     }
 
-    /// Tells whether a sector of a leg that is rebuilt is to be copied there; `at` is the sector of
-    /// the set.
-    pub(super) fn lacks(&self, behind: Behind, sector: Sector, at: Sector) -> bool {
-        sector >= behind.from && (!behind.by_bitmap || self.intent.is_dirty(at))
+    /// Tells whether sectors of a leg that is rebuilt, up to `end`, are to be written there; they lie
+    /// in one region, with `at` as the set counts.
+    pub(super) fn lacks(&self, behind: Behind, end: Sector, at: Sector) -> bool {
+        end > behind.from && (!behind.by_bitmap || self.intent.is_dirty(at))
     }
 }

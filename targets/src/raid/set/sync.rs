@@ -61,7 +61,7 @@ impl RaidSet {
     pub(super) fn next_action(&self, state: &State) -> Option<Action> {
         let is_behind = |leg: &Leg| matches!(leg, Leg::Behind(_));
         let end = self.len.to_sector();
-        if state.gave_up {
+        if state.gave_up || state.is_broken() {
             return None;
         }
         if state.legs.iter().any(is_behind) {
@@ -107,6 +107,9 @@ impl RaidSet {
                 if action == Action::Resync && walk == Walk::Over {
                     state.goes_on = false;
                 }
+                // Whoever is told of the event sees that it is over.
+                let action = self.next_action(&state).unwrap_or(Action::Idle);
+                state.progress = Progress { action, done: 0 };
             }
             self.events.raise();
             self.signal.notify();
@@ -133,8 +136,16 @@ impl RaidSet {
         };
         let work = |window: Range<Sector>| async move {
             let _held = self.hold_for_copy(&window).await;
-            let is_target = |state: &State, place: Place, _: Sector| state.is_in_sync(place.leg);
-            let walk = self.copy_range(&window, is_target).await;
+            let walk = match &self.layout {
+                Layout::Parity(parity) => {
+                    self.compare_rows(parity, window.clone(), Action::Resync).await
+                }
+                _ => {
+                    let is_target =
+                        |state: &State, place: Place, _: Sector, _| state.is_in_sync(place.leg);
+                    self.copy_range(&window, is_target).await
+                }
+            };
             if walk == Walk::Over {
                 self.state().intent.resynced(&window, self.len);
             }
@@ -165,20 +176,21 @@ impl RaidSet {
         let (from, end) = (from.min().unwrap_or_default(), self.layout.recovery_len().to_sector());
         let next = |to: Sector| {
             let at = self.next_to_recover(legs, to)?;
-            // A bit stands for a region of the set, which raid1 has at the same place on its legs.
-            let region = self.state().intent.region_around(at, self.len);
             let window = at..(at + WINDOW).min(end);
-            Some(match self.layout {
-                Layout::Raid1 { .. } => at..window.end.min(region.end),
-                _ => window,
+            Some(match self.is_by_rows() {
+                // As far as a bit says the same.
+                true => at..window.end.min(self.state().intent.region_around(at, self.len).end),
+                false => window,
             })
             .filter(|_| at < end)
         };
         let work = |window: Range<Sector>| async move {
-            if let Layout::Raid1 { .. } = self.layout {
-                // All legs at once: it lies at the same place on each.
+            if self.is_by_rows() {
                 let _held = self.hold_for_copy(&window).await;
-                return self.copy_range(&window, lacks).await;
+                return match &self.layout {
+                    Layout::Parity(parity) => self.recover_rows(parity, window.clone()).await,
+                    _ => self.copy_range(&window, lacks).await,
+                };
             }
             for leg in legs {
                 match self.recover_window(*leg, window.clone()).await {
@@ -211,12 +223,15 @@ impl RaidSet {
             Leg::Behind(behind) => Some(behind),
             _ => None,
         });
-        match self.layout {
-            Layout::Raid1 { .. } if behind.all(|behind| behind.by_bitmap) => {
-                state.intent.next_dirty(at)
-            }
-            _ => Some(at),
+        match self.is_by_rows() && behind.all(|behind| behind.by_bitmap) {
+            true => state.intent.next_dirty(at),
+            false => Some(at),
         }
+    }
+
+    /// Tells whether what the bitmap and a resync go by lies at the same sectors of all legs.
+    fn is_by_rows(&self) -> bool {
+        matches!(self.layout, Layout::Raid1 { .. } | Layout::Parity(_))
     }
 
     /// Writes what a leg lacks in a window of it, from another leg.
@@ -234,10 +249,10 @@ impl RaidSet {
             let len = (self.layout.run_end(at) - at).min(window.end - sector);
             sector += len;
             // Each leg has its turn.
-            let lacks = |state: &State, place: Place, at: Sector| {
-                place.leg == leg && lacks(state, place, at)
+            let lacks = |state: &State, place: Place, at: Sector, len: Sectors| {
+                place.leg == leg && lacks(state, place, at, len)
             };
-            if !lacks(&self.state(), place, at) {
+            if !lacks(&self.state(), place, at, len) {
                 continue;
             }
             let range = at..at + len;
@@ -325,10 +340,11 @@ impl RaidSet {
     }
 }
 
-/// Tells whether a leg that is rebuilt lacks a sector of the set, which it has at this place.
-fn lacks(state: &State, place: Place, at: Sector) -> bool {
+/// Tells whether a leg that is rebuilt lacks any of some sectors of the set, which it has from this
+/// place on.
+pub(super) fn lacks(state: &State, place: Place, at: Sector, len: Sectors) -> bool {
     match state.legs[place.leg] {
-        Leg::Behind(behind) => state.lacks(behind, place.sector, at),
-        Leg::InSync | Leg::Failed(_) | Leg::Missing => false,
+        Leg::Behind(behind) => state.lacks(behind, place.sector + len, at),
+        Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => false,
     }
 }

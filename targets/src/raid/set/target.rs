@@ -33,10 +33,6 @@ impl TargetType for Raid {
 
     fn ctr(args: &mut Args<'_>) -> Result<Raid, CtrError> {
         let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
-        if matches!(line.kind.family(), Family::Raid5 | Family::Raid6) {
-            let detail = format!("{} is not supported yet", line.kind);
-            return Err(CtrError::new("Unrecognised raid_type").detail(detail));
-        }
         let around = Surroundings {
             len: args.target_len(),
             runtime: args.runtime().clone(),
@@ -63,11 +59,25 @@ impl Target for Raid {
         if let Layout::Raid0 { .. } = set.layout {
             return self.map_raid0(bio);
         }
-        match bio.op() {
-            Op::Read => set.read(bio),
-            Op::Write | Op::Discard => set.write(bio),
-            Op::Flush => Mapped::InFlight(Box::pin(set.flush_legs())),
-            Op::WriteZeroes | Op::SecureErase => Mapped::Completed(Err(BlkError::NotSupported)),
+        match (bio.op(), &set.layout) {
+            // The chunks are whole; what the table has behind them is none.
+            (Op::Read | Op::Write, Layout::Parity(parity))
+                if bio.end().is_none_or(|end| end.0 > parity.len().0) =>
+            {
+                Mapped::Completed(Err(BlkError::Io))
+            }
+            (Op::Read, Layout::Parity(parity)) => set.read_data(parity, bio),
+            (Op::Write, Layout::Parity(parity)) => {
+                Mapped::InFlight(Box::pin(set.write_data(*parity, bio)))
+            }
+            // What a discard leaves need not have the parity of zeros.
+            (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
+            (Op::Read, _) => set.read(bio),
+            (Op::Write | Op::Discard, _) => set.write(bio),
+            (Op::Flush, _) => Mapped::InFlight(Box::pin(set.flush_legs())),
+            (Op::WriteZeroes | Op::SecureErase, _) => {
+                Mapped::Completed(Err(BlkError::NotSupported))
+            }
         }
     }
 
@@ -91,9 +101,12 @@ impl Target for Raid {
     }
 
     fn profile(&self) -> Profile {
-        let is_raid0 = self.line.kind.family() == Family::Raid0;
+        let family = self.line.kind.family();
+        let (is_raid0, has_parity) = (family == Family::Raid0, family.parities() > 0);
         Profile {
-            max_io_len: self.line.max_io_len(),
+            // Whole stripes need no more than what is written.
+            max_io_len: self.line.max_io_len().filter(|_| !has_parity),
+            num_discard_bios: u32::from(!has_parity),
             num_secure_erase_bios: 0,
             num_write_zeroes_bios: 0,
             flush_bypasses_map: is_raid0,
@@ -111,7 +124,8 @@ impl Target for Raid {
         };
         if !chunk.is_zero() {
             limits.io_min = bytes(1).unwrap_or(limits.io_min);
-            limits.io_opt = bytes(self.line.legs.len() as u64).unwrap_or(0);
+            let parities = self.line.kind.family().parities();
+            limits.io_opt = bytes((self.line.legs.len() - parities) as u64).unwrap_or(0);
         }
     }
 
@@ -125,7 +139,7 @@ impl Target for Raid {
                 Flat::Device(set.data(place.leg), place.sector, left)
             }
             Layout::Raid0 { .. } => Flat::Error(Sectors(1)),
-            Layout::Raid1 { .. } | Layout::Raid10(_) => Flat::Opaque,
+            Layout::Raid1 { .. } | Layout::Raid10(_) | Layout::Parity(_) => Flat::Opaque,
         }
     }
 
@@ -232,7 +246,7 @@ impl Raid {
         };
         let leg = |leg: &Leg| match leg {
             Leg::Missing => LegHealth::Missing,
-            Leg::Failed(_) => LegHealth::Failed,
+            Leg::Failed(_) | Leg::Broken => LegHealth::Failed,
             Leg::InSync if action != Action::Resync => LegHealth::InSync,
             Leg::InSync | Leg::Behind(_) => LegHealth::Behind,
         };

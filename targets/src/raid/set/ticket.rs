@@ -8,8 +8,8 @@ use sim_core::{BlkError, Sector};
 use super::RaidSet;
 
 /// A write under way; its range is given back when dropped.
-pub(super) struct Ticket<'a> {
-    set: &'a Arc<RaidSet>,
+pub(super) struct Ticket {
+    set: Arc<RaidSet>,
     range: Range<Sector>,
     pub(super) progress: Progress,
 }
@@ -31,10 +31,9 @@ impl RaidSet {
     ///
     /// Two writes of one sector come one after the other, so that no leg has them in another order.
     /// (The kernel leaves that to those above.)
-    pub(super) fn admit<'a>(
-        self: &'a Arc<Self>,
-        range: &Range<Sector>,
-    ) -> Option<(Ticket<'a>, Option<u64>)> {
+    ///
+    /// The range is of the sectors that a resync goes through.
+    pub(super) fn admit(self: &Arc<Self>, range: &Range<Sector>) -> Option<(Ticket, Option<u64>)> {
         let mut state = self.state();
         if !state.writes.leave_free(range) || !state.copies.leave_free(range) {
             return None;
@@ -46,11 +45,14 @@ impl RaidSet {
             commit = commit.max(state.commits.pages(pages));
         }
         let commit = (!state.commits.has_ended(commit)).then_some(commit);
-        Some((Ticket { set: self, range: range.clone(), progress: Progress::Untouched }, commit))
+        Some((
+            Ticket { set: self.clone(), range: range.clone(), progress: Progress::Untouched },
+            commit,
+        ))
     }
 }
 
-impl Ticket<'_> {
+impl Ticket {
     /// Takes in that all legs have answered, with errors from these, and returns how the write ends.
     pub(super) async fn ended(&mut self, failed: Vec<(usize, BlkError)>) -> Result<(), BlkError> {
         let result = self.set.lost(failed).await;
@@ -59,9 +61,9 @@ impl Ticket<'_> {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Ticket {
     fn drop(&mut self) {
-        let set = self.set;
+        let set = &self.set;
         {
             let Some(mut state) = set.state_if_whole() else { return };
             let now = set.runtime.now();

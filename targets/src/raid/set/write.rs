@@ -31,7 +31,7 @@ impl RaidSet {
 
     async fn write_later<'a>(
         self: &'a Arc<Self>,
-        admitted: Option<(Ticket<'a>, Option<u64>)>,
+        admitted: Option<(Ticket, Option<u64>)>,
         bio: Bio<'a>,
     ) -> BlkResult {
         let (ticket, commit) = match admitted {
@@ -52,7 +52,7 @@ impl RaidSet {
     }
 
     /// Writes the legs, those on the spot that do not wait.
-    fn send<'a>(self: &'a Arc<Self>, mut ticket: Ticket<'a>, mut bio: Bio<'a>) -> Mapped<'a> {
+    fn send<'a>(self: &'a Arc<Self>, mut ticket: Ticket, mut bio: Bio<'a>) -> Mapped<'a> {
         let parts = self.parts(&range_of(&bio));
         if parts.is_empty() {
             return Mapped::Completed(Err(BlkError::Io));
@@ -75,7 +75,7 @@ impl RaidSet {
 
     async fn send_left(
         self: &Arc<Self>,
-        mut ticket: Ticket<'_>,
+        mut ticket: Ticket,
         bio: Bio<'_>,
         left: Vec<Part>,
         mut failed: Vec<(usize, BlkError)>,

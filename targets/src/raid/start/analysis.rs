@@ -330,12 +330,12 @@ impl<'a, D> Analysis<'a, D> {
         let is_new = |nr: usize| self.members[nr].first_use && Some(nr) != freshest;
         let all = self.members.iter().enumerate();
         let count = all.filter(|(nr, member)| !is_new(*nr) && lost(member)).count();
-        let Some((format, copies, _)) = Raid10::parse(self.asked.layout) else {
-            return count < self.devices;
-        };
-        if self.geometry.level != 10 {
-            return count < self.devices;
+        let parities = self.line.kind.family().parities();
+        if parities > 0 {
+            return count <= parities;
         }
+        let raid10 = Raid10::parse(self.asked.layout).filter(|_| self.geometry.level == 10);
+        let Some((format, copies, _)) = raid10 else { return count < self.devices };
         if count < copies {
             return true;
         }

@@ -14,7 +14,7 @@ mod tests;
 use sim_core::{CtrError, Errno, Sector, Sectors};
 
 use crate::lines::raid::{Family, Lengths, Line, Synchronize};
-use crate::raid::layout::{Layout, Raid10};
+use crate::raid::layout::{Layout, Parity, Raid10};
 use crate::raid::superblock::{DONE, Extension, Geometry, Legs, Superblock};
 use analysis::{Analysis, Member};
 
@@ -103,8 +103,8 @@ pub enum BitmapStart {
 
 const RUN: &str = "Failed to run raid array";
 
-/// Decides how the set of a line of raid0, raid1 or raid10 starts, for a target of length `len` and
-/// with a candidate for each leg of the line. What the kernel logs goes to `log`.
+/// Decides how the set of a line starts, for a target of length `len` and with a candidate for each
+/// leg of the line. What the kernel logs goes to `log`.
 pub fn decide<D>(
     line: &Line<D>,
     len: Sectors,
@@ -112,8 +112,6 @@ pub fn decide<D>(
     log: &mut Vec<String>,
 ) -> Result<Start, CtrError> {
     assert_eq!(line.legs.len(), candidates.len(), "a candidate for each leg");
-    let family = line.kind.family();
-    assert!(!matches!(family, Family::Raid5 | Family::Raid6), "a set of {family:?}");
     let wanted = line.lengths(len).map_err(CtrError::new)?;
     let mut analysis = Analysis::new(line, wanted, candidates);
     analysis.analyse(log)?;
@@ -158,8 +156,8 @@ impl Start {
                 }
                 Ok(())
             }
-            // Of others, no line comes here.
-            Family::Raid0 | Family::Raid5 | Family::Raid6 => Ok(()),
+            Family::Raid0 => Ok(()),
+            Family::Raid5 | Family::Raid6 => self.run_parity(line, count),
             Family::Raid10 => {
                 let Some(raid10) = self.raid10(self.lengths) else {
                     let (layout, devices) = (self.geometry.layout, self.devices);
@@ -178,6 +176,31 @@ impl Start {
                 }
             }
         }
+    }
+
+    /// Refuses a set with parity that lacks too many legs, or lacks one while the parity of the others
+    /// may be wrong.
+    fn run_parity<D>(&self, line: &Line<D>, in_sync: usize) -> Result<(), CtrError> {
+        let Some(parity) = self.parity(self.lengths) else {
+            let (layout, devices) = (self.geometry.layout, self.devices);
+            let detail = format!("layout {layout:#x} for {devices} legs");
+            return Err(CtrError::new(RUN).detail(detail));
+        };
+        let too_few = line.kind.family() == Family::Raid6 && self.devices < 4;
+        if too_few {
+            let detail = format!("expected 4 legs at least, found {}", self.devices);
+            return Err(CtrError::new(RUN).detail(detail));
+        }
+        let least = parity.legs() - parity.parities();
+        if in_sync < least {
+            return Err(refuse_run(least, in_sync).errno(Errno::IO));
+        }
+        let asked = line.params.synchronize == Synchronize::Everything;
+        if in_sync < parity.legs() && self.resync_from.is_some() && !asked {
+            let detail = "its parity may be wrong, and without all legs nothing mends it";
+            return Err(CtrError::new(RUN).detail(detail).errno(Errno::IO));
+        }
+        Ok(())
     }
 
     /// Refuses a set whose bitmap is looked for where there is none: the kernel reads that of the
@@ -222,8 +245,13 @@ impl Start {
             0 => Some(Layout::Raid0 { legs, chunk, device }),
             1 => Some(Layout::Raid1 { legs, device }),
             10 => self.raid10(lengths).map(Layout::Raid10),
-            _ => None,
+            _ => self.parity(lengths).map(Layout::Parity),
         }
+    }
+
+    fn parity(&self, lengths: Lengths) -> Option<Parity> {
+        let Geometry { level, layout, chunk_sectors } = self.geometry;
+        Parity::new(level, layout, self.devices, Sectors(chunk_sectors.into()), lengths.device)
     }
 
     fn raid10(&self, lengths: Lengths) -> Option<Raid10> {

@@ -1,0 +1,195 @@
+//! Rows that are made right in the background: what a leg lacks is computed, parity is compared with
+//! the data, and mended.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sim_core::{Bio, Buffer, Sector, Sectors};
+
+use super::super::RaidSet;
+use super::super::sync::{Walk, lacks};
+use super::blocks::Blocks;
+use super::plan;
+use crate::lines::raid::Action;
+use crate::raid::layout::{Parity, Place};
+
+/// What one step may take of memory, over all legs: 4 MiB.
+const MEMORY: Sectors = Sectors(8192);
+
+/// The most of a leg that one step reads: 128 KiB.
+const PIECE: Sectors = Sectors(256);
+
+/// What is counted where parity is wrong: a page of each leg, as md does.
+const BLOCK: Sectors = Sectors(8);
+
+impl RaidSet {
+    /// Computes what legs lack in a window, which the caller holds.
+    pub(in super::super) async fn recover_rows(
+        self: &Arc<Self>,
+        parity: &Parity,
+        window: Range<Sector>,
+    ) -> Walk {
+        for rows in pieces(parity, window) {
+            match self.recover_piece(parity, &rows).await {
+                Walk::Over => {}
+                broken => return broken,
+            }
+        }
+        Walk::Over
+    }
+
+    async fn recover_piece(self: &Arc<Self>, parity: &Parity, rows: &Range<Sector>) -> Walk {
+        let stripe = parity.stripe_at(rows.start);
+        let is_parity = |leg: usize| stripe.parities().any(|parity| parity == leg);
+        let (len, mut unread) = (rows.end - rows.start, Vec::new());
+        loop {
+            let (targets, reads) = {
+                let state = self.state();
+                let lacks = |leg: &usize| {
+                    lacks(&state, Place { leg: *leg, sector: rows.start }, rows.start, len)
+                };
+                let targets: Vec<usize> = (0..self.legs.len()).filter(lacks).collect();
+                if targets.is_empty() {
+                    return Walk::Over;
+                }
+                let all = targets.iter().any(|leg| is_parity(*leg));
+                let is_wanted = |leg: usize| all || targets.contains(&leg);
+                let is_readable = |leg: usize| state.is_in_sync(leg) && !unread.contains(&leg);
+                let reads = plan::to_know(&stripe, is_wanted, is_readable);
+                (targets, reads)
+            };
+            let Some(reads) = reads else { return Walk::GaveUp };
+            let mut blocks = Blocks::new(stripe, len.bytes() as usize);
+            let failed = self.fetch(rows, &reads, &mut blocks).await;
+            if !failed.is_empty() {
+                unread.extend(failed);
+                continue;
+            }
+            if stripe.data().any(|leg| blocks.get(leg).is_none()) {
+                blocks.solve();
+            }
+            for (leg, block) in blocks.parity(|leg| targets.contains(&leg)) {
+                blocks.put(leg, block);
+            }
+            self.mend_unread(&mut blocks, rows, &unread).await;
+            return self.write_rows(rows.start, targets, &mut blocks).await;
+        }
+    }
+
+    /// Writes blocks to their legs.
+    async fn write_rows(
+        self: &Arc<Self>,
+        at: Sector,
+        legs: Vec<usize>,
+        blocks: &mut Blocks<'_>,
+    ) -> Walk {
+        let mut failed = Vec::new();
+        for leg in legs {
+            let block: Buffer = blocks.take(leg).expect("it was computed");
+            if let Err(error) = self.data(leg).submit(at, Bio::write(at, &block)).await {
+                failed.push((leg, error));
+            }
+        }
+        match failed.is_empty() {
+            true => Walk::Over,
+            false => {
+                // Where one has to stay it does, and somebody looks anew.
+                let _ = self.lost(failed).await;
+                Walk::BrokenOff
+            }
+        }
+    }
+
+    /// Compares the parity of a window, which the caller holds, with the data: counts where it is
+    /// wrong, and mends it unless that is only to be known.
+    pub(in super::super) async fn compare_rows(
+        self: &Arc<Self>,
+        parity: &Parity,
+        window: Range<Sector>,
+        action: Action,
+    ) -> Walk {
+        for rows in pieces(parity, window) {
+            // Where a resync comes, there is nothing to be counted.
+            if action != Action::Resync && self.state().may_differ(&rows) {
+                continue;
+            }
+            match self.compare_piece(parity, &rows, action != Action::Check).await {
+                Walk::Over => {}
+                broken => return broken,
+            }
+        }
+        Walk::Over
+    }
+
+    async fn compare_piece(
+        self: &Arc<Self>,
+        parity: &Parity,
+        rows: &Range<Sector>,
+        mends: bool,
+    ) -> Walk {
+        let stripe = parity.stripe_at(rows.start);
+        let bytes = (rows.end - rows.start).bytes() as usize;
+        let mut unread = Vec::new();
+        loop {
+            let reads: Vec<usize> = {
+                let state = self.state();
+                let is_readable = |leg: &usize| state.is_in_sync(*leg) && !unread.contains(leg);
+                let lost = stripe.data().filter(|leg| !is_readable(leg)).count();
+                let parities = stripe.parities().filter(is_readable).count();
+                match parities.cmp(&lost) {
+                    std::cmp::Ordering::Less => return Walk::GaveUp,
+                    // None is left over.
+                    std::cmp::Ordering::Equal if unread.is_empty() => return Walk::Over,
+                    _ => (0..stripe.legs()).filter(is_readable).collect(),
+                }
+            };
+            let mut blocks = Blocks::new(stripe, bytes);
+            let failed = self.fetch(rows, &reads, &mut blocks).await;
+            if !failed.is_empty() {
+                unread.extend(failed);
+                continue;
+            }
+            blocks.solve();
+            let right = blocks.parity(|_| true);
+            let mut wrong = Vec::new();
+            let mut pages = vec![false; bytes.div_ceil(BLOCK.bytes() as usize)];
+            for (leg, right) in right {
+                let Some(found) = blocks.get(leg) else {
+                    // It could not be read; it is mended where that is why.
+                    blocks.put(leg, right);
+                    continue;
+                };
+                if *found == *right {
+                    continue;
+                }
+                let page = BLOCK.bytes() as usize;
+                for (nr, (one, other)) in found.chunks(page).zip(right.chunks(page)).enumerate() {
+                    pages[nr] |= one != other;
+                }
+                blocks.put(leg, right);
+                wrong.push(leg);
+            }
+            let count = pages.into_iter().filter(|wrong| *wrong).count() as u64;
+            self.state().mismatches += count * BLOCK.0;
+            self.mend_unread(&mut blocks, rows, &unread).await;
+            return match mends {
+                true => self.write_rows(rows.start, wrong, &mut blocks).await,
+                false => Walk::Over,
+            };
+        }
+    }
+}
+
+/// Cuts rows into pieces of one stripe each, so short that all legs' fit in memory.
+fn pieces(parity: &Parity, rows: Range<Sector>) -> impl Iterator<Item = Range<Sector>> {
+    let chunk = parity.chunk().0;
+    let share = MEMORY.0 / parity.legs() as u64 / BLOCK.0 * BLOCK.0;
+    let most = share.clamp(BLOCK.0, PIECE.0);
+    let mut at = rows.start;
+    std::iter::from_fn(move || {
+        let end = Sector((at.0 / chunk + 1) * chunk).min(at + Sectors(most)).min(rows.end);
+        let piece = at..end;
+        at = end;
+        (piece.start < piece.end).then_some(piece)
+    })
+}

@@ -1,0 +1,64 @@
+//! Sets with parity: raid4, raid5 and raid6.
+//!
+//! A stripe lies at the same sectors of all legs, its *rows*. Who changes rows has them for himself,
+//! from what he reads of them until all legs have what he writes: parity is right at any time for
+//! whoever comes next. What has begun to be written is written to its end, also where nobody waits
+//! for it any more. Between two power cuts the parity of rows is known to be right by the bitmap;
+//! where a cut left it open, it is computed from the data.
+//!
+//! A leg that is lost is computed from the others, for reads and for what a write needs to know.
+
+mod background;
+mod bands;
+mod blocks;
+mod plan;
+mod read;
+mod write;
+
+use std::ops::Range;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{Bio, BlkResult, Buffer, Sector};
+
+use super::RaidSet;
+use blocks::Blocks;
+
+impl RaidSet {
+    /// Reads rows of some legs. Returns those that could not be read.
+    async fn fetch(
+        &self,
+        rows: &Range<Sector>,
+        legs: &[usize],
+        blocks: &mut Blocks<'_>,
+    ) -> Vec<usize> {
+        let (mut unread, mut waiting) = (Vec::new(), Vec::new());
+        for leg in legs {
+            let mut block = Buffer::take(blocks.bytes());
+            let read = self.data(*leg).submit(rows.start, Bio::read(rows.start, &mut block));
+            match read.now().ok() {
+                Some(Ok(())) => blocks.put(*leg, block),
+                Some(Err(_)) => unread.push(*leg),
+                None => waiting.push((*leg, block)),
+            }
+        }
+        let read = |(leg, mut block): (usize, Buffer)| async move {
+            let end = self.data(leg).submit(rows.start, Bio::read(rows.start, &mut block)).await;
+            (leg, block, end)
+        };
+        let mut reads: FuturesUnordered<_> = waiting.into_iter().map(read).collect();
+        while let Some((leg, block, end)) = reads.next().await {
+            match end {
+                Ok(()) => blocks.put(leg, block),
+                Err(_) => unread.push(leg),
+            }
+        }
+        unread
+    }
+
+    /// Writes to a leg what it could not read, and reads that again.
+    async fn write_and_read(&self, leg: usize, at: Sector, block: &mut [u8]) -> BlkResult {
+        let area = self.data(leg);
+        area.submit(at, Bio::write(at, block)).await?;
+        area.submit(at, Bio::read(at, block)).await
+    }
+}

@@ -1,0 +1,115 @@
+//! Reads: from the leg that has the data, or computed from the others.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sim_core::{Bio, BlkError, BlkResult, Mapped, Sector, Sectors};
+
+use super::super::RaidSet;
+use super::super::write::range_of;
+use super::blocks::Blocks;
+use super::plan;
+use crate::raid::layout::{Parity, Place};
+
+impl RaidSet {
+    /// Carries out a read of a set with parity, on the spot where nothing waits.
+    pub(in super::super) fn read_data<'a>(
+        self: &'a Arc<Self>,
+        parity: &'a Parity,
+        mut bio: Bio<'a>,
+    ) -> Mapped<'a> {
+        let place = parity.place(bio.sector);
+        let in_chunk = bio.sector.0 % parity.chunk().0 + bio.len().0 <= parity.chunk().0;
+        if in_chunk && self.state().is_in_sync(place.leg) {
+            let read = self.data(place.leg).submit(place.sector, bio.reborrow().at(place.sector));
+            if let Ok(Ok(())) = read.now() {
+                return Mapped::Completed(Ok(()));
+            }
+        }
+        Mapped::InFlight(Box::pin(self.read_chunks(parity, bio)))
+    }
+
+    async fn read_chunks(self: &Arc<Self>, parity: &Parity, mut bio: Bio<'_>) -> BlkResult {
+        let range = range_of(&bio);
+        for run in self.layout.runs(range.clone()) {
+            let part = bio.part(run.at - range.start, run.len);
+            self.read_chunk(parity, run.copies[0], part).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_chunk(
+        self: &Arc<Self>,
+        parity: &Parity,
+        place: Place,
+        mut bio: Bio<'_>,
+    ) -> BlkResult {
+        if self.state().is_in_sync(place.leg) {
+            let read = bio.reborrow().at(place.sector);
+            match self.data(place.leg).submit(place.sector, read).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error == BlkError::NotSupported || bio.flags.readahead => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
+        let rows = place.sector..place.sector + bio.len();
+        let _held = self.hold_for_copy(&rows).await;
+        let block = self.compute(parity, place.leg, &rows).await?;
+        bio.buffer().copy_from_slice(&block);
+        Ok(())
+    }
+
+    /// Computes rows of a leg, which the caller holds, from the others. Those that could not be read
+    /// get what they lack, too; where they do not take it, they fail.
+    async fn compute(
+        self: &Arc<Self>,
+        parity: &Parity,
+        leg: usize,
+        rows: &Range<Sector>,
+    ) -> Result<sim_core::Buffer, BlkError> {
+        let stripe = parity.stripe_at(rows.start);
+        let mut unread = vec![leg];
+        let mut blocks = loop {
+            let reads = {
+                let state = self.state();
+                let is_readable = |leg: usize| state.is_in_sync(leg) && !unread.contains(&leg);
+                plan::to_know(&stripe, |wanted| wanted == leg, is_readable).ok_or(BlkError::Io)?
+            };
+            let mut blocks =
+                Blocks::new(stripe, Sectors(rows.end.0 - rows.start.0).bytes() as usize);
+            let failed = self.fetch(rows, &reads, &mut blocks).await;
+            if failed.is_empty() {
+                break blocks;
+            }
+            unread.extend(failed);
+        };
+        blocks.solve();
+        self.mend_unread(&mut blocks, rows, &unread).await;
+        Ok(blocks.take(leg).expect("it was computed"))
+    }
+
+    /// Writes to legs that could not be read what was computed for them, and reads it again; those that
+    /// do not take it fail.
+    pub(super) async fn mend_unread(
+        self: &Arc<Self>,
+        blocks: &mut Blocks<'_>,
+        rows: &Range<Sector>,
+        unread: &[usize],
+    ) {
+        let mut failed = Vec::new();
+        for leg in unread {
+            if !self.state().is_in_sync(*leg) {
+                continue;
+            }
+            let Some(mut block) = blocks.take(*leg) else { continue };
+            if let Err(error) = self.write_and_read(*leg, rows.start, &mut block).await {
+                failed.push((*leg, error));
+            }
+            blocks.put(*leg, block);
+        }
+        // Where one has to stay it does, and is as it was.
+        let _ = self.lost(failed).await;
+    }
+}

@@ -1,0 +1,210 @@
+//! Writes: data and parity, to every leg that is alive.
+
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Outcome, Sector};
+
+use super::super::RaidSet;
+use super::super::ticket::{Progress, Ticket};
+use super::super::write::range_of;
+use super::bands::{Band, bands, rows_of};
+use super::blocks::Blocks;
+use super::plan::{self, Plan};
+use crate::parts::background::EndOnDrop;
+use crate::raid::layout::Parity;
+
+/// A write that has its rows.
+struct Job<B> {
+    set: Arc<RaidSet>,
+    ticket: Ticket,
+    bands: B,
+    flags: Flags,
+}
+
+/// A block that goes to a leg.
+struct Block<'d> {
+    leg: usize,
+    bytes: Bytes<'d>,
+}
+
+enum Bytes<'d> {
+    New(&'d [u8]),
+    Made(Buffer),
+}
+
+/// What a band's legs have not been told of, and those that have failed.
+struct Unsent {
+    at: Sector,
+    blocks: Vec<(usize, Buffer)>,
+    failed: Vec<(usize, BlkError)>,
+}
+
+impl RaidSet {
+    /// Carries out a write of a set with parity.
+    pub(in super::super) async fn write_data(
+        self: &Arc<Self>,
+        parity: Parity,
+        bio: Bio<'_>,
+    ) -> BlkResult {
+        let range = range_of(&bio);
+        let rows = rows_of(&parity, &range);
+        let (ticket, commit) = self.signal.until(|| self.admit(&rows)).await;
+        if let Some(commit) = commit {
+            self.commit(commit).await;
+        }
+        let (set, bands, flags) = (self.clone(), bands(parity, range), bio.flags);
+        let mut job = Job { set, ticket, bands, flags };
+        while let Some(band) = job.bands.next() {
+            if let Some(unsent) = job.begin(&band, bio.data()).await? {
+                // From here on whether or not anybody waits.
+                return job.end_by_itself(unsent, Buffer::copy_of(bio.data())).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out what is to be written for a band: the new data, its parity, and what legs that could
+    /// not be read are to have.
+    async fn blocks_of<'d>(&self, band: &Band, data: &'d [u8]) -> Result<Vec<Block<'d>>, BlkError> {
+        let (stripe, bytes) = (&band.stripe, band.len().bytes() as usize);
+        let new = || {
+            band.touched().map(|(leg, skip)| {
+                let from = skip.bytes() as usize;
+                (leg, &data[from..from + bytes])
+            })
+        };
+        let mut unread = Vec::new();
+        let mut blocks = loop {
+            let plan = self.plan(band, &unread).ok_or(BlkError::Io)?;
+            let mut blocks = Blocks::new(*stripe, bytes);
+            let (Plan::Modify(reads) | Plan::Compute(reads)) = &plan;
+            let failed = self.fetch(&band.rows, reads, &mut blocks).await;
+            if !failed.is_empty() {
+                unread.extend(failed);
+                continue;
+            }
+            match plan {
+                Plan::Modify(_) => new().for_each(|(leg, new)| blocks.modify(leg, new)),
+                Plan::Compute(reads) => {
+                    if reads.iter().any(|leg| stripe.parities().any(|parity| parity == *leg)) {
+                        blocks.solve();
+                    }
+                    new().for_each(|(leg, new)| blocks.give(leg, new));
+                    let is_alive = |leg: usize| self.state().legs[leg].is_alive();
+                    for (leg, block) in blocks.parity(is_alive) {
+                        blocks.put(leg, block);
+                    }
+                }
+            }
+            break blocks;
+        };
+        let new = new().map(|(leg, new)| Block { leg, bytes: Bytes::New(new) }).collect::<Vec<_>>();
+        let made =
+            stripe.parities().chain(unread.iter().copied().filter(|leg| !band.touches(*leg)));
+        let mut made: Vec<usize> = made.collect();
+        made.sort_unstable();
+        made.dedup();
+        let made = made.into_iter().filter_map(|leg| {
+            blocks.take(leg).map(|block| Block { leg, bytes: Bytes::Made(block) })
+        });
+        Ok(new.into_iter().chain(made).collect())
+    }
+
+    fn plan(&self, band: &Band, unread: &[usize]) -> Option<Plan> {
+        let state = self.state();
+        let is_alive = |leg: usize| state.legs[leg].is_alive();
+        if (0..band.stripe.legs()).filter(|leg| !is_alive(*leg)).count()
+            > band.stripe.parities().count()
+        {
+            return None;
+        }
+        let is_readable = |leg: usize| state.is_in_sync(leg) && !unread.contains(&leg);
+        let is_right = !state.may_differ(&band.rows);
+        plan::write(&band.stripe, |leg| band.touches(leg), is_readable, is_alive, is_right)
+    }
+}
+
+impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
+    /// Reads what a band needs, and writes it as far as that goes on the spot.
+    async fn begin(&mut self, band: &Band, data: &[u8]) -> Result<Option<Unsent>, BlkError> {
+        let blocks = self.set.blocks_of(band, data).await?;
+        let at = band.rows.start;
+        self.ticket.progress = Progress::Torn;
+        let mut unsent = Unsent { at, blocks: Vec::new(), failed: Vec::new() };
+        for block in blocks {
+            let leg = block.leg;
+            if !self.set.state().legs[leg].is_alive() {
+                continue;
+            }
+            let write = Bio::write(at, block.as_bytes()).with_flags(self.flags);
+            match self.set.data(leg).submit(at, write).now().ok() {
+                Some(Ok(())) => {}
+                Some(Err(error)) => unsent.failed.push((leg, error)),
+                None => unsent.blocks.push((leg, block.into_buffer())),
+            }
+        }
+        if unsent.blocks.is_empty() && unsent.failed.is_empty() {
+            self.ticket.progress = Progress::Untouched;
+            return Ok(None);
+        }
+        Ok(Some(unsent))
+    }
+
+    /// Writes what was left of a band.
+    async fn end(&mut self, unsent: Unsent) -> BlkResult {
+        let Unsent { at, blocks, mut failed } = unsent;
+        let (set, flags) = (&self.set, self.flags);
+        let write = |(leg, block): (usize, Buffer)| async move {
+            let write = Bio::write(at, &block).with_flags(flags);
+            (leg, set.data(leg).submit(at, write).await)
+        };
+        let mut writes: FuturesUnordered<_> = blocks.into_iter().map(write).collect();
+        while let Some((leg, end)) = writes.next().await {
+            failed.extend(end.err().map(|error| (leg, error)));
+        }
+        drop(writes);
+        self.set.lost(failed).await?;
+        self.ticket.progress = Progress::Untouched;
+        Ok(())
+    }
+
+    /// Writes what was left of a band, and the bands after it, in a task of its own.
+    async fn end_by_itself(mut self, unsent: Unsent, data: Buffer) -> BlkResult {
+        let ended = Arc::new(Outcome::new());
+        let ends = EndOnDrop::new(ended.clone(), Err(BlkError::Io));
+        let runtime = self.set.runtime.clone();
+        runtime.spawn_here(Box::pin(async move {
+            let result = self.end_all(unsent, &data).await;
+            drop(self);
+            ends.with(result);
+        }));
+        ended.wait().await
+    }
+
+    async fn end_all(&mut self, unsent: Unsent, data: &[u8]) -> BlkResult {
+        self.end(unsent).await?;
+        while let Some(band) = self.bands.next() {
+            if let Some(unsent) = self.begin(&band, data).await? {
+                self.end(unsent).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Block<'_> {
+    fn as_bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::New(bytes) => bytes,
+            Bytes::Made(buffer) => buffer,
+        }
+    }
+
+    fn into_buffer(self) -> Buffer {
+        match self.bytes {
+            Bytes::New(bytes) => Buffer::copy_of(bytes),
+            Bytes::Made(buffer) => buffer,
+        }
+    }
+}
