@@ -224,6 +224,7 @@ transcripts! {
     raid6_loses_legs_and_gets_them_back_as_recorded "raid-6-legs",
     a_journal_of_raid5_is_kept_as_recorded "raid-5-journal",
     bad_journals_of_raid5_are_refused_as_recorded "raid-bad-journal",
+    a_journal_of_raid5_fails_as_recorded "raid-5-journal-fails",
     raid10_near_is_laid_out_as_recorded "raid-10-near",
     raid10_far_is_laid_out_as_recorded "raid-10-far",
     raid10_offset_is_laid_out_as_recorded "raid-10-offset",
