@@ -127,6 +127,54 @@ const NOT_EQUAL: &[NotEqual] = &[
         ],
     },
     NotEqual {
+        case: "raid-5-limits",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-5-checks",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-6-checks",
+        why: "the kernel repairs no P where the leg with Q is missing, and says that it did; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("get /dev/loop1 0 512", &[6]),
+            ("d0", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-bad-raid5-others",
+        why: "the kernel shows what became of the parameter",
+        what: &[(
+            "dmsetup create bad --table '0 6144 raid raid5_ls 3 8 delta_disks -1 4 /dev/loop0 \
+             /dev/loop1 /dev/loop2 /dev/loop3 /dev/loop4 /dev/loop5 /dev/loop6 /dev/loop7'",
+            &[0],
+        )],
+    },
+    NotEqual {
+        case: "raid-5-legs",
+        why: EVENTS,
+        what: &[
+            ("dmsetup info -c --noheadings -o events r", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-6-legs",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
+    },
+    NotEqual {
         case: "mirror-primary-dead",
         why: "without features the kernel does not read what the second leg alone was written, and \
               copies the old data of the first leg over it",
@@ -358,6 +406,13 @@ transcripts! {
     raid6_is_laid_out_as_recorded "raid-6-layouts",
     more_of_raid6_is_laid_out_as_recorded "raid-6-layouts-more",
     raid6_starts_as_recorded "raid-6-start",
+    raid5_is_checked_and_repaired_as_recorded "raid-5-checks",
+    raid6_is_checked_and_repaired_as_recorded "raid-6-checks",
+    bad_counts_of_raid5_are_refused_as_recorded "raid-bad-raid5-counts",
+    other_bad_lines_of_raid5_are_refused_as_recorded "raid-bad-raid5-others",
+    bad_parameters_of_raid5_are_refused_as_recorded "raid-bad-raid5-params",
+    raid5_loses_legs_and_gets_them_back_as_recorded "raid-5-legs",
+    raid6_loses_legs_and_gets_them_back_as_recorded "raid-6-legs",
     raid10_near_is_laid_out_as_recorded "raid-10-near",
     raid10_far_is_laid_out_as_recorded "raid-10-far",
     raid10_offset_is_laid_out_as_recorded "raid-10-offset",

@@ -161,12 +161,13 @@ impl RaidSet {
     fn superblock(&self, state: &State, leg: usize) -> Superblock {
         let mut superblock = self.superblocks[leg].clone();
         superblock.events = state.events;
-        let failed = (0..state.legs.len()).filter(|leg| !state.legs[*leg].is_alive());
+        let is_lost = |leg: &usize| matches!(state.legs[*leg], Leg::Failed(_) | Leg::Missing);
+        let failed = (0..state.legs.len()).filter(is_lost);
         superblock.failed = failed.collect();
         superblock.resync_offset = state.resync_from.map_or(DONE, |from| from.0);
         superblock.recovery_offset = match state.legs[leg] {
             Leg::Behind(behind) => behind.from.0,
-            Leg::InSync | Leg::Failed(_) | Leg::Missing => DONE,
+            Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => DONE,
         };
         superblock
     }

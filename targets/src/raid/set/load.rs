@@ -242,7 +242,8 @@ impl RaidSet {
         let mut is_back = false;
         for (leg, was) in legs.into_iter().enumerate() {
             let devices = &self.legs[leg];
-            let (Leg::Failed(lacks), Some(meta), Some(_)) = (was, &devices.meta, &devices.data)
+            let (Leg::Failed(_) | Leg::Broken, Some(meta), Some(_)) =
+                (was, &devices.meta, &devices.data)
             else {
                 continue;
             };
@@ -250,15 +251,19 @@ impl RaidSet {
                 Found::Unreadable => continue,
                 found => found,
             };
-            let kind = self.level();
+            let kind = self.kind();
             self.log.line(format_args!(
                 "Faulty {kind} device #{leg} has readable super block.  Attempting to revive it."
             ));
             // What is there may be another device by now.
             let is_known = matches!(found, Found::Superblock(found)
                 if found.position as usize == leg && cleared.is_some_and(|at| found.events >= at));
-            let lacks = if is_known { lacks } else { Behind::ALL };
-            self.state().legs[leg] = Leg::Behind(lacks);
+            self.state().legs[leg] = match was {
+                // Nothing was written since; what it has alone is better than nothing.
+                Leg::Broken => Leg::InSync,
+                Leg::Failed(lacks) if is_known => Leg::Behind(lacks),
+                _ => Leg::Behind(Behind::ALL),
+            };
             is_back = true;
         }
         if is_back {

@@ -26,7 +26,7 @@ use sim_core::{
     TargetLog,
 };
 
-use crate::lines::raid::Action;
+use crate::lines::raid::{Action, Kind};
 use crate::parts::background::Background;
 use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 use crate::parts::pace::Pace;
@@ -72,15 +72,11 @@ impl RaidSet {
         self.state.lock_if_whole()
     }
 
-    /// Returns md's name of the level.
-    fn level(&self) -> &'static str {
-        match self.layout {
-            Layout::Raid0 { .. } => "raid0",
-            Layout::Raid1 { .. } => "raid1",
-            Layout::Raid10(_) => "raid10",
-            Layout::Parity(parity) if parity.parities() == 2 => "raid6",
-            Layout::Parity(_) => "raid5",
-        }
+    /// Returns the kernel's name of the type; of raid10 without its format.
+    fn kind(&self) -> &'static str {
+        let geometry = self.superblocks[0].geometry;
+        let kind = Kind::of(geometry.level, geometry.layout).filter(|_| geometry.level != 10);
+        kind.map_or("raid10", Kind::name)
     }
 
     /// Returns where the data begins on the first leg.
@@ -113,7 +109,7 @@ impl RaidSet {
                 Behind { by_bitmap: state.intent.header().is_some(), ..Behind::ALL }
             }
             Leg::Behind(behind) => behind,
-            Leg::InSync | Leg::Failed(_) | Leg::Missing => return false,
+            Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => return false,
         };
         state.legs[leg] = Leg::Failed(lacks);
         state.commits.superblocks();
@@ -157,12 +153,16 @@ impl RaidSet {
         if failed.is_empty() {
             return Ok(());
         }
-        let (mut result, mut commit) = (Ok(()), None);
+        let (mut result, mut commit, mut broke) = (Ok(()), None, false);
         {
             let mut state = self.state();
             for (leg, error) in failed {
+                let has_parity = matches!(self.layout, Layout::Parity(_));
                 if self.fail(&mut state, leg) {
                     commit = Some(state.commits.superblocks());
+                } else if has_parity && state.legs[leg] == Leg::InSync {
+                    state.legs[leg] = Leg::Broken;
+                    (result, broke) = (Err(error), true);
                 } else if state.legs[leg].is_alive() {
                     result = Err(error);
                 } else {
@@ -171,8 +171,10 @@ impl RaidSet {
                 }
             }
         }
-        if let Some(commit) = commit {
+        if commit.is_some() || broke {
             self.events.raise();
+        }
+        if let Some(commit) = commit {
             self.commit(commit).await;
         }
         self.signal.notify();

@@ -20,6 +20,9 @@ pub(super) enum Leg {
     /// It has failed, and this is what it lacked then: where it comes back, it lacks what was written
     /// since, too. All of it, where nobody knows.
     Failed(Behind),
+    /// It has failed, and parity is not enough without it: the set is written no more. No superblock
+    /// says so: where it is good again, the set can start with it.
+    Broken,
     /// It is not there.
     Missing,
 }
@@ -125,6 +128,11 @@ impl State {
     /// Tells whether the set lacks a leg: what is written now some leg does not have.
     pub(super) fn is_degraded(&self) -> bool {
         self.legs.iter().any(|leg| *leg != Leg::InSync)
+    }
+
+    /// Tells whether the set lacks more legs than parity makes up for.
+    pub(super) fn is_broken(&self) -> bool {
+        self.legs.contains(&Leg::Broken)
     }
 
     /// Tells whether the copies of a range may differ.

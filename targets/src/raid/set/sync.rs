@@ -61,7 +61,7 @@ impl RaidSet {
     pub(super) fn next_action(&self, state: &State) -> Option<Action> {
         let is_behind = |leg: &Leg| matches!(leg, Leg::Behind(_));
         let end = self.len.to_sector();
-        if state.gave_up {
+        if state.gave_up || state.is_broken() {
             return None;
         }
         if state.legs.iter().any(is_behind) {
@@ -107,6 +107,9 @@ impl RaidSet {
                 if action == Action::Resync && walk == Walk::Over {
                     state.goes_on = false;
                 }
+                // Whoever is told of the event sees that it is over.
+                let action = self.next_action(&state).unwrap_or(Action::Idle);
+                state.progress = Progress { action, done: 0 };
             }
             self.events.raise();
             self.signal.notify();
@@ -342,6 +345,6 @@ impl RaidSet {
 pub(super) fn lacks(state: &State, place: Place, at: Sector, len: Sectors) -> bool {
     match state.legs[place.leg] {
         Leg::Behind(behind) => state.lacks(behind, place.sector + len, at),
-        Leg::InSync | Leg::Failed(_) | Leg::Missing => false,
+        Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => false,
     }
 }

@@ -59,22 +59,25 @@ impl Target for Raid {
         if let Layout::Raid0 { .. } = set.layout {
             return self.map_raid0(bio);
         }
-        match bio.op() {
-            Op::Read => match &set.layout {
-                Layout::Parity(parity) => set.read_data(parity, bio),
-                _ => set.read(bio),
-            },
-            Op::Write => match &set.layout {
-                Layout::Parity(parity) => Mapped::InFlight(Box::pin(set.write_data(*parity, bio))),
-                _ => set.write(bio),
-            },
+        match (bio.op(), &set.layout) {
+            // The chunks are whole; what the table has behind them is none.
+            (Op::Read | Op::Write, Layout::Parity(parity))
+                if bio.end().is_none_or(|end| end.0 > parity.len().0) =>
+            {
+                Mapped::Completed(Err(BlkError::Io))
+            }
+            (Op::Read, Layout::Parity(parity)) => set.read_data(parity, bio),
+            (Op::Write, Layout::Parity(parity)) => {
+                Mapped::InFlight(Box::pin(set.write_data(*parity, bio)))
+            }
             // What a discard leaves need not have the parity of zeros.
-            Op::Discard if matches!(set.layout, Layout::Parity(_)) => {
+            (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
+            (Op::Read, _) => set.read(bio),
+            (Op::Write | Op::Discard, _) => set.write(bio),
+            (Op::Flush, _) => Mapped::InFlight(Box::pin(set.flush_legs())),
+            (Op::WriteZeroes | Op::SecureErase, _) => {
                 Mapped::Completed(Err(BlkError::NotSupported))
             }
-            Op::Discard => set.write(bio),
-            Op::Flush => Mapped::InFlight(Box::pin(set.flush_legs())),
-            Op::WriteZeroes | Op::SecureErase => Mapped::Completed(Err(BlkError::NotSupported)),
         }
     }
 
@@ -243,7 +246,7 @@ impl Raid {
         };
         let leg = |leg: &Leg| match leg {
             Leg::Missing => LegHealth::Missing,
-            Leg::Failed(_) => LegHealth::Failed,
+            Leg::Failed(_) | Leg::Broken => LegHealth::Failed,
             Leg::InSync if action != Action::Resync => LegHealth::InSync,
             Leg::InSync | Leg::Behind(_) => LegHealth::Behind,
         };
