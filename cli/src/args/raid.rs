@@ -126,7 +126,7 @@ pub(crate) struct Assemble {
 /// --json prints an object: name; level, and raid_type, the kernel's name of it; format and copies, null
 /// where the level has none; parities, how many legs' worth of a stripe is parity; size_bytes,
 /// chunk_size_bytes and region_size_bytes, 0 where there are none; health (`in sync`, `resyncing`,
-/// `rebuilding`, `degraded` or `suspended`); may_lose, how many legs more may fail, whichever they are;
+/// `rebuilding`, `degraded`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
 /// marked_bytes, what the bitmap has, or null; legs, a list of objects with leg (its place), state
 /// (in_sync, resyncing, rebuilding, failed or missing), major and minor of its data's device, and file;
 /// action, null or an object with what, done_bytes, total_bytes, percent and seconds_left;

@@ -31,6 +31,12 @@ pub(crate) fn raid(set: &Set) -> String {
     if matches!(set.health, "degraded" | "rebuilding") {
         add(format_args!(", {}", spare(set.may_lose)));
     }
+    if set.health == "broken" {
+        add(format_args!(
+            ", as it lacks more legs than it can do without: nothing is written before `dmsim heal {}`",
+            set.name
+        ));
+    }
     add(format_args!("\n"));
     add(format_args!("{:<5}{:<17}image\n", "leg", "state"));
     for leg in &set.legs {

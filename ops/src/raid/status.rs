@@ -12,7 +12,7 @@ use targets::raid::layout::{Format, Raid10};
 use super::leg::file_of;
 use super::leg::marked::marked;
 use super::level::level;
-use super::state::{Line, layout, look_at, may_lose, number, set};
+use super::state::{Line, has_all, layout, look_at, may_lose, number, set};
 use crate::device_mapper::DeviceMapper;
 use crate::size::{in_bytes, in_bytes_if_known};
 
@@ -43,7 +43,7 @@ pub struct Set {
     /// What a bit of the bitmap stands for; 0 for a raid0, which has none.
     #[serde(rename = "region_size_bytes", serialize_with = "in_bytes")]
     pub region_size: u64,
-    /// `in sync`, `resyncing`, `rebuilding`, `degraded`, `suspended`: the worst of it.
+    /// `in sync`, `resyncing`, `rebuilding`, `degraded`, `broken`, `suspended`: the worst of it.
     pub health: &'static str,
     /// How many legs more may fail, whichever they are. None until all are in sync for the first time.
     pub may_lose: usize,
@@ -151,6 +151,8 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
     let is_lost = |leg: usize| status.legs[leg] != LegHealth::InSync;
     let lengths = line.lengths(size).ok();
     let places = lengths.and_then(|lengths| layout(&line, lengths.device));
+    let is_gone = |leg: usize| matches!(status.legs[leg], LegHealth::Failed | LegHealth::Missing);
+    let is_broken = places.is_some_and(|layout| !has_all(&layout, is_gone));
     let may_lose = match status.action {
         Action::Resync => 0,
         _ => places.map_or(0, |layout| may_lose(&layout, is_lost)),
@@ -180,7 +182,10 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             Family::Raid0 => 0,
             _ => line.region_size(size).0,
         },
-        health: health(&status, &legs, look.suspended),
+        health: match is_broken && !look.suspended {
+            true => "broken",
+            false => health(&status, &legs, look.suspended),
+        },
         may_lose,
         legs,
         action: going,

@@ -226,3 +226,29 @@ fn a_name_that_was_forgotten_and_an_image_by_two_names_are_noticed() {
     assert!(told.contains("d: is there twice: each leg needs an image of its own"), "{told}");
     assert_eq!(instance.dmsim(&["ls"]).trim_end(), "No devices found");
 }
+
+#[test]
+fn a_leg_too_many_breaks_a_set_until_it_is_healed() {
+    for (level, legs) in [("raid5", 3), ("raid6", 5)] {
+        let instance = Instance::start();
+        let device = create(&instance, level, legs, "9M");
+        instance.dmsim(&["wait", "--sync", "r"]);
+        let data = bytes(2, 4 << 20);
+        write_at(&device, 0, &data).expect("room for it");
+        sh("sync", &[text(&device)]);
+        let too_many = if level == "raid5" { 2 } else { 3 };
+        for leg in &["0", "1", "2"][..too_many] {
+            instance.dmsim(&["fail", "r", leg, "--writes"]);
+        }
+        let write = write_at(&device, 0, &data)
+            .and_then(|()| std::fs::File::options().write(true).open(&device)?.sync_all());
+        assert!(write.is_err(), "{level} takes what it cannot keep");
+        assert_eq!(json(&instance)["health"], "broken", "{level}");
+        let told = instance.dmsim(&["raid", "status", "r"]);
+        assert!(told.contains(": broken, as it lacks more legs than it can do without"), "{told}");
+        instance.dmsim(&["heal", "r"]);
+        assert_eq!(json(&instance)["health"], "in sync", "{level}");
+        parity_is_right(&instance);
+        assert!(read_at(&device, 0, data.len()).expect("a set") == data, "{level}");
+    }
+}

@@ -12,21 +12,21 @@ use std::path::Path;
 use daemon::{About, Fault};
 
 /// Where it lies on the image, in bytes.
-pub(super) const AT: u64 = 512 << 10;
+pub(in super::super) const AT: u64 = 512 << 10;
 
 /// How many bytes it has: the magic number, and what the set is known by.
-pub(super) const LEN: usize = MAGIC.len() + SET;
+pub(in super::super) const LEN: usize = MAGIC.len() + SET;
 
 const MAGIC: [u8; 16] = *b"dmsim raid set 1";
 const SET: usize = 16;
 
 /// The label of the legs of one set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Label([u8; SET]);
+pub(in super::super) struct Label([u8; SET]);
 
 impl Label {
     /// Makes one that no other set has.
-    pub(super) fn new() -> Result<Label, Fault> {
+    pub(in super::super) fn new() -> Result<Label, Fault> {
         const RANDOM: &str = "/dev/urandom";
         let mut set = [0; SET];
         File::open(RANDOM).and_then(|mut random| random.read_exact(&mut set)).about(RANDOM)?;
@@ -34,7 +34,7 @@ impl Label {
     }
 
     /// Reads that of an image; none where there is none.
-    pub(super) fn read(file: &File) -> io::Result<Option<Label>> {
+    pub(in super::super) fn read(file: &File) -> io::Result<Option<Label>> {
         let mut bytes = [0; LEN];
         match file.read_exact_at(&mut bytes, AT) {
             Ok(()) => {}
@@ -46,13 +46,13 @@ impl Label {
     }
 
     /// Reads that of an image by its path.
-    pub(super) fn of(path: &Path) -> Result<Option<Label>, Fault> {
+    pub(in super::super) fn of(path: &Path) -> Result<Option<Label>, Fault> {
         let file = crate::files::fresh(path, sim_core::Access::ReadOnly)?;
         Label::read(&file).about(path.display())
     }
 
     /// Returns the bytes to be written at byte [`AT`].
-    pub(super) fn to_bytes(self) -> [u8; LEN] {
+    pub(in super::super) fn to_bytes(self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
         bytes[MAGIC.len()..].copy_from_slice(&self.0);

@@ -16,7 +16,11 @@ const LARGEST: usize = (1 << 18) + HEADER;
 
 /// Returns how much of what a set synchronizes is marked on the first leg in sync; nothing where that
 /// cannot be read.
-pub(super) fn marked(dm: &mut dyn DeviceMapper, line: &Line, status: &Status) -> Option<Sectors> {
+pub(in super::super) fn marked(
+    dm: &mut dyn DeviceMapper,
+    line: &Line,
+    status: &Status,
+) -> Option<Sectors> {
     let first = status.legs.iter().position(|leg| *leg == LegHealth::InSync).unwrap_or_default();
     let meta = number(line.legs.get(first)?.meta.as_ref())?;
     let path = path_of(dm, meta).ok()?;
@@ -24,7 +28,7 @@ pub(super) fn marked(dm: &mut dyn DeviceMapper, line: &Line, status: &Status) ->
 }
 
 /// As [`marked`], by the metadata of one leg, with which the file begins.
-pub(super) fn marked_in(file: &File) -> Option<Sectors> {
+pub(in super::super) fn marked_in(file: &File) -> Option<Sectors> {
     let mut bytes = vec![0; LARGEST];
     let mut filled = 0;
     while filled < bytes.len() {
