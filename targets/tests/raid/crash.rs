@@ -40,8 +40,8 @@ fn explore(case: &Case, seed: u64) -> Result<u64, String> {
         }
         let rewind = || disks.iter().zip(&before).for_each(|(disk, at)| disk.rewind(*at));
         rewind();
-        // With parity, both at once can be too much.
-        if case.in_sync && case.parity().is_none() {
+        // With parity, both at once can be too much, unless there is a journal.
+        if case.in_sync && (case.parity().is_none() || case.has_journal) {
             lose_a_leg(case, &disks, crash.at + count as usize, legal)?;
             rewind();
         }
@@ -141,6 +141,17 @@ fn a_power_cut_and_a_lost_leg_together_open_the_write_hole() {
         holes.is_err_and(|why| why.contains("what nobody wrote there"))
     });
     assert!(found, "the search does not find the write hole");
+}
+
+#[test]
+fn a_journal_closes_the_write_hole() {
+    let mut states = 0;
+    each_seed(TEST, 6, |seed| {
+        let case = Case { in_sync: true, has_journal: true, ..Case::with_parity(seed) };
+        states += explore(&case, seed)?;
+        Ok(())
+    });
+    println!("{states} states");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod commit;
 mod copy;
 mod intent;
 mod load;
+mod log;
 mod read;
 mod state;
 mod stripes;
@@ -32,6 +33,7 @@ use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 use crate::parts::pace::Pace;
 use crate::raid::layout::Layout;
 use crate::raid::superblock::Superblock;
+use log::Log;
 use state::{Behind, Leg, State};
 
 /// The devices of a leg.
@@ -46,6 +48,8 @@ struct Devices {
 struct RaidSet {
     layout: Layout,
     legs: Vec<Devices>,
+    /// What writes go through before they reach the legs.
+    journal: Option<Arc<Log>>,
     /// What the superblocks hold that does not change.
     superblocks: Vec<Superblock>,
     /// How long the set is.

@@ -222,6 +222,10 @@ impl<'a, D> Analysis<'a, D> {
         for nr in &rebuilt {
             log.push(format!("Device {nr} specified for rebuild; clearing superblock"));
         }
+        if self.line.params.journal_dev.is_some() {
+            // It is taken for a leg without a place.
+            log.push("Device -1 specified for rebuild; clearing superblock".to_owned());
+        }
         let rebuilt_and_new = rebuilt.iter().filter(|nr| self.members[**nr].first_use).count();
         let added = self.line.params.delta_disks.unwrap_or(0);
         let why = match rebuilt.len() {
