@@ -18,7 +18,7 @@ const CUT_AGAIN: u64 = 7;
 /// Explores the power cuts of one run, and returns how many states there were.
 fn explore(case: &Case, seed: u64) -> Result<u64, String> {
     let plan = if case.parity().is_some() { PARITY } else { PLAN };
-    explore_after(case, seed, &[], 10, plan)
+    explore_after(case, seed, &[], &case.steps(&mut Rng::new(seed), 10), plan)
 }
 
 /// As [`explore`], after steps in which no power is cut.
@@ -26,7 +26,7 @@ fn explore_after(
     case: &Case,
     seed: u64,
     before_it: &[Step],
-    count: usize,
+    steps: &[Step],
     plan: Plan,
 ) -> Result<u64, String> {
     let rig = Rig::new(case, seed);
@@ -34,8 +34,7 @@ fn explore_after(
     let mut legal = rig.legal();
     let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
     rig.record();
-    let steps = case.steps(&mut Rng::new(seed), count);
-    rig.run(&steps, 1 + seed as usize % 3)?;
+    rig.run(steps, 1 + seed as usize % 3)?;
     if let Some((step, error)) = rig.take_errors().first() {
         return Err(format!("{step:?} failed though no I/O did: {error}"));
     }
@@ -178,11 +177,12 @@ fn a_journal_that_is_full_begins_anew() {
             let sector = nr * 8 % case.len;
             Step::Bio(BioStep { op: Op::Write, sector, len: 8, flags: Flags::default() })
         };
-        let mut before: Vec<Step> = (0..341).map(write).collect();
+        let mut before: Vec<Step> = (0..340).map(write).collect();
         before.push(Step::Bio(FLUSH));
+        let steps: Vec<Step> = (seed..seed + 4).map(write).collect();
         // Each state has a whole journal to replay.
         let plan = Plan { listed: 1, random: 1, seed: 0 };
-        states += explore_after(&case, seed * 3, &before, 2, plan)?;
+        states += explore_after(&case, seed * 3 + 1, &before, &steps, plan)?;
         Ok(())
     });
     println!("{states} states");

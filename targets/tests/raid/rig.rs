@@ -235,6 +235,17 @@ impl Rig {
         Rig::used(case, world, disks, device)
     }
 
+    /// Sets the set up again to rebuild a leg, of which nothing is good.
+    pub(crate) fn rebuild(case: &Case, seed: u64, disks: &[Arc<SimDisk>], leg: usize) -> Rig {
+        disks.iter().for_each(|disk| disk.lose_cache());
+        let case = Case { more: format!(" rebuild {leg}"), ..case.clone() };
+        let first = first_copies(disks, &case);
+        let data = &disks[Case::data(leg)];
+        (0..case.device()).for_each(|sector| data.fill(Sector(sector), &[0xee; SECTOR]));
+        let rig = Rig::again(&case, seed, disks);
+        Rig { sent: Arc::new(Traffic::new(0, Arc::default(), Some(Legal::new(&first)))), ..rig }
+    }
+
     /// Sets the set up again over disks that were there before, to be used.
     pub(crate) fn again(case: &Case, seed: u64, disks: &[Arc<SimDisk>]) -> Rig {
         let world = World::with(&Schedule::Random(seed), targets::registry(), disks);
