@@ -9,6 +9,7 @@ mod crypt;
 mod error;
 mod linear;
 pub mod lines;
+pub mod md;
 mod mirror;
 mod multipath;
 mod parts;
@@ -22,7 +23,7 @@ pub use error::Error;
 pub use linear::Linear;
 pub use mirror::Mirror;
 pub use multipath::Multipath;
-pub use raid::Raid;
+pub use raid::{Md, Raid};
 pub use snapshot::{Snapshot, SnapshotMerge, SnapshotOrigin};
 pub use striped::Striped;
 pub use zero::Zero;
@@ -43,5 +44,6 @@ pub fn registry() -> Registry {
         .with::<Snapshot>()
         .with::<SnapshotMerge>()
         .with::<Raid>()
+        .with::<Md>()
         .with::<Multipath>()
 }

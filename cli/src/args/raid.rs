@@ -104,6 +104,10 @@ pub(crate) enum Format {
 /// Images that do not fit one another are refused. dm-raid's superblocks have no name of the set: `create`
 /// and `replace` put a label beside them, by which images of another set that was made the same way are told
 /// apart; those of a set that was made otherwise have none, and are not noticed.
+///
+/// Members of an array that mdadm made are known as such: what was found and the table that was loaded
+/// come before the file. Its superblocks and bitmap are kept as Linux keeps them, and mdadm takes it over
+/// whenever the device is removed, or after a crash.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Assemble {
     /// The images, in any order
@@ -113,6 +117,9 @@ pub(crate) struct Assemble {
     #[arg(long)]
     pub(crate) name: String,
     /// Take parity that was never made right for what a missing leg has: some of the data is lost
+    ///
+    /// Of an array of md, as `mdadm --assemble --force`: take members that are out of date for good where there
+    /// are too few others, and start what is not clean without all of its members
     #[arg(long)]
     pub(crate) force: bool,
 }

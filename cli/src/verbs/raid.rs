@@ -6,7 +6,7 @@ use daemon::{Fault, Instance};
 use ops::raid;
 
 use super::ended;
-use crate::args::raid::{Raid, What};
+use crate::args::raid::{Assemble, Raid, What};
 use crate::client;
 use crate::output::print;
 use crate::show::{self, print_json};
@@ -21,10 +21,11 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
         }
         What::Assemble(typed) => {
             let mut client = client::connect_or_start(instance)?;
-            let (images, name, force) = (typed.images, typed.name, typed.force);
+            let Assemble { images, name, force } = typed;
             let ask = raid::Assemble { images, name, force };
-            let file = raid::assemble(&mut client, &ask, &Terminal::watch()?)?;
-            print(&format!("{}\n", file.display()))
+            let set = raid::assemble(&mut client, &ask, &Terminal::watch()?)?;
+            let told: String = set.told.iter().map(|line| format!("{line}\n")).collect();
+            print(&format!("{told}{}\n", set.file.display()))
         }
         What::Status(options) => {
             let set = raid::status(&mut client::connect(instance)?, &options.name)?;

@@ -14,6 +14,7 @@ use super::leg::label::Label;
 use super::leg::marked::marked_in;
 use super::leg::{Image, MISSING, Names, heads, image_there, refuse_small, refuse_twice};
 use super::level::{level, level_of};
+use super::md;
 use super::state::{Line, has_all, layout, table};
 use super::steps::Done;
 use super::wait::until_synced;
@@ -33,8 +34,18 @@ pub struct Assemble {
     pub images: Vec<PathBuf>,
     /// What the device is to be called.
     pub name: String,
-    /// Takes parity that was never made right for what a missing leg has.
+    /// Takes parity that was never made right for what a missing leg has; of an array of md, as `mdadm
+    /// --assemble --force`.
     pub force: bool,
+}
+
+/// A set that was put together.
+#[derive(Clone, Debug)]
+pub struct Assembled {
+    /// The file that shows it.
+    pub file: PathBuf,
+    /// Of an array of md: what was found, and the table that was loaded.
+    pub told: Vec<String>,
 }
 
 /// By so many events a superblock may be behind the freshest: those that a crash has cut off.
@@ -67,7 +78,7 @@ pub(super) struct Plan {
     forced: bool,
 }
 
-/// Puts a set together again; returns the file that shows it.
+/// Puts a set together again, one of `dmsim raid create` or an array of md.
 ///
 /// # Errors
 /// Where the images do not fit one another, lack too much, or `watch` interrupts it: all is as it
@@ -76,7 +87,10 @@ pub fn assemble(
     dm: &mut dyn DeviceMapper,
     ask: &Assemble,
     watch: &dyn Watch,
-) -> Result<PathBuf, Fault> {
+) -> Result<Assembled, Fault> {
+    if let Some(array) = md::assemble(dm, ask, watch)? {
+        return Ok(array);
+    }
     let plan = plan(dm, ask)?;
     for leg in plan.missing() {
         watch.warn(&format!("{}: leg {leg} is missing", plan.name));
@@ -90,7 +104,7 @@ pub fn assemble(
         ));
     }
     carry_out(dm, &plan, watch)?;
-    Ok(dm.mount().join(&plan.name))
+    Ok(Assembled { file: dm.mount().join(&plan.name), told: Vec::new() })
 }
 
 /// Checks what is asked for. Nothing is changed yet.

@@ -9,6 +9,7 @@ mod create;
 mod fail;
 mod leg;
 mod level;
+mod md;
 mod remove;
 mod replace;
 mod scrub;
@@ -19,7 +20,7 @@ mod steps;
 mod tests;
 mod wait;
 
-pub use assemble::{Assemble, assemble};
+pub use assemble::{Assemble, Assembled, assemble};
 pub use create::{Create, create};
 pub use fail::{fail, heal};
 pub use level::LEVELS;

@@ -15,7 +15,7 @@ use super::leg::label::Label;
 use super::leg::{Names, file_of, image_there, leg as leg_of, refuse_full, refuse_small};
 use super::level::level;
 use super::remove::is_ours;
-use super::state::{Line, has_all, layout, look_at, number, redundant, table};
+use super::state::{Line, has_all, layout, look_at, number, redundant, refuse_md, table};
 use super::steps::Done;
 use super::wait::until_synced;
 use crate::commands::{act, suspend};
@@ -80,6 +80,7 @@ pub fn replace(dm: &mut dyn DeviceMapper, ask: &Replace, watch: &dyn Watch) -> R
 /// Checks what is asked for. Nothing is changed yet.
 pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fault> {
     let (device, line) = redundant(dm, &ask.name)?;
+    refuse_md(&device)?;
     let name = device.name();
     device.refuse_suspended()?;
     device.refuse_unready()?;

@@ -7,6 +7,7 @@ use targets::lines::raid::{Family, Status};
 use targets::lines::{self, DeviceWord};
 use targets::raid::layout::{Layout, Parity, Raid10};
 
+use super::md;
 use crate::commands::one;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, report};
@@ -17,10 +18,12 @@ pub(super) type Line = lines::raid::Line<DeviceWord>;
 
 pub(super) const RAID: &str = "raid";
 
-/// Returns the line of a device whose table is a set.
-pub(super) fn line_of(device: &Device) -> Option<Line> {
-    let line = device.only(RAID)?;
-    Line::from_text(&line.params, line.len).ok()
+/// Returns the line of a device whose table is a set; as one of `raid` where it is one of `md`.
+pub(super) fn line_of(dm: &mut dyn DeviceMapper, device: &Device) -> Result<Option<Line>, Fault> {
+    match device.only(RAID) {
+        Some(line) => Ok(Line::from_text(&line.params, line.len).ok()),
+        None => md::line_of(dm, device),
+    }
 }
 
 /// Tells whether a word means a device whose table is a set.
@@ -29,7 +32,10 @@ pub(super) fn line_of(device: &Device) -> Option<Line> {
 /// Where the device-mapper cannot be asked.
 pub fn is_set(dm: &mut dyn DeviceMapper, word: &str) -> Result<bool, Fault> {
     let name = device_name(dm.mount(), word);
-    Ok(find(dm, &name)?.is_some_and(|device| line_of(&device).is_some()))
+    match find(dm, &name)? {
+        Some(device) => Ok(line_of(dm, &device)?.is_some()),
+        None => Ok(false),
+    }
 }
 
 /// Finds a device whose table is a set.
@@ -37,9 +43,20 @@ pub(super) fn set(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line
     let name = device_name(dm.mount(), word);
     let device = find(dm, &name)?
         .ok_or_else(|| Fault::new(word, "no such device: `dmsim ls` shows those that there are"))?;
-    let line = line_of(&device);
+    let line = line_of(dm, &device)?;
     let line = line.ok_or_else(|| Fault::new(&name, "is no RAID set"))?;
     Ok((device, line))
+}
+
+/// Refuses an array of md, whose members nobody but mdadm replaces.
+pub(super) fn refuse_md(device: &Device) -> Result<(), Fault> {
+    match device.only(md::MD) {
+        None => Ok(()),
+        Some(_) => {
+            let why = "is an array of md: dmsim gives it no new members, mdadm does";
+            Err(Fault::new(device.name(), why))
+        }
+    }
 }
 
 /// As [`set`], of a level that keeps copies or parity.
@@ -67,7 +84,7 @@ pub(super) fn look(dm: &mut dyn DeviceMapper, name: &str) -> Result<Option<Look>
     let found = report(dm, named(name), Report::Status, Slot::Live, KeyText::Zeros)?;
     let Some((device, lines)) = found else { return Ok(None) };
     match &lines[..] {
-        [line] if line.target_type == RAID => {
+        [line] if matches!(&*line.target_type, RAID | md::MD) => {
             let status = Status::parse(&line.params);
             let status = status.ok_or_else(|| format!("unknown status `{}`", line.params));
             let (event, suspended) = (device.event_nr, device.suspended);

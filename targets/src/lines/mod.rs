@@ -23,6 +23,7 @@
 pub mod crypt;
 pub mod error;
 pub mod linear;
+pub mod md;
 pub mod mirror;
 mod mirror_status;
 pub mod multipath;

@@ -15,4 +15,4 @@ mod set;
 pub mod start;
 pub mod superblock;
 
-pub use set::Raid;
+pub use set::{Md, Raid};

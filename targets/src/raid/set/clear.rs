@@ -7,14 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RaidSet;
+use super::state::Cleanness;
 use crate::parts::background::{Round, finish};
+
+/// How long after the last write a set is called clean, as md's `safe_mode_delay` begins with.
+const SAFE_DELAY: Duration = Duration::from_millis(200);
 
 impl RaidSet {
     /// Starts to clear bits, where there are any and nobody does.
     pub(super) fn start_clearing(self: &Arc<Self>) {
         let running = {
             let mut state = self.state();
-            let wanted = !state.frozen && !state.is_clearing && state.is_to_be_cleared();
+            let wanted = !state.frozen
+                && !state.is_clearing
+                && !self.is_read_only
+                && state.is_to_be_cleared();
             wanted.then(|| {
                 state.is_clearing = true;
                 self.background.begin()
@@ -28,15 +35,21 @@ impl RaidSet {
 
     async fn clear_up(self: &Arc<Self>, round: &Round) {
         while round.goes_on() {
-            let before = self.runtime.now();
-            round.sleep(&*self.runtime, self.daemon_sleep).await;
+            let sleep = match self.state().cleanness {
+                Cleanness::Dirty { .. } => self.daemon_sleep.min(SAFE_DELAY),
+                Cleanness::Clean | Cleanness::Unsaid => self.daemon_sleep,
+            };
+            round.sleep(&*self.runtime, sleep).await;
             if !round.goes_on() {
                 break;
             }
+            let now = self.runtime.now();
+            let before = now.saturating_sub(self.daemon_sleep);
             if self.state().give_torn_up(before) {
                 self.start_sync();
             }
             self.clear_bits(before).await;
+            self.make_clean(now.saturating_sub(SAFE_DELAY), false).await;
             let mut state = self.state();
             if !state.is_to_be_cleared() {
                 state.is_clearing = false;
@@ -78,6 +91,23 @@ impl RaidSet {
         self.commit(commit).await;
     }
 
+    /// Has the superblocks call the set clean, where it is and nobody has written since `before`.
+    async fn make_clean(self: &Arc<Self>, before: Duration, is_left: bool) {
+        if !self.state().may_be_clean(before, is_left) || self.flush_legs().await.is_err() {
+            return;
+        }
+        let commit = {
+            let mut state = self.state();
+            // Somebody may have written meanwhile.
+            if !state.may_be_clean(before, is_left) {
+                return;
+            }
+            state.cleanness = Cleanness::Clean;
+            state.commits.superblocks()
+        };
+        self.commit(commit).await;
+    }
+
     /// Ends what goes on in the background, and clears every bit that can be; nobody writes any more.
     pub(super) async fn settle(self: &Arc<Self>) {
         // Here, as by the time of the task the suspend may be given up and others have begun.
@@ -88,6 +118,7 @@ impl RaidSet {
             let now = set.runtime.now();
             set.state().give_torn_up(now);
             set.clear_bits(now).await;
+            set.make_clean(now, true).await;
             let commit = set.state().commits.superblocks();
             set.commit(commit).await;
         })

@@ -12,9 +12,8 @@ use sim_core::{Area, Bio, BlkResult, Sector, Sectors};
 
 use super::RaidSet;
 use super::intent::PAGE;
-use super::state::{Leg, State};
-use crate::raid::bitmap::OFFSET;
-use crate::raid::superblock::{DONE, Superblock};
+use super::state::State;
+use crate::raid::bitmap::Header;
 
 /// Commits, counted from 1, and what the next one is to write.
 #[derive(Default)]
@@ -46,8 +45,12 @@ impl Commits {
     }
 }
 
-/// Bytes of a metadata device, with the sectors where they begin.
-type Parts = Vec<(Sector, Vec<u8>)>;
+/// What a leg is to have written, with the sectors where it begins.
+#[derive(Default)]
+struct Parts {
+    bitmap: Vec<(Sector, Vec<u8>)>,
+    superblock: Option<(Sector, Vec<u8>)>,
+}
 
 /// What one commit writes.
 struct Batch {
@@ -123,6 +126,10 @@ impl RaidSet {
     /// Says what goes where: for each leg, bytes with their sectors.
     fn writes_of(&self, batch: &Batch) -> Vec<(usize, Parts)> {
         let mut state = self.state();
+        // Where legs are lost that it needs, no superblock of md's says so.
+        if self.is_read_only || state.is_broken() && self.metadata.is_cramped() {
+            return Vec::new();
+        }
         if batch.superblocks {
             state.events += 1;
             let events = state.events;
@@ -134,47 +141,54 @@ impl RaidSet {
         if batch.superblocks && state.intent.header().is_some() {
             pages.insert(0);
         }
-        let page = |page: &u64| {
-            let at = OFFSET + page * PAGE as u64;
-            (Sectors::in_bytes(at).to_sector(), state.intent.page(*page))
-        };
-        let pages: Vec<_> = pages.iter().map(page).collect();
         let legs = (0..self.legs.len())
             .filter(|leg| self.legs[*leg].meta.is_some() && state.legs[*leg].is_alive());
         legs.map(|leg| {
-            let mut parts = pages.clone();
+            let mut parts = Parts::default();
+            let meta = self.legs[leg].meta.as_ref();
+            let block = meta.map_or(512, |meta| meta.limits().logical_block_size as usize);
+            if let Some(bitmap) = self.metadata.bitmap_at(leg) {
+                let page = |page: &u64| {
+                    let at = bitmap + Sectors::in_bytes(page * PAGE as u64);
+                    (at, self.page(&state, *page, block))
+                };
+                parts.bitmap = pages.iter().map(page).collect();
+            }
             if batch.superblocks {
-                let block = self.legs[leg]
-                    .meta
-                    .as_ref()
-                    .map_or(512, |meta| meta.limits().logical_block_size as usize);
-                let mut bytes = vec![0; block];
-                self.superblock(&state, leg).write(&mut bytes);
-                parts.push((Sector::ZERO, bytes));
+                parts.superblock = self.metadata.superblock(&state, leg, block);
             }
             (leg, parts)
         })
         .collect()
     }
 
-    /// Returns the superblock of a leg as things are.
-    fn superblock(&self, state: &State, leg: usize) -> Superblock {
-        let mut superblock = self.superblocks[leg].clone();
-        superblock.events = state.events;
-        let is_lost = |leg: &usize| matches!(state.legs[*leg], Leg::Failed(_) | Leg::Missing);
-        let failed = (0..state.legs.len()).filter(is_lost);
-        superblock.failed = failed.collect();
-        superblock.resync_offset = state.resync_from.map_or(DONE, |from| from.0);
-        superblock.recovery_offset = match state.legs[leg] {
-            Leg::Behind(behind) => behind.from.0,
-            Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => DONE,
-        };
-        superblock
+    /// Gives out a page of the bitmap: where something else may follow, no more than its own blocks.
+    fn page(&self, state: &State, page: u64, block: usize) -> Vec<u8> {
+        let mut bytes = state.intent.page(page);
+        if self.metadata.is_cramped() {
+            let all = state.intent.header().map_or(0, Header::bytes);
+            let left = all.saturating_sub(page * PAGE as u64) as usize;
+            bytes.truncate(left.next_multiple_of(block));
+        }
+        bytes
     }
 
     async fn write_metadata(&self, leg: usize, parts: &Parts) -> (usize, BlkResult) {
         let meta = self.legs[leg].meta.as_ref().expect("a leg without is left out");
-        (leg, write_all(meta, parts).await)
+        let superblock = parts.superblock.as_slice();
+        let result = match self.metadata.is_cramped() && !parts.bitmap.is_empty() {
+            // A bitmap that is older than its superblock says nothing to md.
+            true => match write_all(meta, &parts.bitmap).await {
+                Ok(()) if superblock.is_empty() => Ok(()),
+                Ok(()) => write_all(meta, superblock).await,
+                Err(error) => Err(error),
+            },
+            false => {
+                let all: Vec<_> = parts.bitmap.iter().chain(superblock).cloned().collect();
+                write_all(meta, &all).await
+            }
+        };
+        (leg, result)
     }
 }
 

@@ -11,6 +11,7 @@ use sim_core::{
 
 use super::intent::{Intent, PAGE};
 use super::log::Log;
+use super::metadata::{self, Metadata};
 use super::state::{Behind, Leg, State};
 use super::{Devices, RaidSet};
 use crate::lines::raid::{Family, JournalHealth, JournalMode, Line};
@@ -24,7 +25,7 @@ use crate::raid::superblock::Superblock;
 const FAILED: &str = "Failed to load bitmap";
 
 /// A tick of the kernel's clock, which `daemon_sleep` counts.
-const TICK: Duration = Duration::from_millis(4);
+pub(super) const TICK: Duration = Duration::from_millis(4);
 
 /// How long a bit stays where the line says nothing: five seconds.
 const DAEMON_SLEEP: u32 = 1250;
@@ -200,7 +201,9 @@ fn make(
     let set = RaidSet {
         journal: journal(line),
         layout,
-        superblocks: (0..legs.len()).map(|leg| start.superblock(leg)).collect(),
+        geometry: start.geometry,
+        metadata: Metadata::Raid((0..legs.len()).map(|leg| start.superblock(leg)).collect()),
+        is_read_only: false,
         legs,
         len: layout.resync_len(),
         daemon_sleep: TICK * ticks.max(1),
@@ -236,7 +239,7 @@ impl RaidSet {
     }
 
     /// Writes superblocks and bitmap to all legs.
-    async fn write_all_metadata(self: &Arc<Self>) {
+    pub(super) async fn write_all_metadata(self: &Arc<Self>) {
         let commit = {
             let mut state = self.state();
             let pages = state.intent.pages();
@@ -311,8 +314,8 @@ impl RaidSet {
             else {
                 continue;
             };
-            let found = match read_superblock(meta).await {
-                Found::Unreadable => continue,
+            let found = match self.metadata.find(leg, meta).await {
+                metadata::Found::Unreadable => continue,
                 found => found,
             };
             let kind = self.kind();
@@ -320,8 +323,8 @@ impl RaidSet {
                 "Faulty {kind} device #{leg} has readable super block.  Attempting to revive it."
             ));
             // What is there may be another device by now.
-            let is_known = matches!(found, Found::Superblock(found)
-                if found.position as usize == leg && cleared.is_some_and(|at| found.events >= at));
+            let is_known = matches!(found, metadata::Found::Own(events)
+                if cleared.is_some_and(|at| events >= at));
             self.state().legs[leg] = match was {
                 // Nothing was written since; what it has alone is better than nothing.
                 Leg::Broken => Leg::InSync,

@@ -7,7 +7,10 @@ mod copy;
 mod intent;
 mod load;
 mod log;
+mod md;
+mod metadata;
 mod read;
+mod serve;
 mod state;
 mod stripes;
 mod sync;
@@ -15,6 +18,7 @@ mod target;
 mod ticket;
 mod write;
 
+pub use md::Md;
 pub use target::Raid;
 
 use std::ops::Range;
@@ -32,8 +36,9 @@ use crate::parts::background::Background;
 use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 use crate::parts::pace::Pace;
 use crate::raid::layout::Layout;
-use crate::raid::superblock::Superblock;
+use crate::raid::superblock::Geometry;
 use log::Log;
+use metadata::Metadata;
 use state::{Behind, Leg, State};
 
 /// The devices of a leg.
@@ -48,10 +53,13 @@ struct Devices {
 struct RaidSet {
     layout: Layout,
     legs: Vec<Devices>,
+    /// How the superblocks have it.
+    geometry: Geometry,
+    metadata: Metadata,
+    /// Nothing is written, not even that.
+    is_read_only: bool,
     /// What writes go through before they reach the legs.
     journal: Option<Arc<Log>>,
-    /// What the superblocks hold that does not change.
-    superblocks: Vec<Superblock>,
     /// How long the set is.
     len: Sectors,
     /// How long a bit stays after the last write under it.
@@ -78,14 +86,9 @@ impl RaidSet {
 
     /// Returns the kernel's name of the type; of raid10 without its format.
     fn kind(&self) -> &'static str {
-        let geometry = self.superblocks[0].geometry;
+        let geometry = self.geometry;
         let kind = Kind::of(geometry.level, geometry.layout).filter(|_| geometry.level != 10);
         kind.map_or("raid10", Kind::name)
-    }
-
-    /// Returns where the data begins on the first leg.
-    fn data_offset(&self) -> u64 {
-        self.superblocks[0].extension.as_ref().map_or(0, |extension| extension.data_offset)
     }
 
     /// Says what goes on, as a status shows it.

@@ -58,6 +58,25 @@ pub(super) struct Progress {
     pub(super) done: u64,
 }
 
+/// Whether the superblocks call a set clean while nobody writes, as md's do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cleanness {
+    /// They have no word for it.
+    Unsaid,
+    Clean,
+    /// It is being written, or was when it was left.
+    Dirty {
+        /// Which commit makes that durable.
+        mark: u64,
+    },
+}
+
+impl Cleanness {
+    pub(super) fn is_dirty(self) -> bool {
+        matches!(self, Cleanness::Dirty { .. })
+    }
+}
+
 pub(super) struct State {
     pub(super) legs: Vec<Leg>,
     /// The count in the superblocks.
@@ -68,6 +87,9 @@ pub(super) struct State {
     pub(super) goes_on: bool,
     pub(super) intent: Intent,
     pub(super) commits: Commits,
+    pub(super) cleanness: Cleanness,
+    /// When the last write ended.
+    pub(super) last_write: Duration,
     /// Sectors of the set that are being written.
     pub(super) writes: HeldRanges<Sector>,
     /// Sectors that some legs may have from a write that was given up, and others not, and when that
@@ -106,6 +128,8 @@ impl State {
             goes_on: resync_from.is_some_and(|from| from > Sector::ZERO),
             intent,
             commits: Commits::default(),
+            cleanness: Cleanness::Unsaid,
+            last_write: Duration::ZERO,
             writes: HeldRanges::default(),
             torn: Vec::new(),
             copies: HeldRanges::default(),
@@ -142,9 +166,48 @@ impl State {
             || self.intent.next_stale(range.start).is_some_and(|at| at < range.end)
     }
 
-    /// Tells whether there are bits to be cleared, or torn writes to be given up.
+    /// Tells whether there are bits to be cleared, or torn writes to be given up, or the set is to be
+    /// called clean.
     pub(super) fn is_to_be_cleared(&self) -> bool {
-        !self.torn.is_empty() || !self.is_degraded() && self.intent.has_bits()
+        !self.torn.is_empty()
+            || !self.is_degraded() && self.intent.has_bits()
+            || self.cleanness.is_dirty() && self.is_the_same()
+    }
+
+    /// Tells whether nothing is to be synchronized.
+    fn is_the_same(&self) -> bool {
+        self.resync_from.is_none()
+            && self.torn.is_empty()
+            && self.intent.next_stale(Sector::ZERO).is_none()
+            && !self.is_broken()
+    }
+
+    /// Has the superblocks say that the set is being written. Returns the commit that does so, 0 where
+    /// they have no word for it.
+    pub(super) fn make_dirty(&mut self) -> u64 {
+        match self.cleanness {
+            Cleanness::Unsaid => 0,
+            Cleanness::Dirty { mark } => mark,
+            Cleanness::Clean => {
+                let mark = self.commits.superblocks();
+                self.cleanness = Cleanness::Dirty { mark };
+                mark
+            }
+        }
+    }
+
+    /// Tells whether the superblocks may call the set clean: nobody has written since `before`, and
+    /// nothing is to be synchronized. As it is left, what a resync has not come to does not matter: the
+    /// superblocks say up to where it came.
+    pub(super) fn may_be_clean(&self, before: Duration, is_left: bool) -> bool {
+        let is_the_same = match self.resync_from {
+            Some(_) if is_left => self.torn.is_empty() && !self.is_broken(),
+            Some(_) | None => self.is_the_same(),
+        };
+        self.cleanness.is_dirty()
+            && self.writes.is_empty()
+            && self.last_write <= before
+            && is_the_same
     }
 
     /// Makes what was torn before some time stale; tells whether there was any.

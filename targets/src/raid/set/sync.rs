@@ -61,7 +61,7 @@ impl RaidSet {
     pub(super) fn next_action(&self, state: &State) -> Option<Action> {
         let is_behind = |leg: &Leg| matches!(leg, Leg::Behind(_));
         let end = self.len.to_sector();
-        if state.gave_up || state.is_broken() {
+        if state.gave_up || state.is_broken() || self.is_read_only {
             return None;
         }
         if state.legs.iter().any(is_behind) {

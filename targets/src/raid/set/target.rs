@@ -4,15 +4,14 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Flat, Limits, Mapped, Op, OpenDevice,
-    Profile, Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, Flat, Limits, Mapped, Op, OpenDevice, Profile,
+    Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
 };
 
 use super::RaidSet;
 use super::load::{Surroundings, load};
-use super::state::Leg;
 use crate::lines;
-use crate::lines::raid::{Action, Family, JournalHealth, Kind, LegHealth, Line, Status};
+use crate::lines::raid::{Family, Line, Status};
 use crate::parts::lock::lock;
 use crate::raid::layout::Layout;
 use crate::raid::start::BitmapStart;
@@ -55,30 +54,10 @@ impl Target for Raid {
 
     fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
         let set = self.set();
-        set.pace.count();
         if let Layout::Raid0 { .. } = set.layout {
             return self.map_raid0(bio);
         }
-        match (bio.op(), &set.layout) {
-            // The chunks are whole; what the table has behind them is none.
-            (Op::Read | Op::Write, Layout::Parity(parity))
-                if bio.end().is_none_or(|end| end.0 > parity.len().0) =>
-            {
-                Mapped::Completed(Err(BlkError::Io))
-            }
-            (Op::Read, Layout::Parity(parity)) => set.read_data(parity, bio),
-            (Op::Write, Layout::Parity(parity)) => {
-                Mapped::InFlight(Box::pin(set.write_data(*parity, bio)))
-            }
-            // What a discard leaves need not have the parity of zeros.
-            (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
-            (Op::Read, _) => set.read(bio),
-            (Op::Write | Op::Discard, _) => set.write(bio),
-            (Op::Flush, _) => Mapped::InFlight(Box::pin(set.flush_legs())),
-            (Op::WriteZeroes | Op::SecureErase, _) => {
-                Mapped::Completed(Err(BlkError::NotSupported))
-            }
-        }
+        set.carry_out(bio)
     }
 
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
@@ -145,7 +124,7 @@ impl Target for Raid {
     }
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
-        reply(self.take_message(words))
+        reply(self.set().take_message(words))
     }
 
     fn presuspend(&self) {
@@ -153,7 +132,7 @@ impl Target for Raid {
     }
 
     fn presuspend_undo(&self) {
-        self.go_on();
+        self.set().go_on();
     }
 
     fn postsuspend(&self) -> BoxFuture<'_, ()> {
@@ -186,7 +165,7 @@ impl Target for Raid {
     }
 
     fn resume(&self) {
-        self.go_on();
+        self.set().go_on();
     }
 }
 
@@ -206,17 +185,6 @@ impl Raid {
         }
     }
 
-    fn go_on(&self) {
-        let set = self.set();
-        {
-            let mut state = set.state();
-            (state.frozen, state.gave_up) = (false, false);
-        }
-        set.background.resume();
-        set.start_sync();
-        set.start_clearing();
-    }
-
     /// Puts what the superblocks say in the place of what the line asked for, as the kernel does.
     fn show_as_it_is(&self, line: &mut Line<String>) {
         let Some(set) = self.set.get() else { return };
@@ -230,79 +198,7 @@ impl Raid {
     }
 
     fn info(&self) -> Status {
-        let set = self.set();
-        let state = set.state();
-        let is_loaded = lock(&self.first).is_none();
-        let is_raid0 = matches!(set.layout, Layout::Raid0 { .. });
-        let total = match is_loaded && !is_raid0 {
-            true => set.layout.resync_len().0,
-            false => set.layout.recovery_len().0,
-        };
-        let action = set.shown_action(&state);
-        let done = match action {
-            _ if is_raid0 => total,
-            Action::Idle => state.resync_from.map_or(total, |from| from.0),
-            Action::Frozen => 0,
-            _ => state.progress.done,
-        };
-        let leg = |leg: &Leg| match leg {
-            Leg::Missing => LegHealth::Missing,
-            Leg::Failed(_) | Leg::Broken => LegHealth::Failed,
-            Leg::InSync if action != Action::Resync => LegHealth::InSync,
-            Leg::InSync | Leg::Behind(_) => LegHealth::Behind,
-        };
-        let geometry = set.superblocks[0].geometry;
-        Status {
-            kind: Kind::of(geometry.level, geometry.layout).unwrap_or(self.line.kind),
-            devices: set.layout.legs(),
-            legs: state.legs.iter().map(leg).collect(),
-            done: done.min(total),
-            total,
-            action,
-            mismatches: state.mismatches,
-            data_offset: set.data_offset(),
-            journal: set.journal.as_ref().map_or(JournalHealth::Missing, |log| log.health()),
-        }
-    }
-
-    fn take_message(&self, words: &[&str]) -> Result<Option<String>, Refusal> {
-        let set = self.set();
-        let invalid = |why: &str| Refusal::because(Errno::INVAL, why.to_owned());
-        if let Layout::Raid0 { .. } = set.layout {
-            return Err(invalid("raid0 has nothing to synchronize"));
-        }
-        let Some(word) = words.first().map(|word| word.to_ascii_lowercase()) else {
-            return Err(invalid("expected a message"));
-        };
-        let mut state = set.state();
-        if state.frozen {
-            return Err(Refusal::because(Errno::BUSY, "is suspended"));
-        }
-        match &*word {
-            "idle" | "frozen" => {
-                // As the kernel has it: what goes on stops, and begins anew where it is needed.
-                state.is_broken_off = state.is_syncing;
-                state.asked = None;
-                let errno = match set.next_action(&state) {
-                    Some(_) => Errno::BUSY,
-                    None => Errno::INVAL,
-                };
-                drop(state);
-                set.signal.notify();
-                return Err(Refusal::because(errno, format!("{word}: what went on is broken off")));
-            }
-            _ if set.shown_action(&state) != Action::Idle => {
-                let what = set.shown_action(&state).word();
-                return Err(Refusal::because(Errno::BUSY, format!("busy: {what} goes on")));
-            }
-            "check" => state.asked = Some(Action::Check),
-            "repair" => state.asked = Some(Action::Repair),
-            "resync" | "recover" => {}
-            _ => return Err(invalid("expected idle, frozen, resync, recover, check or repair")),
-        }
-        state.gave_up = false;
-        drop(state);
-        set.start_sync();
-        Ok(None)
+        let has_begun = lock(&self.first).is_none();
+        self.set().info(has_begun, self.line.kind)
     }
 }

@@ -44,6 +44,7 @@ impl RaidSet {
         if !pages.is_empty() {
             commit = commit.max(state.commits.pages(pages));
         }
+        commit = commit.max(state.make_dirty());
         let commit = (!state.commits.has_ended(commit)).then_some(commit);
         Some((
             Ticket { set: self.clone(), range: range.clone(), progress: Progress::Untouched },
@@ -68,6 +69,7 @@ impl Drop for Ticket {
             let Some(mut state) = set.state_if_whole() else { return };
             let now = set.runtime.now();
             state.writes.remove(&self.range);
+            state.last_write = now;
             state.intent.leave(&self.range, now);
             let Range { start, end } = self.range;
             match self.progress {

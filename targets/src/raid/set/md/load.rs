@@ -1,0 +1,188 @@
+//! What is read from the members of an array before it is in use.
+
+use std::sync::Arc;
+
+use sim_core::{
+    Access, Area, Bio, Buffer, CtrError, Errno, Locked, OpenDevice, Sector, Sectors, Signal,
+};
+
+use super::super::intent::Intent;
+use super::super::load::{Surroundings, TICK};
+use super::super::metadata::Metadata;
+use super::super::state::{Behind, Cleanness, Leg, State};
+use super::super::{Devices, RaidSet};
+use crate::md::assembly::{Assembly, Candidate, Mode, Refused, Resync, Taken, decide};
+use crate::md::superblock::{self, Fault, Superblock, Version};
+use crate::parts::background::Background;
+use crate::parts::pace::Pace;
+use crate::raid::bitmap::{Bitmap, HEADER, Header};
+
+const RUN: &str = "Failed to run md array";
+
+/// What a region is for reads to have their turns, where no bitmap says so: 4 MiB.
+const REGION: Sectors = Sectors(8192);
+
+/// A bit stays for five seconds, where no bitmap says so.
+const DAEMON_SLEEP: u32 = 5;
+
+/// Reads the superblocks of members, and makes the array of them.
+pub(super) async fn load(
+    members: &[Arc<OpenDevice>],
+    mode: Mode,
+    access: Access,
+    around: &Surroundings,
+) -> Result<RaidSet, CtrError> {
+    let areas: Vec<Area> = members.iter().cloned().map(Area::whole).collect();
+    let mut candidates = Vec::new();
+    for area in &areas {
+        candidates.push(candidate(area).await?);
+    }
+    let name = |refused: Refused| {
+        let about = match refused.member {
+            Some(member) => format!("{} {}", areas[member].name(), refused.why),
+            None => refused.why,
+        };
+        CtrError::new(RUN).detail(about)
+    };
+    let assembly = decide(&candidates, mode).map_err(name)?;
+    if assembly.layout.len() != around.len {
+        let (expected, found) = (assembly.layout.len(), around.len);
+        let detail = format!("expected a length of {expected} sectors, found {found}");
+        return Err(CtrError::new(RUN).detail(detail));
+    }
+    for (member, why) in &assembly.left_out {
+        around.log.line(format_args!("{} {why}, and is left out", areas[*member].name()));
+    }
+    make(members, &candidates, &assembly, access, around).await
+}
+
+/// Reads what a device says of its array.
+async fn candidate(area: &Area) -> Result<Candidate, CtrError> {
+    let refuse = |detail: String| Err(CtrError::new("Failed to read superblock").detail(detail));
+    let (len, mut fault) = (area.device_size(), Fault::None);
+    for version in Version::ALL {
+        let Some(at) = version.place(len) else { continue };
+        let mut bytes = Buffer::take(superblock::LEN);
+        if area.submit(at, Bio::read(at, &mut bytes)).await.is_err() {
+            return refuse(format!("{} cannot be read at sector {at}", area.name()));
+        }
+        match Superblock::read(version, at, &bytes) {
+            Ok(superblock) => {
+                let bitmap = match superblock.facts().bitmap {
+                    Some(at) => read_header(area, at).await?,
+                    None => None,
+                };
+                return Ok(Candidate { superblock, len, bitmap });
+            }
+            Err(Fault::None) => {}
+            Err(found) => fault = found,
+        }
+    }
+    refuse(format!("{} has {fault}", area.name()))
+}
+
+async fn read_header(area: &Area, at: Sector) -> Result<Option<Header>, CtrError> {
+    let mut bytes = Buffer::take(area.limits().logical_block_size as usize);
+    if area.submit(at, Bio::read(at, &mut bytes)).await.is_err() {
+        return Ok(None);
+    }
+    let head = bytes.first_chunk::<HEADER>().expect("a block has a header");
+    Ok(Header::read(head).ok().filter(|header| header.nodes == 0))
+}
+
+async fn make(
+    members: &[Arc<OpenDevice>],
+    candidates: &[Candidate],
+    assembly: &Assembly,
+    access: Access,
+    around: &Surroundings,
+) -> Result<RaidSet, CtrError> {
+    let layout = assembly.layout;
+    let is_read_only = access == Access::ReadOnly;
+    let freshest = Area::whole(members[assembly.freshest].clone());
+    let bitmap = read_bitmap(&freshest, candidates, assembly).await?;
+    let region = bitmap.as_ref().map_or(REGION, |bitmap| bitmap.header.chunk());
+    let sleep = bitmap.as_ref().map_or(DAEMON_SLEEP, |bitmap| bitmap.header.daemon_sleep);
+    let mut intent = Intent::new(layout.resync_len(), region, bitmap);
+    if assembly.resync == Resync::ByBitmap {
+        intent.distrust(None);
+    }
+    let (mut legs, mut states, mut superblocks) = (Vec::new(), Vec::new(), Vec::new());
+    for taken in &assembly.places {
+        let device = taken.member().map(|member| {
+            let facts = candidates[member].superblock.facts();
+            let open = || members[member].clone();
+            let data = Area::new(open(), facts.data_offset, layout.recovery_len());
+            (Some(Area::whole(open())), Some(data), facts.write_mostly)
+        });
+        let (meta, data, write_mostly) = device.unwrap_or_default();
+        legs.push(Devices { meta, data, write_mostly });
+        states.push(match *taken {
+            Taken::InSync(_) => Leg::InSync,
+            Taken::Rebuilt { from, back, .. } => {
+                let by_bitmap = back.is_some() && intent.header().is_some();
+                Leg::Behind(Behind { from, back, by_bitmap })
+            }
+            Taken::Nobody => Leg::Missing,
+        });
+        superblocks.push(taken.member().map(|member| {
+            let mut own = candidates[member].superblock.clone();
+            if member != assembly.freshest {
+                own.join(&candidates[assembly.freshest].superblock);
+            }
+            own
+        }));
+    }
+    let resync_from = match assembly.resync {
+        Resync::From(from) => Some(from),
+        Resync::ByBitmap | Resync::Nothing => None,
+    };
+    let mut state = State::new(states, assembly.events, resync_from, intent);
+    state.cleanness = match assembly.resync {
+        _ if is_read_only => Cleanness::Unsaid,
+        Resync::Nothing => Cleanness::Clean,
+        Resync::ByBitmap | Resync::From(_) => Cleanness::Dirty { mark: 0 },
+    };
+    Ok(RaidSet {
+        layout,
+        legs,
+        geometry: assembly.geometry,
+        metadata: Metadata::Md(superblocks),
+        is_read_only,
+        journal: None,
+        len: layout.resync_len(),
+        daemon_sleep: TICK * 250 * sleep.max(1),
+        runtime: around.runtime.clone(),
+        events: around.events.clone(),
+        log: around.log.clone(),
+        signal: Signal::default(),
+        background: Background::default(),
+        pace: Pace::default(),
+        state: Locked::new(state),
+    })
+}
+
+/// Reads the bitmap of the freshest member. One that says nothing has all bits set.
+async fn read_bitmap(
+    area: &Area,
+    candidates: &[Candidate],
+    assembly: &Assembly,
+) -> Result<Option<Bitmap>, CtrError> {
+    let Some(found) = assembly.bitmap.clone() else { return Ok(None) };
+    let freshest = &candidates[assembly.freshest];
+    let sync_size = assembly.layout.resync_len();
+    let same = found.sync_size == sync_size;
+    let header = Header { sync_size, state: 0, ..found };
+    if !assembly.bitmap_is_good || !same {
+        return Ok(Some(Bitmap::new(header, true)));
+    }
+    let at = freshest.superblock.facts().bitmap.expect("where its header was");
+    let block = area.limits().logical_block_size as usize;
+    let mut bytes = Buffer::take((header.bytes() as usize).next_multiple_of(block));
+    if area.submit(at, Bio::read(at, &mut bytes)).await.is_err() {
+        let detail = format!("the bitmap of {} cannot be read", area.name());
+        return Err(CtrError::new(RUN).detail(detail).errno(Errno::IO));
+    }
+    let bitmap = Bitmap::read(header, &bytes[HEADER..]);
+    bitmap.map(Some).ok_or_else(|| CtrError::new(RUN).errno(Errno::NOMEM))
+}

@@ -1,0 +1,186 @@
+//! The target `md`: an array that mdadm made, in use as md would have it.
+
+mod load;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use sim_core::{
+    Access, Area, Args, Bio, BlkError, BoxFuture, CtrError, Flat, Limits, Mapped, Op, OpenDevice,
+    Profile, Refusal, Reply, Sector, StatusKind, StatusWriter, Target, TargetType, reply,
+};
+
+use super::RaidSet;
+use super::load::Surroundings;
+use crate::lines;
+use crate::lines::md::Line;
+use crate::lines::raid::Kind;
+use crate::md::assembly::Mode;
+use crate::raid::layout::Layout;
+use load::load;
+
+/// An array of Linux MD.
+pub struct Md {
+    line: Line<Arc<OpenDevice>>,
+    around: Surroundings,
+    access: Access,
+    /// As its superblocks had it when the table was loaded.
+    loaded: OnceLock<Arc<RaidSet>>,
+    /// As they had it at the first resume: another table may have been in use until then.
+    running: OnceLock<Arc<RaidSet>>,
+}
+
+impl TargetType for Md {
+    const NAME: &'static str = "md";
+    const VERSION: [u32; 3] = [1, 0, 0];
+
+    fn ctr(args: &mut Args<'_>) -> Result<Md, CtrError> {
+        let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
+        let around = Surroundings {
+            len: args.target_len(),
+            runtime: args.runtime().clone(),
+            events: args.events(),
+            log: args.log(),
+        };
+        let (loaded, running) = (OnceLock::new(), OnceLock::new());
+        Ok(Md { line, around, access: args.access(), loaded, running })
+    }
+}
+
+impl Target for Md {
+    fn read_metadata(&mut self) -> BoxFuture<'_, Result<(), CtrError>> {
+        Box::pin(async {
+            let set = self.load().await?;
+            let _only_once = self.loaded.set(Arc::new(set));
+            Ok(())
+        })
+    }
+
+    fn map<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
+        let set = self.set();
+        match bio.op() {
+            Op::Write | Op::Discard if set.is_read_only => Mapped::Completed(Err(BlkError::Io)),
+            _ => set.carry_out(bio),
+        }
+    }
+
+    fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {
+        match kind {
+            StatusKind::Info => {
+                let set = self.set();
+                let or = match &set.layout {
+                    Layout::Raid0 { .. } => Kind::Raid0,
+                    Layout::Raid1 { .. } => Kind::Raid1,
+                    Layout::Raid10(_) => Kind::Raid10,
+                    Layout::Parity(parity) if parity.parities() == 2 => Kind::Raid6Ls6,
+                    // md's raid4 has another place for its parity than that of dm-raid.
+                    Layout::Parity(_) if set.geometry.level == 4 => Kind::Raid4,
+                    Layout::Parity(_) => Kind::Raid5Ls,
+                };
+                write!(out, "{}", set.info(self.running.get().is_some(), or))
+            }
+            StatusKind::Table => {
+                let word = |device: &Arc<OpenDevice>| {
+                    lines::device_word(&Area::whole(device.clone()), out)
+                };
+                let line = self.line.try_map(word)?;
+                write!(out, "{line}")
+            }
+        }
+    }
+
+    fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
+        let Some(set) = self.running.get().or(self.loaded.get()) else { return };
+        set.legs.iter().filter_map(|leg| leg.data.as_ref()).for_each(each);
+    }
+
+    fn profile(&self) -> Profile {
+        let layout = self.loaded.get().map(|set| &set.layout);
+        let discards = !matches!(layout, Some(Layout::Parity(_)));
+        Profile {
+            max_io_len: None,
+            num_discard_bios: u32::from(discards),
+            num_secure_erase_bios: 0,
+            num_write_zeroes_bios: 0,
+            flush_bypasses_map: false,
+            max_discard_granularity: true,
+            map_may_be_repeated: true,
+            ..Profile::REMAP
+        }
+    }
+
+    fn io_hints(&self, limits: &mut Limits) {
+        let Some(set) = self.loaded.get() else { return };
+        let chunk = u64::from(set.geometry.chunk_sectors);
+        if chunk == 0 {
+            return;
+        }
+        let data = match &set.layout {
+            Layout::Parity(parity) => parity.data_legs(),
+            other => other.legs(),
+        };
+        let bytes = |chunks: u64| u32::try_from(chunk * chunks * 512).ok();
+        limits.io_min = bytes(1).unwrap_or(limits.io_min);
+        limits.io_opt = bytes(data as u64).unwrap_or(0);
+    }
+
+    fn flatten(&self, _op: Op, _offset: Sector) -> Flat<'_> {
+        Flat::Opaque
+    }
+
+    fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
+        reply(self.set().take_message(words))
+    }
+
+    fn presuspend(&self) {
+        self.set().end_background();
+    }
+
+    fn presuspend_undo(&self) {
+        self.set().go_on();
+    }
+
+    fn postsuspend(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.set().settle())
+    }
+
+    fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async {
+            if let Some(set) = self.running.get() {
+                set.revive().await;
+                return Ok(());
+            }
+            let set = match self.load().await {
+                Ok(set) if set.layout == self.loaded().layout => Arc::new(set),
+                Ok(_) => {
+                    let why = "the array is another than when the table was loaded";
+                    return Err(Refusal::because(sim_core::Errno::IO, why));
+                }
+                Err(error) => return Err(Refusal::because(error.errno, error.to_string())),
+            };
+            set.write_all_metadata().await;
+            let _only_once = self.running.set(set);
+            self.set().events.raise();
+            Ok(())
+        })
+    }
+
+    fn resume(&self) {
+        self.set().go_on();
+    }
+}
+
+impl Md {
+    async fn load(&self) -> Result<RaidSet, CtrError> {
+        let mode = if self.line.force { Mode::Force } else { Mode::Careful };
+        load(&self.line.members, mode, self.access, &self.around).await
+    }
+
+    fn loaded(&self) -> &Arc<RaidSet> {
+        self.loaded.get().expect("a target is used when its metadata has been read")
+    }
+
+    fn set(&self) -> &Arc<RaidSet> {
+        self.running.get().unwrap_or_else(|| self.loaded())
+    }
+}

@@ -1,0 +1,141 @@
+//! Where a set keeps its superblocks and its bitmap, and what the superblocks look like.
+
+use sim_core::{Area, Bio, Buffer, Sector, Sectors};
+
+use super::state::{Leg, State};
+use crate::md::superblock::{self as md, Change, Place};
+use crate::raid::bitmap::OFFSET;
+use crate::raid::superblock::{DONE, Superblock};
+
+/// What the superblocks hold that does not change, and where they are.
+pub(super) enum Metadata {
+    /// As dm-raid has them: on a device for each leg.
+    Raid(Vec<Superblock>),
+    /// As md has them: on the members themselves. None for a place that nobody has.
+    Md(Vec<Option<md::Superblock>>),
+}
+
+/// What is found on a leg that has failed.
+pub(super) enum Found {
+    Unreadable,
+    /// Something else than what was there, or nothing.
+    Other,
+    /// The superblock of this leg, with so many events.
+    Own(u64),
+}
+
+impl Metadata {
+    /// Returns where the bitmap of a leg begins.
+    pub(super) fn bitmap_at(&self, leg: usize) -> Option<Sector> {
+        match self {
+            Metadata::Raid(_) => Some(Sectors::in_bytes(OFFSET).to_sector()),
+            Metadata::Md(superblocks) => superblocks[leg].as_ref()?.facts().bitmap,
+        }
+    }
+
+    /// Returns where the data begins on the first leg.
+    pub(super) fn data_offset(&self) -> u64 {
+        match self {
+            Metadata::Raid(superblocks) => {
+                superblocks[0].extension.as_ref().map_or(0, |extension| extension.data_offset)
+            }
+            Metadata::Md(superblocks) => {
+                let first = superblocks.iter().flatten().next();
+                first.map_or(0, |superblock| superblock.facts().data_offset.0)
+            }
+        }
+    }
+
+    /// Tells whether whatever lies behind the bitmap is somebody else's.
+    pub(super) fn is_cramped(&self) -> bool {
+        matches!(self, Metadata::Md(_))
+    }
+
+    /// Returns the superblock of a leg as things are, in whole blocks, and where it belongs.
+    pub(super) fn superblock(
+        &self,
+        state: &State,
+        leg: usize,
+        block: usize,
+    ) -> Option<(Sector, Vec<u8>)> {
+        match self {
+            Metadata::Raid(superblocks) => {
+                let mut bytes = vec![0; block];
+                raid(&superblocks[leg], state, leg).write(&mut bytes);
+                Some((Sector::ZERO, bytes))
+            }
+            Metadata::Md(superblocks) => {
+                let mut own = superblocks[leg].clone()?;
+                own.change(&change(superblocks, state), Some(leg));
+                let mut bytes = own.bytes().to_vec();
+                bytes.resize(bytes.len().next_multiple_of(block), 0);
+                Some((own.place(), bytes))
+            }
+        }
+    }
+
+    /// Looks at what a leg that has failed has by now.
+    pub(super) async fn find(&self, leg: usize, meta: &Area) -> Found {
+        match self {
+            Metadata::Raid(_) => {
+                let mut block = Buffer::take(meta.limits().logical_block_size as usize);
+                match meta.submit(Sector::ZERO, Bio::read(Sector::ZERO, &mut block)).await {
+                    Err(_) => Found::Unreadable,
+                    Ok(()) => match Superblock::read(&block) {
+                        Some(found) if found.position as usize == leg => Found::Own(found.events),
+                        _ => Found::Other,
+                    },
+                }
+            }
+            Metadata::Md(superblocks) => {
+                let Some(own) = &superblocks[leg] else { return Found::Unreadable };
+                let mut bytes = Buffer::take(md::LEN);
+                let at = own.place();
+                if meta.submit(at, Bio::read(at, &mut bytes)).await.is_err() {
+                    return Found::Unreadable;
+                }
+                let known = |facts: &md::Facts| (facts.uuid, facts.number);
+                match md::Superblock::read(own.version(), at, &bytes) {
+                    Ok(found) if known(&found.facts()) == known(&own.facts()) => {
+                        Found::Own(found.facts().events)
+                    }
+                    Ok(_) | Err(_) => Found::Other,
+                }
+            }
+        }
+    }
+}
+
+fn raid(was: &Superblock, state: &State, leg: usize) -> Superblock {
+    let mut superblock = was.clone();
+    superblock.events = state.events;
+    let is_lost = |leg: &usize| matches!(state.legs[*leg], Leg::Failed(_) | Leg::Missing);
+    let failed = (0..state.legs.len()).filter(is_lost);
+    superblock.failed = failed.collect();
+    superblock.resync_offset = state.resync_from.map_or(DONE, |from| from.0);
+    superblock.recovery_offset = match state.legs[leg] {
+        Leg::Behind(behind) => behind.from.0,
+        Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => DONE,
+    };
+    superblock
+}
+
+fn change(superblocks: &[Option<md::Superblock>], state: &State) -> Change {
+    let place = |(leg, superblock): (&Leg, &Option<md::Superblock>)| {
+        let Some(superblock) = superblock else { return Place::Empty };
+        let number = superblock.facts().number;
+        match leg {
+            Leg::InSync | Leg::Broken => Place::InSync(number),
+            Leg::Behind(behind) => {
+                Place::Behind { number, from: behind.from.0, by_bitmap: behind.by_bitmap }
+            }
+            Leg::Failed(_) | Leg::Missing => Place::Empty,
+        }
+    };
+    Change {
+        events: state.events,
+        resync_offset: state.resync_from.map_or(md::DONE, |from| from.0),
+        dirty: state.cleanness.is_dirty(),
+        places: state.legs.iter().zip(superblocks).map(place).collect(),
+    }
+}

@@ -1,0 +1,127 @@
+//! What a set does for those who use it: bios, messages, and the status.
+
+use std::sync::Arc;
+
+use sim_core::{Bio, BlkError, Errno, Mapped, Op, Refusal};
+
+use super::RaidSet;
+use super::state::Leg;
+use crate::lines::raid::{Action, JournalHealth, Kind, LegHealth, Status};
+use crate::raid::layout::Layout;
+
+impl RaidSet {
+    /// Carries out a bio of a set that has more than one copy, or parity.
+    pub(super) fn carry_out<'a>(self: &'a Arc<Self>, bio: Bio<'a>) -> Mapped<'a> {
+        self.pace.count();
+        match (bio.op(), &self.layout) {
+            // The chunks are whole; what the table has behind them is none.
+            (Op::Read | Op::Write, Layout::Parity(parity))
+                if bio.end().is_none_or(|end| end.0 > parity.len().0) =>
+            {
+                Mapped::Completed(Err(BlkError::Io))
+            }
+            (Op::Read, Layout::Parity(parity)) => self.read_data(parity, bio),
+            (Op::Write, Layout::Parity(parity)) => {
+                Mapped::InFlight(Box::pin(self.write_data(*parity, bio)))
+            }
+            // What a discard leaves need not have the parity of zeros.
+            (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
+            (Op::Read, _) => self.read(bio),
+            (Op::Write | Op::Discard, _) => self.write(bio),
+            (Op::Flush, _) => Mapped::InFlight(Box::pin(self.flush_legs())),
+            (Op::WriteZeroes | Op::SecureErase, _) => {
+                Mapped::Completed(Err(BlkError::NotSupported))
+            }
+        }
+    }
+
+    /// Begins, or goes on with, what is to be done in the background.
+    pub(super) fn go_on(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            (state.frozen, state.gave_up) = (false, false);
+        }
+        self.background.resume();
+        self.start_sync();
+        self.start_clearing();
+    }
+
+    /// Says how the set is; `or` is its type, where no line of `raid` has one for it.
+    pub(super) fn info(&self, has_begun: bool, or: Kind) -> Status {
+        let state = self.state();
+        let is_raid0 = matches!(self.layout, Layout::Raid0 { .. });
+        let total = match has_begun && !is_raid0 {
+            true => self.layout.resync_len().0,
+            false => self.layout.recovery_len().0,
+        };
+        let action = self.shown_action(&state);
+        let done = match action {
+            _ if is_raid0 => total,
+            Action::Idle => state.resync_from.map_or(total, |from| from.0),
+            Action::Frozen => 0,
+            _ => state.progress.done,
+        };
+        let leg = |leg: &Leg| match leg {
+            Leg::Missing => LegHealth::Missing,
+            Leg::Failed(_) | Leg::Broken => LegHealth::Failed,
+            Leg::InSync if action != Action::Resync => LegHealth::InSync,
+            Leg::InSync | Leg::Behind(_) => LegHealth::Behind,
+        };
+        let geometry = self.geometry;
+        Status {
+            kind: Kind::of(geometry.level, geometry.layout).unwrap_or(or),
+            devices: self.layout.legs(),
+            legs: state.legs.iter().map(leg).collect(),
+            done: done.min(total),
+            total,
+            action,
+            mismatches: state.mismatches,
+            data_offset: self.metadata.data_offset(),
+            journal: self.journal.as_ref().map_or(JournalHealth::Missing, |log| log.health()),
+        }
+    }
+
+    /// Does what a message asks for.
+    pub(super) fn take_message(
+        self: &Arc<Self>,
+        words: &[&str],
+    ) -> Result<Option<String>, Refusal> {
+        let invalid = |why: &str| Refusal::because(Errno::INVAL, why.to_owned());
+        if let Layout::Raid0 { .. } = self.layout {
+            return Err(invalid("raid0 has nothing to synchronize"));
+        }
+        let Some(word) = words.first().map(|word| word.to_ascii_lowercase()) else {
+            return Err(invalid("expected a message"));
+        };
+        let mut state = self.state();
+        if state.frozen {
+            return Err(Refusal::because(Errno::BUSY, "is suspended"));
+        }
+        match &*word {
+            "idle" | "frozen" => {
+                // As the kernel has it: what goes on stops, and begins anew where it is needed.
+                state.is_broken_off = state.is_syncing;
+                state.asked = None;
+                let errno = match self.next_action(&state) {
+                    Some(_) => Errno::BUSY,
+                    None => Errno::INVAL,
+                };
+                drop(state);
+                self.signal.notify();
+                return Err(Refusal::because(errno, format!("{word}: what went on is broken off")));
+            }
+            _ if self.shown_action(&state) != Action::Idle => {
+                let what = self.shown_action(&state).word();
+                return Err(Refusal::because(Errno::BUSY, format!("busy: {what} goes on")));
+            }
+            "check" => state.asked = Some(Action::Check),
+            "repair" => state.asked = Some(Action::Repair),
+            "resync" | "recover" => {}
+            _ => return Err(invalid("expected idle, frozen, resync, recover, check or repair")),
+        }
+        state.gave_up = false;
+        drop(state);
+        self.start_sync();
+        Ok(None)
+    }
+}
