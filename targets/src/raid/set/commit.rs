@@ -26,6 +26,8 @@ pub(super) struct Commits {
     is_running: bool,
     superblocks: bool,
     pages: BTreeSet<u64>,
+    /// The last one could not be written everywhere, and no leg more can be lost.
+    is_lost: bool,
 }
 
 impl Commits {
@@ -39,6 +41,11 @@ impl Commits {
     pub(super) fn pages(&mut self, pages: impl IntoIterator<Item = u64>) -> u64 {
         self.pages.extend(pages);
         self.began + 1
+    }
+
+    /// Tells whether some leg may not have what the last commit wrote.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     pub(super) fn has_ended(&self, commit: u64) -> bool {
@@ -110,6 +117,7 @@ impl RaidSet {
             drop(ends);
             let fewer = {
                 let mut state = self.state();
+                state.commits.is_lost = !failed.is_empty();
                 failed.into_iter().filter(|leg| self.fail(&mut state, *leg)).count() > 0
             };
             if !fewer {
@@ -126,8 +134,13 @@ impl RaidSet {
         if batch.superblocks {
             state.events += 1;
             let events = state.events;
+            // What a leg lacks that is not there when data moves, no bit says.
+            let is_blind = state.moves.position.is_some() && state.is_degraded();
             if let Some(header) = state.intent.header_mut() {
                 header.events = events;
+                if is_blind {
+                    header.events_cleared = events;
+                }
             }
         }
         let mut pages = batch.pages.clone();
@@ -158,17 +171,20 @@ impl RaidSet {
     }
 
     /// Returns the superblock of a leg as things are.
-    fn superblock(&self, state: &State, leg: usize) -> Superblock {
+    pub(super) fn superblock(&self, state: &State, leg: usize) -> Superblock {
         let mut superblock = self.superblocks[leg].clone();
         superblock.events = state.events;
         let is_lost = |leg: &usize| matches!(state.legs[*leg], Leg::Failed(_) | Leg::Missing);
-        let failed = (0..state.legs.len()).filter(is_lost);
+        let failed = (0..self.layout.legs()).filter(is_lost);
         superblock.failed = failed.collect();
         superblock.resync_offset = state.resync_from.map_or(DONE, |from| from.0);
         superblock.recovery_offset = match state.legs[leg] {
             Leg::Behind(behind) => behind.from.0,
             Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => DONE,
         };
+        if let Some(reshape) = &self.reshape {
+            reshape.write(&mut superblock, state);
+        }
         superblock
     }
 

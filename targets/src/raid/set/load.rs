@@ -10,14 +10,16 @@ use sim_core::{
 };
 
 use super::intent::{Intent, PAGE};
+use super::reshape::{Moves, Reshaping};
 use super::state::{Behind, Leg, State};
 use super::{Devices, RaidSet};
 use crate::lines::raid::{Family, Line};
 use crate::parts::background::Background;
 use crate::parts::pace::Pace;
 use crate::raid::bitmap::{Bitmap, Fault, HEADER, Header, OFFSET, STALE};
+use crate::raid::layout::Layout;
 use crate::raid::start::{self, BitmapStart, Candidate, Found, LegStart, Start};
-use crate::raid::superblock::Superblock;
+use crate::raid::superblock::{Reshape, Superblock};
 
 const FAILED: &str = "Failed to load bitmap";
 
@@ -41,7 +43,7 @@ pub(super) async fn load(
     line: &Line<Arc<OpenDevice>>,
     around: &Surroundings,
 ) -> Result<(RaidSet, BitmapStart), CtrError> {
-    let lengths = line.lengths(around.len).map_err(CtrError::new)?;
+    line.lengths(around.len).map_err(CtrError::new)?;
     let mut candidates = Vec::new();
     let mut legs = Vec::new();
     for (nr, leg) in line.legs.iter().enumerate() {
@@ -51,8 +53,12 @@ pub(super) async fn load(
             None => Found::NoDevice,
         };
         candidates.push(Candidate { found, size: leg.data.as_ref().map(|data| data.size()) });
-        let data = leg.data.clone().map(|data| Area::new(data, Sector::ZERO, lengths.device));
-        legs.push(Devices { meta, data, write_mostly: line.params.write_mostly.contains(&nr) });
+        // Where its data lies is known when the superblocks are.
+        legs.push(Devices {
+            meta,
+            data: None,
+            write_mostly: line.params.write_mostly.contains(&nr),
+        });
     }
     let mut lines = Vec::new();
     let decided = start::decide(line, around.len, &candidates, &mut lines);
@@ -63,7 +69,24 @@ pub(super) async fn load(
         around.log.line("raid456 discard support disabled due to discard_zeroes_data uncertainty.");
         around.log.line("Set dm-raid.devices_handle_discard_safely=Y to override.");
     }
+    place(line, &mut legs, &start);
     make(line, around, legs, start)
+}
+
+/// Says where the data of the legs lies: from the beginning on while data moves, as there are two
+/// offsets then. A leg that a reshape takes away may be no more in the line.
+fn place(line: &Line<Arc<OpenDevice>>, legs: &mut Vec<Devices>, start: &Start) {
+    let (before, after) = start.data_offsets.unwrap_or_default();
+    let device = start.grown.map_or(start.lengths.device, |grown| grown.device);
+    let (at, len) = match start.reshape {
+        Some(_) => (Sector::ZERO, device + before.max(after)),
+        None => (before.to_sector(), device),
+    };
+    for (devices, leg) in legs.iter_mut().zip(&line.legs) {
+        devices.data = leg.data.clone().map(|data| Area::new(data, at, len));
+    }
+    let most = legs.len().max(start.reshape.map_or(0, |reshape| reshape.old_devices));
+    legs.resize_with(most, || Devices { meta: None, data: None, write_mostly: false });
 }
 
 /// Holds the size of the kernel's stripe cache to what that takes. Nothing here has such a size: rows
@@ -108,7 +131,13 @@ fn make(
     start: Start,
 ) -> Result<(RaidSet, BitmapStart), CtrError> {
     const RUN: &str = "Failed to run raid array";
-    let layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
+    let mut layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
+    let reshape = reshaping(&start, around.len)?;
+    if let Some(reshape) = &reshape {
+        layout = Layout::Parity(reshape.moving.new);
+    }
+    let rows = reshape.as_ref().map_or(Sectors::ZERO, |reshape| reshape.moving.old.device_len());
+    let rows = rows.max(layout.resync_len());
     let region = line.region_size(around.len);
     let ticks = line.params.daemon_sleep.unwrap_or(DAEMON_SLEEP);
     let behind = line.params.max_write_behind.unwrap_or(0);
@@ -126,7 +155,7 @@ fn make(
     };
     let is_new = start.bitmap == BitmapStart::New;
     let bitmap = header.map(|header| Bitmap::new(header, is_new));
-    let intent = Intent::new(layout.resync_len(), region, bitmap);
+    let intent = Intent::new(rows, region, bitmap);
     let states = start.legs.iter().map(|leg| match leg {
         LegStart::InSync => Leg::InSync,
         LegStart::Recover { from, back } => {
@@ -135,13 +164,17 @@ fn make(
         LegStart::Failed => Leg::Failed(Behind::ALL),
         LegStart::Missing | LegStart::Unused => Leg::Missing,
     });
-    let state = State::new(states.collect(), start.events, start.resync_from, intent);
+    let gone = legs.len() - start.legs.len();
+    let states = states.chain(std::iter::repeat_n(Leg::Missing, gone));
+    let mut state = State::new(states.collect(), start.events, start.resync_from, intent);
+    state.moves = Moves::at(start.reshape.map(|reshape| reshape.position));
     let pace = Pace::default();
     // KiB a second.
     pace.set_rate(u64::from(line.params.max_recovery_rate.unwrap_or(0)) * 2);
     let set = RaidSet {
         layout,
-        superblocks: (0..legs.len()).map(|leg| start.superblock(leg)).collect(),
+        reshape,
+        superblocks: (0..start.legs.len()).map(|leg| start.superblock(leg)).collect(),
         legs,
         len: layout.resync_len(),
         daemon_sleep: TICK * ticks.max(1),
@@ -156,6 +189,25 @@ fn make(
     Ok((set, start.bitmap))
 }
 
+/// Says what moves, and how long a device of so many sectors is meanwhile.
+fn reshaping(start: &Start, len: Sectors) -> Result<Option<Reshaping>, CtrError> {
+    let Some(reshape) = start.reshape else { return Ok(None) };
+    let moving = start.moving()?;
+    let (old, new) = (moving.old.len(), moving.new.len());
+    let before = match (reshape.way, reshape.waits) {
+        // As the kernel has it, less than can be read.
+        (Reshape::Backwards, true) => reshape.array.min(new),
+        (Reshape::Backwards, false) | (Reshape::Forwards, _) => old.min(new),
+    };
+    Ok(Some(Reshaping {
+        moving,
+        waits: reshape.waits,
+        before: before.min(len),
+        after: new.min(len),
+        device: reshape.device,
+    }))
+}
+
 impl RaidSet {
     /// Gets ready for the first resume: the bitmap is read, and what the legs are to have written.
     pub(super) async fn begin(self: &Arc<Self>, bitmap: BitmapStart) -> Result<(), Refusal> {
@@ -168,6 +220,9 @@ impl RaidSet {
             self.read_bitmap().await?;
         }
         self.write_all_metadata().await;
+        if let Some(reshape) = &self.reshape {
+            self.events.resize(reshape.before);
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod copy;
 mod intent;
 mod load;
 mod read;
+mod reshape;
 mod state;
 mod stripes;
 mod sync;
@@ -30,8 +31,9 @@ use crate::lines::raid::{Action, Kind};
 use crate::parts::background::Background;
 use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 use crate::parts::pace::Pace;
-use crate::raid::layout::Layout;
-use crate::raid::superblock::Superblock;
+use crate::raid::layout::{Layout, Parity};
+use crate::raid::superblock::{Geometry, Superblock};
+use reshape::Reshaping;
 use state::{Behind, Leg, State};
 
 /// The devices of a leg.
@@ -46,6 +48,8 @@ struct Devices {
 struct RaidSet {
     layout: Layout,
     legs: Vec<Devices>,
+    /// What is being reshaped, or was: the layout is that after it.
+    reshape: Option<Reshaping>,
     /// What the superblocks hold that does not change.
     superblocks: Vec<Superblock>,
     /// How long the set is.
@@ -72,16 +76,23 @@ impl RaidSet {
         self.state.lock_if_whole()
     }
 
+    /// Returns how the set is made, or is when it has been reshaped.
+    fn geometry(&self) -> Geometry {
+        let superblock = &self.superblocks[0];
+        superblock.extension.as_ref().map_or(superblock.geometry, |ext| ext.new_geometry)
+    }
+
     /// Returns the kernel's name of the type; of raid10 without its format.
     fn kind(&self) -> &'static str {
-        let geometry = self.superblocks[0].geometry;
+        let geometry = self.geometry();
         let kind = Kind::of(geometry.level, geometry.layout).filter(|_| geometry.level != 10);
         kind.map_or("raid10", Kind::name)
     }
 
     /// Returns where the data begins on the first leg.
-    fn data_offset(&self) -> u64 {
-        self.superblocks[0].extension.as_ref().map_or(0, |extension| extension.data_offset)
+    fn data_offset(&self, state: &State) -> u64 {
+        let superblock = self.superblock(state, 0);
+        superblock.extension.map_or(0, |extension| extension.data_offset)
     }
 
     /// Says what goes on, as a status shows it.
@@ -105,6 +116,9 @@ impl RaidSet {
     fn fail(&self, state: &mut State, leg: usize) -> bool {
         let lacks = match state.legs[leg] {
             // From here on, what has a bit.
+            Leg::InSync if self.can_lose(state, leg) && state.moves.position.is_some() => {
+                Behind::ALL
+            }
             Leg::InSync if self.can_lose(state, leg) => {
                 Behind { by_bitmap: state.intent.header().is_some(), ..Behind::ALL }
             }
@@ -124,7 +138,11 @@ impl RaidSet {
             Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
             Layout::Raid10(raid10) => raid10.has_all(lost),
             Layout::Parity(parity) => {
-                (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
+                let enough = |parity: &Parity| {
+                    (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
+                };
+                let moving = self.reshape.as_ref().filter(|_| state.moves.position.is_some());
+                enough(parity) && moving.is_none_or(|reshape| enough(&reshape.moving.old))
             }
         }
     }

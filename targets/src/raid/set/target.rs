@@ -59,6 +59,16 @@ impl Target for Raid {
         if let Layout::Raid0 { .. } = set.layout {
             return self.map_raid0(bio);
         }
+        if let (Op::Read | Op::Write, Some(reshape)) = (bio.op(), &set.reshape) {
+            let len = reshape.len(&set.state());
+            return match (bio.end().is_some_and(|end| end.0 <= len.0), bio.op()) {
+                (false, _) => Mapped::Completed(Err(BlkError::Io)),
+                (true, Op::Read) => {
+                    Mapped::InFlight(Box::pin(set.read_moving(&reshape.moving, bio)))
+                }
+                (true, _) => Mapped::InFlight(Box::pin(set.write_moving(&reshape.moving, bio))),
+            };
+        }
         match (bio.op(), &set.layout) {
             // The chunks are whole; what the table has behind them is none.
             (Op::Read | Op::Write, Layout::Parity(parity))
@@ -68,7 +78,7 @@ impl Target for Raid {
             }
             (Op::Read, Layout::Parity(parity)) => set.read_data(parity, bio),
             (Op::Write, Layout::Parity(parity)) => {
-                Mapped::InFlight(Box::pin(set.write_data(*parity, bio)))
+                Mapped::InFlight(Box::pin(set.write_data(*parity, bio, None)))
             }
             // What a discard leaves need not have the parity of zeros.
             (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
@@ -219,6 +229,18 @@ impl Raid {
     /// Puts what the superblocks say in the place of what the line asked for, as the kernel does.
     fn show_as_it_is(&self, line: &mut Line<String>) {
         let Some(set) = self.set.get() else { return };
+        if let Layout::Parity(parity) = &set.layout {
+            line.chunk = parity.chunk();
+            let waits = set.reshape.as_ref().map(|reshape| reshape.waits);
+            let old = set.superblocks[0].geometry;
+            if let (Some(false), Some(kind)) = (waits, Kind::of(old.level, old.layout)) {
+                line.kind = kind;
+            }
+            // As the kernel, which sets it when it takes the table in.
+            let is_taken = waits.is_some() && lock(&self.first).is_none();
+            let delta = &mut line.params.delta_disks;
+            *delta = delta.map(|delta| if delta < 0 && !is_taken { 0 } else { delta });
+        }
         if let Layout::Raid10(raid10) = &set.layout {
             line.chunk = raid10.chunk();
             let copies = &mut line.params.raid10_copies;
@@ -240,26 +262,33 @@ impl Raid {
         let action = set.shown_action(&state);
         let done = match action {
             _ if is_raid0 => total,
-            Action::Idle => state.resync_from.map_or(total, |from| from.0),
+            Action::Idle => match (&set.reshape, state.moves.position) {
+                (Some(reshape), Some(position)) => reshape.moving.rows_done(position).0,
+                _ => state.resync_from.map_or(total, |from| from.0),
+            },
             Action::Frozen => 0,
             _ => state.progress.done,
         };
         let leg = |leg: &Leg| match leg {
             Leg::Missing => LegHealth::Missing,
             Leg::Failed(_) | Leg::Broken => LegHealth::Failed,
-            Leg::InSync if action != Action::Resync => LegHealth::InSync,
+            Leg::InSync if !matches!(action, Action::Resync | Action::Reshape) => LegHealth::InSync,
             Leg::InSync | Leg::Behind(_) => LegHealth::Behind,
         };
-        let geometry = set.superblocks[0].geometry;
+        let geometry = set.geometry();
+        let devices = match &set.reshape {
+            Some(reshape) if reshape.waits && !is_loaded => reshape.moving.old.legs(),
+            _ => set.layout.legs(),
+        };
         Status {
             kind: Kind::of(geometry.level, geometry.layout).unwrap_or(self.line.kind),
-            devices: set.layout.legs(),
-            legs: state.legs.iter().map(leg).collect(),
+            devices,
+            legs: state.legs[..self.line.legs.len()].iter().map(leg).collect(),
             done: done.min(total),
             total,
             action,
             mismatches: state.mismatches,
-            data_offset: set.data_offset(),
+            data_offset: set.data_offset(&state),
             journal: JournalHealth::Missing,
         }
     }
@@ -290,7 +319,7 @@ impl Raid {
                 set.signal.notify();
                 return Err(Refusal::because(errno, format!("{word}: what went on is broken off")));
             }
-            _ if set.shown_action(&state) != Action::Idle => {
+            _ if state.moves.position.is_some() || set.shown_action(&state) != Action::Idle => {
                 let what = set.shown_action(&state).word();
                 return Err(Refusal::because(Errno::BUSY, format!("busy: {what} goes on")));
             }

@@ -2,6 +2,7 @@
 
 use sim_core::{CtrError, Errno, Sectors};
 
+use super::reshape::Reshaping;
 use super::{BitmapStart, Candidate, Found, Start, resync_from};
 use crate::lines::raid::{Family, Kind, Lengths, Line, Synchronize};
 use crate::raid::layout::{Format, Raid10};
@@ -29,20 +30,30 @@ pub(super) struct Member {
 
 /// What is known of a set, and of its legs.
 pub(super) struct Analysis<'a, D> {
-    line: &'a Line<D>,
+    pub(super) line: &'a Line<D>,
     /// What the line asks for.
-    wanted: Lengths,
-    asked: Geometry,
+    pub(super) wanted: Lengths,
+    pub(super) asked: Geometry,
     pub(super) members: Vec<Member>,
     /// By the freshest superblock; by the line before there is one.
-    geometry: Geometry,
-    devices: usize,
-    array: Sectors,
+    pub(super) geometry: Geometry,
+    pub(super) devices: usize,
+    pub(super) array: Sectors,
     resync_offset: u64,
     events: u64,
     is_new: bool,
     has_bitmap: bool,
-    data_offset: u64,
+    pub(super) data_offset: u64,
+    pub(super) new_data_offset: u64,
+    /// The reshape that goes on.
+    reshape: Option<Reshaping>,
+}
+
+impl Member {
+    /// Tells whether it is there, and in sync.
+    pub(super) fn is_good(&self) -> bool {
+        self.has_data && self.in_sync && !self.faulty
+    }
 }
 
 impl<'a, D> Analysis<'a, D> {
@@ -90,6 +101,8 @@ impl<'a, D> Analysis<'a, D> {
             is_new: false,
             has_bitmap: false,
             data_offset: 0,
+            new_data_offset: 0,
+            reshape: None,
         }
     }
 
@@ -140,11 +153,19 @@ impl<'a, D> Analysis<'a, D> {
             self.geometry = superblock.geometry;
             self.devices = superblock.devices as usize;
             match &superblock.extension {
-                Some(extension) if extension.reshape.is_some() => {
+                Some(extension)
+                    if extension.reshape.is_some() && !(4..=6).contains(&self.geometry.level) =>
+                {
                     let detail = "the set is being reshaped";
                     return Err(CtrError::new("Reshape not supported").detail(detail));
                 }
-                Some(extension) => self.array = Sectors(extension.array_sectors),
+                Some(extension) => {
+                    self.array = Sectors(extension.array_sectors);
+                    self.reshape = Reshaping::found(superblock, extension);
+                    if self.reshape.is_some() {
+                        self.geometry = extension.new_geometry;
+                    }
+                }
                 None => self.check_old(log)?,
             }
             self.resync_offset = match self.line.params.synchronize {
@@ -310,7 +331,9 @@ impl<'a, D> Analysis<'a, D> {
             member.recovery = superblock.recovery_offset;
             member.in_sync = superblock.recovery_offset == DONE;
             if nr == 0 {
-                self.data_offset = superblock.extension.as_ref().map_or(0, |ext| ext.data_offset);
+                let extension = superblock.extension.as_ref();
+                let offsets = extension.map(|ext| (ext.data_offset, ext.new_data_offset));
+                (self.data_offset, self.new_data_offset) = offsets.unwrap_or_default();
             }
         }
         if std::mem::replace(&mut member.faulty, false) {
@@ -377,7 +400,7 @@ impl<'a, D> Analysis<'a, D> {
     }
 
     /// Decides what is done with the set.
-    pub(super) fn plan(&self, leg_len: Sectors) -> Result<Start, CtrError> {
+    pub(super) fn plan(&self, leg_len: Sectors, log: &mut Vec<String>) -> Result<Start, CtrError> {
         let offset = self.line.params.data_offset.unwrap_or_default();
         let grows = self.wanted.device.0 > leg_len.0.saturating_sub(offset.0);
         let mut start = self.as_recorded();
@@ -398,7 +421,13 @@ impl<'a, D> Analysis<'a, D> {
             let detail = format!("the set has level {}", self.geometry.level);
             return Err(CtrError::new(why).detail(detail));
         }
+        if let Some(going) = self.reshape {
+            return self.go_on(going, start);
+        }
         if !recovering && self.asks_for_reshape() {
+            if self.line.kind.family().parities() > 0 && !offset.is_zero() {
+                return self.set_up(start, offset, log);
+            }
             let raid1 = self.geometry.level == 1;
             if raid1 && self.line.params.delta_disks.is_some_and(|delta| delta < 0) {
                 let why = "Can't reshape degraded raid set";
@@ -434,13 +463,15 @@ impl<'a, D> Analysis<'a, D> {
             offset if self.data_offset == 0 => (Sectors::ZERO, offset),
             _ => (Sectors(self.data_offset), Sectors::ZERO),
         });
-        let reshapable = level == Family::Raid10
-            && Raid10::parse(self.geometry.layout).is_some_and(|(f, ..)| f != Format::Far);
+        let reshapable = level.parities() > 0
+            || level == Family::Raid10
+                && Raid10::parse(self.geometry.layout).is_some_and(|(f, ..)| f != Format::Far);
         Start {
             geometry: self.geometry,
             devices: self.devices,
             lengths: self.wanted,
             grown: None,
+            reshape: None,
             legs: Vec::new(),
             resync_from: resync_from(self.line, self.resync_offset),
             events: self.events,
@@ -451,6 +482,7 @@ impl<'a, D> Analysis<'a, D> {
             write_superblocks: offset.is_some(),
             data_offsets: match offset {
                 None if !reshapable => Some((Sectors::ZERO, Sectors::ZERO)),
+                None => Some((Sectors(self.data_offset), Sectors(self.new_data_offset))),
                 offset => offset,
             },
         }

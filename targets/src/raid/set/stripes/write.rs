@@ -6,6 +6,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Outcome, Sector};
 
 use super::super::RaidSet;
+use super::super::reshape::Passage;
 use super::super::ticket::{Progress, Ticket};
 use super::super::write::range_of;
 use super::bands::{Band, bands, rows_of};
@@ -20,6 +21,8 @@ struct Job<B> {
     ticket: Ticket,
     bands: B,
     flags: Flags,
+    /// Keeps the layout as it is, where data moves.
+    _passage: Option<Passage>,
 }
 
 /// A block that goes to a leg.
@@ -46,6 +49,7 @@ impl RaidSet {
         self: &Arc<Self>,
         parity: Parity,
         bio: Bio<'_>,
+        passage: Option<Passage>,
     ) -> BlkResult {
         let range = range_of(&bio);
         let rows = rows_of(&parity, &range);
@@ -54,7 +58,7 @@ impl RaidSet {
             self.commit(commit).await;
         }
         let (set, bands, flags) = (self.clone(), bands(parity, range), bio.flags);
-        let mut job = Job { set, ticket, bands, flags };
+        let mut job = Job { set, ticket, bands, flags, _passage: passage };
         while let Some(band) = job.bands.next() {
             if let Some(unsent) = job.begin(&band, bio.data()).await? {
                 // From here on whether or not anybody waits.
@@ -129,7 +133,7 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
     /// Reads what a band needs, and writes it as far as that goes on the spot.
     async fn begin(&mut self, band: &Band, data: &[u8]) -> Result<Option<Unsent>, BlkError> {
         let blocks = self.set.blocks_of(band, data).await?;
-        let at = band.rows.start;
+        let at = band.rows.start + band.stripe.offset();
         self.ticket.progress = Progress::Torn;
         let mut unsent = Unsent { at, blocks: Vec::new(), failed: Vec::new() };
         for block in blocks {
