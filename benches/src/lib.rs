@@ -15,7 +15,7 @@ use std::sync::Arc;
 use backing::{Attach, Images, Pool, block_on};
 use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot, WhenOpen};
 use sim_core::{
-    Access, Backing, BlockDevice, Control, Held, KeyText, MappedDevice, NoLog, TargetSpec,
+    Access, Backing, BlockDevice, Control, Held, KeyText, MappedDevice, NoLog, Sector, TargetSpec,
     parse_table,
 };
 
@@ -114,6 +114,12 @@ impl Instance {
             }
             self.call(Command::DevWait { id: id.clone(), event_nr });
         }
+    }
+
+    /// Sends a message to the first target of a device.
+    pub fn message(&self, name: &str, text: &str) {
+        let (id, message, slot) = (Id::Name(name.to_owned()), text.into(), Slot::Live);
+        self.call(Command::TargetMsg { id, sector: Sector::ZERO, message, slot });
     }
 
     fn status(&self, name: &str) -> String {

@@ -111,6 +111,9 @@ impl RaidSet {
                 if action == Action::Resync && walk == Walk::Over {
                     state.goes_on = false;
                 }
+                // Whoever is told of the event sees that it is over.
+                let action = self.next_action(&state).unwrap_or(Action::Idle);
+                state.progress = Progress { action, done: 0 };
             }
             self.events.raise();
             self.signal.notify();
