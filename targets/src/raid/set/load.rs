@@ -85,7 +85,7 @@ fn place(line: &Line<Arc<OpenDevice>>, legs: &mut Vec<Devices>, start: &Start) {
     for (devices, leg) in legs.iter_mut().zip(&line.legs) {
         devices.data = leg.data.clone().map(|data| Area::new(data, at, len));
     }
-    let most = legs.len().max(start.reshape.map_or(0, |reshape| reshape.old_devices));
+    let most = legs.len().max(start.most_devices());
     legs.resize_with(most, || Devices { meta: None, data: None, write_mostly: false });
 }
 

@@ -161,6 +161,9 @@ impl<'a, D> Analysis<'a, D> {
                 }
                 Some(extension) => {
                     self.array = Sectors(extension.array_sectors);
+                    // Where a reshape was cut off at its end, others have the offsets before it.
+                    self.data_offset = extension.data_offset;
+                    self.new_data_offset = extension.new_data_offset;
                     self.reshape = Reshaping::found(superblock, extension);
                     if self.reshape.is_some() {
                         self.geometry = extension.new_geometry;
@@ -330,11 +333,6 @@ impl<'a, D> Analysis<'a, D> {
             }
             member.recovery = superblock.recovery_offset;
             member.in_sync = superblock.recovery_offset == DONE;
-            if nr == 0 {
-                let extension = superblock.extension.as_ref();
-                let offsets = extension.map(|ext| (ext.data_offset, ext.new_data_offset));
-                (self.data_offset, self.new_data_offset) = offsets.unwrap_or_default();
-            }
         }
         if std::mem::replace(&mut member.faulty, false) {
             member.recovery = 0;
