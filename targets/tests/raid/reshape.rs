@@ -399,7 +399,8 @@ fn come_back(
 ) -> Result<Restart, String> {
     let before = disks.iter().map(|disk| disk.checkpoint()).collect();
     let rig = Rig::over(case, crash.at as u64, disks)?;
-    let content = rig.content()?;
+    let content =
+        rig.content().map_err(|why| format!("{why}: {}, {}", rig.status(), rig.device.size()))?;
     legal.check_power_cut(&content)?;
     rig.idle()?;
     rig.is_whole()?;

@@ -8,7 +8,7 @@ use crate::lines::raid::{Family, Kind, Lengths, Line, Synchronize};
 use crate::raid::layout::{Format, Raid10};
 use crate::raid::superblock::{DONE, Geometry, Superblock};
 
-const INVALID: &str = "Unable to assemble array: Invalid superblocks";
+pub(super) const INVALID: &str = "Unable to assemble array: Invalid superblocks";
 
 /// A leg while superblocks are looked at.
 pub(super) struct Member {
@@ -19,6 +19,8 @@ pub(super) struct Member {
     superblock: Option<Superblock>,
     /// Whether it is new, or to be rebuilt.
     first_use: bool,
+    /// Its metadata device was blank.
+    pub(super) is_new: bool,
     pub(super) in_sync: bool,
     pub(super) recovery: u64,
     pub(super) faulty: bool,
@@ -46,7 +48,7 @@ pub(super) struct Analysis<'a, D> {
     pub(super) data_offset: u64,
     pub(super) new_data_offset: u64,
     /// The reshape that goes on.
-    reshape: Option<Reshaping>,
+    pub(super) reshape: Option<Reshaping>,
 }
 
 impl Member {
@@ -81,6 +83,7 @@ impl<'a, D> Analysis<'a, D> {
                 first_use: superblock.is_none()
                     && !matches!(candidate.found, Found::NoDevice | Found::Unreadable),
                 superblock,
+                is_new: candidate.found == Found::Blank,
                 in_sync: !rebuild,
                 recovery: if rebuild { 0 } else { DONE },
                 faulty: unreadable,
@@ -167,6 +170,7 @@ impl<'a, D> Analysis<'a, D> {
                     self.reshape = Reshaping::found(superblock, extension);
                     if self.reshape.is_some() {
                         self.geometry = extension.new_geometry;
+                        self.check_reshaping(log)?;
                     }
                 }
                 None => self.check_old(log)?,
@@ -268,7 +272,7 @@ impl<'a, D> Analysis<'a, D> {
                 let s = if new > 1 { "s" } else { "" };
                 Some(format!("new device{s} provided without 'rebuild'"))
             }
-            _ => None,
+            _ => self.refuse_rebuild(),
         };
         match why {
             None => Ok(()),
@@ -398,7 +402,11 @@ impl<'a, D> Analysis<'a, D> {
     }
 
     /// Decides what is done with the set.
-    pub(super) fn plan(&self, leg_len: Sectors, log: &mut Vec<String>) -> Result<Start, CtrError> {
+    pub(super) fn plan(
+        &mut self,
+        leg_len: Sectors,
+        log: &mut Vec<String>,
+    ) -> Result<Start, CtrError> {
         let offset = self.line.params.data_offset.unwrap_or_default();
         let grows = self.wanted.device.0 > leg_len.0.saturating_sub(offset.0);
         let mut start = self.as_recorded();
@@ -414,10 +422,13 @@ impl<'a, D> Analysis<'a, D> {
             return Ok(start);
         }
         let recovering = self.resync_offset < self.wanted.device.0;
-        if self.geometry.level != self.asked.level {
-            let why = "takeover not possible";
-            let detail = format!("the set has level {}", self.geometry.level);
-            return Err(CtrError::new(why).detail(detail));
+        if self.geometry.level != self.asked.level && self.reshape.is_none() {
+            self.take_over(recovering)?;
+            start.geometry = self.asked;
+            start.devices = self.members.len();
+            start.resync_from = None;
+            start.write_superblocks = true;
+            return Ok(start);
         }
         if let Some(going) = self.reshape {
             return self.go_on(going, start);

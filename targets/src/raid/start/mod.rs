@@ -9,6 +9,7 @@
 
 mod analysis;
 mod reshape;
+mod takeover;
 #[cfg(test)]
 mod tests;
 

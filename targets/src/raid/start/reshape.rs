@@ -73,6 +73,25 @@ impl Reshaping {
 }
 
 impl<D> Analysis<'_, D> {
+    /// Refuses a line that asks for a reshape while there is one; but not where that was cut off before
+    /// the legs that it adds were told.
+    pub(super) fn check_reshaping(&self, log: &mut Vec<String>) -> Result<(), CtrError> {
+        let is_told = self.members.iter().all(|member| !member.is_new);
+        if self.line.params.delta_disks.is_some() && is_told {
+            log.push("Reshape requested but raid set is still reshaping".to_owned());
+            return Err(CtrError::new(super::analysis::INVALID));
+        }
+        Ok(())
+    }
+
+    /// Says why a leg is not rebuilt while data moves.
+    pub(super) fn refuse_rebuild(&self) -> Option<String> {
+        let at = self.reshape.filter(|_| !self.line.params.rebuild.is_empty())?.position;
+        Some(format!(
+            "'rebuild' specified while raid set is being reshaped (reshape_position={at})"
+        ))
+    }
+
     /// Goes on with a reshape that the superblocks tell of.
     pub(super) fn go_on(&self, going: Reshaping, mut start: Start) -> Result<Start, CtrError> {
         if self.wanted.device != going.device {
@@ -94,6 +113,10 @@ impl<D> Analysis<'_, D> {
         offset: Sectors,
         log: &mut Vec<String>,
     ) -> Result<Start, CtrError> {
+        if self.line.params.journal_dev.is_some() {
+            let why = "Can't reshape a journaled raid4/5/6 set";
+            return Err(CtrError::new(why).errno(Errno::PERM));
+        }
         let delta = self.line.params.delta_disks.unwrap_or(0);
         let mut new = self.asked;
         if delta != 0 && new.layout != self.geometry.layout {
