@@ -208,7 +208,10 @@ impl Start {
             return Err(refuse_run(least, in_sync).errno(Errno::IO));
         }
         let asked = line.params.synchronize == Synchronize::Everything;
-        if in_sync < parity.legs() && self.resync_from.is_some() && !asked {
+        // Of a new set, what is to be rebuilt may be parity alone, which is that of the data then.
+        let has_data = (0..least).all(|leg| self.legs.get(leg) == Some(&LegStart::InSync));
+        let has_data = has_data && self.bitmap == BitmapStart::New && self.geometry.layout == 5;
+        if in_sync < parity.legs() && self.resync_from.is_some() && !asked && !has_data {
             let detail = "its parity may be wrong, and without all legs nothing mends it";
             return Err(CtrError::new(RUN).detail(detail).errno(Errno::IO));
         }
