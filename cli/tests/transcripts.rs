@@ -175,6 +175,60 @@ const NOT_EQUAL: &[NotEqual] = &[
         what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
     },
     NotEqual {
+        case: "raid-5-grow",
+        why: "the kernel shows a reshape that waits as idle at its end, or as going on, as it happens; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("dmsetup status r", &[8]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("m4", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-shrink",
+        why: "dd reads past the end of the device; and superblocks count events, of which there are more \
+              or fewer as time goes on",
+        what: &[
+            ("get /dev/mapper/r 0 2048", &[2, 3, 9, 10]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("m4", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-layout-change",
+        why: "the kernel shows a reshape that waits as idle, or as going on, as it happens; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("dmsetup status r", &[17]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-takeover-q",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual { case: "raid-takeover-two-legs", why: EVENTS, what: &[("m0", &[0]), ("m1", &[0])] },
+    NotEqual {
+        case: "raid-takeover-up",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-takeover-z-down",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
         case: "mirror-primary-dead",
         why: "without features the kernel does not read what the second leg alone was written, and \
               copies the old data of the first leg over it",
@@ -413,6 +467,13 @@ transcripts! {
     bad_parameters_of_raid5_are_refused_as_recorded "raid-bad-raid5-params",
     raid5_loses_legs_and_gets_them_back_as_recorded "raid-5-legs",
     raid6_loses_legs_and_gets_them_back_as_recorded "raid-6-legs",
+    raid5_gets_legs_as_recorded "raid-5-grow",
+    raid5_gives_legs_up_as_recorded "raid-5-shrink",
+    raid5_changes_its_layout_as_recorded "raid-5-layout-change",
+    raid5_gets_a_second_parity_as_recorded "raid-takeover-q",
+    sets_of_two_legs_change_level_as_recorded "raid-takeover-two-legs",
+    raid0_gets_parity_as_recorded "raid-takeover-up",
+    raid6_gives_parity_up_as_recorded "raid-takeover-z-down",
     raid10_near_is_laid_out_as_recorded "raid-10-near",
     raid10_far_is_laid_out_as_recorded "raid-10-far",
     raid10_offset_is_laid_out_as_recorded "raid-10-offset",
