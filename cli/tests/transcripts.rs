@@ -9,6 +9,8 @@ mod images;
 mod loops;
 #[path = "transcripts/machine.rs"]
 mod machine;
+#[path = "transcripts/not_equal.rs"]
+mod not_equal;
 #[path = "transcripts/script.rs"]
 mod script;
 
@@ -17,255 +19,8 @@ use std::time::{Duration, Instant};
 
 use dmsim_cli::dmsetup::Called;
 use machine::Machine;
+use not_equal::NOT_EQUAL;
 use script::{Image, Outcome, Step, parse};
-
-/// What is not equal, and why.
-struct NotEqual {
-    case: &'static str,
-    why: &'static str,
-    /// Commands, each with which of its kind in the case; images by their names alone.
-    what: &'static [(&'static str, &'static [usize])],
-}
-
-const EVENTS: &str = "superblocks count events, of which there are more or fewer as time goes on, and new \
-                      bitmaps of the kernel have ones past their last bit";
-
-const NOT_EQUAL: &[NotEqual] = &[
-    NotEqual {
-        case: "lifecycle-names-and-listing",
-        why: "libdm had made nodes of its own under names that it then did not know any more",
-        what: &[("ls /dev/mapper", &[1])],
-    },
-    NotEqual {
-        case: "snapshot-bad",
-        why: "the kernel gives the device up twice, and logs the bytes of a name that is gone",
-        what: &[("dmsetup create bad --table '0 2048 snapshot /dev/loop0 /dev/loop0 P 8'", &[0])],
-    },
-    NotEqual {
-        case: "raid-bad-counts",
-        why: "the kernel finds out that a bitmap has no room when it writes it, and fails the leg",
-        what: &[(
-            "dmsetup create bad --table '0 2048 raid raid1 1 0 2 /dev/loop9 /dev/loop1 /dev/loop2 \
-             /dev/loop3'",
-            &[0],
-        )],
-    },
-    NotEqual {
-        case: "raid-bad-regions",
-        why: "the kernel shows what became of the parameter",
-        what: &[(
-            "dmsetup create bad --table '0 8192 raid raid1 3 0 delta_disks -1 2 /dev/loop0 \
-             /dev/loop1 /dev/loop2 /dev/loop3'",
-            &[0],
-        )],
-    },
-    NotEqual {
-        case: "raid-10-far",
-        why: "the kernel leaves copies different when a leg is back, as its own check counts; and \
-              superblocks count events, of which there are more or fewer as time goes on",
-        what: &[
-            ("get /dev/loop3 0 4096", &[2, 3]),
-            ("m0", &[0]),
-            ("m1", &[0]),
-            ("m2", &[0]),
-            ("m3", &[0]),
-            ("m4", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "raid-10-offset",
-        why: EVENTS,
-        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
-    },
-    NotEqual { case: "raid-1-legs", why: EVENTS, what: &[("ma", &[0]), ("mb", &[0])] },
-    NotEqual {
-        case: "raid-1-start",
-        why: EVENTS,
-        what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])],
-    },
-    NotEqual {
-        case: "raid-1-checks",
-        why: EVENTS,
-        what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])],
-    },
-    NotEqual {
-        case: "raid-5-start",
-        why: "the kernel goes over what lies before the offset of a resync too; and superblocks count \
-              events, of which there are more or fewer as time goes on",
-        what: &[
-            ("get /dev/loop1 0 512", &[11]),
-            ("get /dev/loop3 0 512", &[11]),
-            ("get /dev/loop5 0 512", &[11]),
-            ("get /dev/loop7 0 512", &[11]),
-            ("d0", &[0]),
-            ("d1", &[0]),
-            ("d2", &[0]),
-            ("d3", &[0]),
-            ("m0", &[0]),
-            ("m1", &[0]),
-            ("m2", &[0]),
-            ("m3", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "raid-6-start",
-        why: "the kernel goes over what lies before the offset of a resync too; and superblocks count \
-              events, of which there are more or fewer as time goes on",
-        what: &[
-            ("get /dev/loop1 0 512", &[11]),
-            ("get /dev/loop3 0 512", &[11]),
-            ("get /dev/loop5 0 512", &[11]),
-            ("get /dev/loop7 0 512", &[11]),
-            ("d0", &[0]),
-            ("d1", &[0]),
-            ("d2", &[0]),
-            ("d3", &[0]),
-            ("m0", &[0]),
-            ("m1", &[0]),
-            ("m2", &[0]),
-            ("m3", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "raid-5-limits",
-        why: EVENTS,
-        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
-    },
-    NotEqual {
-        case: "raid-5-checks",
-        why: EVENTS,
-        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
-    },
-    NotEqual {
-        case: "raid-6-checks",
-        why: "the kernel repairs no P where the leg with Q is missing, and says that it did; and \
-              superblocks count events, of which there are more or fewer as time goes on",
-        what: &[
-            ("get /dev/loop1 0 512", &[6]),
-            ("d0", &[0]),
-            ("m0", &[0]),
-            ("m1", &[0]),
-            ("m2", &[0]),
-            ("m3", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "raid-bad-raid5-others",
-        why: "the kernel shows what became of the parameter",
-        what: &[(
-            "dmsetup create bad --table '0 6144 raid raid5_ls 3 8 delta_disks -1 4 /dev/loop0 \
-             /dev/loop1 /dev/loop2 /dev/loop3 /dev/loop4 /dev/loop5 /dev/loop6 /dev/loop7'",
-            &[0],
-        )],
-    },
-    NotEqual {
-        case: "raid-5-legs",
-        why: EVENTS,
-        what: &[
-            ("dmsetup info -c --noheadings -o events r", &[0]),
-            ("m0", &[0]),
-            ("m1", &[0]),
-            ("m2", &[0]),
-            ("m3", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "raid-6-legs",
-        why: EVENTS,
-        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
-    },
-    NotEqual {
-        case: "raid-5-grow",
-        why: "the kernel shows a reshape that waits as idle at its end, or as going on, as it happens; and \
-              superblocks count events, of which there are more or fewer as time goes on",
-        what: &[
-            ("dmsetup status r", &[8]),
-            ("m0", &[0]),
-            ("m1", &[0]),
-            ("m2", &[0]),
-            ("m3", &[0]),
-            ("m4", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "raid-5-shrink",
-        why: "dd reads past the end of the device; and superblocks count events, of which there are more \
-              or fewer as time goes on",
-        what: &[
-            ("get /dev/mapper/r 0 2048", &[2, 3, 9, 10]),
-            ("m0", &[0]),
-            ("m1", &[0]),
-            ("m2", &[0]),
-            ("m3", &[0]),
-            ("m4", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "raid-5-layout-change",
-        why: "the kernel shows a reshape that waits as idle, or as going on, as it happens; and \
-              superblocks count events, of which there are more or fewer as time goes on",
-        what: &[
-            ("dmsetup status r", &[17]),
-            ("m0", &[0]),
-            ("m1", &[0]),
-            ("m2", &[0]),
-            ("m3", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "raid-takeover-q",
-        why: EVENTS,
-        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
-    },
-    NotEqual { case: "raid-takeover-two-legs", why: EVENTS, what: &[("m0", &[0]), ("m1", &[0])] },
-    NotEqual {
-        case: "raid-takeover-up",
-        why: EVENTS,
-        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
-    },
-    NotEqual {
-        case: "raid-takeover-z-down",
-        why: EVENTS,
-        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
-    },
-    NotEqual {
-        case: "mirror-primary-dead",
-        why: "without features the kernel does not read what the second leg alone was written, and \
-              copies the old data of the first leg over it",
-        what: &[
-            ("get /dev/mapper/m 0 8", &[1, 3, 4]),
-            ("get /dev/mapper/m 256 8", &[0]),
-            ("get /dev/mapper/m 0 2048", &[0, 1]),
-            ("get /dev/loop0 0 2048", &[0, 1]),
-            ("get /dev/loop1 0 2048", &[0, 1]),
-        ],
-    },
-    NotEqual {
-        case: "mirror-primary-write-first",
-        why: "without features the kernel does not read what the second leg alone was written",
-        what: &[("get /dev/mapper/m 0 8", &[0])],
-    },
-    NotEqual {
-        case: "mirror-sync-read-error",
-        why: "the kernel reads a leg that was never written, without features; with keep_log it \
-              writes there, and copies it over the first leg",
-        what: &[
-            ("get /dev/mapper/m 1024 8", &[0, 2]),
-            ("get /dev/mapper/m 1536 8", &[2]),
-            ("get /dev/loop1 1024 8", &[2]),
-            ("dmsetup suspend m", &[0, 2]),
-            ("dmsetup resume m", &[2]),
-            ("dmsetup info -c --noheadings -o events m", &[9, 10, 11]),
-            ("a", &[0]),
-            ("b", &[0]),
-        ],
-    },
-    NotEqual {
-        case: "mirror-out-of-sync",
-        why: "one region cannot be copied; the kernel has one at a time, ours goes on with others",
-        what: &[("dmsetup status m", &[0, 1, 2]), ("get /dev/loop1 3840 256", &[0])],
-    },
-];
 
 /// How long a report may differ because of what goes on in the background; after one that stays
 /// different, no time.
@@ -467,16 +222,27 @@ transcripts! {
     bad_parameters_of_raid5_are_refused_as_recorded "raid-bad-raid5-params",
     raid5_loses_legs_and_gets_them_back_as_recorded "raid-5-legs",
     raid6_loses_legs_and_gets_them_back_as_recorded "raid-6-legs",
-    raid5_gets_legs_as_recorded "raid-5-grow",
-    raid5_gives_legs_up_as_recorded "raid-5-shrink",
-    raid5_changes_its_layout_as_recorded "raid-5-layout-change",
-    raid5_gets_a_second_parity_as_recorded "raid-takeover-q",
-    sets_of_two_legs_change_level_as_recorded "raid-takeover-two-legs",
-    raid0_gets_parity_as_recorded "raid-takeover-up",
-    raid6_gives_parity_up_as_recorded "raid-takeover-z-down",
+    a_journal_of_raid5_is_kept_as_recorded "raid-5-journal",
+    bad_journals_of_raid5_are_refused_as_recorded "raid-bad-journal",
+    a_journal_of_raid5_fails_as_recorded "raid-5-journal-fails",
     raid10_near_is_laid_out_as_recorded "raid-10-near",
     raid10_far_is_laid_out_as_recorded "raid-10-far",
     raid10_offset_is_laid_out_as_recorded "raid-10-offset",
+    bad_counts_of_multipath_are_refused_as_recorded "multipath-bad-counts",
+    bad_features_of_multipath_are_refused_as_recorded "multipath-bad-features",
+    bad_selectors_of_multipath_are_refused_as_recorded "multipath-bad-selectors",
+    handlers_of_multipath_are_refused_as_recorded "multipath-bad-handlers",
+    multipath_tables_are_shown_as_recorded "multipath-accepted",
+    devices_for_requests_are_stacked_as_recorded "multipath-types",
+    paths_fail_and_come_back_as_recorded "multipath-paths-bio",
+    paths_of_requests_fail_as_recorded "multipath-paths-rq",
+    messages_to_multipath_do_as_recorded "multipath-messages",
+    groups_take_turns_as_recorded "multipath-groups-order",
+    groups_are_used_as_recorded "multipath-groups",
+    bios_wait_for_a_path_as_recorded "multipath-queueing-bio",
+    requests_wait_for_a_path_as_recorded "multipath-queueing-rq",
+    selectors_choose_as_recorded "multipath-selectors",
+    multipath_is_suspended_as_recorded "multipath-suspended",
     a_mirror_is_resynced_as_recorded "mirror-core-sync",
     the_log_of_a_mirror_is_kept_as_recorded "mirror-disk-log",
     logs_are_taken_over_as_recorded "mirror-log-states",

@@ -1,5 +1,5 @@
 //! What people do with device-mapper and what takes several of its operations, in an order that
-//! matters and with a way back from each: snapshots, merges, mirrors, RAID sets, containers.
+//! matters and with a way back from each: snapshots, merges, mirrors, paths, RAID sets, containers.
 //!
 //! Each is a function of a [`DeviceMapper`]: an instance's daemon (`daemon::Client` is one), or a
 //! control plane in this process. Nothing here prints, or asks on a terminal: results are values,
@@ -12,6 +12,7 @@ mod device_mapper;
 mod devices;
 mod files;
 pub mod mirror;
+pub mod multipath;
 pub mod open;
 mod parts;
 pub mod raid;

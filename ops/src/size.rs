@@ -30,6 +30,17 @@ pub(crate) fn in_bytes<S: serde::Serializer>(sectors: &u64, to: S) -> Result<S::
     to.serialize_u64(sectors.saturating_mul(sim_core::SECTOR_SIZE))
 }
 
+/// As [`in_bytes`], of a length that may not be known.
+pub(crate) fn in_bytes_if_known<S: serde::Serializer>(
+    sectors: &Option<u64>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match sectors {
+        Some(sectors) => in_bytes(sectors, to),
+        None => to.serialize_none(),
+    }
+}
+
 /// Writes a size in the largest unit in which it is a number with no decimal, or a small one with
 /// one; in sectors where there is none.
 pub fn print_size(bytes: u64) -> String {

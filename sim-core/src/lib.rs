@@ -50,8 +50,8 @@ pub use sync::panic::{Locked, Panic, panic_text};
 pub use sync::runtime::{Half, KernelLog, NoLog, Runtime, TargetLog};
 pub use sync::signal::{Outcome, Signal};
 pub use table::{
-    BadLine, MAX_TABLE_LEN, MAX_TARGETS, Params, Table, TableError, TargetSpec, TextStyle,
-    hide_keys, parse_table,
+    BadLine, MAX_TABLE_LEN, MAX_TARGETS, Params, Table, TableError, TableType, TargetSpec,
+    TextStyle, hide_keys, parse_table,
 };
 pub use target::{
     DeviceStyle, Discarded, End, Flat, KeyText, Mapped, Profile, Reply, StatusKind, StatusWriter,

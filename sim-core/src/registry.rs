@@ -17,6 +17,9 @@ pub struct Features {
     pub immutable: bool,
     /// Replaces any other type, immutable ones too.
     pub wildcard: bool,
+    /// Maps requests as well as bios: a table of such targets alone is of the type that its device
+    /// has. In the kernel, a type with both `map` and `clone_and_map_rq`.
+    pub hybrid: bool,
     /// Changes the devices below by itself once it is resumed. Where devices are built again from
     /// a record, it comes after all that map onto the same ones. Not one of the kernel's bits.
     pub changes_below: bool,
@@ -29,6 +32,7 @@ impl Features {
         always_writeable: false,
         immutable: false,
         wildcard: false,
+        hybrid: false,
         changes_below: false,
     };
 }

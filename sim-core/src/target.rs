@@ -7,7 +7,9 @@ use std::fmt;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{Area, Bio, BlkResult, CtrError, Flags, Limits, Op, Refusal, Sector, Sectors};
+use crate::{
+    Area, Bio, BlkResult, CtrError, Flags, Held, Limits, Op, Refusal, Sector, Sectors, TableType,
+};
 
 /// One line of a table at work.
 pub trait Target: Send + Sync {
@@ -94,8 +96,20 @@ pub trait Target: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// Tells which word of a message names a device, if one does: the core puts the device's number
+    /// in its place, where it finds the device (`dm_devt_from_path`).
+    fn message_device(&self, _words: &[&str]) -> Option<usize> {
+        None
+    }
+
     /// Is told that the device is about to be suspended; bios still flow (`presuspend`).
     fn presuspend(&self) {}
+
+    /// As [`presuspend`](Self::presuspend), for a target to which it matters how bios that it holds
+    /// are to be treated (`dm_noflush_suspending`). This is what the core calls.
+    fn presuspend_with(&self, _held: Held) {
+        self.presuspend();
+    }
 
     /// Is told that the suspend was given up (`presuspend_undo`).
     fn presuspend_undo(&self) {}
@@ -207,6 +221,9 @@ pub struct Profile {
     /// maps on the spot, with the caller's buffer, and needs a task only where that happened.
     /// Targets that flatten to a device need not say so.
     pub map_may_be_repeated: bool,
+    /// What the target makes its table, and so its device, whatever else it maps
+    /// (`dm_table_set_type`).
+    pub table_type: Option<TableType>,
     /// What [`flatten`](Target::flatten) says may change while the table is live, by way of
     /// [`Routes`](crate::Routes).
     pub reroutes: bool,
@@ -227,6 +244,7 @@ impl Profile {
         max_discard_granularity: false,
         watches_end: false,
         map_may_be_repeated: false,
+        table_type: None,
         reroutes: false,
     };
 
@@ -341,6 +359,11 @@ impl<'a> StatusWriter<'a> {
     /// Returns how devices are to be written.
     pub fn style(&self) -> DeviceStyle {
         self.devices
+    }
+
+    /// Tells whether the text is written down, to be loaded again one day, and shown to nobody.
+    pub fn is_for_record(&self) -> bool {
+        self.keys == KeyText::LeftOut
     }
 
     /// Writes the device of an area: `major:minor`, unless names were asked for.

@@ -20,7 +20,7 @@ impl TargetType for Error {
     const NAME: &'static str = "error";
     const VERSION: [u32; 3] = [1, 7, 0];
     /// Replaces any other target: `remove --force` and `wipe_table` load it.
-    const FEATURES: Features = Features { wildcard: true, ..Features::NONE };
+    const FEATURES: Features = Features { wildcard: true, hybrid: true, ..Features::NONE };
 
     fn ctr(args: &mut Args<'_>) -> Result<Error, CtrError> {
         let len = args.target_len();

@@ -10,6 +10,7 @@ mod error;
 mod linear;
 pub mod lines;
 mod mirror;
+mod multipath;
 mod parts;
 pub mod raid;
 pub mod snapshot;
@@ -20,6 +21,7 @@ pub use crypt::Crypt;
 pub use error::Error;
 pub use linear::Linear;
 pub use mirror::Mirror;
+pub use multipath::Multipath;
 pub use raid::Raid;
 pub use snapshot::{Snapshot, SnapshotMerge, SnapshotOrigin};
 pub use striped::Striped;
@@ -41,4 +43,5 @@ pub fn registry() -> Registry {
         .with::<Snapshot>()
         .with::<SnapshotMerge>()
         .with::<Raid>()
+        .with::<Multipath>()
 }

@@ -189,3 +189,33 @@ mod raid1_of_three {
         }
     );
 }
+
+mod multipath {
+    testkit::conformance!(
+        targets::Multipath,
+        "0 1024 multipath 0 0 2 1 round-robin 0 1 0 a queue-length 0 1 0 a",
+        except {
+            early: "a table for requests lies over no device for bios",
+            moving: "a table for requests lies over no device for bios",
+            failing: "a table for requests lies over no device for bios",
+        }
+    );
+}
+
+mod multipath_for_bios {
+    testkit::conformance!(
+        targets::Multipath,
+        "0 1024 multipath 2 queue_mode bio 0 1 1 service-time 0 3 2 b 1 1 b 1 9 b 1 0"
+    );
+}
+
+mod multipath_that_waits {
+    testkit::conformance!(
+        targets::Multipath,
+        "0 1024 multipath 3 queue_if_no_path queue_mode bio 0 2 2 historical-service-time 0 1 0 a io-affinity 0 1 1 a 3",
+        except {
+            faults: "bios wait until somebody reinstates a path",
+            failing: "bios wait until somebody reinstates a path",
+        }
+    );
+}

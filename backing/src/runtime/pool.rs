@@ -26,6 +26,15 @@ pub struct Pool {
     timer: Timer,
     started: Instant,
     random: AtomicU64,
+    processors: u32,
+}
+
+/// Returns how many processors the machine may have, those among them that are off or not ours.
+fn possible_processors() -> u32 {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = text.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<u32>().ok());
+    let running = || std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    last.map_or_else(running, |last| last.saturating_add(1))
 }
 
 impl Pool {
@@ -44,6 +53,7 @@ impl Pool {
             timer: Timer::start().expect("the system has a thread left at the start"),
             started: Instant::now(),
             random: AtomicU64::new(RandomState::new().hash_one(())),
+            processors: possible_processors(),
         })
     }
 
@@ -106,6 +116,16 @@ impl Runtime for Pool {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    fn processors(&self) -> u32 {
+        self.processors
+    }
+
+    fn processor(&self) -> u32 {
+        let number = u32::try_from(rustix::thread::sched_getcpu()).unwrap_or(0);
+        // One that was added since is taken for one that was there.
+        number % self.processors
     }
 
     fn caught(&self, place: &str, panic: Panic) {

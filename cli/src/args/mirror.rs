@@ -79,18 +79,18 @@ pub(crate) struct Check {
     pub(crate) from: Option<String>,
 }
 
-/// Make a leg of a mirror or a RAID set fail, or a mirror's log, as a test needs it
+/// Make a leg of a mirror or a RAID set fail, a mirror's log, or a path of a multipath device
 ///
 /// For this device alone, and before anything reaches the leg's device: others use it on, and no
 /// data come to harm. Whatever else of the mirror lies on the same device fails too. `status` shows
 /// the leg's letter when the mirror has noticed; `tree` and `images` show it at once. `dmsim heal`
 /// ends it, and so does a restart of the daemon, which remembers none of this: a mirror whose first
-/// leg has missed writes is to be healed before.
+/// leg has missed writes is to be healed before. A path is out of use with the first bio that it fails.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Fail {
-    /// The mirror or the set
+    /// The mirror, the set, or the multipath device
     pub(crate) name: String,
-    /// The leg: its name, major:minor, path, or place in the table, from 0; or `log`
+    /// The leg or path: its name, major:minor, path, or place in the table, from 0; or `log`
     pub(crate) leg: String,
     /// Fail reads alone
     #[arg(long, conflicts_with = "writes")]
@@ -100,20 +100,21 @@ pub(crate) struct Fail {
     pub(crate) writes: bool,
 }
 
-/// Make what failed of a mirror or a RAID set work again, and bring it up to date
+/// Make what failed of a mirror, a RAID set or a multipath device work again, and bring it up to date
 ///
 /// The leg does not fail any more, and is brought up to date: the mirror is suspended and resumed,
 /// which makes the resync look again, and writes that were held go on. When all is in sync the table
 /// is loaded again where the mirror has to forget that a leg or its log has failed; with a log in
 /// memory that is one more resync. A RAID set needs no more than the suspension: a leg that can be used
-/// again gets what it has missed, by the bitmap. Returns when that is done.
+/// again gets what it has missed, by the bitmap. Returns when that is done. Paths of a multipath device
+/// are reinstated.
 ///
 /// Exit status: 0 when it has ended well, 1 when it failed, 130 when the command was interrupted.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Heal {
-    /// The mirror or the set
+    /// The mirror, the set, or the multipath device
     pub(crate) name: String,
-    /// The leg, or `log` [default: all that fail]
+    /// The leg or path, or `log` [default: all that fail]
     pub(crate) leg: Option<String>,
     /// Return when the resync has begun; the same again does the rest
     #[arg(long)]

@@ -25,8 +25,8 @@ pub(crate) enum What {
     Create(New),
     Assemble(Assemble),
     Status(Status),
-    Check(Scrub),
-    Repair(Scrub),
+    Check(Check),
+    Repair(Repair),
     Replace(Replace),
     /// Take a set's devices away; its images keep it for `assemble`
     Remove {
@@ -35,16 +35,24 @@ pub(crate) enum What {
     },
 }
 
-/// Make a set of images: raid0, raid1 or raid10
+/// Make a set of images: raid0, raid1, raid10, raid4, raid5 or raid6
+///
+/// A raid1 keeps the same on each leg, a raid10 two copies of each chunk; a raid4 and a raid5 can do
+/// without one leg, whichever it is, and a raid6 without two. A raid6 takes 4 images at least, a raid10 as
+/// many as it keeps copies, the others 2.
 ///
 /// Prints the file of the device, which can be used at once: what the legs do not have in common yet
 /// is made the same in the background (`dmsim wait --sync NAME` waits for that, with a bar). Images that
-/// are all made here are the same already. The smallest image says how large the legs are. Where a step fails, all is put back.
+/// are all made here are the same already. The smallest image says how large the legs are: a MiB less,
+/// and whole chunks. Where a step fails, all is put back.
 ///
 /// An image that holds something, a leg of another set for example, is refused.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct New {
-    /// raid0, raid1 or raid10
+    /// raid0, raid1, raid10, raid4, raid5 (as raid5_ls) or raid6 (as raid6_zr), or the number alone; or
+    /// the kernel's name of a type: raid5_n, raid5_ls, raid5_rs, raid5_la, raid5_ra, raid6_zr, raid6_nr,
+    /// raid6_nc, raid6_n_6, raid6_ls_6, raid6_rs_6, raid6_la_6, raid6_ra_6, raid10_near, raid10_far,
+    /// raid10_offset
     pub(crate) level: String,
     /// The legs: files, attached images or mapped devices
     #[arg(required = true, value_name = "IMAGE")]
@@ -67,7 +75,8 @@ pub(crate) struct New {
     /// Where a raid10 keeps its copies [default: near]
     #[arg(long)]
     pub(crate) format: Option<Format>,
-    /// Take the legs for the same already: nothing is made so at first
+    /// Take the legs for the same already, or the parity for right: nothing is made so at first. What is
+    /// wrong of a raid4 or a raid5 then comes to light when a leg is lost; a raid6 does not take it
     #[arg(long)]
     pub(crate) no_sync: bool,
     /// Overwrite what the images hold
@@ -90,9 +99,11 @@ pub(crate) enum Format {
 ///
 /// What the set is and which leg each image is, the images say themselves. A leg that is missing is
 /// left out, as long as the others have all of the data: a line on standard error says so. One that
-/// the others have as failed gets what it has missed. Images that do not fit one another are refused;
-/// dm-raid's superblocks have no name of the set, so images of another set that was made the same way
-/// are not noticed.
+/// the others have as failed gets what it has missed. A set with parity that was written without all legs
+/// is warned of: where a crash came in between, what the missing leg had may be wrong (the write hole).
+/// Images that do not fit one another are refused. dm-raid's superblocks have no name of the set: `create`
+/// and `replace` put a label beside them, by which images of another set that was made the same way are told
+/// apart; those of a set that was made otherwise have none, and are not noticed.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Assemble {
     /// The images, in any order
@@ -101,13 +112,22 @@ pub(crate) struct Assemble {
     /// What the device is to be called
     #[arg(long)]
     pub(crate) name: String,
+    /// Take parity that was never made right for what a missing leg has: some of the data is lost
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Show how a set is: its legs, and what goes on
 ///
-/// --json prints an object: name; level; format and copies, null where the level has none; size_bytes,
+/// `marked` is what the write-intent bitmap has: what is being written or was a moment ago, and while a
+/// leg is not there, what that misses. A crash while a set with parity lacks a leg may damage what that
+/// leg had there, also where nobody wrote (the write hole): nothing else tells what it was.
+///
+/// --json prints an object: name; level, and raid_type, the kernel's name of it; format and copies, null
+/// where the level has none; parities, how many legs' worth of a stripe is parity; size_bytes,
 /// chunk_size_bytes and region_size_bytes, 0 where there are none; health (`in sync`, `resyncing`,
-/// `rebuilding`, `degraded` or `suspended`); legs, a list of objects with leg (its place), state
+/// `rebuilding`, `degraded`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
+/// marked_bytes, what the bitmap has, or null; legs, a list of objects with leg (its place), state
 /// (in_sync, resyncing, rebuilding, failed or missing), major and minor of its data's device, and file;
 /// action, null or an object with what, done_bytes, total_bytes, percent and seconds_left;
 /// differing_bytes, what the last check found.
@@ -120,27 +140,77 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 }
 
-/// Compare the copies of a set; `repair` makes them the same
+/// Compare the copies of a set, or its parity with the data; `repair` mends what differs
 ///
 /// It goes on beside everything else, and shows a bar. An interrupt breaks it off. What differs is
-/// counted in pieces of 64 KiB or a chunk, for each copy that is not as the first. `repair` compares
-/// first, and mends what differs: every piece becomes what its first copy is.
+/// counted in pieces: of 64 KiB or a chunk, for each copy that is not as the first; of 4 KiB of each leg,
+/// where parity is wrong.
 ///
-/// Exit status: 0 where no copy differs, or all that did are the same now; 1 where some do; 130 when the
-/// command was interrupted.
+/// Exit status: 0 where nothing differs; 1 where something does, or it failed; 130 when the command was
+/// interrupted.
+///
+/// --json prints an object: name; level; differing_bytes; repaired; left_out, the places of the legs that
+/// are not in sync, and were not compared.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Scrub {
+pub(crate) struct Check {
     /// The set
     pub(crate) name: String,
+    /// Print JSON
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(crate) json: bool,
     /// Return when it has begun; `dmsim raid status` shows the rest
     #[arg(long)]
     pub(crate) no_wait: bool,
 }
 
+/// Make the copies of a set the same, or its parity right
+///
+/// Compares first, as `check` does, and mends what differs: every piece of a raid1 or raid10 becomes what
+/// its first copy is; the parity of a raid4, raid5 or raid6 is computed anew from the data, which is taken
+/// for right, as the kernel does it. What a leg could not be read of is computed from the others, and
+/// written to it.
+///
+/// Exit status: 0 where nothing differs any more; 1 where it failed; 130 when the command was interrupted.
+///
+/// --json prints the object that `check` does; differing_bytes is what differed before.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Repair {
+    /// The set
+    pub(crate) name: String,
+    /// What it goes by: `copy` for a raid1 or raid10, `parity` for a raid4, raid5 or raid6 [default: what
+    /// the level has]
+    #[arg(long)]
+    pub(crate) from: Option<Source>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(crate) json: bool,
+    /// Return when it has begun; `dmsim raid status` shows the rest
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// What a repair goes by.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// The first copy: the others become the same
+    Copy,
+    /// The parity of the data: it is computed anew
+    Parity,
+}
+
+impl From<Source> for raid::Source {
+    fn from(typed: Source) -> raid::Source {
+        match typed {
+            Source::Copy => raid::Source::Copy,
+            Source::Parity => raid::Source::Parity,
+        }
+    }
+}
+
 /// Put another image in the place of a leg, one that has failed or is missing too
 ///
 /// The set goes on as it was, with everybody who has it open. The new leg is filled from the others,
-/// with a bar; an interrupt ends the waiting alone. Refused where no other leg has some of the data.
+/// with a bar; an interrupt ends the waiting alone. Refused where the others do not have all of the data.
 /// The old leg's devices are removed, and its image is left alone.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Replace {

@@ -3,6 +3,7 @@
 
 mod content;
 mod load;
+mod raid;
 mod show;
 mod stage;
 mod tools;
@@ -38,6 +39,12 @@ const MIRROR: &str = "legs";
 const CRYPT: &str = "secret";
 const VOLUME: &str = "volume";
 const SNAPSHOT: &str = "before";
+
+/// Makes file systems, where it is installed.
+const MKFS: &str = "mkfs.ext4";
+
+/// The folder with the tree that goes into them.
+const TREE: &str = "tree";
 
 /// The leg that fails.
 const LEG: &str = "/dev/sdb";
@@ -85,8 +92,9 @@ fn play(show: &Show, stage: &Stage) -> Result<(), Fault> {
         check_file_system(show, &volume, Repair::No)?;
     }
     look_back(show, stage, &volume, filled.as_ref())?;
+    raid::play(show, stage, filled.as_ref().map(|filled| &filled.content))?;
     show.line(&format!(
-        "Devices: {}\nState:   {}\nKernel's log lines: {}\n",
+        "\nDevices: {}\nState:   {}\nKernel's log lines: {}\n",
         stage.instance().mapper().display(),
         stage.instance().record().display(),
         stage.instance().kmsg().display()
@@ -125,17 +133,29 @@ struct Filled {
 
 /// Makes a file system with a tree in it; nothing where there is no mkfs.
 fn fill(show: &Show, stage: &Stage, volume: &Path) -> Result<Option<Filled>, Fault> {
-    let Some(mkfs) = find("mkfs.ext4") else {
+    if find(MKFS).is_none() {
         show.note("mkfs.ext4 is not installed (package e2fsprogs): blocks have to do")?;
         return Ok(None);
-    };
-    let source = stage.dir().join("tree");
+    }
     let content = show.value("make a tree of files", || {
-        let content = Content::make(&source)?;
+        let content = Content::make(&stage.dir().join(TREE))?;
         let what = content.to_string();
         Ok((content, Some(what)))
     })?;
-    let blocks = FILE_SYSTEM_BLOCKS.to_string();
+    make_file_system(show, stage, volume, FILE_SYSTEM_BLOCKS, content).map(Some)
+}
+
+/// Makes a file system of so many blocks with the tree in it that has this content.
+fn make_file_system(
+    show: &Show,
+    stage: &Stage,
+    volume: &Path,
+    blocks: u64,
+    content: Content,
+) -> Result<Filled, Fault> {
+    let mkfs = find(MKFS).ok_or("not installed").about(MKFS)?;
+    let source = stage.dir().join(TREE);
+    let blocks = blocks.to_string();
     let make = |with: &[&OsStr]| {
         let options = ["-F", "-q", "-b", "4096"].map(OsStr::new);
         let rest = [volume.as_os_str(), blocks.as_ref()];
@@ -153,13 +173,13 @@ fn fill(show: &Show, stage: &Stage, volume: &Path) -> Result<Option<Filled>, Fau
             Ok((Some(mounted), None))
         })?;
         if mounted.is_some() {
-            return Ok(Some(Filled { content, mounted }));
+            return Ok(Filled { content, mounted });
         }
     }
     show.step("mkfs.ext4 on the exposed file, with the tree in it", || {
         make(&["-d".as_ref(), source.as_os_str()])
     })?;
-    Ok(Some(Filled { content, mounted: None }))
+    Ok(Filled { content, mounted: None })
 }
 
 /// Starts to use all of the volume; returns what of.
@@ -185,9 +205,13 @@ fn start_load(
     Ok(if mounted.is_some() { "files and blocks" } else { "blocks" })
 }
 
+/// Lets the load go on for a while.
+fn pause() {
+    thread::sleep(Duration::from_millis(300));
+}
+
 /// What happens to the stack while it is busy.
 fn trouble(show: &Show, stage: &Stage) -> Result<(), Fault> {
-    let pause = || thread::sleep(Duration::from_millis(300));
     pause();
     show.command(stage, &["snapshot", VOLUME, SNAPSHOT])?;
     pause();
@@ -265,8 +289,9 @@ fn read_back(show: &Show, stage: &Stage, device: &Path, content: &Content) -> Re
     let Some(debugfs) = find("debugfs") else {
         return show.note("debugfs is not installed: the tree is not read back");
     };
-    show.step("read the tree out of the snapshot, by digest", || {
-        let copy = stage.make_dir("read-back")?;
+    let name = device.file_name().unwrap_or_default().display();
+    show.step(&format!("read the tree out of {name}, by digest"), || {
+        let copy = stage.make_dir(&format!("read-back-{name}"))?;
         let dump = format!("rdump / {}", quote(&copy)?);
         debugfs.run(["-R".as_ref(), dump.as_ref(), device.as_os_str()])?;
         content.check(&Content::read(&copy)?)

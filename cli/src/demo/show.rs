@@ -62,6 +62,11 @@ impl Show {
         })
     }
 
+    /// As [`command`](Self::command), with all that it says.
+    pub(super) fn whole(&self, stage: &Stage, words: &[&str]) -> Result<(), Fault> {
+        self.step(&format!("dmsim {}", words.join(" ")), || stage.run(words))
+    }
+
     /// Adds to the step before, line by line.
     pub(super) fn note(&self, text: &str) -> Result<(), Fault> {
         text.lines().try_for_each(|line| print(&format!("            {line}\n")).map(drop))

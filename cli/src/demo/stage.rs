@@ -130,6 +130,7 @@ impl Stage {
         let program = std::env::current_exe().about("this program")?;
         let mut command = std::process::Command::new(program);
         command.env("DMSIM_DIR", self.instance.dir()).stdin(Stdio::null());
+        command.current_dir(&self.dir);
         // Progress goes there, where it is a terminal.
         command.stderr(Stdio::inherit());
         let output = command.args(words).output().about(words.join(" "))?;

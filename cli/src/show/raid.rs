@@ -10,17 +10,34 @@ use sim_core::SECTOR_SIZE;
 pub(crate) fn raid(set: &Set) -> String {
     let bytes = |sectors: u64| print_size(sectors * SECTOR_SIZE);
     let mut text = format!("{}: {}", set.name, set.level);
+    let of_level = match set.parities {
+        0 => None,
+        _ => Some(set.raid_type).filter(|name| *name != set.level),
+    };
     let mut add = |more: std::fmt::Arguments<'_>| {
         text.write_fmt(more).expect("a string takes all");
     };
     if let (Some(format), Some(copies)) = (set.format, set.copies) {
         add(format_args!(" of {copies} {format} copies"));
     }
+    if let Some(of_level) = of_level {
+        add(format_args!(" ({of_level})"));
+    }
     add(format_args!(", {}", bytes(set.size)));
     if set.chunk_size > 0 {
         add(format_args!(", chunks of {}", bytes(set.chunk_size)));
     }
-    add(format_args!(": {}\n", set.health));
+    add(format_args!(": {}", set.health));
+    if matches!(set.health, "degraded" | "rebuilding") {
+        add(format_args!(", {}", spare(set.may_lose)));
+    }
+    if set.health == "broken" {
+        add(format_args!(
+            ", as it lacks more legs than it can do without: nothing is written before `dmsim heal {}`",
+            set.name
+        ));
+    }
+    add(format_args!("\n"));
     add(format_args!("{:<5}{:<17}image\n", "leg", "state"));
     for leg in &set.legs {
         let state = match (leg.state, &set.action) {
@@ -42,19 +59,50 @@ pub(crate) fn raid(set: &Set) -> String {
             None => add(format_args!("\n")),
         }
     }
+    if let Some(marked) = set.marked.filter(|marked| *marked > 0) {
+        add(format_args!("bitmap: {} marked\n", bytes(marked)));
+        if let Some(legs) = lost(set).filter(|_| set.parities > 0) {
+            add(format_args!(
+                "write hole: after a crash, what {legs} had of that may be wrong, also where nobody wrote: \
+                 run fsck then\n"
+            ));
+        }
+    }
     if set.differing > 0 {
-        add(format_args!("the last check: {}\n", differ(set.differing)));
+        add(format_args!("the last check: {}\n", differ(set.differing, set.parities > 0)));
     }
     text
 }
 
+/// Says how many legs more may fail.
+fn spare(may_lose: usize) -> String {
+    match may_lose {
+        0 => "no leg more may fail".to_owned(),
+        1 => "1 leg more may fail".to_owned(),
+        more => format!("{more} legs more may fail"),
+    }
+}
+
+/// Names the legs that have not everything.
+fn lost(set: &Set) -> Option<String> {
+    let lost = set.legs.iter().filter(|leg| leg.state != LegState::InSync);
+    let lost: Vec<String> = lost.map(|leg| leg.leg.to_string()).collect();
+    match &lost[..] {
+        [] => None,
+        [leg] => Some(format!("leg {leg}")),
+        legs => Some(format!("legs {}", legs.join(", "))),
+    }
+}
+
 /// Says what a check or a repair has found.
 pub(crate) fn checked(found: &Checked) -> String {
-    let Checked { name, differing, repaired, left_out } = found;
+    let Checked { name, differing, repaired, left_out, has_parity, .. } = found;
     let what = match (*differing, *repaired) {
+        (0, _) if *has_parity => "parity is right".to_owned(),
         (0, _) => "no sector differs".to_owned(),
-        (some, false) => differ(some),
-        (some, true) => format!("{}, and are repaired", differ(some)),
+        (some, false) => differ(some, *has_parity),
+        (some, true) if *has_parity => format!("{}, and is computed anew", differ(some, true)),
+        (some, true) => format!("{}, and are repaired", differ(some, false)),
     };
     let left_out: Vec<String> = left_out.iter().map(usize::to_string).collect();
     let besides = match &left_out[..] {
@@ -65,8 +113,11 @@ pub(crate) fn checked(found: &Checked) -> String {
     format!("{name}: {what}{besides}\n")
 }
 
-fn differ(sectors: u64) -> String {
-    format!("{sectors} sectors differ")
+fn differ(sectors: u64, has_parity: bool) -> String {
+    match has_parity {
+        true => format!("parity is wrong in {sectors} sectors of each leg"),
+        false => format!("{sectors} sectors differ"),
+    }
 }
 
 /// What is not done is not called so.
@@ -107,12 +158,15 @@ mod tests {
         let mut set = Set {
             name: "r".to_owned(),
             level: "raid10",
+            raid_type: "raid10",
             format: Some("near"),
             copies: Some(2),
+            parities: 0,
             size: 1 << 20,
             chunk_size: 128,
             region_size: 8192,
             health: "degraded",
+            may_lose: 0,
             legs: vec![
                 leg(0, LegState::InSync, Some("/a")),
                 leg(1, LegState::Rebuilding, Some("/b")),
@@ -127,8 +181,10 @@ mod tests {
                 seconds_left: Some(61),
             }),
             differing: 0,
+            marked: Some(0),
         };
-        let expected = "r: raid10 of 2 near copies, 512 MiB, chunks of 64 KiB: degraded\n\
+        let expected = "r: raid10 of 2 near copies, 512 MiB, chunks of 64 KiB: degraded, no leg more may \
+                        fail\n\
                         leg  state            image\n\
                         0    in sync          /a\n\
                         1    rebuilding 50 %  /b\n\
@@ -136,7 +192,22 @@ mod tests {
                         3    missing          -\n\
                         recover: 50 %, 128 MiB of 256 MiB, 1 min 1 s left\n";
         assert_eq!(raid(&set), expected);
-        (set.level, set.format, set.chunk_size, set.action) = ("raid1", None, 0, None);
+        (set.level, set.raid_type, set.format, set.copies) = ("raid6", "raid6_nr", None, None);
+        (set.parities, set.marked, set.differing) = (2, Some(8192), 8);
+        set.legs.pop();
+        (set.may_lose, set.action) = (1, None);
+        let expected = "r: raid6 (raid6_nr), 512 MiB, chunks of 64 KiB: degraded, 1 leg more may fail\n\
+                        leg  state            image\n\
+                        0    in sync          /a\n\
+                        1    not in sync      /b\n\
+                        2    failed           /c\n\
+                        bitmap: 4 MiB marked\n\
+                        write hole: after a crash, what legs 1, 2 had of that may be wrong, also where \
+                        nobody wrote: run fsck then\n\
+                        the last check: parity is wrong in 8 sectors of each leg\n";
+        assert_eq!(raid(&set), expected);
+        (set.level, set.raid_type, set.chunk_size) = ("raid1", "raid1", 0);
+        (set.parities, set.marked) = (0, None);
         (set.health, set.differing) = ("in sync", 256);
         set.legs.truncate(1);
         let expected = "r: raid1, 512 MiB: in sync\n\
@@ -148,10 +219,25 @@ mod tests {
 
     #[test]
     fn what_a_check_has_found_is_said() {
-        let check = |differing, repaired, left_out: &[usize]| {
-            let left_out = left_out.to_vec();
-            checked(&Checked { name: "r".to_owned(), differing, repaired, left_out })
+        let found = |differing, repaired, left_out: &[usize]| Checked {
+            name: "r".to_owned(),
+            level: "raid1",
+            has_parity: false,
+            differing,
+            repaired,
+            left_out: left_out.to_vec(),
         };
+        let check = |differing, repaired, left_out: &[usize]| {
+            checked(&found(differing, repaired, left_out))
+        };
+        let of_parity = |differing, repaired| {
+            let found = found(differing, repaired, &[]);
+            checked(&Checked { level: "raid5", has_parity: true, ..found })
+        };
+        assert_eq!(of_parity(0, true), "r: parity is right\n");
+        assert_eq!(of_parity(8, false), "r: parity is wrong in 8 sectors of each leg\n");
+        let computed = "r: parity is wrong in 8 sectors of each leg, and is computed anew\n";
+        assert_eq!(of_parity(8, true), computed);
         assert_eq!(check(0, false, &[]), "r: no sector differs\n");
         assert_eq!(check(128, false, &[]), "r: 128 sectors differ\n");
         assert_eq!(

@@ -74,14 +74,20 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Check(options) => check(&instance()?, &options),
         Verb::Fail(options) => {
             let mut client = client::connect(&instance()?)?;
-            let fail = match ops::raid::is_set(&mut client, &options.name)? {
-                true => ops::raid::fail,
-                false => mirror::fail,
+            let fail = if ops::raid::is_set(&mut client, &options.name)? {
+                ops::raid::fail
+            } else if ops::multipath::is_multipath(&mut client, &options.name)? {
+                ops::multipath::fail
+            } else {
+                mirror::fail
             };
             ended(fail(&mut client, &options.name, &options.leg, options.fails()))
         }
         Verb::Heal(options) => {
             let (mut client, leg) = (client::connect(&instance()?)?, options.leg.as_deref());
+            if ops::multipath::is_multipath(&mut client, &options.name)? {
+                return ended(ops::multipath::heal(&mut client, &options.name, leg));
+            }
             let watch = Terminal::watch()?;
             let heal = match ops::raid::is_set(&mut client, &options.name)? {
                 true => ops::raid::heal,

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use daemon::{Client, Fault, Instance};
+use daemon::{Fault, Instance};
 use ops::raid;
 
 use super::ended;
-use crate::args::raid::{Raid, Scrub, What};
+use crate::args::raid::{Raid, What};
 use crate::client;
 use crate::output::print;
 use crate::show::{self, print_json};
@@ -21,7 +21,8 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
         }
         What::Assemble(typed) => {
             let mut client = client::connect_or_start(instance)?;
-            let ask = raid::Assemble { images: typed.images, name: typed.name };
+            let (images, name, force) = (typed.images, typed.name, typed.force);
+            let ask = raid::Assemble { images, name, force };
             let file = raid::assemble(&mut client, &ask, &Terminal::watch()?)?;
             print(&format!("{}\n", file.display()))
         }
@@ -32,8 +33,17 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
                 false => print(&show::raid(&set)),
             }
         }
-        What::Check(options) => scrub(instance, &options, raid::check),
-        What::Repair(options) => scrub(instance, &options, raid::repair),
+        What::Check(typed) => {
+            let mut client = client::connect(instance)?;
+            let found = raid::check(&mut client, &typed.name, !typed.no_wait, &Terminal::watch()?)?;
+            checked(found, typed.json)
+        }
+        What::Repair(typed) => {
+            let mut client = client::connect(instance)?;
+            let (from, waits) = (typed.from.map(Into::into), !typed.no_wait);
+            let watch = Terminal::watch()?;
+            checked(raid::repair(&mut client, &typed.name, from, waits, &watch)?, typed.json)
+        }
         What::Replace(typed) => {
             let mut client = client::connect(instance)?;
             let (force, waits) = (typed.force, !typed.no_wait);
@@ -45,22 +55,13 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
     }
 }
 
-/// Compares, or repairs.
-fn scrub(
-    instance: &Instance,
-    options: &Scrub,
-    run: impl FnOnce(
-        &mut dyn ops::DeviceMapper,
-        &str,
-        bool,
-        &dyn ops::Watch,
-    ) -> Result<Option<raid::Checked>, Fault>,
-) -> Result<ExitCode, Fault> {
-    let mut client: Client = client::connect(instance)?;
-    let watch = Terminal::watch()?;
-    let found = run(&mut client, &options.name, !options.no_wait, &watch)?;
+/// Tells what was found, where somebody has waited for it.
+fn checked(found: Option<raid::Checked>, json: bool) -> Result<ExitCode, Fault> {
     let Some(found) = found else { return Ok(ExitCode::SUCCESS) };
-    print(&show::checked(&found))?;
+    match json {
+        true => print_json(&found)?,
+        false => print(&show::checked(&found))?,
+    };
     let differs = found.differing > 0 && !found.repaired;
     Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -22,11 +22,15 @@ const VERBS: &[&str] = &[
     "diff snap --json",
     "check m --json",
     "raid status r --json",
+    "raid status p --json",
+    "raid check r --json",
+    "raid check p --json",
+    "raid repair p --from parity --json",
     "dump run/cow/snap.cow --json --entries",
 ];
 
 /// Two images, one without a name of its own; a device whose name is no word, a mirror with a leg that
-/// fails, a snapshot, a device without a table, and a RAID set that lacks a leg.
+/// fails, a snapshot, a device without a table, and two RAID sets, one of which lacks a leg.
 fn build(instance: &Instance) {
     instance.ok(&["attach", "a.img", "--create", "1M", "--as", "/dev/sda"]);
     instance.ok(&["attach", "b.img", "--create", "1M"]);
@@ -48,6 +52,9 @@ fn build(instance: &Instance) {
     instance.ok(&["raid", "remove", "r"]);
     // One is missing.
     instance.ok(&["raid", "assemble", "1.img", "3.img", "--name", "r"]);
+    let legs = ["4.img", "5.img", "6.img", "7.img"];
+    instance.ok(&[&["raid", "create", "raid6"][..], &legs, &["p", "--size", "2M"]].concat());
+    instance.ok(&["wait", "--sync", "p"]);
 }
 
 /// What was seen of all answers.

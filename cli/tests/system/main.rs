@@ -15,6 +15,7 @@ mod hostile;
 mod images;
 mod keys;
 mod mirrors;
+mod multipath;
 mod raid;
 mod refusals;
 mod snapshots;

@@ -138,9 +138,9 @@ failed() { echo "README: $1: $2"; cat "$here/out"; exit 1; }
     script + "dmsim stop\necho the session went well\n"
 }
 
-/// Makes the container of the README's second section; false where there is no cryptsetup.
+/// Makes the container of the README's second section; false where a tool is missing.
 fn make_backup(dir: &TempDir) -> bool {
-    if !has(&["cryptsetup", "mkfs.ext4"]) {
+    if !has(&["cryptsetup", "mkfs.ext4", "fuse2fs", "fusermount3"]) {
         return false;
     }
     let image = dir.path().join("backup.img");

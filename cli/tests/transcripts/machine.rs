@@ -10,9 +10,10 @@ use dmsim_cli::dmsetup::{Called, Dm, Streams, run};
 use sha2::{Digest, Sha256};
 use sim_core::control::{Answer, Command, Failure, Shown};
 use sim_core::{
-    Access, Backing, Bio, BlkError, BlockDevice, Control, DevNumber, Errno, KernelLog, OpenDevice,
-    Sector, Sectors,
+    Access, Backing, Bio, BlkError, BlockDevice, BoxFuture, Control, DevNumber, Errno, Half,
+    KernelLog, OpenDevice, Panic, Runtime, Sector, Sectors,
 };
+use zeroize::Zeroizing;
 
 use crate::images::pattern;
 use crate::loops::{Loop, Loops};
@@ -24,6 +25,36 @@ struct Log(Mutex<Vec<String>>);
 impl KernelLog for Log {
     fn line(&self, line: &str) {
         self.0.lock().unwrap().push(line.to_owned());
+    }
+}
+
+/// The guest had one processor.
+struct OneProcessor(Arc<Pool>);
+
+impl Runtime for OneProcessor {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.0.spawn(task);
+    }
+    fn spawn_here(&self, task: BoxFuture<'static, ()>) {
+        self.0.spawn_here(task);
+    }
+    fn join(&self, one: Half<'_>, other: Half<'_>) {
+        self.0.join(one, other);
+    }
+    fn key(&self, kind: &str, description: &str) -> Result<Zeroizing<Vec<u8>>, Errno> {
+        self.0.key(kind, description)
+    }
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(time)
+    }
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
+    fn caught(&self, place: &str, panic: Panic) {
+        self.0.caught(place, panic);
     }
 }
 
@@ -60,7 +91,8 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new() -> Machine {
         let (loops, log) = (Arc::<Loops>::default(), Arc::<Log>::default());
-        let control = Control::new(targets::registry(), loops.clone(), Pool::new(1), log.clone());
+        let runtime = Arc::new(OneProcessor(Pool::new(1)));
+        let control = Control::new(targets::registry(), loops.clone(), runtime, log.clone());
         let (held, names, kept) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         Machine { control, loops, log, held, names, kept, background: None }
     }
@@ -96,6 +128,10 @@ impl Machine {
             }
             ("put", [device, sector, count, first]) if !waits => {
                 self.put_in_background(device, number(sector), number(count), number(first));
+                Outcome::default()
+            }
+            ("get", [device, sector, _]) if !waits => {
+                self.get_in_background(device, number(sector));
                 Outcome::default()
             }
             ("poke", [device, at, bytes]) => {
@@ -215,6 +251,19 @@ impl Machine {
             let data = pattern(first, count);
             let result = block_on(device.submit(Bio::write(Sector(sector), &data)));
             // Nobody asks at the end of a transcript.
+            let _ = tell.send(i32::from(result.is_err()));
+        });
+        self.background = Some(ended);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    /// Reads a little, and does not wait for the end.
+    fn get_in_background(&mut self, path: &str, sector: u64) {
+        let device = self.device(path).expect("a device to read");
+        let (tell, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut data = [0; 4096];
+            let result = block_on(device.submit(Bio::read(Sector(sector), &mut data)));
             let _ = tell.send(i32::from(result.is_err()));
         });
         self.background = Some(ended);

@@ -2,19 +2,27 @@
 
 use std::path::PathBuf;
 
-use daemon::Fault;
-use sim_core::Sectors;
-use targets::lines::raid::{Family, Kind, MAX_LEGS, Params};
+use daemon::{About, Fault};
+use sim_core::{Access, Sectors};
+use targets::lines::raid::{Family, Kind, MAX_LEGS, Params, Synchronize};
 use targets::raid::bitmap::{HEADER, Header, OFFSET};
-use targets::raid::layout::Raid10;
+use targets::raid::layout::{Layout, Raid10};
 use targets::raid::superblock::{DONE, Extension, Superblock};
 
 use super::create::refuse_there;
+use super::leg::label::Label;
+use super::leg::marked::marked_in;
 use super::leg::{Image, MISSING, Names, heads, image_there, refuse_small, refuse_twice};
+use super::level::{level, level_of};
 use super::state::{Line, has_all, layout, table};
 use super::steps::Done;
+use super::wait::until_synced;
+use crate::commands::suspend;
 use crate::device_mapper::DeviceMapper;
+use crate::files::fresh;
+use crate::mirror::swap::put;
 use crate::parts::New;
+use crate::size::print_size;
 use crate::watch::{Watch, go_on};
 use crate::words::new_name;
 
@@ -25,6 +33,8 @@ pub struct Assemble {
     pub images: Vec<PathBuf>,
     /// What the device is to be called.
     pub name: String,
+    /// Takes parity that was never made right for what a missing leg has.
+    pub force: bool,
 }
 
 /// By so many events a superblock may be behind the freshest: those that a crash has cut off.
@@ -37,6 +47,8 @@ struct Member {
     extension: Extension,
     /// The bitmap's header, where there is one.
     bitmap: Option<Header>,
+    /// That of its set, where it has one.
+    label: Option<Label>,
 }
 
 /// What is to be done.
@@ -47,6 +59,12 @@ pub(super) struct Plan {
     device: Sectors,
     len: Sectors,
     line: Line,
+    /// The legs that are missing, or not in sync.
+    lost: Vec<usize>,
+    /// Without all legs, so much was marked in the bitmap when the set was used last.
+    marked: Option<Sectors>,
+    /// Its parity was never made right, and somebody takes it all the same.
+    forced: bool,
 }
 
 /// Puts a set together again; returns the file that shows it.
@@ -63,6 +81,14 @@ pub fn assemble(
     for leg in plan.missing() {
         watch.warn(&format!("{}: leg {leg} is missing", plan.name));
     }
+    if let Some(marked) = plan.marked {
+        watch.warn(&format!(
+            "{}: {} were marked as being written when not all legs were there: where that ended in a \
+             crash, what they had may be wrong (the write hole); check the file system",
+            plan.name,
+            print_size(marked.bytes())
+        ));
+    }
     carry_out(dm, &plan, watch)?;
     Ok(dm.mount().join(&plan.name))
 }
@@ -73,7 +99,8 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
     refuse_there(dm, &name)?;
     let mut members = Vec::new();
     for typed in &ask.images {
-        members.push(member(image_there(dm, &name, typed)?)?);
+        let left_out = "one leg that is missing may be left out, or more, as the level has it";
+        members.push(member(image_there(dm, &name, typed, left_out)?)?);
     }
     let news: Vec<&New> = members.iter().map(|member| &member.image.new).collect();
     refuse_twice(&news, &ask.images)?;
@@ -87,6 +114,8 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         (Sectors(freshest.extension.device_sectors), Sectors(freshest.extension.array_sectors));
     let mut line = line_of(freshest, devices)?;
     let failed = freshest.superblock.failed;
+    let is_dirty = freshest.superblock.resync_offset != DONE;
+    let marked = marked_in(&fresh(&freshest.image.new.path, Access::ReadOnly)?);
     let mut legs: Vec<Option<Member>> = (0..devices).map(|_| None).collect();
     for member in members {
         let place = member.superblock.position as usize;
@@ -114,11 +143,25 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         Family::Raid0 => !has_all(&fits, |leg| legs[leg].is_none()),
         _ => !has_all(&fits, is_lost),
     };
+    let missing: Vec<usize> = (0..devices).filter(|leg| legs[*leg].is_none()).collect();
     if lacks {
-        let there = legs.iter().flatten().count();
+        let there = devices - missing.len();
         let why = format!(
             "lacks some of its data: {there} of the {devices} legs are there, and those in sync \
-             among them have not all of it"
+             among them have not all of it{}",
+            name_too(&missing)
+        );
+        return Err(Fault::new(&name, why));
+    }
+    let lost: Vec<usize> = (0..devices).filter(|leg| is_lost(*leg)).collect();
+    let lacks_parity = matches!(fits, Layout::Parity(_)) && !lost.is_empty();
+    let forced = lacks_parity && is_dirty;
+    if forced && !ask.force {
+        let why = format!(
+            "is a {} whose parity was never made right as a whole, so that it does not tell what a \
+             missing leg had{}; --force takes it all the same, and some of the data for lost",
+            level(line.kind),
+            name_too(&missing)
         );
         return Err(Fault::new(&name, why));
     }
@@ -128,20 +171,40 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
             line.legs[leg] = Names::of(&name, leg).words();
         }
     }
-    Ok(Plan { name, legs, device, len, line })
+    let marked = marked.filter(|marked| lacks_parity && !marked.is_zero());
+    Ok(Plan { name, legs, device, len, line, lost, marked, forced })
+}
+
+/// Says which legs to name as well.
+fn name_too(missing: &[usize]) -> String {
+    match missing {
+        [] => String::new(),
+        [leg] => format!(": name the image of leg {leg}, too"),
+        legs => {
+            let legs: Vec<String> = legs.iter().map(usize::to_string).collect();
+            format!(": name the images of more of the legs {}, too", legs.join(", "))
+        }
+    }
 }
 
 /// Reads what an image says of its set.
 fn member(image: Image) -> Result<Member, Fault> {
     let refuse = |why: &str| Err(Fault::new(&image.about, why));
     let found = heads(&image.new.path)?;
+    let label = match &found {
+        Some((file, _)) => Label::read(file).about(&image.about)?,
+        None => None,
+    };
     let bytes = found.map(|(_, bytes)| bytes).unwrap_or_default();
     let superblock = match bytes.is_empty() {
         true => None,
         false => Superblock::read(&bytes),
     };
     let Some(superblock) = superblock else {
-        return refuse("holds no leg of a set: expected a superblock at its start");
+        return refuse(
+            "holds no leg of a set: expected a superblock at its start. `dmsim raid create` makes a set, \
+             `dmsim raid replace` puts an image in the place of a leg",
+        );
     };
     let bits = &bytes[OFFSET as usize..][..HEADER];
     let bitmap = Header::read(bits.try_into().expect("so long a header is")).ok();
@@ -151,7 +214,7 @@ fn member(image: Image) -> Result<Member, Fault> {
     if extension.reshape.is_some() || extension.data_offset != 0 {
         return refuse("is of a set that was reshaped, which is not supported yet");
     }
-    Ok(Member { image, superblock, extension, bitmap })
+    Ok(Member { image, superblock, extension, bitmap, label })
 }
 
 /// Refuses a leg of another set than that of the freshest.
@@ -162,17 +225,26 @@ fn refuse_stranger(freshest: &Member, member: &Member) -> Result<(), Fault> {
         (superblock.geometry, superblock.devices, extension.array_sectors, extension.device_sectors)
     };
     if shape(freshest) == shape(member) {
-        return Ok(());
+        let labels = freshest.label.zip(member.label);
+        return match labels.is_none_or(|(one, other)| one == other) {
+            true => Ok(()),
+            false => {
+                let about = &freshest.image.about;
+                let why = format!("is of another set than {about}: leave one of the two out");
+                Err(Fault::new(&member.image.about, why))
+            }
+        };
     }
     let text = |member: &Member| {
-        let (geometry, devices, array, _) = shape(member);
-        format!("a raid{} of {devices} legs and {array} sectors", geometry.level)
+        let (_, devices, array, _) = shape(member);
+        let level = level_of(&member.superblock);
+        format!("a {level} of {devices} legs and {array} sectors")
     };
     let (one, other) = (text(member), text(freshest));
     let about = &freshest.image.about;
     let why = match one == other {
-        true => format!("is laid out otherwise than the set of {about}"),
-        false => format!("belongs to {one}, and {about} to {other}"),
+        true => format!("is laid out otherwise than the set of {about}: leave one of the two out"),
+        false => format!("belongs to {one}, and {about} to {other}: leave one of the two out"),
     };
     Err(Fault::new(&member.image.about, why))
 }
@@ -232,7 +304,15 @@ fn line_of(freshest: &Member, devices: usize) -> Result<Line, Fault> {
             };
             (Kind::Raid10, params)
         }
-        (level, _) => return refuse(format!("is of a raid{level}, which is not supported yet")),
+        (level, _) => match Kind::of(level, geometry.layout) {
+            Some(kind) => (kind, Params::default()),
+            None => {
+                let layout = geometry.layout;
+                let why =
+                    format!("is of a raid{level} of layout {layout}, which no table can name");
+                return refuse(why);
+            }
+        },
     };
     let chunk = Sectors(geometry.chunk_sectors.into());
     let legs = vec![MISSING; devices];
@@ -279,5 +359,16 @@ fn forward(
         }
     }
     go_on(name, watch)?;
-    done.device(dm, name, table(&plan.line, plan.len))
+    let mut first = plan.line.clone();
+    if plan.forced {
+        first.params.synchronize = Synchronize::Everything;
+    }
+    done.device(dm, name, table(&first, plan.len))?;
+    if !plan.forced {
+        return Ok(());
+    }
+    // A table with `sync` would start any set that is open later.
+    until_synced(dm, name, &plan.line, &plan.lost, watch)?;
+    suspend(dm, name)?;
+    put(dm, name, Access::ReadWrite, &table(&plan.line, plan.len), None)
 }

@@ -1,14 +1,16 @@
 //! `dmsim raid create`: makes a set of images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use daemon::Fault;
 use daemon::fault::USAGE;
 use sim_core::{Access, SECTOR_SIZE, Sectors};
-use targets::lines::raid::{Family, Kind, MAX_LEGS, Params, Synchronize};
+use targets::lines::raid::{Family, MAX_LEGS, Params, Synchronize};
 use targets::raid::layout::Format;
 
+use super::leg::label::Label;
 use super::leg::{META, MISSING, Names, image, refuse_full, refuse_twice};
+use super::level::{LEVELS, kind, level};
 use super::state::{Line, layout, table};
 use super::steps::Done;
 use crate::commands::{resume, suspend};
@@ -26,13 +28,16 @@ const CHUNK: Sectors = Sectors(128);
 /// What a raid1 has to be a multiple of, so that its end suits any sector size.
 const BLOCK: Sectors = Sectors(8);
 
-/// The levels that there are.
-pub const LEVELS: [&str; 3] = ["raid0", "raid1", "raid10"];
+/// What a chunk may be, in sectors. With parity less: the kernel has four stripes of chunks in memory at
+/// least, and no more than 32768 of 4 KiB a leg.
+const LEAST_CHUNK: u64 = 8;
+const LARGEST_CHUNK: u64 = 1 << 22;
+const LARGEST_WITH_PARITY: u64 = 1 << 16;
 
 /// Which set to make, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Create {
-    /// One of [`LEVELS`].
+    /// One of [`LEVELS`], its number alone, or the kernel's name of a type.
     pub level: String,
     /// The legs: files, attached images or mapped devices.
     pub images: Vec<PathBuf>,
@@ -63,6 +68,9 @@ pub(super) struct Plan {
     len: Sectors,
     line: Line,
     no_sync: bool,
+    label: Label,
+    /// What is odd about the images.
+    pub(super) odd: Option<String>,
 }
 
 /// Makes a set of images; returns the file that shows it. Its first resync goes on in the background.
@@ -76,6 +84,7 @@ pub fn create(
     watch: &dyn Watch,
 ) -> Result<PathBuf, Fault> {
     let plan = plan(dm, ask)?;
+    plan.odd.iter().for_each(|odd| watch.warn(odd));
     carry_out(dm, &plan, watch)?;
     Ok(dm.mount().join(&plan.name))
 }
@@ -83,6 +92,11 @@ pub fn create(
 /// Checks what is asked for. Nothing is changed yet.
 pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Create) -> Result<Plan, Fault> {
     let name = new_name("raid create", &ask.name)?;
+    if Path::new(&ask.name).is_file() {
+        let why =
+            "is a file, and was taken for the name of the set, which comes last: name the set too";
+        return Err(usage(&ask.name, why));
+    }
     let mut line = line(ask)?;
     refuse_there(dm, &name)?;
     for leg in 0..ask.images.len() {
@@ -130,14 +144,32 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Create) -> Result<Plan, Faul
     Line::from_text(&line.to_string(), len).map_err(|error| Fault::new("raid create", error))?;
     // What was made just now is zeros on all legs.
     let is_new = legs.iter().all(|(_, made)| made.is_some());
-    let no_sync = line.kind.family() != Family::Raid0 && (ask.no_sync || is_new);
-    Ok(Plan { name, legs, device, len, line, no_sync })
+    let no_sync = can_be_left(line.kind.family()) && (ask.no_sync || is_new);
+    let odd = uneven(&ask.images, &sizes);
+    Ok(Plan { name, legs, device, len, line, no_sync, label: Label::new()?, odd })
+}
+
+/// Says which images are much larger than the smallest, whose size all legs have.
+fn uneven(images: &[PathBuf], sizes: &[Sectors]) -> Option<String> {
+    let (smallest, least) = sizes.iter().enumerate().min_by_key(|(_, size)| **size)?;
+    let is_large = |size: &Sectors| size.0 - least.0 > least.0 / 8;
+    let large = images.iter().zip(sizes).filter(|(_, size)| is_large(size));
+    let large: Vec<String> = large.map(|(image, _)| image.display().to_string()).collect();
+    let (large, smallest) = (large.join(", "), images[smallest].display());
+    let least = print_size(least.bytes());
+    (!large.is_empty()).then(|| {
+        format!("{large}: no more of it is used than the {least} that {smallest} has, the smallest image")
+    })
 }
 
 /// Refuses the name of a device that is there.
 pub(super) fn refuse_there(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
     match find(dm, name)? {
-        Some(_) => Err(Fault::new(name, "a device of this name is there already")),
+        Some(_) => {
+            let why = "a device of this name is there already: `dmsim ls` shows all, `dmsim raid remove` \
+                       takes a set away";
+            Err(Fault::new(name, why))
+        }
         None => Ok(()),
     }
 }
@@ -146,26 +178,38 @@ fn usage(option: &str, why: &str) -> Fault {
     Fault::new(option, why).with_status(USAGE)
 }
 
-fn kind(level: &str) -> Result<Kind, Fault> {
-    let expected = LEVELS.join(", ");
-    let later = ["raid4", "raid5", "raid6"].iter().any(|known| level.starts_with(known));
-    match Kind::named(level).filter(|_| LEVELS.contains(&level)) {
-        Some(kind) => Ok(kind),
-        None if later => {
-            Err(usage(level, &format!("is not supported yet: expected one of {expected}")))
-        }
-        None => Err(usage(level, &format!("unknown level: expected one of {expected}"))),
-    }
+/// Tells whether the first resync may be left out, as the kernel has it: a raid0 has none, and the Q
+/// of a raid6 has to be right.
+fn can_be_left(family: Family) -> bool {
+    !matches!(family, Family::Raid0 | Family::Raid6)
+}
+
+fn unknown_level(word: &str) -> Fault {
+    let levels = LEVELS.join(", ");
+    let why = format!(
+        "unknown level: expected {levels} (or the number alone), or a type of the kernel's as \
+         raid6_nr, before the images"
+    );
+    usage(word, &why)
 }
 
 /// Makes the line, still without devices.
 fn line(ask: &Create) -> Result<Line, Fault> {
-    let kind = kind(&ask.level)?;
+    let (kind, format) = kind(&ask.level).ok_or_else(|| unknown_level(&ask.level))?;
     let family = kind.family();
+    let level = level(kind);
     let only = |option: &str, is_there: bool, fits: bool| match is_there && !fits {
-        true => Err(usage(option, &format!("means nothing for a {}", ask.level))),
+        true => Err(usage(option, &format!("means nothing for a {level}: leave it out"))),
         false => Ok(()),
     };
+    if format.is_some() && ask.format.is_some() {
+        let why = format!("{} says it already: leave one of the two out", ask.level);
+        return Err(usage("--format", &why));
+    }
+    if family == Family::Raid6 && ask.no_sync {
+        let why = "a raid6 is used by all its parity, which has to be right: leave it out";
+        return Err(usage("--no-sync", why));
+    }
     only("--chunk", ask.chunk.is_some(), family != Family::Raid1)?;
     only("--region-size", ask.region_size.is_some(), family != Family::Raid0)?;
     only("--no-sync", ask.no_sync, family != Family::Raid0)?;
@@ -173,12 +217,12 @@ fn line(ask: &Create) -> Result<Line, Fault> {
     only("--format", ask.format.is_some(), family == Family::Raid10)?;
     let legs = ask.images.len();
     let copies = (family == Family::Raid10).then(|| ask.copies.unwrap_or(2));
-    let least = copies.unwrap_or(2).max(2);
+    let least = copies.unwrap_or(2).max(family.least_legs() as usize);
     if copies.is_some_and(|copies| copies < 2) {
         return Err(usage("--copies", "expected 2 at least"));
     }
     if legs < least || legs > MAX_LEGS {
-        let why = format!("expected {least} to {MAX_LEGS} images, found {legs}");
+        let why = format!("a {level} takes {least} to {MAX_LEGS} images, found {legs}");
         return Err(usage("raid create", &why));
     }
     let sectors = |option: &str, bytes: u64| match bytes.is_multiple_of(SECTOR_SIZE) {
@@ -190,8 +234,11 @@ fn line(ask: &Create) -> Result<Line, Fault> {
         Some(bytes) => sectors("--chunk", bytes)?,
         None => CHUNK,
     };
-    if family != Family::Raid1 && !(8..=1 << 22).contains(&chunk.0) || !power(chunk) {
-        return Err(usage("--chunk", "expected a power of two, 4K to 2G"));
+    let largest = if family.parities() > 0 { LARGEST_WITH_PARITY } else { LARGEST_CHUNK };
+    let fits = (LEAST_CHUNK..=largest).contains(&chunk.0) && chunk.0.is_power_of_two();
+    if family != Family::Raid1 && !fits {
+        let largest = if family.parities() > 0 { "32M" } else { "2G" };
+        return Err(usage("--chunk", &format!("expected a power of two, 4K to {largest}")));
     }
     let region_size = match ask.region_size {
         Some(bytes) => Some(sectors("--region-size", bytes)?),
@@ -200,14 +247,10 @@ fn line(ask: &Create) -> Result<Line, Fault> {
     let params = Params {
         region_size,
         raid10_copies: copies,
-        raid10_format: copies.map(|_| ask.format.unwrap_or(Format::Near)),
+        raid10_format: copies.map(|_| format.or(ask.format).unwrap_or(Format::Near)),
         ..Params::default()
     };
     Ok(Line { kind, chunk, params, legs: vec![MISSING; legs] })
-}
-
-fn power(chunk: Sectors) -> bool {
-    chunk.is_zero() || chunk.0.is_power_of_two()
 }
 
 /// Makes the set, or leaves everything as it was.
@@ -235,6 +278,7 @@ fn forward(
             Some(bytes) => done.file(&new.path, *bytes)?,
             None => done.clear_heads(&new.path)?,
         }
+        done.label(&new.path, Some(plan.label))?;
         done.leg(dm, &Names::of(name, leg), &new.word, plan.device)?;
     }
     go_on(name, watch)?;

@@ -25,7 +25,13 @@ pub fn fail(dm: &mut dyn DeviceMapper, name: &str, leg: &str, fails: Fails) -> R
     let place = leg_of(dm, name, &line, leg)?;
     match number(line.legs[place].data.as_ref()) {
         Some(dev) => set_fails(dm, name, dev, fails),
-        None => Err(Fault::new(name, format!("leg {place} is missing"))),
+        None => {
+            let why = format!(
+                "leg {place} is missing already: `dmsim raid replace {name} {place} IMAGE` puts an \
+                 image in its place"
+            );
+            Err(Fault::new(name, why))
+        }
     }
 }
 

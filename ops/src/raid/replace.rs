@@ -11,9 +11,11 @@ use sim_core::Sectors;
 use sim_core::control::{Command, Id, NewName};
 use targets::lines::raid::{Action, LegHealth, Status};
 
-use super::leg::{Names, image_there, leg as leg_of, refuse_full, refuse_small};
+use super::leg::label::Label;
+use super::leg::{Names, file_of, image_there, leg as leg_of, refuse_full, refuse_small};
+use super::level::level;
 use super::remove::is_ours;
-use super::state::{Line, has_all, layout, look_at, number, table, with_copies};
+use super::state::{Line, has_all, layout, look_at, number, redundant, table};
 use super::steps::Done;
 use super::wait::until_synced;
 use crate::commands::{act, suspend};
@@ -47,6 +49,8 @@ pub(super) struct Plan {
     new: New,
     /// How much data a leg has.
     data: Sectors,
+    /// That of the set, where its legs have one.
+    label: Option<Label>,
     /// What the new leg's devices are called at first, and at the end.
     names: Names,
     last_names: Names,
@@ -75,7 +79,7 @@ pub fn replace(dm: &mut dyn DeviceMapper, ask: &Replace, watch: &dyn Watch) -> R
 
 /// Checks what is asked for. Nothing is changed yet.
 pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fault> {
-    let (device, line) = with_copies(dm, &ask.name)?;
+    let (device, line) = redundant(dm, &ask.name)?;
     let name = device.name();
     device.refuse_suspended()?;
     device.refuse_unready()?;
@@ -84,7 +88,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fau
     let lengths = line.lengths(device.size()).map_err(|why| Fault::new(name, why))?;
     let status = look_at(dm, name)?.status;
     refuse_unsynced(name, &line, lengths.device, leg, &status)?;
-    let image = image_there(dm, name, &ask.image)?;
+    let image = image_there(dm, name, &ask.image, "`truncate -s SIZE` makes one")?;
     refuse_small(&image, lengths.device)?;
     refuse_other_sectors(dm, name, image.block, &image.about)?;
     if !ask.force {
@@ -97,7 +101,21 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fau
         Err(_) => Names::of_new(name, leg),
     };
     names.refuse_taken(dm)?;
-    Ok(Plan { new: image.new, data: lengths.device, line, leg, names, last_names, device })
+    let label = label_of(dm, &line)?;
+    Ok(Plan { new: image.new, data: lengths.device, label, line, leg, names, last_names, device })
+}
+
+/// Reads the label of a set from the first image that has one.
+fn label_of(dm: &mut dyn DeviceMapper, line: &Line) -> Result<Option<Label>, Fault> {
+    for leg in &line.legs {
+        // One that cannot be read is perhaps why it is replaced.
+        let file = file_of(dm, number(leg.data.as_ref()))?;
+        let label = file.and_then(|file| Label::of(&file).ok().flatten());
+        if label.is_some() {
+            return Ok(label);
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses to take a leg away whose data others lack.
@@ -133,9 +151,20 @@ fn refuse_unsynced(
         Some(layout) if has_all(&layout, is_lost) => Ok(()),
         _ => {
             let gone = others.find(|other| status.legs[*other] != LegHealth::InSync);
-            let gone = gone.map(|other| format!(", as leg {other} is not in sync"));
-            let gone = gone.unwrap_or_default();
-            refuse(format!("leg {leg} is the only one that has some of the data{gone}"))
+            let first = gone.map(|other| {
+                format!(
+                    ", as leg {other} is not in sync: `dmsim heal {name}`, or `dmsim raid replace {name} \
+                     {other} IMAGE`, first"
+                )
+            });
+            let first = first.unwrap_or_default();
+            refuse(match line.kind.family().parities() {
+                0 => format!("leg {leg} is the only one that has some of the data{first}"),
+                _ => {
+                    let level = level(line.kind);
+                    format!("leg {leg} is one more than a {level} can do without{first}")
+                }
+            })
         }
     }
 }
@@ -202,6 +231,7 @@ fn swap_in(
 ) -> Result<(), Fault> {
     let Plan { device, .. } = plan;
     let name = device.name();
+    done.label(&plan.new.path, plan.label)?;
     done.leg(dm, &plan.names, &plan.new.word, plan.data)?;
     go_on(name, watch)?;
     let new = table(&plan.line(true), device.size());

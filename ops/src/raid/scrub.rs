@@ -1,86 +1,121 @@
-//! `dmsim raid check` and `repair`: copies are compared, and made the same.
+//! `dmsim raid check` and `repair`: copies are compared, or parity with the data, and made the same.
 
+use daemon::fault::USAGE;
 use daemon::{Fault, mangle};
+use serde::Serialize;
 use sim_core::control::Slot;
 use targets::lines::raid::{Action, LegHealth, Status};
 
-use super::state::{look_at, with_copies};
+use super::level::level;
+use super::state::{Line, look_at, redundant};
 use crate::commands::message;
 use crate::device_mapper::DeviceMapper;
+use crate::size::in_bytes;
 use crate::watch::{INTERRUPTED, Look, Watch, until_done};
 
+/// What a repair goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The first copy: the others become the same.
+    Copy,
+    /// The parity of the data, which is computed anew.
+    Parity,
+}
+
 /// What was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checked {
     /// The set.
     pub name: String,
-    /// So many sectors lie in pieces that differ, of 64 KiB or a chunk, for each copy that does.
+    /// Its level.
+    pub level: &'static str,
+    /// It has parity, and no copies.
+    #[serde(skip)]
+    pub has_parity: bool,
+    /// So many sectors lie in pieces that differ: of 64 KiB or a chunk, for each copy that does; of 4 KiB
+    /// of each leg, where parity is wrong.
+    #[serde(rename = "differing_bytes", serialize_with = "in_bytes")]
     pub differing: u64,
-    /// They are the same now.
+    /// They are the same now, or parity is right.
     pub repaired: bool,
     /// The legs that are not in sync, which were not compared.
     pub left_out: Vec<usize>,
 }
 
-/// Compares the copies of a set; returns when that is done, or at once with nothing where nobody
-/// waits.
+/// Compares the copies of a set, or its parity with the data; returns when that is done, or at once with
+/// nothing where nobody waits.
 ///
 /// # Errors
-/// Where it is no set with copies, something else goes on in it, or `watch` interrupts it.
+/// Where it is no set with copies or parity, or lacks so many legs that no parity is left to be compared;
+/// something else goes on in it, or `watch` interrupts it.
 pub fn check(
     dm: &mut dyn DeviceMapper,
     name: &str,
     waits: bool,
     watch: &dyn Watch,
 ) -> Result<Option<Checked>, Fault> {
-    let (device, _) = with_copies(dm, name)?;
+    let (device, line) = redundant(dm, name)?;
     device.refuse_suspended()?;
-    let name = device.name();
+    let scrub = Scrub { name: device.name(), line: &line };
     if !waits {
-        return begin(dm, name, "check").map(|_| None);
+        return scrub.begin(dm, "check").map(|_| None);
     }
-    let status = go_through(dm, name, "check", watch)?;
-    Ok(Some(Checked {
-        name: mangle::decode(name),
-        differing: status.mismatches,
-        repaired: false,
-        left_out: left_out(&status),
-    }))
+    let status = scrub.go_through(dm, "check", watch)?;
+    Ok(Some(scrub.found(&status, false)))
 }
 
 /// Makes the copies of a set the same where they differ: as those on the first leg are that has them.
+/// Parity that is not that of the data is computed anew.
 ///
 /// # Errors
-/// As for [`check`]; where copies differ still, too.
+/// As for [`check`]; where the set has not what it is to go by, or something differs still, too.
 pub fn repair(
     dm: &mut dyn DeviceMapper,
     name: &str,
+    from: Option<Source>,
     waits: bool,
     watch: &dyn Watch,
 ) -> Result<Option<Checked>, Fault> {
-    let (device, _) = with_copies(dm, name)?;
+    let (device, line) = redundant(dm, name)?;
+    refuse_source(&line, from)?;
     device.refuse_suspended()?;
-    let name = device.name();
+    let scrub = Scrub { name: device.name(), line: &line };
     if !waits {
-        return begin(dm, name, "repair").map(|_| None);
+        return scrub.begin(dm, "repair").map(|_| None);
     }
     // What a repair finds it does not tell.
-    let before = go_through(dm, name, "check", watch)?;
-    let left_out = left_out(&before);
-    let found = Checked {
-        name: mangle::decode(name),
-        differing: before.mismatches,
-        repaired: true,
-        left_out,
-    };
+    let before = scrub.go_through(dm, "check", watch)?;
+    let found = scrub.found(&before, true);
     if found.differing == 0 {
         return Ok(Some(found));
     }
-    go_through(dm, name, "repair", watch)?;
-    match go_through(dm, name, "check", watch)?.mismatches {
+    scrub.go_through(dm, "repair", watch)?;
+    match scrub.go_through(dm, "check", watch)?.mismatches {
         0 => Ok(Some(found)),
-        left => Err(Fault::new(name, format!("{left} sectors differ still"))),
+        left => {
+            let why = format!(
+                "{left} sectors differ still: a leg does not keep what it is given, or something else \
+                 writes to an image. `dmsim tree` shows who uses them; `dmsim raid replace` puts \
+                 another in a leg's place"
+            );
+            Err(Fault::new(scrub.name, why))
+        }
     }
+}
+
+/// Refuses to go by what a set does not have.
+fn refuse_source(line: &Line, from: Option<Source>) -> Result<(), Fault> {
+    let level = level(line.kind);
+    let (word, why) = match (from, line.kind.family().parities()) {
+        (Some(Source::Copy), 1..) => {
+            ("copy", format!("a {level} keeps no copies, but parity: `--from parity`, or nothing"))
+        }
+        (Some(Source::Parity), 0) => {
+            ("parity", format!("a {level} keeps copies, and no parity: `--from copy`, or nothing"))
+        }
+        (Some(Source::Copy), 0) | (Some(Source::Parity), 1..) | (None, _) => return Ok(()),
+    };
+    Err(Fault::new(format!("--from {word}"), why).with_status(USAGE))
 }
 
 fn left_out(status: &Status) -> Vec<usize> {
@@ -88,66 +123,113 @@ fn left_out(status: &Status) -> Vec<usize> {
     legs.filter(|(_, health)| **health != LegHealth::InSync).map(|(leg, _)| leg).collect()
 }
 
-/// Asks a set to begin; returns the number of the event before.
-fn begin(dm: &mut dyn DeviceMapper, name: &str, what: &str) -> Result<u32, Fault> {
-    let before = look_at(dm, name)?;
-    let status = before.status;
-    if status.action != Action::Idle || status.done != status.total {
-        let why = "is busy: something is copied or compared already, as `dmsim raid status` shows";
-        return Err(Fault::new(name, why));
-    }
-    message(dm, name, Slot::Live, what)?;
-    Ok(before.event)
+/// A set that is gone through.
+struct Scrub<'a> {
+    name: &'a str,
+    line: &'a Line,
 }
 
-/// Has a set gone through, and waits for the end. A leg that fails meanwhile breaks it off: it begins
-/// anew with those that are left.
-fn go_through(
-    dm: &mut dyn DeviceMapper,
-    name: &str,
-    what: &str,
-    watch: &dyn Watch,
-) -> Result<Status, Fault> {
-    loop {
-        let before = look_at(dm, name)?.status.legs;
-        let status = go_through_once(dm, name, what, watch)?;
-        if status.legs == before {
-            return Ok(status);
+impl Scrub<'_> {
+    fn found(&self, status: &Status, repaired: bool) -> Checked {
+        Checked {
+            name: mangle::decode(self.name),
+            level: level(self.line.kind),
+            has_parity: self.line.kind.family().parities() > 0,
+            differing: status.mismatches,
+            repaired,
+            left_out: left_out(status),
         }
-        watch.warn(&format!("{name}: its legs have changed, and the {what} begins anew"));
     }
-}
 
-fn go_through_once(
-    dm: &mut dyn DeviceMapper,
-    name: &str,
-    what: &str,
-    watch: &dyn Watch,
-) -> Result<Status, Fault> {
-    let before = begin(dm, name, what)?;
-    let mut last = None;
-    let ended = until_done(&format!("{what} of {name}"), watch, || {
-        let look = look_at(dm, name)?;
-        if look.suspended {
-            return Err(Fault::new(name, format!("was suspended, which has ended the {what}")));
-        }
-        // The end is an event; a status alone may be from before the beginning.
-        let is_over = look.event != before && look.status.action == Action::Idle;
-        let (done, total) = (look.status.done, look.status.total);
-        let left = match look.status.action {
-            Action::Idle => total,
-            _ => total.saturating_sub(done),
+    /// Refuses a set whose parity is all needed for what is lost.
+    fn refuse_used_up(&self, status: &Status) -> Result<(), Fault> {
+        let (parities, lost) = (self.line.kind.family().parities(), left_out(status));
+        let Some(leg) = lost.first().filter(|_| parities > 0 && lost.len() >= parities) else {
+            return Ok(());
         };
-        last = Some(look.status);
-        Ok(if is_over { Look::Done } else { Look::Left(left) })
-    });
-    match ended {
-        Ok(()) => last.ok_or_else(|| Fault::new(name, "has no status")),
-        Err(fault) if fault.status == INTERRUPTED => {
-            // The kernel does it, and answers with an error all the same.
-            let _ = message(dm, name, Slot::Live, "idle");
-            Err(Fault { why: format!("{}; the {what} is broken off", fault.why), ..fault })
+        let name = self.name;
+        let legs = match &lost[..] {
+            [leg] => format!("leg {leg} is not in sync"),
+            legs => {
+                let legs: Vec<String> = legs.iter().map(usize::to_string).collect();
+                format!("legs {} are not in sync", legs.join(", "))
+            }
+        };
+        let why = format!(
+            "{legs}, and without that no parity is left over to be compared: `dmsim heal {name}` tries a \
+             leg again, `dmsim raid replace {name} {leg} IMAGE` puts another in its place"
+        );
+        Err(Fault::new(name, why))
+    }
+
+    /// Asks the set to begin; returns the number of the event before.
+    fn begin(&self, dm: &mut dyn DeviceMapper, what: &str) -> Result<u32, Fault> {
+        let name = self.name;
+        let before = look_at(dm, name)?;
+        let status = before.status;
+        if status.action != Action::Idle || status.done != status.total {
+            let why = format!(
+                "is busy with a {}: `dmsim raid status {name}` shows how far it is",
+                status.action.word()
+            );
+            return Err(Fault::new(name, why));
         }
-        Err(fault) => Err(fault),
+        self.refuse_used_up(&status)?;
+        message(dm, name, Slot::Live, what)?;
+        Ok(before.event)
+    }
+
+    /// Has the set gone through, and waits for the end. A leg that fails meanwhile breaks it off: it begins
+    /// anew with those that are left.
+    fn go_through(
+        &self,
+        dm: &mut dyn DeviceMapper,
+        what: &str,
+        watch: &dyn Watch,
+    ) -> Result<Status, Fault> {
+        loop {
+            let before = look_at(dm, self.name)?.status.legs;
+            let status = self.go_through_once(dm, what, watch)?;
+            if status.legs == before {
+                return Ok(status);
+            }
+            let name = self.name;
+            watch.warn(&format!("{name}: its legs have changed, and the {what} begins anew"));
+        }
+    }
+
+    fn go_through_once(
+        &self,
+        dm: &mut dyn DeviceMapper,
+        what: &str,
+        watch: &dyn Watch,
+    ) -> Result<Status, Fault> {
+        let name = self.name;
+        let before = self.begin(dm, what)?;
+        let mut last = None;
+        let ended = until_done(&format!("{what} of {name}"), watch, || {
+            let look = look_at(dm, name)?;
+            if look.suspended {
+                return Err(Fault::new(name, format!("was suspended, which has ended the {what}")));
+            }
+            // The end is an event; a status alone may be from before the beginning.
+            let is_over = look.event != before && look.status.action == Action::Idle;
+            let (done, total) = (look.status.done, look.status.total);
+            let left = match look.status.action {
+                Action::Idle => total,
+                _ => total.saturating_sub(done),
+            };
+            last = Some(look.status);
+            Ok(if is_over { Look::Done } else { Look::Left(left) })
+        });
+        match ended {
+            Ok(()) => last.ok_or_else(|| Fault::new(name, "has no status")),
+            Err(fault) if fault.status == INTERRUPTED => {
+                // The kernel does it, and answers with an error all the same.
+                let _ = message(dm, name, Slot::Live, "idle");
+                Err(Fault { why: format!("{}; the {what} is broken off", fault.why), ..fault })
+            }
+            Err(fault) => Err(fault),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use daemon::{About, Fault};
 use sim_core::control::{Report, Slot};
-use sim_core::{DevNumber, KeyText, Sectors, TargetSpec};
+use sim_core::{DevNumber, KeyText, Sector, Sectors, TargetSpec};
 use targets::lines::raid::{Family, Status};
 use targets::lines::{self, DeviceWord};
 use targets::raid::layout::{Layout, Parity, Raid10};
@@ -35,17 +35,21 @@ pub fn is_set(dm: &mut dyn DeviceMapper, word: &str) -> Result<bool, Fault> {
 /// Finds a device whose table is a set.
 pub(super) fn set(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
     let name = device_name(dm.mount(), word);
-    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
+    let device = find(dm, &name)?
+        .ok_or_else(|| Fault::new(word, "no such device: `dmsim ls` shows those that there are"))?;
     let line = line_of(&device);
     let line = line.ok_or_else(|| Fault::new(&name, "is no RAID set"))?;
     Ok((device, line))
 }
 
-/// As [`set`], of a level that keeps copies.
-pub(super) fn with_copies(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
+/// As [`set`], of a level that keeps copies or parity.
+pub(super) fn redundant(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
     let (device, line) = set(dm, word)?;
     match line.kind.family() {
-        Family::Raid0 => Err(Fault::new(device.name(), "is a raid0, which has no copies")),
+        Family::Raid0 => {
+            let why = "is a raid0, which has no copies and no parity: each leg alone has its data";
+            Err(Fault::new(device.name(), why))
+        }
         _ => Ok((device, line)),
     }
 }
@@ -92,11 +96,31 @@ pub(super) fn table(line: &Line, len: Sectors) -> Vec<TargetSpec> {
 pub(super) fn layout(line: &Line, device: Sectors) -> Option<Layout> {
     let (legs, chunk) = (line.legs.len(), line.chunk);
     match line.kind.family() {
-        Family::Raid0 => Some(Layout::Raid0 { legs, chunk, device }),
+        Family::Raid0 => (!chunk.is_zero()).then_some(Layout::Raid0 { legs, chunk, device }),
         Family::Raid1 => Some(Layout::Raid1 { legs, device }),
         Family::Raid10 => Raid10::new(line.layout_word(), legs, chunk, device).map(Layout::Raid10),
         family @ (Family::Raid5 | Family::Raid6) => {
             Parity::new(family.level(), line.layout_word(), legs, chunk, device).map(Layout::Parity)
+        }
+    }
+}
+
+/// Returns how many legs more a set may lose, whichever they are, without these that are `lost`.
+pub(super) fn may_lose(layout: &Layout, lost: impl Fn(usize) -> bool) -> usize {
+    match layout {
+        Layout::Raid0 { .. } => 0,
+        Layout::Parity(parity) => {
+            let gone = (0..parity.legs()).filter(|leg| lost(*leg)).count();
+            parity.parities().saturating_sub(gone)
+        }
+        Layout::Raid1 { .. } | Layout::Raid10(_) => {
+            // After as many chunks as there are legs, the same legs come again.
+            let chunk = layout.run_end(Sector::ZERO).0;
+            let chunks = (0..layout.legs() as u64).map(|nr| Sector(nr * chunk));
+            let chunks = chunks.take_while(|at| at.0 < layout.len().0);
+            let left =
+                chunks.map(|at| layout.places(at).iter().filter(|place| !lost(place.leg)).count());
+            left.min().unwrap_or_default().saturating_sub(1)
         }
     }
 }

@@ -10,9 +10,11 @@ use targets::lines::raid::{Action, Family, LegHealth, Status};
 use targets::raid::layout::{Format, Raid10};
 
 use super::leg::file_of;
-use super::state::{Line, look_at, number, set};
+use super::leg::marked::marked;
+use super::level::level;
+use super::state::{Line, has_all, layout, look_at, may_lose, number, set};
 use crate::device_mapper::DeviceMapper;
-use crate::size::in_bytes;
+use crate::size::{in_bytes, in_bytes_if_known};
 
 /// How long a set is looked at to see how fast something goes.
 const GLANCE: Duration = Duration::from_millis(300);
@@ -22,12 +24,16 @@ const GLANCE: Duration = Duration::from_millis(300);
 pub struct Set {
     /// Its name.
     pub name: String,
-    /// raid0, raid1 or raid10.
+    /// One of [`LEVELS`](super::LEVELS).
     pub level: &'static str,
+    /// The kernel's name of the type, as the table has it.
+    pub raid_type: &'static str,
     /// Of a raid10: near, far or offset.
     pub format: Option<&'static str>,
     /// Of a raid10, and of a raid1 all of its legs.
     pub copies: Option<usize>,
+    /// How many legs' worth of each stripe is parity.
+    pub parities: usize,
     /// How large it is.
     #[serde(rename = "size_bytes", serialize_with = "in_bytes")]
     pub size: u64,
@@ -37,8 +43,10 @@ pub struct Set {
     /// What a bit of the bitmap stands for; 0 for a raid0, which has none.
     #[serde(rename = "region_size_bytes", serialize_with = "in_bytes")]
     pub region_size: u64,
-    /// `in sync`, `resyncing`, `rebuilding`, `degraded`, `suspended`: the worst of it.
+    /// `in sync`, `resyncing`, `rebuilding`, `degraded`, `broken`, `suspended`: the worst of it.
     pub health: &'static str,
+    /// How many legs more may fail, whichever they are. None until all are in sync for the first time.
+    pub may_lose: usize,
     /// Its legs, in the order of the table.
     pub legs: Vec<Leg>,
     /// What goes on, if anything does.
@@ -46,6 +54,10 @@ pub struct Set {
     /// What the last check found; 0 where something else came after it.
     #[serde(rename = "differing_bytes", serialize_with = "in_bytes")]
     pub differing: u64,
+    /// How much of what it synchronizes is marked in the bitmap: it is being written, was a moment ago,
+    /// or was while a leg was not there. Nothing without a bitmap that can be read.
+    #[serde(rename = "marked_bytes", serialize_with = "in_bytes_if_known")]
+    pub marked: Option<u64>,
 }
 
 /// A leg.
@@ -136,15 +148,24 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
         });
     }
     let family = line.kind.family();
+    let is_lost = |leg: usize| status.legs[leg] != LegHealth::InSync;
+    let lengths = line.lengths(size).ok();
+    let places = lengths.and_then(|lengths| layout(&line, lengths.device));
+    let is_gone = |leg: usize| matches!(status.legs[leg], LegHealth::Failed | LegHealth::Missing);
+    let is_broken = places.is_some_and(|layout| !has_all(&layout, is_gone));
+    let may_lose = match status.action {
+        Action::Resync => 0,
+        _ => places.map_or(0, |layout| may_lose(&layout, is_lost)),
+    };
+    let marked = match family {
+        Family::Raid0 => None,
+        _ => marked(dm, &line, &status),
+    };
     let raid10 = Raid10::parse(line.layout_word()).filter(|_| family == Family::Raid10);
     Ok(Set {
         name: mangle::decode(name),
-        level: match family {
-            Family::Raid0 => "raid0",
-            Family::Raid1 => "raid1",
-            Family::Raid10 => "raid10",
-            Family::Raid5 | Family::Raid6 => line.kind.name(),
-        },
+        level: level(line.kind),
+        raid_type: line.kind.name(),
         format: raid10.map(|(format, ..)| match format {
             Format::Near => "near",
             Format::Far => "far",
@@ -154,16 +175,22 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             Family::Raid1 => Some(line.legs.len()),
             _ => raid10.map(|(_, copies, _)| copies),
         },
+        parities: family.parities(),
         size: size.0,
         chunk_size: line.chunk.0,
         region_size: match family {
             Family::Raid0 => 0,
             _ => line.region_size(size).0,
         },
-        health: health(&status, &legs, look.suspended),
+        health: match is_broken && !look.suspended {
+            true => "broken",
+            false => health(&status, &legs, look.suspended),
+        },
+        may_lose,
         legs,
         action: going,
         differing: status.mismatches,
+        marked: marked.map(|marked| marked.0),
     })
 }
 

@@ -7,6 +7,7 @@ use daemon::{About, Fault};
 use sim_core::{Access, DevNumber, Sectors, TargetSpec};
 use targets::lines::DeviceWord;
 
+use super::leg::label::{self, Label};
 use super::leg::{HEADS, META, Names, heads};
 use crate::commands::{create, load, one, resume, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
@@ -19,8 +20,8 @@ pub(super) const MADE_BY_US: &str = "DMSIM-RAID-";
 enum Step {
     /// A file was made.
     File(PathBuf),
-    /// A file began with this.
-    Heads(PathBuf, Vec<u8>),
+    /// A file had this at some byte.
+    Bytes(PathBuf, u64, Vec<u8>),
     /// A device was made, or was about to be: where an answer is lost, nobody knows.
     Device(String),
 }
@@ -44,8 +45,21 @@ impl Done {
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(());
         }
-        self.0.push(Step::Heads(path.to_owned(), bytes));
-        write_heads(path, &[0; HEADS])
+        self.0.push(Step::Bytes(path.to_owned(), 0, bytes));
+        write(path, 0, &[0; HEADS])
+    }
+
+    /// Gives an image the label of its set, or takes that of another set away.
+    pub(super) fn label(&mut self, path: &Path, label: Option<Label>) -> Result<(), Fault> {
+        let mut old = vec![0; label::LEN];
+        let file = fresh(path, Access::ReadOnly)?;
+        file.read_exact_at(&mut old, label::AT).about(path.display())?;
+        let new = label.map_or([0; label::LEN], Label::to_bytes);
+        if old == new {
+            return Ok(());
+        }
+        self.0.push(Step::Bytes(path.to_owned(), label::AT, old));
+        write(path, label::AT, &new)
     }
 
     /// Makes a device with a table, and lets it run.
@@ -82,7 +96,7 @@ impl Done {
         for step in self.0.into_iter().rev() {
             result = result.and(match step {
                 Step::File(path) => std::fs::remove_file(&path).about(path.display()),
-                Step::Heads(path, bytes) => write_heads(&path, &bytes),
+                Step::Bytes(path, at, bytes) => write(&path, at, &bytes),
                 Step::Device(name) => remove_below(dm, &name),
             });
         }
@@ -90,7 +104,7 @@ impl Done {
     }
 }
 
-fn write_heads(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+fn write(path: &Path, at: u64, bytes: &[u8]) -> Result<(), Fault> {
     let file = fresh(path, Access::ReadWrite)?;
-    file.write_all_at(bytes, 0).and_then(|()| file.sync_data()).about(path.display())
+    file.write_all_at(bytes, at).and_then(|()| file.sync_data()).about(path.display())
 }

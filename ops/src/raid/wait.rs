@@ -40,8 +40,12 @@ pub(super) fn until_synced(
             return Err(Fault::new(name, why));
         }
         let status = look.status;
-        let legs = status.legs.iter().enumerate().filter(|(leg, _)| !besides.contains(leg));
-        for (leg, health) in legs {
+        // What goes on is waited for: a leg that is lost keeps no other from being filled.
+        let lost = match status.action {
+            Action::Idle | Action::Frozen => &status.legs[..],
+            _ => &[],
+        };
+        for (leg, health) in lost.iter().enumerate().filter(|(leg, _)| !besides.contains(leg)) {
             match health {
                 LegHealth::InSync | LegHealth::Behind => {}
                 LegHealth::Failed => {
@@ -50,7 +54,12 @@ pub(super) fn until_synced(
                          replace {name} {leg} IMAGE` puts another in its place"
                     )));
                 }
-                LegHealth::Missing => return Ok(Look::Failed(format!("leg {leg} is missing"))),
+                LegHealth::Missing => {
+                    return Ok(Look::Failed(format!(
+                        "leg {leg} is missing: `dmsim raid replace {name} {leg} IMAGE` puts an image \
+                         in its place"
+                    )));
+                }
             }
         }
         if is_over(&status) {

@@ -59,6 +59,11 @@ impl Area {
         self.device.limits()
     }
 
+    /// Tells whether the device takes requests.
+    pub(crate) fn takes_requests(&self) -> bool {
+        self.device().takes_requests()
+    }
+
     /// Returns the size of the whole device; zero as long as it has no table.
     pub fn device_size(&self) -> Sectors {
         self.device.size()

@@ -152,6 +152,12 @@ pub trait BlockDevice: Send + Sync {
         Box::pin(ready(Err(BlkError::NotSupported)))
     }
 
+    /// Tells whether the device takes requests, as the kernel's multi-queue drivers do, and so may lie
+    /// below a table that is made of them: a mapped device of another type does not.
+    fn takes_requests(&self) -> bool {
+        true
+    }
+
     /// Returns the device as what it is, where somebody looks for its kind: a mapped device is
     /// found by [`MappedDevice::of`](crate::MappedDevice::of).
     fn as_any(&self) -> Option<&dyn Any> {

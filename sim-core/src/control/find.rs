@@ -60,6 +60,15 @@ impl FindDevice for Finder<'_> {
 }
 
 impl Finder<'_> {
+    /// Returns the number of the device that a word names, where there is one.
+    pub(super) async fn number_of(&self, word: &str) -> Option<DevNumber> {
+        let found = match self.find_device(word) {
+            Lookup::Now(found) => found,
+            Lookup::Later(found) => found.await,
+        };
+        found.ok().map(|device| device.number())
+    }
+
     fn shown(&self, name: &str) -> Option<u32> {
         // A device that waits to be removed has lost its name for tables, but not its number.
         self.cells().find_name(name).filter(|cell| cell.has_name()).map(Cell::minor)

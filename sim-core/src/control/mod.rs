@@ -361,10 +361,10 @@ struct Site<'a> {
 impl Site<'_> {
     fn build(&self) -> Build<'_> {
         let Control { registry, runtime, shared, log, .. } = self.control;
-        let around =
-            Surroundings { runtime, log, events: &self.events, shared, device: &self.device };
-        let (number, access, finder, open) = (self.number, self.access, &self.finder, &self.open);
-        Build { number, access, registry, finder, around, open }
+        let (number, events, device) = (self.number, &self.events, &self.device);
+        let around = Surroundings { number, runtime, log, events, shared, device };
+        let (access, finder, open) = (self.access, &self.finder, &self.open);
+        Build { access, registry, finder, around, open }
     }
 }
 

@@ -8,10 +8,10 @@ use super::{
     Answer, Cell, Changed, CommandResult, Control, Failure, Id, Report, Slot, TargetVersion,
     command,
 };
-use crate::table::TextStyle;
+use crate::table::{Entry, TextStyle};
 use crate::{
     Access, AnyTargetType, BlockDevice, DevNumber, Errno, Fails, KeyText, MappedDevice, Sector,
-    Table, TableError, TargetSpec, split_words,
+    Table, TableError, TableType, TargetSpec, split_words,
 };
 
 impl Control {
@@ -25,6 +25,8 @@ impl Control {
         let device = self.device(id)?;
         let site = self.site(&device, access, base);
         let table = Table::build(targets, &site.build()).await?;
+        let live = device.live().and(device.table_type());
+        let table_type = table.determine_type(device.table_type(), live, &site.build())?;
         self.check_immutable(&device, &table)?;
         let table = Arc::new(table);
         let first = self.with_device(&device, |cell| !cell.has_disk)?;
@@ -35,6 +37,7 @@ impl Control {
             })?;
             device.set_limits(limits);
         }
+        self.check_type(&device, table_type)?;
         let (old, name, status) = self.with_device(&device, |cell| {
             let old = cell.inactive.replace(table);
             cell.has_disk = true;
@@ -73,6 +76,19 @@ impl Control {
             return Err(TableError::new(why));
         }
         Ok(())
+    }
+
+    /// Gives a device the type of its first table, and refuses another later.
+    fn check_type(&self, device: &MappedDevice, new: TableType) -> Result<(), TableError> {
+        let old = device.settle_type(new);
+        if old == new {
+            return Ok(());
+        }
+        let (old, new) = (old.number(), new.number());
+        let why =
+            format!("can't change device type (old={old} vs new={new}) after initial table load.");
+        self.log.line(&format!("device-mapper: ioctl: {why}"));
+        Err(TableError::new(why))
     }
 
     pub(super) fn table_clear(&self, id: &Id) -> CommandResult {
@@ -163,16 +179,42 @@ impl Control {
         if first.starts_with('@') {
             return self.core_msg(id, &words);
         }
-        let table = table.ok_or(Errno::INVAL)?;
+        let Some(table) = table else {
+            return Err(self.failure(Errno::INVAL, "The device has no table."));
+        };
         let Some(entry) = table.find(sector) else {
             let why = "Target message sector outside device.";
             return Err(self.failure(Errno::INVAL, why));
         };
+        let number = self.device_in_message(id, entry, &words).await?;
+        let mut words = words;
+        if let Some((index, number)) = &number {
+            words[*index] = number;
+        }
         let Some(answer) = table.message(entry, &words).await else {
             return Err(self.failure(Errno::INVAL, "Target type does not support messages"));
         };
         self.change(id, |_| Ok(()))?;
         Ok(Answer::Text(answer?))
+    }
+
+    /// Finds the device that a message names, and returns which word does so, and the number to be put
+    /// in its place; none where it is a number already, or not found.
+    async fn device_in_message(
+        &self,
+        id: &Id,
+        entry: &Entry,
+        words: &[&str],
+    ) -> Result<Option<(usize, String)>, Failure> {
+        let Some(index) = entry.target.message_device(words) else { return Ok(None) };
+        let Some(word) = words.get(index) else { return Ok(None) };
+        if word.parse::<DevNumber>().is_ok() {
+            return Ok(None);
+        }
+        let device = self.device(id)?;
+        let site = self.site(&device, Access::ReadOnly, "/");
+        let found = site.finder.number_of(word).await;
+        Ok(found.map(|number| (index, number.to_string())))
     }
 
     /// A message for the core: its first word begins with `@`.

@@ -9,7 +9,8 @@ use super::routes::FlatMaps;
 use super::shared::Shared;
 use super::words::{Arg, Words, shorten};
 use crate::{
-    Access, Area, KernelLog, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents, TargetLog,
+    Access, Area, DevNumber, KernelLog, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents,
+    TargetLog,
 };
 
 /// The words of a table line after the type, and what a target is made with besides.
@@ -26,6 +27,8 @@ pub struct Args<'a> {
 /// What targets are made with that does not come from their lines.
 #[derive(Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
+    /// The device that the table is for.
+    pub(crate) number: DevNumber,
     pub(crate) runtime: &'a Arc<dyn Runtime>,
     pub(crate) log: &'a Arc<dyn KernelLog>,
     pub(crate) events: &'a TargetEvents,
@@ -42,6 +45,11 @@ impl<'a> Args<'a> {
         name: &'a str,
     ) -> Args<'a> {
         Args { words: Words::new(words, len), start, devices, around, name, routes: None }
+    }
+
+    /// Returns the number of the device that the table is for, as lines in the kernel's log have it.
+    pub fn device_number(&self) -> DevNumber {
+        self.around.number
     }
 
     /// Returns where the target begins on its device.

@@ -12,7 +12,7 @@ use super::walk::{Destination, walk};
 use crate::sync::gate::Pass;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags, Flat,
-    Limits, Op, Sector, Sectors,
+    Limits, Op, Sector, Sectors, TableType,
 };
 
 impl BlockDevice for MappedDevice {
@@ -70,6 +70,10 @@ impl BlockDevice for MappedDevice {
 
     fn reserve(&self, at: Sector, len: Sectors) -> BoxFuture<'_, BlkResult> {
         Box::pin(self.barrier.wait(Err(BlkError::Io), self.reserve_below(at, len)))
+    }
+
+    fn takes_requests(&self) -> bool {
+        self.table_type() == Some(TableType::Requests)
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

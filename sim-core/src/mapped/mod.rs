@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use futures_util::future::BoxFuture;
 use futures_util::lock::Mutex as AsyncMutex;
@@ -12,7 +12,9 @@ use crate::mapped::flat_map::FlatMap;
 use crate::sync::barrier::Barrier;
 use crate::sync::event::Events;
 use crate::sync::gate::Gate;
-use crate::{Access, BlockDevice, Errno, KernelLog, Limits, Refusal, Runtime, Table, Target};
+use crate::{
+    Access, BlockDevice, Errno, KernelLog, Limits, Refusal, Runtime, Table, TableType, Target,
+};
 
 pub(crate) mod flat_map;
 mod fold;
@@ -40,6 +42,8 @@ pub struct MappedDevice {
     size: Arc<AtomicU64>,
     read_only: AtomicBool,
     opens: Opens,
+    /// The type of the first table that was loaded: it stays.
+    table_type: OnceLock<TableType>,
     events: Arc<Events>,
     /// One suspend or resume at a time.
     changing: AsyncMutex<()>,
@@ -95,6 +99,7 @@ impl MappedDevice {
             size: Arc::default(),
             read_only: AtomicBool::new(false),
             opens: Opens::default(),
+            table_type: OnceLock::new(),
             events: Arc::default(),
             changing: AsyncMutex::new(()),
             folding: AtomicBool::new(true),
@@ -123,6 +128,16 @@ impl MappedDevice {
     /// Returns which device this is in the graph of its instance.
     pub(crate) fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// Returns the type that the first table made the device; none before one was loaded.
+    pub(crate) fn table_type(&self) -> Option<TableType> {
+        self.table_type.get().copied()
+    }
+
+    /// Gives the device the type of a table, unless it has one; returns what it has.
+    pub(crate) fn settle_type(&self, table_type: TableType) -> TableType {
+        *self.table_type.get_or_init(|| table_type)
     }
 
     /// Returns the live table.
@@ -241,7 +256,7 @@ impl MappedDevice {
         // Whoever gives up waiting leaves the device as it was.
         let mut undo = UndoSuspend { device: self, done: false };
         let table = self.live();
-        self.tell(&table, |target| target.presuspend());
+        self.tell(&table, |target| target.presuspend_with(held));
         let revoked = self.revoke();
         self.gate.close();
         for map in &revoked {

@@ -44,6 +44,16 @@ pub trait Runtime: Send + Sync {
     /// Returns a random number.
     fn random(&self) -> u64;
 
+    /// Returns how many processors the machine may have: their numbers are less.
+    fn processors(&self) -> u32 {
+        1
+    }
+
+    /// Returns the number of the processor that this runs on.
+    fn processor(&self) -> u32 {
+        0
+    }
+
     /// Is told of a panic in a bio, a command or a task, and where it happened. Whatever it
     /// happened in has failed, and all else goes on, unless this panics again: a driver that runs
     /// tests lets it spread.

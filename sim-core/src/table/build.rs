@@ -11,14 +11,12 @@ use super::{Entry, FlushPlan, MAX_TABLE_LEN, MAX_TARGETS, Table, TableError, Tar
 use crate::ctr::args::Surroundings;
 use crate::sync::barrier::Barrier;
 use crate::{
-    Access, Args, CtrError, DevNumber, Discarded, Errno, Flat, Op, OpenDevice, Registry, Sector,
-    Target, split_words,
+    Access, Args, CtrError, Discarded, Errno, Flat, Op, OpenDevice, Registry, Sector, Target,
+    split_words,
 };
 
 /// What a table is built with.
 pub(crate) struct Build<'a> {
-    /// The device that the table is for, as messages name it.
-    pub(crate) number: DevNumber,
     pub(crate) access: Access,
     pub(crate) registry: &'a Registry,
     pub(crate) finder: &'a dyn FindDevice,
@@ -29,11 +27,11 @@ pub(crate) struct Build<'a> {
 
 impl Build<'_> {
     fn barrier(&self) -> Barrier {
-        Barrier::new(self.around.runtime.clone(), format!("the table of {}", self.number))
+        Barrier::new(self.around.runtime.clone(), format!("the table of {}", self.around.number))
     }
 
     pub(super) fn log(&self, text: fmt::Arguments<'_>) {
-        self.around.log.line(&format!("device-mapper: table: {}: {text}", self.number));
+        self.around.log.line(&format!("device-mapper: table: {}: {text}", self.around.number));
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod devices;
 mod error;
+mod kind;
 mod limits;
 mod parse;
 
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 pub use error::TableError;
+pub use kind::TableType;
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
 use crate::ctr::routes::Routes;

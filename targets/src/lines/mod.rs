@@ -16,14 +16,16 @@
 //! The status of `linear`, `zero`, `error`, `crypt` and `snapshot-origin` has no words.
 //!
 //! What is printed is read as the same value again, but for what the kernel itself does not print, or
-//! prints as another: the words of `error`, and of `raid` `raid10_use_near_sets` (counted, and not
-//! printed) and `max_write_behind` (halved).
+//! prints as another: the words of `error`; of `raid` `raid10_use_near_sets` (counted, and not printed)
+//! and `max_write_behind` (halved); of `multipath` a first group that is not there, and
+//! a handler's arguments.
 
 pub mod crypt;
 pub mod error;
 pub mod linear;
 pub mod mirror;
 mod mirror_status;
+pub mod multipath;
 mod opening;
 mod place;
 pub mod raid;

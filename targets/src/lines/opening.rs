@@ -22,6 +22,10 @@ impl Devices for Opening<'_, '_> {
         Some(DeviceFacts { number: device.number(), size: device.size(), logical_block })
     }
 
+    fn processors(&self) -> Option<u32> {
+        Some(self.0.runtime().processors())
+    }
+
     fn log(&mut self, module: &str, line: fmt::Arguments<'_>) {
         self.0.log().of_module(module).line(line);
     }

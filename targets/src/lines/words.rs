@@ -15,6 +15,11 @@ pub trait Devices {
     /// Returns what is known of a device; what cannot be checked without is left out.
     fn facts(&self, device: &Self::Device) -> Option<DeviceFacts>;
 
+    /// Returns how many processors the machine may have, where that is known.
+    fn processors(&self) -> Option<u32> {
+        None
+    }
+
     /// Takes a line that the kernel logs as it refuses a word.
     fn log(&mut self, module: &str, line: fmt::Arguments<'_>);
 }

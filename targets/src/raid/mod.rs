@@ -4,9 +4,10 @@
 //! device, and how a set starts from what its superblocks say. `set` is a set in use.
 //!
 //! The formats are those of dm-raid 1.15.1, on each metadata device by itself: a superblock in the
-//! first logical block, a bitmap from byte 4096 on.
+//! first logical block, a bitmap from byte 4096 on. A journal has a device of its own.
 
 pub mod bitmap;
+pub mod journal;
 pub mod layout;
 #[cfg(test)]
 mod recorded;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use testkit::{Crash, Entry, Explorer, Legal, Plan, Rng, SimDisk, each_seed};
+use sim_core::{Flags, Op};
+use testkit::{BioStep, Crash, Entry, Explorer, Legal, Plan, Rng, SimDisk, each_seed};
 
-use crate::rig::{Case, Rig};
+use crate::rig::{Case, FLUSH, Rig, Step};
 
 const PLAN: Plan = Plan { listed: 5, random: 1, seed: 0 };
 /// A write of data is one of parity too.
@@ -16,11 +17,24 @@ const CUT_AGAIN: u64 = 7;
 
 /// Explores the power cuts of one run, and returns how many states there were.
 fn explore(case: &Case, seed: u64) -> Result<u64, String> {
+    let plan = if case.parity().is_some() { PARITY } else { PLAN };
+    explore_after(case, seed, &[], 10, plan)
+}
+
+/// As [`explore`], after steps in which no power is cut.
+fn explore_after(
+    case: &Case,
+    seed: u64,
+    before_it: &[Step],
+    count: usize,
+    plan: Plan,
+) -> Result<u64, String> {
     let rig = Rig::new(case, seed);
+    rig.run(before_it, 1)?;
     let mut legal = rig.legal();
     let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
     rig.record();
-    let steps = case.steps(&mut Rng::new(seed), 10);
+    let steps = case.steps(&mut Rng::new(seed), count);
     rig.run(&steps, 1 + seed as usize % 3)?;
     if let Some((step, error)) = rig.take_errors().first() {
         return Err(format!("{step:?} failed though no I/O did: {error}"));
@@ -30,18 +44,18 @@ fn explore(case: &Case, seed: u64) -> Result<u64, String> {
     drop(rig);
     disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
     let (mut count, mut seconds) = (0, 0);
-    let plan = Plan { seed, ..if case.parity().is_some() { PARITY } else { PLAN } };
+    let plan = Plan { seed, ..plan };
     let first = Explorer::new(&disks, &record).run(plan, &mut legal, |crash, legal| {
         count += 1;
         let before: Vec<usize> = disks.iter().map(|disk| disk.checkpoint()).collect();
         let recovery = come_back(case, &disks, crash, legal)?;
-        if count % CUT_AGAIN != 0 {
+        if count % CUT_AGAIN != 0 || !before_it.is_empty() {
             return Ok(());
         }
         let rewind = || disks.iter().zip(&before).for_each(|(disk, at)| disk.rewind(*at));
         rewind();
-        // With parity, both at once can be too much.
-        if case.in_sync && case.parity().is_none() {
+        // With parity, both at once can be too much, unless there is a journal.
+        if case.in_sync && (case.parity().is_none() || case.has_journal) {
             lose_a_leg(case, &disks, crash.at + count as usize, legal)?;
             rewind();
         }
@@ -141,6 +155,37 @@ fn a_power_cut_and_a_lost_leg_together_open_the_write_hole() {
         holes.is_err_and(|why| why.contains("what nobody wrote there"))
     });
     assert!(found, "the search does not find the write hole");
+}
+
+#[test]
+fn a_journal_closes_the_write_hole() {
+    let mut states = 0;
+    each_seed(TEST, 6, |seed| {
+        let case = Case { in_sync: true, has_journal: true, ..Case::with_parity(seed) };
+        states += explore(&case, seed)?;
+        Ok(())
+    });
+    println!("{states} states");
+}
+
+#[test]
+fn a_journal_that_is_full_begins_anew() {
+    let mut states = 0;
+    each_seed(TEST, 2, |seed| {
+        let case = Case { in_sync: true, has_journal: true, ..Case::with_parity(0) };
+        // Three blocks each: the last of them are near the end of the journal.
+        let write = |nr: u64| {
+            let sector = nr * 8 % case.len;
+            Step::Bio(BioStep { op: Op::Write, sector, len: 8, flags: Flags::default() })
+        };
+        let mut before: Vec<Step> = (0..341).map(write).collect();
+        before.push(Step::Bio(FLUSH));
+        // Each state has a whole journal to replay.
+        let plan = Plan { listed: 1, random: 1, seed: 0 };
+        states += explore_after(&case, seed * 3, &before, 2, plan)?;
+        Ok(())
+    });
+    println!("{states} states");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! acknowledged, a bio fails only where a set has no other leg, and a leg that failed and is back has
 //! what it lacked: with the power off and on in between too.
 
-use sim_core::Sector;
-use testkit::{Damage, Fault, FaultSpan, Rng, SimDisk, each_seed};
+use sim_core::{Op, Sector};
+use testkit::{BioStep, Damage, Fault, FaultSpan, Rng, SimDisk, each_seed};
 
 use crate::rig::{Case, FLUSH, Rig, SECTOR, Step};
 
@@ -31,11 +31,13 @@ fn run(case: &Case, seed: u64, disk: usize, fault: Fault) -> Result<(), String> 
     }
     let steps = case.steps(&mut Rng::new(seed), STEPS);
     rig.run(&steps, 2)?;
-    if let Some((step, error)) = rig.take_errors().first() {
+    // Without its journal, a set is written no more.
+    let fails = |step: &BioStep| case.is_journal(disk) && step.op == Op::Write;
+    if let Some((step, error)) = rig.take_errors().iter().find(|(step, _)| !fails(step)) {
         return Err(format!("{step:?} failed, with one bad leg: {error}; {}", rig.status()));
     }
     rig.read_back()?;
-    if seed.is_multiple_of(3) {
+    if seed.is_multiple_of(3) && !case.is_journal(disk) {
         revive(&rig)?;
         // What it is sent now it must know of after a power cut.
         rig.run(&steps[..STEPS / 2], 2)?;
@@ -109,7 +111,8 @@ fn whatever_fails_below_nothing_is_lost() {
 #[test]
 fn whatever_fails_below_parity_nothing_is_lost() {
     each_seed(TEST, 40, |seed| {
-        fail_everything(&Case { in_sync: true, ..Case::with_parity(seed) }, seed)
+        let has_journal = seed % 4 == 3;
+        fail_everything(&Case { in_sync: true, has_journal, ..Case::with_parity(seed) }, seed)
     });
 }
 

@@ -18,6 +18,9 @@ pub(crate) const SECTOR: usize = 512;
 /// The sectors of a metadata device: a superblock, and a page of the bitmap.
 const META: u64 = 16;
 
+/// The sectors of a journal: the least.
+const JOURNAL: u64 = 8192;
+
 /// A set.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -29,6 +32,8 @@ pub(crate) struct Case {
     pub(crate) in_sync: bool,
     /// Legs that a line leaves out.
     pub(crate) missing: Vec<usize>,
+    /// With parity: writes go through a journal.
+    pub(crate) has_journal: bool,
     /// More parameters.
     pub(crate) more: String,
 }
@@ -90,6 +95,7 @@ impl Case {
             region: [8, 16][seed as usize / 2 % 2],
             in_sync: !seed.is_multiple_of(4),
             missing: Vec::new(),
+            has_journal: false,
             more: String::new(),
         }
     }
@@ -158,10 +164,20 @@ impl Case {
             }
         };
         // The shortest that bits are kept for: a second.
-        let params = format!("region_size {} daemon_sleep 250{format}{}", self.region, self.more);
+        let journal = match self.has_journal {
+            true => format!(" journal_dev {}", letter(self.legs * 2)),
+            false => String::new(),
+        };
+        let (region, more) = (self.region, &self.more);
+        let params = format!("region_size {region} daemon_sleep 250{format}{more}{journal}");
         let count = 1 + params.split_whitespace().count();
         let Case { len, legs: count_of_legs, .. } = self;
         format!("0 {len} raid {kind} {count} {chunk} {params} {count_of_legs} {}", legs.join(" "))
+    }
+
+    /// Tells whether a disk is the journal's.
+    pub(crate) fn is_journal(&self, disk: usize) -> bool {
+        self.has_journal && disk == self.legs * 2
     }
 
     pub(crate) fn meta(leg: usize) -> usize {
@@ -195,9 +211,13 @@ impl Rig {
             _ => Schedule::Random(seed),
         };
         let world = World::with(&schedule, targets::registry(), &[]);
-        let size = |disk: usize| if disk.is_multiple_of(2) { META } else { case.device() + 3 };
-        let disks: Vec<_> =
-            (0..case.legs * 2).map(|disk| world.add_disk(Sectors(size(disk)))).collect();
+        let size = |disk: usize| match disk {
+            _ if case.is_journal(disk) => JOURNAL,
+            _ if disk.is_multiple_of(2) => META,
+            _ => case.device() + 3,
+        };
+        let count = case.legs * 2 + usize::from(case.has_journal);
+        let disks: Vec<_> = (0..count).map(|disk| world.add_disk(Sectors(size(disk)))).collect();
         for leg in 0..case.legs {
             for sector in 0..case.device() + 3 {
                 let bytes = [(leg as u8 + 1) * 40 + (sector % 31) as u8; SECTOR];

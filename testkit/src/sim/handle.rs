@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 
 use super::core::Core;
 
+/// How many processors the simulated machine has.
+const PROCESSORS: u32 = 4;
+
 /// A handle on a [`Sim`](crate::Sim): the [`Runtime`] of targets, and what simulated devices wait
 /// with.
 #[derive(Clone)]
@@ -79,6 +82,15 @@ impl Runtime for Handle {
 
     fn random(&self) -> u64 {
         self.core.state().rng.number()
+    }
+
+    fn processors(&self) -> u32 {
+        PROCESSORS
+    }
+
+    /// Returns another processor each time: what runs may have been moved.
+    fn processor(&self) -> u32 {
+        (self.random() % u64::from(PROCESSORS)) as u32
     }
 
     fn caught(&self, place: &str, panic: Panic) {

@@ -216,7 +216,7 @@ impl Parity {
     }
 
     /// Returns the sector of the set at a place; none where there is parity.
-    pub(super) fn sector_at(&self, place: Place) -> Option<Sector> {
+    pub fn sector_at(&self, place: Place) -> Option<Sector> {
         let row = place.sector;
         match self.stripe_at(row).role_of(place.leg) {
             Role::Data(nr) => {

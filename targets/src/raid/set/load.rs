@@ -10,10 +10,11 @@ use sim_core::{
 };
 
 use super::intent::{Intent, PAGE};
-use super::reshape::{Moves, Reshaping};
+use super::log::Log;
 use super::state::{Behind, Leg, State};
+use super::stripes::reshape::{Moves, Reshaping};
 use super::{Devices, RaidSet};
-use crate::lines::raid::{Family, Line};
+use crate::lines::raid::{Family, JournalHealth, JournalMode, Line};
 use crate::parts::background::Background;
 use crate::parts::pace::Pace;
 use crate::raid::bitmap::{Bitmap, Fault, HEADER, Header, OFFSET, STALE};
@@ -65,6 +66,8 @@ pub(super) async fn load(
     lines.iter().for_each(|line| around.log.line(line));
     let start = decided?;
     if line.kind.family().parities() > 0 {
+        check_bitmap(&start, &legs).await?;
+        check_journal(line, &start).await?;
         check_stripe_cache(line, &around.log)?;
         around.log.line("raid456 discard support disabled due to discard_zeroes_data uncertainty.");
         around.log.line("Set dm-raid.devices_handle_discard_safely=Y to override.");
@@ -87,6 +90,50 @@ fn place(line: &Line<Arc<OpenDevice>>, legs: &mut Vec<Devices>, start: &Start) {
     }
     let most = legs.len().max(start.most_devices());
     legs.resize_with(most, || Devices { meta: None, data: None, write_mostly: false });
+}
+
+/// Refuses a set whose first leg in sync has no bitmap where one is expected: it was made with a
+/// journal, which may have what the legs lack.
+async fn check_bitmap(start: &Start, legs: &[Devices]) -> Result<(), CtrError> {
+    let first = start.legs.iter().position(|leg| *leg == LegStart::InSync);
+    let meta = first.and_then(|first| legs[first].meta.as_ref());
+    let (BitmapStart::Load, Some(meta)) = (start.bitmap, meta) else { return Ok(()) };
+    let at = Sectors::in_bytes(OFFSET).to_sector();
+    let mut bytes = Buffer::take(PAGE);
+    if meta.device_size().bytes() < OFFSET + PAGE as u64
+        || meta.submit(at, Bio::read(at, &mut bytes)).await.is_err()
+    {
+        // The first resume says so.
+        return Ok(());
+    }
+    let (head, _) = bytes.split_first_chunk::<HEADER>().expect("a page has a header");
+    match Header::read(head) {
+        Err(Fault::Magic) => {
+            let detail = "leg {first} has no bitmap: was the set made with a `journal_dev`?";
+            let detail = detail.replace("{first}", &first.unwrap_or_default().to_string());
+            Err(CtrError::new("Failed to run raid array").detail(detail))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Refuses a journal that cannot be read, and one for writes to end in where a leg is not in sync.
+async fn check_journal(line: &Line<Arc<OpenDevice>>, start: &Start) -> Result<(), CtrError> {
+    let Some(device) = line.params.journal_dev.clone() else { return Ok(()) };
+    let mut bytes = Buffer::take(PAGE);
+    let read = Bio::read(Sector::ZERO, &mut bytes);
+    if Area::whole(device).submit(Sector::ZERO, read).await.is_err() {
+        let detail = "the journal cannot be read";
+        return Err(CtrError::new("Failed to start raid array").detail(detail).errno(Errno::IO));
+    }
+    let is_whole = start.legs.iter().all(|leg| *leg == LegStart::InSync);
+    match line.params.journal_mode == Some(JournalMode::WriteBack) && !is_whole {
+        true => {
+            let detail = "`writeback` is for sets with all legs in sync";
+            Err(CtrError::new("Failed to set raid4/5/6 journal mode").detail(detail))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Holds the size of the kernel's stripe cache to what that takes. Nothing here has such a size: rows
@@ -114,6 +161,16 @@ fn check_stripe_cache(line: &Line<Arc<OpenDevice>>, log: &TargetLog) -> Result<(
     }
     log.line(format_args!("{entries} stripe cache entries"));
     Ok(())
+}
+
+/// Makes the journal that a line asks for.
+fn journal(line: &Line<Arc<OpenDevice>>) -> Option<Arc<Log>> {
+    let device = line.params.journal_dev.clone()?;
+    let health = match line.params.journal_mode {
+        Some(JournalMode::WriteBack) => JournalHealth::WriteBack,
+        Some(JournalMode::WriteThrough) | None => JournalHealth::WriteThrough,
+    };
+    Some(Arc::new(Log::new(Area::whole(device), health)))
 }
 
 async fn read_superblock(meta: &Area) -> Found {
@@ -172,6 +229,7 @@ fn make(
     // KiB a second.
     pace.set_rate(u64::from(line.params.max_recovery_rate.unwrap_or(0)) * 2);
     let set = RaidSet {
+        journal: journal(line),
         layout,
         reshape,
         superblocks: (0..start.legs.len()).map(|leg| start.superblock(leg)).collect(),
@@ -218,6 +276,11 @@ impl RaidSet {
         }
         if bitmap == BitmapStart::Load {
             self.read_bitmap().await?;
+        }
+        if let (Some(log), Layout::Parity(parity)) = (&self.journal, &self.layout)
+            && self.replay(log, parity).await.is_err()
+        {
+            return Err(self.log.refusal(Errno::IO, "Failed to replay the journal"));
         }
         self.write_all_metadata().await;
         if let Some(reshape) = &self.reshape {

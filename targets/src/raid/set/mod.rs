@@ -6,8 +6,8 @@ mod commit;
 mod copy;
 mod intent;
 mod load;
+mod log;
 mod read;
-mod reshape;
 mod state;
 mod stripes;
 mod sync;
@@ -33,8 +33,9 @@ use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 use crate::parts::pace::Pace;
 use crate::raid::layout::{Layout, Parity};
 use crate::raid::superblock::{Geometry, Superblock};
-use reshape::Reshaping;
+use log::Log;
 use state::{Behind, Leg, State};
+use stripes::reshape::Reshaping;
 
 /// The devices of a leg.
 struct Devices {
@@ -50,6 +51,8 @@ struct RaidSet {
     legs: Vec<Devices>,
     /// What is being reshaped, or was: the layout is that after it.
     reshape: Option<Reshaping>,
+    /// What writes go through before they reach the legs.
+    journal: Option<Arc<Log>>,
     /// What the superblocks hold that does not change.
     superblocks: Vec<Superblock>,
     /// How long the set is.

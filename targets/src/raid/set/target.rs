@@ -107,7 +107,8 @@ impl Target for Raid {
 
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         let Some(set) = self.set.get() else { return };
-        set.legs.iter().filter_map(|leg| leg.data.as_ref()).for_each(each);
+        set.legs.iter().filter_map(|leg| leg.data.as_ref()).for_each(&mut *each);
+        set.journal.iter().for_each(|log| each(log.area()));
     }
 
     fn profile(&self) -> Profile {
@@ -289,7 +290,7 @@ impl Raid {
             action,
             mismatches: state.mismatches,
             data_offset: set.data_offset(&state),
-            journal: JournalHealth::Missing,
+            journal: set.journal.as_ref().map_or(JournalHealth::Missing, |log| log.health()),
         }
     }
 

@@ -51,13 +51,6 @@ pub(super) struct Analysis<'a, D> {
     pub(super) reshape: Option<Reshaping>,
 }
 
-impl Member {
-    /// Tells whether it is there, and in sync.
-    pub(super) fn is_good(&self) -> bool {
-        self.has_data && self.in_sync && !self.faulty
-    }
-}
-
 impl<'a, D> Analysis<'a, D> {
     pub(super) fn new(
         line: &'a Line<D>,
@@ -249,6 +242,10 @@ impl<'a, D> Analysis<'a, D> {
             members().filter(|(_, member)| !member.in_sync).map(|(nr, _)| nr).collect();
         for nr in &rebuilt {
             log.push(format!("Device {nr} specified for rebuild; clearing superblock"));
+        }
+        if self.line.params.journal_dev.is_some() {
+            // It is taken for a leg without a place.
+            log.push("Device -1 specified for rebuild; clearing superblock".to_owned());
         }
         let rebuilt_and_new = rebuilt.iter().filter(|nr| self.members[**nr].first_use).count();
         let added = self.line.params.delta_disks.unwrap_or(0);

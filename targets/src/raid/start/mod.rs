@@ -127,6 +127,9 @@ pub fn decide<D>(
     let mut start = analysis.plan(leg_len, log)?;
     start.legs = analysis.members.iter().enumerate().map(|(nr, m)| start.leg(nr, m)).collect();
     start.run(line)?;
+    if line.params.journal_dev.is_some() {
+        start.bitmap = BitmapStart::None;
+    }
     start.check_space(line, candidates)?;
     start.check_reshape(line, candidates.iter().map(|candidate| candidate.size))?;
     start.check_bitmap(candidates)?;

@@ -5,7 +5,7 @@
 
 use sim_core::{CtrError, Errno, Sector, Sectors};
 
-use super::analysis::Analysis;
+use super::analysis::{Analysis, Member};
 use super::{RUN, Start};
 use crate::lines::raid::Line;
 use crate::raid::layout::{Moving, Parity};
@@ -72,6 +72,13 @@ impl Reshaping {
     }
 }
 
+impl Member {
+    /// Tells whether it is there, and in sync.
+    pub(super) fn is_good(&self) -> bool {
+        self.has_data && self.in_sync && !self.faulty
+    }
+}
+
 impl<D> Analysis<'_, D> {
     /// Refuses a line that asks for a reshape while there is one; but not where that was cut off before
     /// the legs that it adds were told.
@@ -94,6 +101,10 @@ impl<D> Analysis<'_, D> {
 
     /// Goes on with a reshape that the superblocks tell of.
     pub(super) fn go_on(&self, going: Reshaping, mut start: Start) -> Result<Start, CtrError> {
+        if self.line.params.journal_dev.is_some() {
+            let why = "Can't reshape a journaled raid4/5/6 set";
+            return Err(CtrError::new(why).errno(Errno::PERM));
+        }
         if self.wanted.device != going.device {
             let why = "Can't resize a reshaping raid set";
             let detail = format!("expected legs of {}, found {}", going.device, self.wanted.device);

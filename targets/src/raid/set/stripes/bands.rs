@@ -34,6 +34,23 @@ impl Band {
         })
     }
 
+    /// Cuts the band into bands of at most so many pages of 4 KiB of each leg.
+    pub(super) fn cut(self, most: Option<u64>) -> impl Iterator<Item = Band> {
+        let rows = self.rows.clone();
+        let step = most.map_or(u64::MAX, |pages| pages * 8);
+        let mut at = rows.start;
+        std::iter::from_fn(move || {
+            if at >= rows.end {
+                return None;
+            }
+            let end = Sector(at.0.saturating_add(step)).min(rows.end);
+            let skip = self.skip + (at - rows.start);
+            let part = Band { rows: at..end, skip, ..self.clone() };
+            at = end;
+            Some(part)
+        })
+    }
+
     /// Tells whether a leg's data is touched.
     pub(super) fn touches(&self, leg: usize) -> bool {
         match self.stripe.role_of(leg) {

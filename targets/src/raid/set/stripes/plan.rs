@@ -1,5 +1,7 @@
 //! What has to be read before rows of a stripe are written, or before what a leg lacks is known.
 
+use std::cmp::Ordering;
+
 use crate::raid::layout::Stripe;
 
 /// How new data gets its parity.
@@ -31,8 +33,15 @@ pub(super) fn write(
     let modify = modifies && under.iter().all(|leg| is_readable(*leg));
     let compute = to_know(stripe, |leg| !is_written(leg), is_readable);
     match compute {
-        Some(reads) if !modify || reads.len() <= under.len() => Some(Plan::Compute(reads)),
-        _ => modify.then_some(Plan::Modify(under)),
+        Some(reads) => {
+            let solves = reads.iter().any(|leg| stripe.parities().any(|parity| parity == *leg));
+            // Where both read the same, that is better which has less to compute.
+            Some(match (reads.len() + usize::from(solves)).cmp(&under.len()) {
+                Ordering::Greater if modify => Plan::Modify(under),
+                _ => Plan::Compute(reads),
+            })
+        }
+        None => modify.then_some(Plan::Modify(under)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use sim_core::{Bio, BlkError, BlkResult, Mapped, Sector, Sectors};
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Mapped, Sector, Sectors};
 
 use super::super::RaidSet;
 use super::super::write::range_of;
@@ -66,6 +66,23 @@ impl RaidSet {
         Ok(())
     }
 
+    /// Reads rows of a leg, which the caller holds, or computes them.
+    pub(super) async fn read_rows(
+        self: &Arc<Self>,
+        parity: &Parity,
+        leg: usize,
+        rows: &Range<Sector>,
+    ) -> Result<Buffer, BlkError> {
+        let mut block = Buffer::take(Sectors(rows.end.0 - rows.start.0).bytes() as usize);
+        if self.state().is_in_sync(leg) {
+            let read = Bio::read(rows.start, &mut block);
+            if self.data(leg).submit(rows.start, read).await.is_ok() {
+                return Ok(block);
+            }
+        }
+        self.compute(parity, leg, rows).await
+    }
+
     /// Computes rows of a leg, which the caller holds, from the others. Those that could not be read
     /// get what they lack, too; where they do not take it, they fail.
     async fn compute(
@@ -73,7 +90,7 @@ impl RaidSet {
         parity: &Parity,
         leg: usize,
         rows: &Range<Sector>,
-    ) -> Result<sim_core::Buffer, BlkError> {
+    ) -> Result<Buffer, BlkError> {
         let stripe = parity.stripe_at(rows.start);
         let mut unread = vec![leg];
         let mut blocks = loop {

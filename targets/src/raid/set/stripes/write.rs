@@ -1,18 +1,22 @@
 //! Writes: data and parity, to every leg that is alive.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Outcome, Sector};
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Outcome, Sector, Sectors};
 
 use super::super::RaidSet;
-use super::super::reshape::Passage;
+use super::super::log::Entry;
 use super::super::ticket::{Progress, Ticket};
 use super::super::write::range_of;
 use super::bands::{Band, bands, rows_of};
 use super::blocks::Blocks;
 use super::plan::{self, Plan};
+use super::reshape::Passage;
 use crate::parts::background::EndOnDrop;
+use crate::raid::journal::PAGE;
 use crate::raid::layout::Parity;
 
 /// A write that has its rows.
@@ -23,6 +27,8 @@ struct Job<B> {
     flags: Flags,
     /// Keeps the layout as it is, where data moves.
     _passage: Option<Passage>,
+    /// The sector of the set that the data begins with.
+    at: Sector,
 }
 
 /// A block that goes to a leg.
@@ -39,6 +45,8 @@ enum Bytes<'d> {
 /// What a band's legs have not been told of, and those that have failed.
 struct Unsent {
     at: Sector,
+    /// What the journal is to have first.
+    entry: Option<Entry>,
     blocks: Vec<(usize, Buffer)>,
     failed: Vec<(usize, BlkError)>,
 }
@@ -51,21 +59,55 @@ impl RaidSet {
         bio: Bio<'_>,
         passage: Option<Passage>,
     ) -> BlkResult {
-        let range = range_of(&bio);
+        let range = match &self.journal {
+            // It has whole pages.
+            Some(_) => whole_pages(&range_of(&bio)),
+            None => range_of(&bio),
+        };
         let rows = rows_of(&parity, &range);
         let (ticket, commit) = self.signal.until(|| self.admit(&rows)).await;
         if let Some(commit) = commit {
             self.commit(commit).await;
         }
-        let (set, bands, flags) = (self.clone(), bands(parity, range), bio.flags);
-        let mut job = Job { set, ticket, bands, flags, _passage: passage };
+        let data = match range == range_of(&bio) {
+            true => Cow::Borrowed(bio.data()),
+            false => Cow::Owned(self.filled_up(&parity, &range, &bio).await?),
+        };
+        let most = self.journal.as_ref().map(|_| Entry::most_pages(self.legs.len()));
+        let bands = bands(parity, range.clone()).flat_map(move |band| band.cut(most));
+        let (set, flags, at) = (self.clone(), bio.flags, range.start);
+        let mut job = Job { set, ticket, bands, flags, _passage: passage, at };
         while let Some(band) = job.bands.next() {
-            if let Some(unsent) = job.begin(&band, bio.data()).await? {
+            if let Some(unsent) = job.begin(&band, &data).await? {
                 // From here on whether or not anybody waits.
-                return job.end_by_itself(unsent, Buffer::copy_of(bio.data())).await;
+                return job.end_by_itself(unsent, Buffer::copy_of(&data)).await;
             }
         }
         Ok(())
+    }
+
+    /// Reads what pages have around a write of a part of them, whose rows the caller has.
+    async fn filled_up(
+        self: &Arc<Self>,
+        parity: &Parity,
+        range: &Range<Sector>,
+        bio: &Bio<'_>,
+    ) -> Result<Vec<u8>, BlkError> {
+        let own = range_of(bio);
+        let mut data = vec![0; Sectors(range.end.0 - range.start.0).bytes() as usize];
+        for part in [range.start..own.start, own.end..range.end] {
+            if part.is_empty() {
+                continue;
+            }
+            let place = parity.place(part.start);
+            let rows = place.sector..place.sector + (part.end - part.start);
+            let block = self.read_rows(parity, place.leg, &rows).await?;
+            let from = (part.start - range.start).bytes() as usize;
+            data[from..from + block.len()].copy_from_slice(&block);
+        }
+        let from = (own.start - range.start).bytes() as usize;
+        data[from..from + bio.data().len()].copy_from_slice(bio.data());
+        Ok(data)
     }
 
     /// Finds out what is to be written for a band: the new data, its parity, and what legs that could
@@ -95,8 +137,10 @@ impl RaidSet {
                         blocks.solve();
                     }
                     new().for_each(|(leg, new)| blocks.give(leg, new));
-                    let is_alive = |leg: usize| self.state().legs[leg].is_alive();
-                    for (leg, block) in blocks.parity(is_alive) {
+                    // The journal has all parity, that of a leg that is lost too.
+                    let is_wanted =
+                        |leg: usize| self.journal.is_some() || self.state().legs[leg].is_alive();
+                    for (leg, block) in blocks.parity(is_wanted) {
                         blocks.put(leg, block);
                     }
                 }
@@ -123,9 +167,16 @@ impl RaidSet {
         {
             return None;
         }
+        // What is replayed was cut off, perhaps, before.
+        let is_replayed = match &self.journal {
+            Some(log) if log.has_failed() => return None,
+            Some(log) => log.has_started(),
+            None => true,
+        };
         let is_readable = |leg: usize| state.is_in_sync(leg) && !unread.contains(&leg);
-        let is_right = !state.may_differ(&band.rows);
-        plan::write(&band.stripe, |leg| band.touches(leg), is_readable, is_alive, is_right)
+        let is_right = is_replayed && !state.may_differ(&band.rows);
+        let is_wanted = |leg: usize| self.journal.is_some() || is_alive(leg);
+        plan::write(&band.stripe, |leg| band.touches(leg), is_readable, is_wanted, is_right)
     }
 }
 
@@ -134,8 +185,14 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
     async fn begin(&mut self, band: &Band, data: &[u8]) -> Result<Option<Unsent>, BlkError> {
         let blocks = self.set.blocks_of(band, data).await?;
         let at = band.rows.start + band.stripe.offset();
+        let mut unsent = Unsent { at, entry: None, blocks: Vec::new(), failed: Vec::new() };
+        if self.set.journal.as_ref().is_some_and(|log| log.has_started()) {
+            unsent.entry = Some(self.entry(band, data, &blocks));
+            unsent.blocks =
+                blocks.into_iter().map(|block| (block.leg, block.into_buffer())).collect();
+            return Ok(Some(unsent));
+        }
         self.ticket.progress = Progress::Torn;
-        let mut unsent = Unsent { at, blocks: Vec::new(), failed: Vec::new() };
         for block in blocks {
             let leg = block.leg;
             if !self.set.state().legs[leg].is_alive() {
@@ -155,10 +212,29 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
         Ok(Some(unsent))
     }
 
+    /// Makes what the journal is to have of a band: all data, also of legs that are lost.
+    fn entry(&self, band: &Band, data: &[u8], blocks: &[Block<'_>]) -> Entry {
+        let bytes = band.len().bytes() as usize;
+        let new = band.touched().map(|(_, skip)| {
+            let from = skip.bytes() as usize;
+            (self.at + skip, data[from..from + bytes].to_vec())
+        });
+        let of = |leg: usize| blocks.iter().find(|block| block.leg == leg).map(Block::as_bytes);
+        let parity: Vec<&[u8]> = band.stripe.parities().filter_map(of).collect();
+        Entry::new(&band.rows, new, &parity)
+    }
+
     /// Writes what was left of a band.
     async fn end(&mut self, unsent: Unsent) -> BlkResult {
-        let Unsent { at, blocks, mut failed } = unsent;
+        let Unsent { at, entry, blocks, mut failed } = unsent;
         let (set, flags) = (&self.set, self.flags);
+        let _logged = match (entry, &set.journal) {
+            (Some(entry), Some(log)) => Some(set.log(log, entry).await?),
+            _ => None,
+        };
+        self.ticket.progress = Progress::Torn;
+        let is_alive = |leg: usize| set.state().legs[leg].is_alive();
+        let blocks: Vec<_> = blocks.into_iter().filter(|(leg, _)| is_alive(*leg)).collect();
         let write = |(leg, block): (usize, Buffer)| async move {
             let write = Bio::write(at, &block).with_flags(flags);
             (leg, set.data(leg).submit(at, write).await)
@@ -195,6 +271,12 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
         }
         Ok(())
     }
+}
+
+/// Rounds a range out to whole pages of the journal.
+fn whole_pages(range: &Range<Sector>) -> Range<Sector> {
+    let page = PAGE.0;
+    Sector(range.start.0 / page * page)..Sector(range.end.0.next_multiple_of(page))
 }
 
 impl Block<'_> {

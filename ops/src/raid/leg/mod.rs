@@ -1,7 +1,10 @@
 //! Legs: what lies where on their images, what their devices are called, and how people name them.
 
+pub(super) mod label;
+pub(super) mod marked;
+
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use daemon::{About, Fault};
@@ -10,6 +13,7 @@ use sim_core::{DevNumber, Sectors};
 use targets::lines::{self, DeviceWord, raid};
 use targets::raid::superblock::Superblock;
 
+use super::level::level_of;
 use super::remove::is_ours;
 use super::state::{Line, number};
 use crate::device_mapper::DeviceMapper;
@@ -107,30 +111,41 @@ pub(super) fn image(
     Ok((new, size))
 }
 
-/// As [`image`], of one that is there.
+/// As [`image`], of one that is there; `instead` says what to do where it is not.
 pub(super) fn image_there(
     dm: &mut dyn DeviceMapper,
     set: &str,
     typed: &Path,
+    instead: &str,
 ) -> Result<Image, Fault> {
     let about = typed.display().to_string();
     match image(dm, set, typed)? {
         (new, Some((size, block))) => Ok(Image { new, about, size, block }),
-        (_, None) => Err(Fault::new(about, "no such file")),
+        (_, None) => Err(Fault::new(about, format!("no such file: {instead}"))),
     }
 }
 
-/// Refuses an image that comes twice.
+/// Refuses an image that comes twice, by two names too.
 pub(super) fn refuse_twice(all: &[&New], typed: &[PathBuf]) -> Result<(), Fault> {
     let real = |new: &New| new.path.canonicalize().unwrap_or_else(|_| new.path.clone());
     for (nr, one) in all.iter().enumerate() {
-        let is_same =
-            |other: &&&New| real(other) == real(one) || one.dev.is_some() && other.dev == one.dev;
+        let is_same = |other: &&&New| {
+            let files = inode(&other.path).zip(inode(&one.path));
+            real(other) == real(one)
+                || files.is_some_and(|(other, one)| other == one)
+                || one.dev.is_some() && other.dev == one.dev
+        };
         if all[..nr].iter().any(|other| is_same(&other)) {
-            return Err(Fault::new(typed[nr].display(), "is there twice"));
+            let why = "is there twice: each leg needs an image of its own";
+            return Err(Fault::new(typed[nr].display(), why));
         }
     }
     Ok(())
+}
+
+/// Returns what the system knows a file by that is there.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// What the start of an image has, and the file; nothing where it is too short to have anything.
@@ -149,9 +164,9 @@ pub(super) fn refuse_full(path: &Path, about: &str) -> Result<(), Fault> {
     let Some((file, bytes)) = heads(path)? else { return Ok(()) };
     if let Some(superblock) = Superblock::read(&bytes) {
         let (position, of) = (superblock.position, superblock.devices);
-        let level = superblock.geometry.level;
+        let level = level_of(&superblock);
         let why = format!(
-            "is leg {position} of a raid{level} of {of} legs, and is left alone: `dmsim raid \
+            "is leg {position} of a {level} of {of} legs, and is left alone: `dmsim raid \
              assemble` puts that together again, --force overwrites it"
         );
         return Err(Fault::new(about, why));
@@ -175,7 +190,10 @@ pub(super) fn refuse_small(image: &Image, data: Sectors) -> Result<(), Fault> {
         return Ok(());
     }
     let (has, needs) = (print_size(image.size.bytes()), print_size(needed.bytes()));
-    Err(Fault::new(&image.about, format!("is too small: it has {has}, and a leg needs {needs}")))
+    let why = format!(
+        "is too small: it has {has}, and a leg needs {needs}: `truncate -s` makes it larger"
+    );
+    Err(Fault::new(&image.about, why))
 }
 
 /// Finds the leg that a word means: its place, or one of its devices or its image.

@@ -1,6 +1,8 @@
 //! Every step of `raid create`, `assemble` and `replace` made to fail, on a control plane in this
 //! process.
 
+mod parity;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -12,7 +14,7 @@ use super::assemble::{self, Assemble};
 use super::create::{self, Create};
 use super::leg::META;
 use super::replace::{self, Replace};
-use super::{LegState, check, fail, heal, remove, status, wait};
+use super::{LegState, Set, check, fail, heal, remove, status, wait};
 use crate::commands::{clear, remove as remove_device, resume};
 use crate::devices::find;
 use crate::rig::{Bench, Fails, SIZE};
@@ -47,7 +49,7 @@ fn make(bench: &mut Bench, ask: &Create, fails: Fails) -> Result<(), Fault> {
 }
 
 fn put_together(bench: &mut Bench, images: &[PathBuf], fails: Fails) -> Result<(), Fault> {
-    let ask = Assemble { images: images.to_vec(), name: "r".to_owned() };
+    let ask = Assemble { images: images.to_vec(), name: "r".to_owned(), force: false };
     let plan = assemble::plan(bench, &ask)?;
     (bench.fails, bench.calls) = (fails, 0);
     let result = assemble::carry_out(bench, &plan, &GO_ON);
@@ -79,9 +81,13 @@ fn states(bench: &mut Bench) -> Vec<LegState> {
 
 #[test]
 fn whatever_fails_of_a_new_set_all_is_as_it_was() {
-    for (level, legs, no_sync) in
-        [("raid0", 2, false), ("raid1", 2, false), ("raid1", 2, true), ("raid10", 3, false)]
-    {
+    for (level, legs, no_sync) in [
+        ("raid0", 2, false),
+        ("raid1", 2, true),
+        ("raid10", 3, false),
+        ("raid5", 3, true),
+        ("6", 4, false),
+    ] {
         for when in [Fails::At as fn(usize) -> Fails, Fails::After] {
             for at in 1.. {
                 let mut bench = Bench::new();
@@ -118,7 +124,7 @@ fn whatever_fails_of_a_new_set_all_is_as_it_was() {
 
 #[test]
 fn whatever_fails_of_a_set_put_together_all_is_as_it_was() {
-    for (level, legs) in [("raid0", 2), ("raid1", 3), ("raid10", 4)] {
+    for (level, legs) in [("raid0", 2), ("raid1", 3), ("raid10", 4), ("5", 3), ("raid6_nr", 5)] {
         for when in [Fails::At as fn(usize) -> Fails, Fails::After] {
             for at in 1.. {
                 let mut bench = Bench::new();
@@ -133,7 +139,7 @@ fn whatever_fails_of_a_set_put_together_all_is_as_it_was() {
                 match put_together(&mut bench, &images, when(at)) {
                     Ok(()) if bench.calls < at => {
                         let now = status(&mut bench, "r").expect("a set");
-                        let files = |set: &super::Set| -> Vec<_> {
+                        let files = |set: &Set| -> Vec<_> {
                             set.legs.iter().map(|leg| leg.file.clone()).collect()
                         };
                         assert_eq!(files(&now), files(&whole), "{level}");
@@ -154,15 +160,24 @@ fn whatever_fails_of_a_set_put_together_all_is_as_it_was() {
 
 #[test]
 fn whatever_fails_of_a_replaced_leg_the_set_stays_good() {
-    for (level, legs, failed) in [("raid1", 2, false), ("raid1", 2, true), ("raid10", 4, false)] {
+    for (level, legs, failed) in [
+        ("raid1", 2, false),
+        ("raid1", 2, true),
+        ("raid10", 4, false),
+        ("raid5", 3, false),
+        ("raid6", 4, true),
+    ] {
         for when in [Fails::At as fn(usize) -> Fails, Fails::After] {
             for at in 1.. {
                 let mut bench = Bench::new();
                 let images: Vec<PathBuf> =
                     (0..legs).map(|leg| image(&bench, &format!("leg{leg}"), 7)).collect();
                 let new = image(&bench, "new", 0);
-                let ask = Create { no_sync: true, force: true, ..ask(level, &images) };
+                let no_sync = level.starts_with("raid1");
+                let ask = Create { no_sync, force: true, ..ask(level, &images) };
                 make(&mut bench, &ask, Fails::Never).expect("a set");
+                wait(&mut bench, "r", &GO_ON).expect("it is synced");
+                let lost = data(&images[1]);
                 if failed {
                     fail(&mut bench, "r", "1", Failing::All).expect("a leg");
                     let found = check(&mut bench, "r", true, &GO_ON).expect("a look");
@@ -190,7 +205,7 @@ fn whatever_fails_of_a_replaced_leg_the_set_stays_good() {
                 assert_eq!(states(&mut bench), vec![LegState::InSync; legs]);
                 let device = find(&mut bench, "r").expect("no fault").expect("a device");
                 assert!(!device.live[0].params.contains("rebuild"), "step {at} of {level}");
-                assert!(data(&new) == data(&images[0]), "step {at} of {level}: it lacks data");
+                assert!(data(&new) == lost, "step {at} of {level}: it lacks data");
                 if over {
                     let names: Vec<String> =
                         bench.records().into_iter().map(|record| record.name).collect();
@@ -315,6 +330,7 @@ fn what_makes_no_set_is_refused_in_words() {
     let small = bench.file("small", 0, META);
     let missing = bench.dir.path().join("missing");
     let disk = bench.dir.path().join("disk");
+    let bench_dir = bench.dir.path().to_owned();
     let (a, b) = (good[0].clone(), good[1].clone());
     let two = [a.clone(), b.clone()];
     let mut refused = |ask: Create, words: &str| {
@@ -323,13 +339,12 @@ fn what_makes_no_set_is_refused_in_words() {
         assert!(fault.to_string().contains(words), "{fault}");
         assert_eq!(bench.records(), records);
     };
-    refused(
-        ask("raid5", &good),
-        "raid5: is not supported yet: expected one of raid0, raid1, raid10",
-    );
-    refused(ask("mirror", &two), "mirror: unknown level");
-    refused(ask("raid1", std::slice::from_ref(&a)), "expected 2 to 253 images, found 1");
+    refused(ask("mirror", &two), "mirror: unknown level: expected raid0, raid1, raid10, raid4");
+    refused(ask("raid1", std::slice::from_ref(&a)), "a raid1 takes 2 to 253 images, found 1");
     refused(ask("raid1", &[a.clone(), a.clone()]), "is there twice");
+    let hard = bench_dir.join("hard");
+    std::fs::hard_link(&a, &hard).expect("a link");
+    refused(ask("raid1", &[a.clone(), hard]), "hard: is there twice");
     refused(ask("raid1", &[a.clone(), missing]), "no such file: --size SIZE makes it");
     refused(ask("raid1", &[a.clone(), small]), "is too small: a leg of this set needs");
     refused(ask("raid1", &[a.clone(), full]), "is not empty, and is left alone");
@@ -343,7 +358,9 @@ fn what_makes_no_set_is_refused_in_words() {
     refused(with("raid1", |ask| ask.chunk = Some(4096)), "--chunk: means nothing for a raid1");
     refused(with("raid0", |ask| ask.chunk = Some(5120)), "--chunk: expected a power of two");
     refused(with("raid0", |ask| ask.no_sync = true), "--no-sync: means nothing for a raid0");
-    refused(with("raid10", |ask| ask.copies = Some(3)), "expected 3 to 253 images, found 2");
+    refused(with("raid10", |ask| ask.copies = Some(3)), "takes 3 to 253 images, found 2");
+    let twice = with("raid10_far", |ask| ask.format = Some(Format::Far));
+    refused(twice, "raid10_far says it already");
     refused(with("raid10", |ask| ask.copies = Some(1)), "--copies: expected 2 at least");
     refused(with("raid1", |ask| ask.region_size = Some(3 << 10)), "power of 2");
     make(&mut bench, &ask("raid1", &two), Fails::Never).expect("a set");

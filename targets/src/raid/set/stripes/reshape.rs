@@ -13,10 +13,10 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkError, BlkResult, Buffer, Sector, Sectors};
 
-use super::RaidSet;
-use super::state::{Behind, Leg, State};
-use super::sync::Walk;
-use super::write::range_of;
+use super::super::RaidSet;
+use super::super::state::{Behind, Leg, State};
+use super::super::sync::Walk;
+use super::super::write::range_of;
 use crate::parts::background::Round;
 use crate::parts::held_ranges::HeldRanges;
 use crate::raid::layout::{Layout, Moving, Parity};
@@ -29,22 +29,22 @@ const PIECE: u64 = 128;
 const AT_A_TIME: usize = 4;
 
 /// What a set moves.
-pub(super) struct Reshaping {
-    pub(super) moving: Moving,
+pub(in super::super) struct Reshaping {
+    pub(in super::super) moving: Moving,
     /// It is only set up: the next table lets it run.
-    pub(super) waits: bool,
+    pub(in super::super) waits: bool,
     /// How long the device is meanwhile, and then.
-    pub(super) before: Sectors,
-    pub(super) after: Sectors,
+    pub(in super::super) before: Sectors,
+    pub(in super::super) after: Sectors,
     /// How much of each leg is in use.
-    pub(super) device: Sectors,
+    pub(in super::super) device: Sectors,
 }
 
 /// What is known of a reshape while the set is in use.
 #[derive(Default)]
-pub(super) struct Moves {
+pub(in super::super) struct Moves {
     /// How far it is, durably but for the moment of its writing; none when it is over.
-    pub(super) position: Option<Sector>,
+    pub(in super::super) position: Option<Sector>,
     /// Sectors of the set that bios are in.
     bios: HeldRanges<Sector>,
     /// Sectors of the set that move.
@@ -52,14 +52,14 @@ pub(super) struct Moves {
 }
 
 impl Moves {
-    pub(super) fn at(position: Option<Sector>) -> Moves {
+    pub(in super::super) fn at(position: Option<Sector>) -> Moves {
         Moves { position, ..Moves::default() }
     }
 }
 
 /// A bio, or a part of one, on its way to sectors that lie in one layout. Its range is given back when
 /// dropped.
-pub(super) struct Passage {
+pub(in super::super) struct Passage {
     set: Arc<RaidSet>,
     range: Range<Sector>,
     parity: Parity,
@@ -73,7 +73,7 @@ struct Window<'a> {
 
 impl Reshaping {
     /// Returns how much of the set there is to be read and written.
-    pub(super) fn len(&self, state: &State) -> Sectors {
+    pub(in super::super) fn len(&self, state: &State) -> Sectors {
         let Moving { old, new, way } = &self.moving;
         match (state.moves.position, way) {
             (None, _) => new.len(),
@@ -83,7 +83,7 @@ impl Reshaping {
     }
 
     /// Changes what the superblock of a leg says as the reshape has got on.
-    pub(super) fn write(&self, superblock: &mut Superblock, state: &State) {
+    pub(in super::super) fn write(&self, superblock: &mut Superblock, state: &State) {
         let Some(extension) = &mut superblock.extension else { return };
         if let Some(position) = state.moves.position {
             extension.reshape_position = position.0;
@@ -101,7 +101,7 @@ impl Reshaping {
 
 impl RaidSet {
     /// Reads what lies in two layouts.
-    pub(super) async fn read_moving(
+    pub(in super::super) async fn read_moving(
         self: &Arc<Self>,
         moving: &Moving,
         mut bio: Bio<'_>,
@@ -118,7 +118,7 @@ impl RaidSet {
     }
 
     /// Writes what lies in two layouts.
-    pub(super) async fn write_moving(
+    pub(in super::super) async fn write_moving(
         self: &Arc<Self>,
         moving: &Moving,
         mut bio: Bio<'_>,
@@ -154,7 +154,11 @@ impl RaidSet {
     }
 
     /// Moves all that has not moved.
-    pub(super) async fn move_all(self: &Arc<Self>, round: &Round, reshaping: &Reshaping) -> Walk {
+    pub(in super::super) async fn move_all(
+        self: &Arc<Self>,
+        round: &Round,
+        reshaping: &Reshaping,
+    ) -> Walk {
         let moving = &reshaping.moving;
         let (mut used, mut took) = (self.pace.used(), Duration::ZERO);
         loop {
@@ -285,7 +289,7 @@ impl RaidSet {
 
 impl State {
     /// Takes the bits for nothing that says what legs lack: it has moved.
-    pub(super) fn distrust_bits(&mut self) {
+    pub(in super::super) fn distrust_bits(&mut self) {
         for leg in &mut self.legs {
             if let Leg::Behind(lacks) | Leg::Failed(lacks) = leg {
                 *lacks = Behind::ALL;

@@ -1,0 +1,318 @@
+//! What of a recording need not be equal, and why.
+
+/// What is not equal, and why.
+pub(crate) struct NotEqual {
+    pub(crate) case: &'static str,
+    pub(crate) why: &'static str,
+    /// Commands, each with which of its kind in the case; images by their names alone.
+    pub(crate) what: &'static [(&'static str, &'static [usize])],
+}
+
+const EVENTS: &str = "superblocks count events, of which there are more or fewer as time goes on, and new \
+                      bitmaps of the kernel have ones past their last bit";
+
+/// All that is not equal.
+pub(crate) const NOT_EQUAL: &[NotEqual] = &[
+    NotEqual {
+        case: "lifecycle-names-and-listing",
+        why: "libdm had made nodes of its own under names that it then did not know any more",
+        what: &[("ls /dev/mapper", &[1])],
+    },
+    NotEqual {
+        case: "snapshot-bad",
+        why: "the kernel gives the device up twice, and logs the bytes of a name that is gone",
+        what: &[("dmsetup create bad --table '0 2048 snapshot /dev/loop0 /dev/loop0 P 8'", &[0])],
+    },
+    NotEqual {
+        case: "raid-bad-counts",
+        why: "the kernel finds out that a bitmap has no room when it writes it, and fails the leg",
+        what: &[(
+            "dmsetup create bad --table '0 2048 raid raid1 1 0 2 /dev/loop9 /dev/loop1 /dev/loop2 \
+             /dev/loop3'",
+            &[0],
+        )],
+    },
+    NotEqual {
+        case: "raid-bad-regions",
+        why: "the kernel shows what became of the parameter",
+        what: &[(
+            "dmsetup create bad --table '0 8192 raid raid1 3 0 delta_disks -1 2 /dev/loop0 \
+             /dev/loop1 /dev/loop2 /dev/loop3'",
+            &[0],
+        )],
+    },
+    NotEqual {
+        case: "raid-10-far",
+        why: "the kernel leaves copies different when a leg is back, as its own check counts; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("get /dev/loop3 0 4096", &[2, 3]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("m4", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-10-offset",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
+    },
+    NotEqual { case: "raid-1-legs", why: EVENTS, what: &[("ma", &[0]), ("mb", &[0])] },
+    NotEqual {
+        case: "raid-1-start",
+        why: EVENTS,
+        what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])],
+    },
+    NotEqual {
+        case: "raid-1-checks",
+        why: EVENTS,
+        what: &[("ma", &[0]), ("mb", &[0]), ("mc", &[0])],
+    },
+    NotEqual {
+        case: "multipath-messages",
+        why: "a device's name alone names it here, as in a table",
+        what: &[("dmsetup message mp 0 fail_path other", &[0])],
+    },
+    NotEqual {
+        case: "multipath-accepted",
+        why: "how long a bio took",
+        what: &[("dmsetup status mp", &[20, 23])],
+    },
+    NotEqual {
+        case: "raid-5-start",
+        why: "the kernel goes over what lies before the offset of a resync too; and superblocks count \
+              events, of which there are more or fewer as time goes on",
+        what: &[
+            ("get /dev/loop1 0 512", &[11]),
+            ("get /dev/loop3 0 512", &[11]),
+            ("get /dev/loop5 0 512", &[11]),
+            ("get /dev/loop7 0 512", &[11]),
+            ("d0", &[0]),
+            ("d1", &[0]),
+            ("d2", &[0]),
+            ("d3", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-6-start",
+        why: "the kernel goes over what lies before the offset of a resync too; and superblocks count \
+              events, of which there are more or fewer as time goes on",
+        what: &[
+            ("get /dev/loop1 0 512", &[11]),
+            ("get /dev/loop3 0 512", &[11]),
+            ("get /dev/loop5 0 512", &[11]),
+            ("get /dev/loop7 0 512", &[11]),
+            ("d0", &[0]),
+            ("d1", &[0]),
+            ("d2", &[0]),
+            ("d3", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-limits",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-5-checks",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-6-checks",
+        why: "the kernel repairs no P where the leg with Q is missing, and says that it did; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("get /dev/loop1 0 512", &[6]),
+            ("d0", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-bad-raid5-others",
+        why: "the kernel shows what became of the parameter",
+        what: &[(
+            "dmsetup create bad --table '0 6144 raid raid5_ls 3 8 delta_disks -1 4 /dev/loop0 \
+             /dev/loop1 /dev/loop2 /dev/loop3 /dev/loop4 /dev/loop5 /dev/loop6 /dev/loop7'",
+            &[0],
+        )],
+    },
+    NotEqual {
+        case: "raid-5-legs",
+        why: EVENTS,
+        what: &[
+            ("dmsetup info -c --noheadings -o events r", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-6-legs",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0]), ("m4", &[0])],
+    },
+    NotEqual {
+        case: "raid-5-journal",
+        why: "the kernel writes the legs later with `writeback`, and replays a log of long ago where a \
+              set is started for the third time; numbers of its logs are random, and what goes on in \
+              the background has more or fewer events",
+        what: &[
+            (
+                "dmsetup info -c --noheadings --separator : -o \
+                 name,major,minor,attr,open,segments,events,uuid r",
+                &[0, 1, 2, 3, 4, 5],
+            ),
+            ("get /dev/loop1 0 512", &[2, 3]),
+            ("get /dev/loop3 0 512", &[2, 3]),
+            ("get /dev/loop5 0 512", &[2, 3, 5]),
+            ("get /dev/loop7 0 512", &[2, 3, 5]),
+            ("j", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-bad-journal",
+        why: "the kernel shows what became of the parameter; how far each set gets with its resync \
+              before it is removed is a matter of time",
+        what: &[
+            (
+                "dmsetup create bad --table '0 1536 raid raid5_ls 5 8 journal_dev /dev/loop8 \
+                 delta_disks -1 4 /dev/loop0 /dev/loop1 /dev/loop2 /dev/loop3 /dev/loop4 /dev/loop5 \
+                 /dev/loop6 /dev/loop7'",
+                &[0],
+            ),
+            ("d0", &[0]),
+            ("d1", &[0]),
+            ("d2", &[0]),
+            ("d3", &[0]),
+            ("i", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-journal-fails",
+        why: "in the kernel a write that failed as the journal did is on the legs; and what goes on in \
+              the background has more or fewer events",
+        what: &[
+            ("dmsetup info -c --noheadings -o events r", &[0]),
+            ("get /dev/mapper/r 0 1536", &[0, 1]),
+            ("get /dev/loop5 0 512", &[0]),
+            ("get /dev/loop7 0 512", &[0]),
+            ("d2", &[0]),
+            ("d3", &[0]),
+            ("j", &[0]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-grow",
+        why: "the kernel shows a reshape that waits as idle at its end, or as going on, as it happens; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("dmsetup status r", &[8]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("m4", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-shrink",
+        why: "dd reads past the end of the device; and superblocks count events, of which there are more \
+              or fewer as time goes on",
+        what: &[
+            ("get /dev/mapper/r 0 2048", &[2, 3, 9, 10]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("m4", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-layout-change",
+        why: "the kernel shows a reshape that waits as idle, or as going on, as it happens; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("dmsetup status r", &[17]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-takeover-q",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual { case: "raid-takeover-two-legs", why: EVENTS, what: &[("m0", &[0]), ("m1", &[0])] },
+    NotEqual {
+        case: "raid-takeover-up",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-takeover-z-down",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "mirror-primary-dead",
+        why: "without features the kernel does not read what the second leg alone was written, and \
+              copies the old data of the first leg over it",
+        what: &[
+            ("get /dev/mapper/m 0 8", &[1, 3, 4]),
+            ("get /dev/mapper/m 256 8", &[0]),
+            ("get /dev/mapper/m 0 2048", &[0, 1]),
+            ("get /dev/loop0 0 2048", &[0, 1]),
+            ("get /dev/loop1 0 2048", &[0, 1]),
+        ],
+    },
+    NotEqual {
+        case: "mirror-primary-write-first",
+        why: "without features the kernel does not read what the second leg alone was written",
+        what: &[("get /dev/mapper/m 0 8", &[0])],
+    },
+    NotEqual {
+        case: "mirror-sync-read-error",
+        why: "the kernel reads a leg that was never written, without features; with keep_log it \
+              writes there, and copies it over the first leg",
+        what: &[
+            ("get /dev/mapper/m 1024 8", &[0, 2]),
+            ("get /dev/mapper/m 1536 8", &[2]),
+            ("get /dev/loop1 1024 8", &[2]),
+            ("dmsetup suspend m", &[0, 2]),
+            ("dmsetup resume m", &[2]),
+            ("dmsetup info -c --noheadings -o events m", &[9, 10, 11]),
+            ("a", &[0]),
+            ("b", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "mirror-out-of-sync",
+        why: "one region cannot be copied; the kernel has one at a time, ours goes on with others",
+        what: &[("dmsetup status m", &[0, 1, 2]), ("get /dev/loop1 3840 256", &[0])],
+    },
+];

@@ -1,0 +1,269 @@
+//! The journal in use: what a write changes is in it, durably, before any leg is written. After a
+//! power cut all of it is written again, so that data and parity are always of the same writes.
+//!
+//! The log begins at the first block always, as a set that starts looks there. Where it is full, the
+//! legs are flushed when all that was logged is on them, and it begins anew, with a block that says
+//! so: durable before any other, as what would be left of the old log is older than the legs.
+//!
+//! A journal that fails is used no more, and nothing is written any more: the legs may lack what it
+//! has. In the mode `writeback`, too, legs have what a write changes before it ends.
+
+mod replay;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sim_core::{Area, Bio, BlkError, BlkResult, Buffer, Locked, Sector};
+
+use super::RaidSet;
+use crate::lines::raid::JournalHealth;
+use crate::raid::journal::{BLOCK, Meta, PAGE, Payload, ROOM, checksum};
+
+/// How far a new log's number is from the last one, so that no old block is taken for one of it.
+const APART: u64 = 10_000;
+
+/// A journal.
+pub(super) struct Log {
+    area: Area,
+    /// How many blocks there are.
+    blocks: u64,
+    /// What a status says of it while it is good.
+    mode: JournalHealth,
+    state: Locked<LogState>,
+}
+
+#[derive(Default)]
+struct LogState {
+    /// It has been replayed.
+    started: bool,
+    failed: bool,
+    /// Where the next meta block goes, and its number.
+    next: u64,
+    seq: u64,
+    /// What nobody has begun to write.
+    queue: Vec<Entry>,
+    /// How many were ever queued, and how many are durable.
+    queued: u64,
+    durable: u64,
+    is_running: bool,
+    /// How many are logged, and not on the legs yet.
+    in_flight: u64,
+}
+
+/// What a write changes in rows of one stripe: pages, and what they are.
+pub(super) struct Entry {
+    payloads: Vec<Payload>,
+    pages: Vec<Buffer>,
+}
+
+/// What was logged; dropped when the legs have it.
+pub(super) struct Logged {
+    set: Arc<RaidSet>,
+    log: Arc<Log>,
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        if let Some(mut state) = self.log.state.lock_if_whole() {
+            state.in_flight -= 1;
+        }
+        self.set.signal.notify();
+    }
+}
+
+impl Entry {
+    /// Makes an entry of data, each with its sector of the set, and of parity of rows: P, then Q.
+    pub(super) fn new(
+        rows: &Range<Sector>,
+        data: impl Iterator<Item = (Sector, Vec<u8>)>,
+        parity: &[&[u8]],
+    ) -> Entry {
+        let mut entry = Entry { payloads: Vec::new(), pages: Vec::new() };
+        for (at, bytes) in data {
+            for (nr, page) in (0..).zip(bytes.chunks(BLOCK)) {
+                let at = Sector(at.0 + nr * PAGE.0);
+                entry.payloads.push(Payload::Data { at, checksum: checksum(page) });
+                entry.pages.push(Buffer::copy_of(page));
+            }
+        }
+        let count = parity.first().map_or(0, |parity| parity.len() / BLOCK);
+        for nr in 0..count {
+            let page = |parity: &&[u8]| Buffer::copy_of(&parity[nr * BLOCK..(nr + 1) * BLOCK]);
+            let pages: Vec<Buffer> = parity.iter().map(page).collect();
+            let checksums = pages.iter().map(|page| checksum(page)).collect();
+            let row = Sector(rows.start.0 + nr as u64 * PAGE.0);
+            entry.payloads.push(Payload::Parity { row, checksums });
+            entry.pages.extend(pages);
+        }
+        entry
+    }
+
+    /// Returns how many pages of each leg fit in an entry of so many legs.
+    pub(super) fn most_pages(legs: usize) -> u64 {
+        (ROOM / (24 * legs)) as u64
+    }
+
+    fn blocks(&self) -> u64 {
+        1 + self.pages.len() as u64
+    }
+}
+
+impl Log {
+    /// Makes a journal that has to be replayed first; none where it is too short.
+    pub(super) fn new(area: Area, mode: JournalHealth) -> Log {
+        let blocks = area.size().bytes() / BLOCK as u64;
+        Log { area, blocks, mode, state: Locked::new(LogState::default()) }
+    }
+
+    pub(super) fn area(&self) -> &Area {
+        &self.area
+    }
+
+    pub(super) fn health(&self) -> JournalHealth {
+        match self.has_failed() {
+            true => JournalHealth::Failed,
+            false => self.mode,
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.state.lock().failed
+    }
+
+    /// Tells whether it has been replayed: writes go through it.
+    pub(super) fn has_started(&self) -> bool {
+        self.state.lock().started
+    }
+
+    async fn read(&self, block: u64) -> Result<Buffer, BlkError> {
+        let at = Sector(block * PAGE.0);
+        let mut bytes = Buffer::take(BLOCK);
+        self.area.submit(at, Bio::read(at, &mut bytes)).await?;
+        Ok(bytes)
+    }
+
+    async fn write(&self, block: u64, bytes: &[u8]) -> BlkResult {
+        let at = Sector(block * PAGE.0);
+        self.area.submit(at, Bio::write(at, bytes)).await
+    }
+
+    async fn flush(&self) -> BlkResult {
+        self.area.submit(Sector::ZERO, Bio::flush()).await
+    }
+
+    /// Begins a log without entries, durably.
+    async fn begin(&self, seq: u64) -> BlkResult {
+        let meta = Meta { seq, block: 0, payloads: Vec::new() };
+        self.write(0, &meta.write()).await?;
+        self.flush().await?;
+        let mut state = self.state.lock();
+        (state.next, state.seq) = (1, seq.wrapping_add(1));
+        Ok(())
+    }
+}
+
+impl RaidSet {
+    /// Makes an entry durable; the legs may be written then.
+    pub(super) async fn log(
+        self: &Arc<Self>,
+        log: &Arc<Log>,
+        entry: Entry,
+    ) -> Result<Logged, BlkError> {
+        let (nr, begins) = {
+            let mut state = log.state.lock();
+            if state.failed {
+                return Err(BlkError::Io);
+            }
+            state.queue.push(entry);
+            state.queued += 1;
+            state.in_flight += 1;
+            (state.queued, !std::mem::replace(&mut state.is_running, true))
+        };
+        let logged = Logged { set: self.clone(), log: log.clone() };
+        if begins {
+            let (set, log) = (self.clone(), log.clone());
+            self.runtime.spawn_here(Box::pin(async move { set.write_log(&log).await }));
+        }
+        let ended = || {
+            let state = log.state.lock();
+            match state.durable >= nr {
+                true => Some(Ok(())),
+                false => state.failed.then_some(Err(BlkError::Io)),
+            }
+        };
+        self.signal.until(ended).await.map(|()| logged)
+    }
+
+    /// Writes entries as long as there are any: all that came meanwhile at once, with one flush.
+    async fn write_log(self: &Arc<Self>, log: &Arc<Log>) {
+        let next = || {
+            let mut state = log.state.lock();
+            let queue = std::mem::take(&mut state.queue);
+            state.is_running = !queue.is_empty();
+            (!queue.is_empty()).then_some(queue)
+        };
+        while let Some(entries) = next() {
+            let mut entries = entries.into_iter().peekable();
+            while entries.peek().is_some() {
+                if self.write_some(log, &mut entries).await.is_err() {
+                    let mut state = log.state.lock();
+                    (state.failed, state.is_running) = (true, false);
+                    state.queue.clear();
+                    drop(state);
+                    self.events.raise();
+                    self.signal.notify();
+                    return;
+                }
+                self.signal.notify();
+            }
+        }
+    }
+
+    /// Writes entries as far as they fit, after a new beginning where none does, and makes them
+    /// durable.
+    async fn write_some(
+        self: &Arc<Self>,
+        log: &Arc<Log>,
+        entries: &mut std::iter::Peekable<impl Iterator<Item = Entry>>,
+    ) -> BlkResult {
+        let fits = |entry: &Entry| log.state.lock().next + entry.blocks() <= log.blocks;
+        if !entries.peek().is_none_or(fits) {
+            // Those that wait here are in flight, too.
+            let waiting = entries.size_hint().0 as u64;
+            let idle = || {
+                let state = log.state.lock();
+                (state.in_flight <= waiting + state.queue.len() as u64).then_some(())
+            };
+            self.signal.until(idle).await;
+            self.flush_legs().await?;
+            let seq = log.state.lock().seq;
+            log.begin(seq).await?;
+        }
+        let mut writes: Vec<(u64, Buffer)> = Vec::new();
+        let mut count = 0;
+        while let Some(entry) = entries.next_if(fits) {
+            let (block, seq) = {
+                let mut state = log.state.lock();
+                let at = (state.next, state.seq);
+                state.next += entry.blocks();
+                state.seq = state.seq.wrapping_add(1);
+                at
+            };
+            let meta = Meta { seq, block, payloads: entry.payloads };
+            writes.push((block, Buffer::copy_of(&meta.write())));
+            writes.extend((block + 1..).zip(entry.pages));
+            count += 1;
+        }
+        let mut ends: FuturesUnordered<_> =
+            writes.iter().map(|(block, bytes)| log.write(*block, bytes)).collect();
+        let mut result = Ok(());
+        while let Some(end) = ends.next().await {
+            result = result.and(end);
+        }
+        result?;
+        log.flush().await?;
+        log.state.lock().durable += count;
+        Ok(())
+    }
+}
