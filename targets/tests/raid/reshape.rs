@@ -347,10 +347,10 @@ fn steps_of(case: &Case, seed: u64, count: usize) -> Vec<Step> {
     steps(&mut Rng::new(seed), case.len(), count, case.old.parity(0).stripe_len().0 + 4)
 }
 
-const PLAN: Plan = Plan { listed: 2, random: 1, seed: 0 };
+const PLAN: Plan = Plan { listed: 1, random: 1, seed: 0 };
 const SECOND: Plan = Plan { listed: 1, random: 1, seed: 0 };
 /// One of so many restarts is cut off by a second power cut.
-const CUT_AGAIN: u64 = 31;
+const CUT_AGAIN: u64 = 61;
 
 fn explore(case: &Case, seed: u64) -> Result<u64, String> {
     let rig = Rig::new(case, seed);
