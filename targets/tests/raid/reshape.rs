@@ -24,7 +24,7 @@ const ROOM: u64 = 32;
 const DEVICE: u64 = 96;
 
 /// A layout: its type, legs and chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Shape(Kind, usize, u64);
 
 impl Shape {
@@ -41,7 +41,7 @@ impl Shape {
 }
 
 /// A reshape.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Case {
     old: Shape,
     new: Shape,
@@ -399,8 +399,7 @@ fn come_back(
 ) -> Result<Restart, String> {
     let before = disks.iter().map(|disk| disk.checkpoint()).collect();
     let rig = Rig::over(case, crash.at as u64, disks)?;
-    let content =
-        rig.content().map_err(|why| format!("{why}: {}, {}", rig.status(), rig.device.size()))?;
+    let content = rig.content()?;
     legal.check_power_cut(&content)?;
     rig.idle()?;
     rig.is_whole()?;
