@@ -210,8 +210,7 @@ impl Rig {
         let lines = sim_core::parse_table(table).map_err(|error| error.to_string())?;
         let targets = lines.into_iter().map(|(_, spec)| spec).collect();
         self.world.load(0, targets).map_err(|error| format!("load: {error}"))?;
-        self.world.resume(0).map_err(|error| format!("resume: {error}"))?;
-        Ok(())
+        self.world.resume(0).map(drop).map_err(|error| format!("resume: {error}"))
     }
 
     fn run(&self, steps: &[Step], tasks: usize) -> Result<(), String> {
