@@ -225,6 +225,60 @@ pub(crate) const NOT_EQUAL: &[NotEqual] = &[
         ],
     },
     NotEqual {
+        case: "raid-5-grow",
+        why: "the kernel shows a reshape that waits as idle at its end, or as going on, as it happens; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("dmsetup status r", &[8]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("m4", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-shrink",
+        why: "dd reads past the end of the device; and superblocks count events, of which there are more \
+              or fewer as time goes on",
+        what: &[
+            ("get /dev/mapper/r 0 2048", &[2, 3, 9, 10]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("m4", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-5-layout-change",
+        why: "the kernel shows a reshape that waits as idle, or as going on, as it happens; and \
+              superblocks count events, of which there are more or fewer as time goes on",
+        what: &[
+            ("dmsetup status r", &[17]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-takeover-q",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual { case: "raid-takeover-two-legs", why: EVENTS, what: &[("m0", &[0]), ("m1", &[0])] },
+    NotEqual {
+        case: "raid-takeover-up",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-takeover-z-down",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
         case: "mirror-primary-dead",
         why: "without features the kernel does not read what the second leg alone was written, and \
               copies the old data of the first leg over it",

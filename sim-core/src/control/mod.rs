@@ -264,7 +264,7 @@ impl Control {
     }
 
     fn events_of(&self, device: &MappedDevice) -> TargetEvents {
-        TargetEvents::new(device.events().clone(), self.events.clone())
+        TargetEvents::new(device.events().clone(), self.events.clone(), device.shared_size())
     }
 
     /// Waits for an event of any device after the one with this number

@@ -39,7 +39,7 @@ pub struct MappedDevice {
     /// deep the stack. Written when nobody passes the gate.
     live: RwLock<Option<Arc<Table>>>,
     flat: MapSlot,
-    size: AtomicU64,
+    size: Arc<AtomicU64>,
     read_only: AtomicBool,
     opens: Opens,
     /// The type of the first table that was loaded: it stays.
@@ -96,7 +96,7 @@ impl MappedDevice {
             gate: Gate::default(),
             live: RwLock::new(None),
             flat: MapSlot::empty(),
-            size: AtomicU64::new(0),
+            size: Arc::default(),
             read_only: AtomicBool::new(false),
             opens: Opens::default(),
             table_type: OnceLock::new(),
@@ -362,6 +362,11 @@ impl MappedDevice {
         for below in mapped_below(table) {
             below.state().above.remove(&self.node);
         }
+    }
+
+    /// Returns where the size is kept, for a target that changes it.
+    pub(crate) fn shared_size(&self) -> Arc<AtomicU64> {
+        self.size.clone()
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {

@@ -1,9 +1,9 @@
 //! A counter that can be waited for: a device's event number.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use crate::Signal;
+use crate::{Sectors, Signal};
 
 /// Counts events, and wakes whoever waits for the next.
 #[derive(Debug, Default)]
@@ -40,17 +40,25 @@ impl Events {
 pub struct TargetEvents {
     device: Arc<Events>,
     all: Arc<Events>,
+    size: Arc<AtomicU64>,
 }
 
 impl TargetEvents {
-    pub(crate) fn new(device: Arc<Events>, all: Arc<Events>) -> TargetEvents {
-        TargetEvents { device, all }
+    pub(crate) fn new(device: Arc<Events>, all: Arc<Events>, size: Arc<AtomicU64>) -> TargetEvents {
+        TargetEvents { device, all, size }
     }
 
     /// Counts one more event, and wakes whoever waits for one.
     pub fn raise(&self) {
         self.device.raise();
         self.all.raise();
+    }
+
+    /// Gives the device another size than its table has (`set_capacity_and_notify`), until the next
+    /// table. For a target that has the table for itself, while that is live: from its `preresume` on.
+    pub fn resize(&self, size: Sectors) {
+        self.size.store(size.0, SeqCst);
+        self.raise();
     }
 }
 

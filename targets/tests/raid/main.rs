@@ -6,6 +6,7 @@
 mod background;
 mod crash;
 mod faults;
+mod reshape;
 mod rig;
 #[path = "../data/steps.rs"]
 mod steps;

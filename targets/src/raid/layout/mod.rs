@@ -5,6 +5,7 @@
 //! range is mapped in [`Run`]s.
 
 mod far_sets;
+mod moving;
 mod parity;
 mod raid10;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::ops::Range;
 
 use sim_core::{Sector, Sectors};
 
+pub use moving::Moving;
 pub use parity::{Parity, Role, Stripe};
 pub use raid10::{Format, MAX_COPIES, Raid10};
 

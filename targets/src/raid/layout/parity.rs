@@ -28,6 +28,8 @@ pub struct Parity {
     way: Way,
     /// Weights go by the legs, as DDF has it, and not by the chunks of data.
     by_leg: bool,
+    /// Where on each leg the first row lies.
+    offset: Sectors,
 }
 
 /// Which legs have the parity.
@@ -81,6 +83,7 @@ pub struct Stripe {
     /// Where data continues behind parity, the first leg with data, and round how many legs.
     round: Option<(usize, usize)>,
     by_leg: bool,
+    offset: Sectors,
 }
 
 impl Parity {
@@ -122,7 +125,20 @@ impl Parity {
         }?;
         let by_leg = level == 6 && matches!(word, 8..=10);
         let fits = legs > parities && !chunk.is_zero();
-        fits.then_some(Parity { legs, chunk, device, parities, way, by_leg })
+        let offset = Sectors::ZERO;
+        fits.then_some(Parity { legs, chunk, device, parities, way, by_leg, offset })
+    }
+
+    /// Returns the layout with its first row so far from where a leg begins. What counts rows does
+    /// so from there all the same.
+    #[must_use]
+    pub fn at(self, offset: Sectors) -> Parity {
+        Parity { offset, ..self }
+    }
+
+    /// Returns where on each leg the first row lies.
+    pub fn offset(&self) -> Sectors {
+        self.offset
     }
 
     /// Returns how many legs there are.
@@ -188,7 +204,7 @@ impl Parity {
             BesideP::None | BesideP::Before | BesideP::Alone => p + 1,
         };
         let round = (self.way.data == Order::Continuing).then_some((behind % around, around));
-        Stripe { legs: self.legs, p, q, round, by_leg: self.by_leg }
+        Stripe { legs: self.legs, p, q, round, by_leg: self.by_leg, offset: self.offset }
     }
 
     /// Returns the place of a sector of the set.
@@ -217,6 +233,11 @@ impl Stripe {
     /// Returns how many legs there are.
     pub fn legs(&self) -> usize {
         self.legs
+    }
+
+    /// Returns where on each leg the first row lies.
+    pub fn offset(&self) -> Sectors {
+        self.offset
     }
 
     /// Returns how many chunks of data there are.

@@ -25,6 +25,8 @@ pub(super) struct Commits {
     is_running: bool,
     superblocks: bool,
     pages: BTreeSet<u64>,
+    /// The last one could not be written everywhere, and no leg more can be lost.
+    is_lost: bool,
 }
 
 impl Commits {
@@ -38,6 +40,11 @@ impl Commits {
     pub(super) fn pages(&mut self, pages: impl IntoIterator<Item = u64>) -> u64 {
         self.pages.extend(pages);
         self.began + 1
+    }
+
+    /// Tells whether some leg may not have what the last commit wrote.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     pub(super) fn has_ended(&self, commit: u64) -> bool {
@@ -113,6 +120,7 @@ impl RaidSet {
             drop(ends);
             let fewer = {
                 let mut state = self.state();
+                state.commits.is_lost = !failed.is_empty();
                 failed.into_iter().filter(|leg| self.fail(&mut state, *leg)).count() > 0
             };
             if !fewer {
@@ -133,8 +141,13 @@ impl RaidSet {
         if batch.superblocks {
             state.events += 1;
             let events = state.events;
+            // What a leg lacks that is not there when data moves, no bit says.
+            let is_blind = state.moves.position.is_some() && state.is_degraded();
             if let Some(header) = state.intent.header_mut() {
                 header.events = events;
+                if is_blind {
+                    header.events_cleared = events;
+                }
             }
         }
         let mut pages = batch.pages.clone();
@@ -155,7 +168,12 @@ impl RaidSet {
                 parts.bitmap = pages.iter().map(page).collect();
             }
             if batch.superblocks {
-                parts.superblock = self.metadata.superblock(&state, leg, block);
+                parts.superblock = self.metadata.superblock(
+                    &state,
+                    leg,
+                    block,
+                    (self.reshape.as_ref(), self.layout.legs()),
+                );
             }
             (leg, parts)
         })

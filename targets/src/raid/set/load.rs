@@ -13,6 +13,7 @@ use super::intent::{Intent, PAGE};
 use super::log::Log;
 use super::metadata::{self, Metadata};
 use super::state::{Behind, Leg, State};
+use super::stripes::reshape::{Moves, Reshaping};
 use super::{Devices, RaidSet};
 use crate::lines::raid::{Family, JournalHealth, JournalMode, Line};
 use crate::parts::background::Background;
@@ -20,7 +21,7 @@ use crate::parts::pace::Pace;
 use crate::raid::bitmap::{Bitmap, Fault, HEADER, Header, OFFSET, STALE};
 use crate::raid::layout::Layout;
 use crate::raid::start::{self, BitmapStart, Candidate, Found, LegStart, Start};
-use crate::raid::superblock::Superblock;
+use crate::raid::superblock::{Reshape, Superblock};
 
 const FAILED: &str = "Failed to load bitmap";
 
@@ -44,7 +45,7 @@ pub(super) async fn load(
     line: &Line<Arc<OpenDevice>>,
     around: &Surroundings,
 ) -> Result<(RaidSet, BitmapStart), CtrError> {
-    let lengths = line.lengths(around.len).map_err(CtrError::new)?;
+    line.lengths(around.len).map_err(CtrError::new)?;
     let mut candidates = Vec::new();
     let mut legs = Vec::new();
     for (nr, leg) in line.legs.iter().enumerate() {
@@ -54,8 +55,12 @@ pub(super) async fn load(
             None => Found::NoDevice,
         };
         candidates.push(Candidate { found, size: leg.data.as_ref().map(|data| data.size()) });
-        let data = leg.data.clone().map(|data| Area::new(data, Sector::ZERO, lengths.device));
-        legs.push(Devices { meta, data, write_mostly: line.params.write_mostly.contains(&nr) });
+        // Where its data lies is known when the superblocks are.
+        legs.push(Devices {
+            meta,
+            data: None,
+            write_mostly: line.params.write_mostly.contains(&nr),
+        });
     }
     let mut lines = Vec::new();
     let decided = start::decide(line, around.len, &candidates, &mut lines);
@@ -68,7 +73,24 @@ pub(super) async fn load(
         around.log.line("raid456 discard support disabled due to discard_zeroes_data uncertainty.");
         around.log.line("Set dm-raid.devices_handle_discard_safely=Y to override.");
     }
+    place(line, &mut legs, &start);
     make(line, around, legs, start)
+}
+
+/// Says where the data of the legs lies: from the beginning on while data moves, as there are two
+/// offsets then. A leg that a reshape takes away may be no more in the line.
+fn place(line: &Line<Arc<OpenDevice>>, legs: &mut Vec<Devices>, start: &Start) {
+    let (before, after) = start.data_offsets.unwrap_or_default();
+    let device = start.grown.map_or(start.lengths.device, |grown| grown.device);
+    let (at, len) = match start.reshape {
+        Some(_) => (Sector::ZERO, device + before.max(after)),
+        None => (before.to_sector(), device),
+    };
+    for (devices, leg) in legs.iter_mut().zip(&line.legs) {
+        devices.data = leg.data.clone().map(|data| Area::new(data, at, len));
+    }
+    let most = legs.len().max(start.most_devices());
+    legs.resize_with(most, || Devices { meta: None, data: None, write_mostly: false });
 }
 
 /// Refuses a set whose first leg in sync has no bitmap where one is expected: it was made with a
@@ -167,7 +189,13 @@ fn make(
     start: Start,
 ) -> Result<(RaidSet, BitmapStart), CtrError> {
     const RUN: &str = "Failed to run raid array";
-    let layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
+    let mut layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
+    let reshape = reshaping(&start, around.len)?;
+    if let Some(reshape) = &reshape {
+        layout = Layout::Parity(reshape.moving.new);
+    }
+    let rows = reshape.as_ref().map_or(Sectors::ZERO, |reshape| reshape.moving.old.device_len());
+    let rows = rows.max(layout.resync_len());
     let region = line.region_size(around.len);
     let ticks = line.params.daemon_sleep.unwrap_or(DAEMON_SLEEP);
     let behind = line.params.max_write_behind.unwrap_or(0);
@@ -185,7 +213,7 @@ fn make(
     };
     let is_new = start.bitmap == BitmapStart::New;
     let bitmap = header.map(|header| Bitmap::new(header, is_new));
-    let intent = Intent::new(layout.resync_len(), region, bitmap);
+    let intent = Intent::new(rows, region, bitmap);
     let states = start.legs.iter().map(|leg| match leg {
         LegStart::InSync => Leg::InSync,
         LegStart::Recover { from, back } => {
@@ -194,15 +222,23 @@ fn make(
         LegStart::Failed => Leg::Failed(Behind::ALL),
         LegStart::Missing | LegStart::Unused => Leg::Missing,
     });
-    let state = State::new(states.collect(), start.events, start.resync_from, intent);
+    let gone = legs.len() - start.legs.len();
+    let states = states.chain(std::iter::repeat_n(Leg::Missing, gone));
+    let mut state = State::new(states.collect(), start.events, start.resync_from, intent);
+    state.moves = Moves::at(start.reshape.map(|reshape| reshape.position));
     let pace = Pace::default();
     // KiB a second.
     pace.set_rate(u64::from(line.params.max_recovery_rate.unwrap_or(0)) * 2);
+    let superblocks: Vec<_> = (0..start.legs.len()).map(|leg| start.superblock(leg)).collect();
     let set = RaidSet {
         journal: journal(line),
         layout,
-        geometry: start.geometry,
-        metadata: Metadata::Raid((0..legs.len()).map(|leg| start.superblock(leg)).collect()),
+        geometry: superblocks[0]
+            .extension
+            .as_ref()
+            .map_or(start.geometry, |extension| extension.new_geometry),
+        metadata: Metadata::Raid(superblocks),
+        reshape,
         is_read_only: false,
         legs,
         len: layout.resync_len(),
@@ -216,6 +252,25 @@ fn make(
         state: Locked::new(state),
     };
     Ok((set, start.bitmap))
+}
+
+/// Says what moves, and how long a device of so many sectors is meanwhile.
+fn reshaping(start: &Start, len: Sectors) -> Result<Option<Reshaping>, CtrError> {
+    let Some(reshape) = start.reshape else { return Ok(None) };
+    let moving = start.moving()?;
+    let (old, new) = (moving.old.len(), moving.new.len());
+    let before = match (reshape.way, reshape.waits) {
+        // As the kernel has it, less than can be read.
+        (Reshape::Backwards, true) => reshape.array.min(new),
+        (Reshape::Backwards, false) | (Reshape::Forwards, _) => old.min(new),
+    };
+    Ok(Some(Reshaping {
+        moving,
+        waits: reshape.waits,
+        before: before.min(len),
+        after: new.min(len),
+        device: reshape.device,
+    }))
 }
 
 impl RaidSet {
@@ -235,6 +290,9 @@ impl RaidSet {
             return Err(self.log.refusal(Errno::IO, "Failed to replay the journal"));
         }
         self.write_all_metadata().await;
+        if let Some(reshape) = &self.reshape {
+            self.events.resize(reshape.before);
+        }
         Ok(())
     }
 

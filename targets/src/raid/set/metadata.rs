@@ -3,9 +3,10 @@
 use sim_core::{Area, Bio, Buffer, Sector, Sectors};
 
 use super::state::{Leg, State};
+use super::stripes::reshape::Reshaping;
 use crate::md::superblock::{self as md, Change, Place};
 use crate::raid::bitmap::OFFSET;
-use crate::raid::superblock::{DONE, Superblock};
+use crate::raid::superblock::{DONE, Geometry, Superblock};
 
 /// What the superblocks hold that does not change, and where they are.
 pub(super) enum Metadata {
@@ -34,10 +35,11 @@ impl Metadata {
     }
 
     /// Returns where the data begins on the first leg.
-    pub(super) fn data_offset(&self) -> u64 {
+    pub(super) fn data_offset(&self, state: &State, reshape: Option<&Reshaping>) -> u64 {
         match self {
             Metadata::Raid(superblocks) => {
-                superblocks[0].extension.as_ref().map_or(0, |extension| extension.data_offset)
+                let first = raid(&superblocks[0], state, 0, reshape, state.legs.len());
+                first.extension.map_or(0, |extension| extension.data_offset)
             }
             Metadata::Md(superblocks) => {
                 let first = superblocks.iter().flatten().next();
@@ -51,17 +53,27 @@ impl Metadata {
         matches!(self, Metadata::Md(_))
     }
 
-    /// Returns the superblock of a leg as things are, in whole blocks, and where it belongs.
+    /// Returns how the set is made, while it is not reshaped yet; none for md's.
+    pub(super) fn geometry(&self) -> Option<Geometry> {
+        match self {
+            Metadata::Raid(superblocks) => Some(superblocks[0].geometry),
+            Metadata::Md(_) => None,
+        }
+    }
+
+    /// Returns the superblock of a leg as things are, in whole blocks, and where it belongs. The set has
+    /// so many legs.
     pub(super) fn superblock(
         &self,
         state: &State,
         leg: usize,
         block: usize,
+        (reshape, legs): (Option<&Reshaping>, usize),
     ) -> Option<(Sector, Vec<u8>)> {
         match self {
             Metadata::Raid(superblocks) => {
                 let mut bytes = vec![0; block];
-                raid(&superblocks[leg], state, leg).write(&mut bytes);
+                raid(&superblocks[leg], state, leg, reshape, legs).write(&mut bytes);
                 Some((Sector::ZERO, bytes))
             }
             Metadata::Md(superblocks) => {
@@ -106,17 +118,26 @@ impl Metadata {
     }
 }
 
-fn raid(was: &Superblock, state: &State, leg: usize) -> Superblock {
+fn raid(
+    was: &Superblock,
+    state: &State,
+    leg: usize,
+    reshape: Option<&Reshaping>,
+    legs: usize,
+) -> Superblock {
     let mut superblock = was.clone();
     superblock.events = state.events;
     let is_lost = |leg: &usize| matches!(state.legs[*leg], Leg::Failed(_) | Leg::Missing);
-    let failed = (0..state.legs.len()).filter(is_lost);
+    let failed = (0..legs).filter(is_lost);
     superblock.failed = failed.collect();
     superblock.resync_offset = state.resync_from.map_or(DONE, |from| from.0);
     superblock.recovery_offset = match state.legs[leg] {
         Leg::Behind(behind) => behind.from.0,
         Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => DONE,
     };
+    if let Some(reshape) = reshape {
+        reshape.write(&mut superblock, state);
+    }
     superblock
 }
 

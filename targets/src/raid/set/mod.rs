@@ -35,11 +35,12 @@ use crate::lines::raid::{Action, Kind};
 use crate::parts::background::Background;
 use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 use crate::parts::pace::Pace;
-use crate::raid::layout::Layout;
+use crate::raid::layout::{Layout, Parity};
 use crate::raid::superblock::Geometry;
 use log::Log;
 use metadata::Metadata;
 use state::{Behind, Leg, State};
+use stripes::reshape::Reshaping;
 
 /// The devices of a leg.
 struct Devices {
@@ -53,9 +54,11 @@ struct Devices {
 struct RaidSet {
     layout: Layout,
     legs: Vec<Devices>,
-    /// How the superblocks have it.
+    /// How the superblocks have it, or will when it has been reshaped.
     geometry: Geometry,
     metadata: Metadata,
+    /// What is being reshaped, or was: the layout is that after it.
+    reshape: Option<Reshaping>,
     /// Nothing is written, not even that.
     is_read_only: bool,
     /// What writes go through before they reach the legs.
@@ -91,6 +94,11 @@ impl RaidSet {
         kind.map_or("raid10", Kind::name)
     }
 
+    /// Returns where the data begins on the first leg.
+    fn data_offset(&self, state: &State) -> u64 {
+        self.metadata.data_offset(state, self.reshape.as_ref())
+    }
+
     /// Says what goes on, as a status shows it.
     fn shown_action(&self, state: &State) -> Action {
         match () {
@@ -112,6 +120,9 @@ impl RaidSet {
     fn fail(&self, state: &mut State, leg: usize) -> bool {
         let lacks = match state.legs[leg] {
             // From here on, what has a bit.
+            Leg::InSync if self.can_lose(state, leg) && state.moves.position.is_some() => {
+                Behind::ALL
+            }
             Leg::InSync if self.can_lose(state, leg) => {
                 Behind { by_bitmap: state.intent.header().is_some(), ..Behind::ALL }
             }
@@ -131,7 +142,11 @@ impl RaidSet {
             Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
             Layout::Raid10(raid10) => raid10.has_all(lost),
             Layout::Parity(parity) => {
-                (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
+                let enough = |parity: &Parity| {
+                    (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
+                };
+                let moving = self.reshape.as_ref().filter(|_| state.moves.position.is_some());
+                enough(parity) && moving.is_none_or(|reshape| enough(&reshape.moving.old))
             }
         }
     }

@@ -13,6 +13,16 @@ impl RaidSet {
     /// Carries out a bio of a set that has more than one copy, or parity.
     pub(super) fn carry_out<'a>(self: &'a Arc<Self>, bio: Bio<'a>) -> Mapped<'a> {
         self.pace.count();
+        if let (Op::Read | Op::Write, Some(reshape)) = (bio.op(), &self.reshape) {
+            let len = reshape.len(&self.state());
+            return match (bio.end().is_some_and(|end| end.0 <= len.0), bio.op()) {
+                (false, _) => Mapped::Completed(Err(BlkError::Io)),
+                (true, Op::Read) => {
+                    Mapped::InFlight(Box::pin(self.read_moving(&reshape.moving, bio)))
+                }
+                (true, _) => Mapped::InFlight(Box::pin(self.write_moving(&reshape.moving, bio))),
+            };
+        }
         match (bio.op(), &self.layout) {
             // The chunks are whole; what the table has behind them is none.
             (Op::Read | Op::Write, Layout::Parity(parity))
@@ -22,7 +32,7 @@ impl RaidSet {
             }
             (Op::Read, Layout::Parity(parity)) => self.read_data(parity, bio),
             (Op::Write, Layout::Parity(parity)) => {
-                Mapped::InFlight(Box::pin(self.write_data(*parity, bio)))
+                Mapped::InFlight(Box::pin(self.write_data(*parity, bio, None)))
             }
             // What a discard leaves need not have the parity of zeros.
             (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
@@ -46,8 +56,9 @@ impl RaidSet {
         self.start_clearing();
     }
 
-    /// Says how the set is; `or` is its type, where no line of `raid` has one for it.
-    pub(super) fn info(&self, has_begun: bool, or: Kind) -> Status {
+    /// Says how the set is, and its first `legs` legs; `or` is its type, where no line of `raid` has one
+    /// for it.
+    pub(super) fn info(&self, has_begun: bool, or: Kind, legs: usize) -> Status {
         let state = self.state();
         let is_raid0 = matches!(self.layout, Layout::Raid0 { .. });
         let total = match has_begun && !is_raid0 {
@@ -57,26 +68,33 @@ impl RaidSet {
         let action = self.shown_action(&state);
         let done = match action {
             _ if is_raid0 => total,
-            Action::Idle => state.resync_from.map_or(total, |from| from.0),
+            Action::Idle => match (&self.reshape, state.moves.position) {
+                (Some(reshape), Some(position)) => reshape.moving.rows_done(position).0,
+                _ => state.resync_from.map_or(total, |from| from.0),
+            },
             Action::Frozen => 0,
             _ => state.progress.done,
         };
         let leg = |leg: &Leg| match leg {
             Leg::Missing => LegHealth::Missing,
             Leg::Failed(_) | Leg::Broken => LegHealth::Failed,
-            Leg::InSync if action != Action::Resync => LegHealth::InSync,
+            Leg::InSync if !matches!(action, Action::Resync | Action::Reshape) => LegHealth::InSync,
             Leg::InSync | Leg::Behind(_) => LegHealth::Behind,
         };
         let geometry = self.geometry;
+        let devices = match &self.reshape {
+            Some(reshape) if reshape.waits && !has_begun => reshape.moving.old.legs(),
+            _ => self.layout.legs(),
+        };
         Status {
             kind: Kind::of(geometry.level, geometry.layout).unwrap_or(or),
-            devices: self.layout.legs(),
-            legs: state.legs.iter().map(leg).collect(),
+            devices,
+            legs: state.legs[..legs].iter().map(leg).collect(),
             done: done.min(total),
             total,
             action,
             mismatches: state.mismatches,
-            data_offset: self.metadata.data_offset(),
+            data_offset: self.data_offset(&state),
             journal: self.journal.as_ref().map_or(JournalHealth::Missing, |log| log.health()),
         }
     }
@@ -110,7 +128,7 @@ impl RaidSet {
                 self.signal.notify();
                 return Err(Refusal::because(errno, format!("{word}: what went on is broken off")));
             }
-            _ if self.shown_action(&state) != Action::Idle => {
+            _ if state.moves.position.is_some() || self.shown_action(&state) != Action::Idle => {
                 let what = self.shown_action(&state).word();
                 return Err(Refusal::because(Errno::BUSY, format!("busy: {what} goes on")));
             }

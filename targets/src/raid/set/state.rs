@@ -7,6 +7,7 @@ use sim_core::Sector;
 
 use super::commit::Commits;
 use super::intent::Intent;
+use super::stripes::reshape::Moves;
 use crate::lines::raid::Action;
 use crate::parts::held_ranges::{HeldRanges, overlap};
 
@@ -79,6 +80,9 @@ impl Cleanness {
 
 pub(super) struct State {
     pub(super) legs: Vec<Leg>,
+    /// How many of them the set has: those after it were in it before a reshape.
+    pub(super) width: usize,
+    pub(super) moves: Moves,
     /// The count in the superblocks.
     pub(super) events: u64,
     /// From here on the copies may differ, as they were never made the same; nowhere for none.
@@ -122,7 +126,9 @@ impl State {
         intent: Intent,
     ) -> State {
         State {
+            width: legs.len(),
             legs,
+            moves: Moves::default(),
             events,
             resync_from,
             goes_on: resync_from.is_some_and(|from| from > Sector::ZERO),
@@ -151,7 +157,7 @@ impl State {
 
     /// Tells whether the set lacks a leg: what is written now some leg does not have.
     pub(super) fn is_degraded(&self) -> bool {
-        self.legs.iter().any(|leg| *leg != Leg::InSync)
+        self.legs[..self.width].iter().any(|leg| *leg != Leg::InSync)
     }
 
     /// Tells whether the set lacks more legs than parity makes up for.

@@ -64,7 +64,10 @@ impl RaidSet {
         if state.gave_up || state.is_broken() || self.is_read_only {
             return None;
         }
-        if state.legs.iter().any(is_behind) {
+        if state.moves.position.is_some() {
+            let runs = self.reshape.as_ref().is_some_and(|reshape| !reshape.waits);
+            runs.then_some(Action::Reshape)
+        } else if state.legs.iter().any(is_behind) {
             Some(Action::Recover)
         } else if state.next_to_resync(Sector::ZERO, end).is_some() {
             Some(Action::Resync)
@@ -93,9 +96,10 @@ impl RaidSet {
                 }
                 action
             };
-            let walk = match action {
-                Action::Recover => self.recover(round).await,
-                Action::Check | Action::Repair => self.check(round, action).await,
+            let walk = match (action, &self.reshape) {
+                (Action::Reshape, Some(reshape)) => self.move_all(round, reshape).await,
+                (Action::Recover, _) => self.recover(round).await,
+                (Action::Check | Action::Repair, _) => self.check(round, action).await,
                 _ => self.resync(round).await,
             };
             {
@@ -329,7 +333,13 @@ impl RaidSet {
     }
 
     /// Waits as the pace asks for it; tells whether the work is to go on.
-    async fn keep_pace(&self, round: &Round, len: Sectors, used: &mut u64, took: Duration) -> bool {
+    pub(super) async fn keep_pace(
+        &self,
+        round: &Round,
+        len: Sectors,
+        used: &mut u64,
+        took: Duration,
+    ) -> bool {
         let wait = self.pace.wait(used, took, self.runtime.now(), len);
         match wait.is_zero() {
             // Others may come in between all the same.

@@ -11,7 +11,7 @@ use sim_core::{
 use super::RaidSet;
 use super::load::{Surroundings, load};
 use crate::lines;
-use crate::lines::raid::{Family, Line, Status};
+use crate::lines::raid::{Family, Kind, Line, Status};
 use crate::parts::lock::lock;
 use crate::raid::layout::Layout;
 use crate::raid::start::BitmapStart;
@@ -188,6 +188,18 @@ impl Raid {
     /// Puts what the superblocks say in the place of what the line asked for, as the kernel does.
     fn show_as_it_is(&self, line: &mut Line<String>) {
         let Some(set) = self.set.get() else { return };
+        if let Layout::Parity(parity) = &set.layout {
+            line.chunk = parity.chunk();
+            let waits = set.reshape.as_ref().map(|reshape| reshape.waits);
+            let old = set.metadata.geometry().unwrap_or(set.geometry);
+            if let (Some(false), Some(kind)) = (waits, Kind::of(old.level, old.layout)) {
+                line.kind = kind;
+            }
+            // As the kernel, which sets it when it takes the table in.
+            let is_taken = waits.is_some() && lock(&self.first).is_none();
+            let delta = &mut line.params.delta_disks;
+            *delta = delta.map(|delta| if delta < 0 && !is_taken { 0 } else { delta });
+        }
         if let Layout::Raid10(raid10) = &set.layout {
             line.chunk = raid10.chunk();
             let copies = &mut line.params.raid10_copies;
@@ -199,6 +211,6 @@ impl Raid {
 
     fn info(&self) -> Status {
         let has_begun = lock(&self.first).is_none();
-        self.set().info(has_begun, self.line.kind)
+        self.set().info(has_begun, self.line.kind, self.line.legs.len())
     }
 }

@@ -2,12 +2,13 @@
 
 use sim_core::{CtrError, Errno, Sectors};
 
+use super::reshape::Reshaping;
 use super::{BitmapStart, Candidate, Found, Start, resync_from};
 use crate::lines::raid::{Family, Kind, Lengths, Line, Synchronize};
 use crate::raid::layout::{Format, Raid10};
 use crate::raid::superblock::{DONE, Geometry, Superblock};
 
-const INVALID: &str = "Unable to assemble array: Invalid superblocks";
+pub(super) const INVALID: &str = "Unable to assemble array: Invalid superblocks";
 
 /// A leg while superblocks are looked at.
 pub(super) struct Member {
@@ -18,6 +19,8 @@ pub(super) struct Member {
     superblock: Option<Superblock>,
     /// Whether it is new, or to be rebuilt.
     first_use: bool,
+    /// Its metadata device was blank.
+    pub(super) is_new: bool,
     pub(super) in_sync: bool,
     pub(super) recovery: u64,
     pub(super) faulty: bool,
@@ -29,20 +32,23 @@ pub(super) struct Member {
 
 /// What is known of a set, and of its legs.
 pub(super) struct Analysis<'a, D> {
-    line: &'a Line<D>,
+    pub(super) line: &'a Line<D>,
     /// What the line asks for.
-    wanted: Lengths,
-    asked: Geometry,
+    pub(super) wanted: Lengths,
+    pub(super) asked: Geometry,
     pub(super) members: Vec<Member>,
     /// By the freshest superblock; by the line before there is one.
-    geometry: Geometry,
-    devices: usize,
-    array: Sectors,
+    pub(super) geometry: Geometry,
+    pub(super) devices: usize,
+    pub(super) array: Sectors,
     resync_offset: u64,
     events: u64,
     is_new: bool,
     has_bitmap: bool,
-    data_offset: u64,
+    pub(super) data_offset: u64,
+    pub(super) new_data_offset: u64,
+    /// The reshape that goes on.
+    pub(super) reshape: Option<Reshaping>,
 }
 
 impl<'a, D> Analysis<'a, D> {
@@ -70,6 +76,7 @@ impl<'a, D> Analysis<'a, D> {
                 first_use: superblock.is_none()
                     && !matches!(candidate.found, Found::NoDevice | Found::Unreadable),
                 superblock,
+                is_new: candidate.found == Found::Blank,
                 in_sync: !rebuild,
                 recovery: if rebuild { 0 } else { DONE },
                 faulty: unreadable,
@@ -90,6 +97,8 @@ impl<'a, D> Analysis<'a, D> {
             is_new: false,
             has_bitmap: false,
             data_offset: 0,
+            new_data_offset: 0,
+            reshape: None,
         }
     }
 
@@ -140,11 +149,23 @@ impl<'a, D> Analysis<'a, D> {
             self.geometry = superblock.geometry;
             self.devices = superblock.devices as usize;
             match &superblock.extension {
-                Some(extension) if extension.reshape.is_some() => {
+                Some(extension)
+                    if extension.reshape.is_some() && !(4..=6).contains(&self.geometry.level) =>
+                {
                     let detail = "the set is being reshaped";
                     return Err(CtrError::new("Reshape not supported").detail(detail));
                 }
-                Some(extension) => self.array = Sectors(extension.array_sectors),
+                Some(extension) => {
+                    self.array = Sectors(extension.array_sectors);
+                    // Where a reshape was cut off at its end, others have the offsets before it.
+                    self.data_offset = extension.data_offset;
+                    self.new_data_offset = extension.new_data_offset;
+                    self.reshape = Reshaping::found(superblock, extension);
+                    if self.reshape.is_some() {
+                        self.geometry = extension.new_geometry;
+                        self.check_reshaping(log)?;
+                    }
+                }
                 None => self.check_old(log)?,
             }
             self.resync_offset = match self.line.params.synchronize {
@@ -248,7 +269,7 @@ impl<'a, D> Analysis<'a, D> {
                 let s = if new > 1 { "s" } else { "" };
                 Some(format!("new device{s} provided without 'rebuild'"))
             }
-            _ => None,
+            _ => self.refuse_rebuild(),
         };
         match why {
             None => Ok(()),
@@ -313,9 +334,6 @@ impl<'a, D> Analysis<'a, D> {
             }
             member.recovery = superblock.recovery_offset;
             member.in_sync = superblock.recovery_offset == DONE;
-            if nr == 0 {
-                self.data_offset = superblock.extension.as_ref().map_or(0, |ext| ext.data_offset);
-            }
         }
         if std::mem::replace(&mut member.faulty, false) {
             member.recovery = 0;
@@ -381,7 +399,11 @@ impl<'a, D> Analysis<'a, D> {
     }
 
     /// Decides what is done with the set.
-    pub(super) fn plan(&self, leg_len: Sectors) -> Result<Start, CtrError> {
+    pub(super) fn plan(
+        &mut self,
+        leg_len: Sectors,
+        log: &mut Vec<String>,
+    ) -> Result<Start, CtrError> {
         let offset = self.line.params.data_offset.unwrap_or_default();
         let grows = self.wanted.device.0 > leg_len.0.saturating_sub(offset.0);
         let mut start = self.as_recorded();
@@ -397,12 +419,21 @@ impl<'a, D> Analysis<'a, D> {
             return Ok(start);
         }
         let recovering = self.resync_offset < self.wanted.device.0;
-        if self.geometry.level != self.asked.level {
-            let why = "takeover not possible";
-            let detail = format!("the set has level {}", self.geometry.level);
-            return Err(CtrError::new(why).detail(detail));
+        if self.geometry.level != self.asked.level && self.reshape.is_none() {
+            self.take_over(recovering)?;
+            start.geometry = self.asked;
+            start.devices = self.members.len();
+            start.resync_from = None;
+            start.write_superblocks = true;
+            return Ok(start);
+        }
+        if let Some(going) = self.reshape {
+            return self.go_on(going, start);
         }
         if !recovering && self.asks_for_reshape() {
+            if self.line.kind.family().parities() > 0 && !offset.is_zero() {
+                return self.set_up(start, offset, log);
+            }
             let raid1 = self.geometry.level == 1;
             if raid1 && self.line.params.delta_disks.is_some_and(|delta| delta < 0) {
                 let why = "Can't reshape degraded raid set";
@@ -438,13 +469,15 @@ impl<'a, D> Analysis<'a, D> {
             offset if self.data_offset == 0 => (Sectors::ZERO, offset),
             _ => (Sectors(self.data_offset), Sectors::ZERO),
         });
-        let reshapable = level == Family::Raid10
-            && Raid10::parse(self.geometry.layout).is_some_and(|(f, ..)| f != Format::Far);
+        let reshapable = level.parities() > 0
+            || level == Family::Raid10
+                && Raid10::parse(self.geometry.layout).is_some_and(|(f, ..)| f != Format::Far);
         Start {
             geometry: self.geometry,
             devices: self.devices,
             lengths: self.wanted,
             grown: None,
+            reshape: None,
             legs: Vec::new(),
             resync_from: resync_from(self.line, self.resync_offset),
             events: self.events,
@@ -455,6 +488,7 @@ impl<'a, D> Analysis<'a, D> {
             write_superblocks: offset.is_some(),
             data_offsets: match offset {
                 None if !reshapable => Some((Sectors::ZERO, Sectors::ZERO)),
+                None => Some((Sectors(self.data_offset), Sectors(self.new_data_offset))),
                 offset => offset,
             },
         }

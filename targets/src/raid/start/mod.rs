@@ -8,6 +8,8 @@
 //! themselves, as a set that was cut off while superblocks were written has some.
 
 mod analysis;
+mod reshape;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +19,7 @@ use crate::lines::raid::{Family, Lengths, Line, Synchronize};
 use crate::raid::layout::{Layout, Parity, Raid10};
 use crate::raid::superblock::{DONE, Extension, Geometry, Legs, Superblock};
 use analysis::{Analysis, Member};
+pub use reshape::Reshaping;
 
 /// What there is of a leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,9 @@ pub struct Start {
     pub lengths: Lengths,
     /// How long they are from the first resume on, where they grow.
     pub grown: Option<Lengths>,
+    /// The reshape that the superblocks tell of, or that the line asks for: what else is said of the
+    /// set is how it is when that is over.
+    pub reshape: Option<Reshaping>,
     /// What is with each leg of the line.
     pub legs: Vec<LegStart>,
     /// Where the resync begins; none where the set is in sync.
@@ -118,13 +124,14 @@ pub fn decide<D>(
     let Some(leg_len) = analysis.leg_len() else {
         return Err(CtrError::new("Invalid rdev size"));
     };
-    let mut start = analysis.plan(leg_len)?;
+    let mut start = analysis.plan(leg_len, log)?;
     start.legs = analysis.members.iter().enumerate().map(|(nr, m)| start.leg(nr, m)).collect();
     start.run(line)?;
     if line.params.journal_dev.is_some() {
         start.bitmap = BitmapStart::None;
     }
     start.check_space(line, candidates)?;
+    start.check_reshape(line, candidates.iter().map(|candidate| candidate.size))?;
     start.check_bitmap(candidates)?;
     Ok(start)
 }
@@ -137,12 +144,17 @@ impl Start {
             // As md, which needs its superblock for nothing.
             _ if raid0 => LegStart::InSync,
             Member { faulty: true, .. } => LegStart::Failed,
-            _ if nr >= self.devices => LegStart::Unused,
+            _ if nr >= self.most_devices() => LegStart::Unused,
             Member { in_sync: true, .. } => LegStart::InSync,
             Member { recovery, back, .. } => {
                 LegStart::Recover { from: Sector(*recovery), back: *back }
             }
         }
+    }
+
+    /// Returns how many legs it has, or had before a reshape.
+    pub fn most_devices(&self) -> usize {
+        self.reshape.map_or(0, |reshape| reshape.old_devices).max(self.devices)
     }
 
     /// Does what md does with the set as it is put together: refuses one that lacks too much.
@@ -199,7 +211,10 @@ impl Start {
             return Err(refuse_run(least, in_sync).errno(Errno::IO));
         }
         let asked = line.params.synchronize == Synchronize::Everything;
-        if in_sync < parity.legs() && self.resync_from.is_some() && !asked {
+        // Of a new set, what is to be rebuilt may be parity alone, which is that of the data then.
+        let has_data = (0..least).all(|leg| self.legs.get(leg) == Some(&LegStart::InSync));
+        let has_data = has_data && self.bitmap == BitmapStart::New && self.geometry.layout == 5;
+        if in_sync < parity.legs() && self.resync_from.is_some() && !asked && !has_data {
             let detail = "its parity may be wrong, and without all legs nothing mends it";
             return Err(CtrError::new(RUN).detail(detail).errno(Errno::IO));
         }
@@ -223,7 +238,8 @@ impl Start {
     /// Refuses a `data_offset` for which the first leg has no room.
     fn check_space<D>(&self, line: &Line<D>, candidates: &[Candidate]) -> Result<(), CtrError> {
         const SPACE: Sectors = Sectors(32);
-        let asked = line.params.data_offset.filter(|offset| !offset.is_zero());
+        let goes_on = self.reshape.is_some_and(|reshape| !reshape.waits);
+        let asked = line.params.data_offset.filter(|offset| !offset.is_zero() && !goes_on);
         let (Some(_), Some(size)) = (asked, candidates[0].size) else { return Ok(()) };
         let left = Sectors(size.0.saturating_sub(self.lengths.device.0));
         let is_at_0 = self.data_offsets.is_none_or(|(now, _)| now.is_zero());
@@ -278,7 +294,7 @@ impl Start {
             LegStart::Recover { from, .. } => from.0,
             LegStart::InSync | LegStart::Failed | LegStart::Missing | LegStart::Unused => DONE,
         };
-        Superblock {
+        let mut superblock = Superblock {
             unknown_compat: 0,
             devices: self.devices as u32,
             position: leg as u32,
@@ -299,7 +315,11 @@ impl Start {
                 device_sectors: lengths.device.0,
                 incompat: 0,
             }),
+        };
+        if let Some(reshape) = &self.reshape {
+            reshape.write(&mut superblock);
         }
+        superblock
     }
 }
 

@@ -150,6 +150,7 @@ async fn make(
         metadata: Metadata::Md(superblocks),
         is_read_only,
         journal: None,
+        reshape: None,
         len: layout.resync_len(),
         daemon_sleep: TICK * 250 * sleep.max(1),
         runtime: around.runtime.clone(),

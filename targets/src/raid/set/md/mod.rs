@@ -77,7 +77,7 @@ impl Target for Md {
                     Layout::Parity(_) if set.geometry.level == 4 => Kind::Raid4,
                     Layout::Parity(_) => Kind::Raid5Ls,
                 };
-                write!(out, "{}", set.info(self.running.get().is_some(), or))
+                write!(out, "{}", set.info(self.running.get().is_some(), or, set.legs.len()))
             }
             StatusKind::Table => {
                 let word = |device: &Arc<OpenDevice>| {

@@ -11,7 +11,7 @@ use super::super::sync::{Walk, lacks};
 use super::blocks::Blocks;
 use super::plan;
 use crate::lines::raid::Action;
-use crate::raid::layout::{Parity, Place};
+use crate::raid::layout::{Parity, Place, Stripe};
 
 /// What one step may take of memory, over all legs: 4 MiB.
 const MEMORY: Sectors = Sectors(8192);
@@ -76,14 +76,35 @@ impl RaidSet {
         }
     }
 
+    /// Writes rows of a stripe whose data is given, and its parity, to all legs that are alive.
+    pub(in super::super) async fn write_stripe(
+        self: &Arc<Self>,
+        stripe: Stripe,
+        row: Sector,
+        len: Sectors,
+        data: Vec<(usize, Buffer)>,
+    ) -> Walk {
+        let mut blocks = Blocks::new(stripe, len.bytes() as usize);
+        data.into_iter().for_each(|(leg, block)| blocks.put(leg, block));
+        for (leg, block) in blocks.parity(|_| true) {
+            blocks.put(leg, block);
+        }
+        let alive: Vec<usize> = {
+            let state = self.state();
+            (0..stripe.legs()).filter(|leg| state.legs[*leg].is_alive()).collect()
+        };
+        self.write_rows(row, alive, &mut blocks).await
+    }
+
     /// Writes blocks to their legs.
     async fn write_rows(
         self: &Arc<Self>,
-        at: Sector,
+        row: Sector,
         legs: Vec<usize>,
         blocks: &mut Blocks<'_>,
     ) -> Walk {
         let mut failed = Vec::new();
+        let at = row + blocks.stripe().offset();
         for leg in legs {
             let block: Buffer = blocks.take(leg).expect("it was computed");
             if let Err(error) = self.data(leg).submit(at, Bio::write(at, &block)).await {

@@ -22,6 +22,10 @@ impl<'d> Blocks<'d> {
         Blocks { stripe, bytes, known: (0..stripe.legs()).map(|_| None).collect() }
     }
 
+    pub(super) fn stripe(&self) -> &Stripe {
+        &self.stripe
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -13,6 +13,7 @@ mod bands;
 mod blocks;
 mod plan;
 mod read;
+pub(super) mod reshape;
 mod write;
 
 use std::ops::Range;
@@ -32,9 +33,10 @@ impl RaidSet {
         blocks: &mut Blocks<'_>,
     ) -> Vec<usize> {
         let (mut unread, mut waiting) = (Vec::new(), Vec::new());
+        let at = rows.start + blocks.stripe().offset();
         for leg in legs {
             let mut block = Buffer::take(blocks.bytes());
-            let read = self.data(*leg).submit(rows.start, Bio::read(rows.start, &mut block));
+            let read = self.data(*leg).submit(at, Bio::read(at, &mut block));
             match read.now().ok() {
                 Some(Ok(())) => blocks.put(*leg, block),
                 Some(Err(_)) => unread.push(*leg),
@@ -42,7 +44,7 @@ impl RaidSet {
             }
         }
         let read = |(leg, mut block): (usize, Buffer)| async move {
-            let end = self.data(leg).submit(rows.start, Bio::read(rows.start, &mut block)).await;
+            let end = self.data(leg).submit(at, Bio::read(at, &mut block)).await;
             (leg, block, end)
         };
         let mut reads: FuturesUnordered<_> = waiting.into_iter().map(read).collect();
@@ -55,7 +57,7 @@ impl RaidSet {
         unread
     }
 
-    /// Writes to a leg what it could not read, and reads that again.
+    /// Writes to a leg, at a sector of it, what it could not read, and reads that again.
     async fn write_and_read(&self, leg: usize, at: Sector, block: &mut [u8]) -> BlkResult {
         let area = self.data(leg);
         area.submit(at, Bio::write(at, block)).await?;

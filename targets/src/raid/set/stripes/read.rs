@@ -9,7 +9,7 @@ use super::super::RaidSet;
 use super::super::write::range_of;
 use super::blocks::Blocks;
 use super::plan;
-use crate::raid::layout::{Parity, Place};
+use crate::raid::layout::{Layout, Parity, Place};
 
 impl RaidSet {
     /// Carries out a read of a set with parity, on the spot where nothing waits.
@@ -20,8 +20,9 @@ impl RaidSet {
     ) -> Mapped<'a> {
         let place = parity.place(bio.sector);
         let in_chunk = bio.sector.0 % parity.chunk().0 + bio.len().0 <= parity.chunk().0;
+        let at = place.sector + parity.offset();
         if in_chunk && self.state().is_in_sync(place.leg) {
-            let read = self.data(place.leg).submit(place.sector, bio.reborrow().at(place.sector));
+            let read = self.data(place.leg).submit(at, bio.reborrow().at(at));
             if let Ok(Ok(())) = read.now() {
                 return Mapped::Completed(Ok(()));
             }
@@ -29,24 +30,28 @@ impl RaidSet {
         Mapped::InFlight(Box::pin(self.read_chunks(parity, bio)))
     }
 
-    async fn read_chunks(self: &Arc<Self>, parity: &Parity, mut bio: Bio<'_>) -> BlkResult {
+    pub(in super::super) async fn read_chunks(
+        self: &Arc<Self>,
+        parity: &Parity,
+        mut bio: Bio<'_>,
+    ) -> BlkResult {
         let range = range_of(&bio);
-        for run in self.layout.runs(range.clone()) {
+        for run in Layout::Parity(*parity).runs(range.clone()) {
             let part = bio.part(run.at - range.start, run.len);
             self.read_chunk(parity, run.copies[0], part).await?;
         }
         Ok(())
     }
 
-    async fn read_chunk(
+    pub(in super::super) async fn read_chunk(
         self: &Arc<Self>,
         parity: &Parity,
         place: Place,
         mut bio: Bio<'_>,
     ) -> BlkResult {
         if self.state().is_in_sync(place.leg) {
-            let read = bio.reborrow().at(place.sector);
-            match self.data(place.leg).submit(place.sector, read).await {
+            let at = place.sector + parity.offset();
+            match self.data(place.leg).submit(at, bio.reborrow().at(at)).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error == BlkError::NotSupported || bio.flags.readahead => {
                     return Err(error);
@@ -115,13 +120,14 @@ impl RaidSet {
         rows: &Range<Sector>,
         unread: &[usize],
     ) {
+        let at = rows.start + blocks.stripe().offset();
         let mut failed = Vec::new();
         for leg in unread {
             if !self.state().is_in_sync(*leg) {
                 continue;
             }
             let Some(mut block) = blocks.take(*leg) else { continue };
-            if let Err(error) = self.write_and_read(*leg, rows.start, &mut block).await {
+            if let Err(error) = self.write_and_read(*leg, at, &mut block).await {
                 failed.push((*leg, error));
             }
             blocks.put(*leg, block);

@@ -14,6 +14,7 @@ use super::super::write::range_of;
 use super::bands::{Band, bands, rows_of};
 use super::blocks::Blocks;
 use super::plan::{self, Plan};
+use super::reshape::Passage;
 use crate::parts::background::EndOnDrop;
 use crate::raid::journal::PAGE;
 use crate::raid::layout::Parity;
@@ -24,6 +25,8 @@ struct Job<B> {
     ticket: Ticket,
     bands: B,
     flags: Flags,
+    /// Keeps the layout as it is, where data moves.
+    _passage: Option<Passage>,
     /// The sector of the set that the data begins with.
     at: Sector,
 }
@@ -54,6 +57,7 @@ impl RaidSet {
         self: &Arc<Self>,
         parity: Parity,
         bio: Bio<'_>,
+        passage: Option<Passage>,
     ) -> BlkResult {
         let range = match &self.journal {
             // It has whole pages.
@@ -72,7 +76,7 @@ impl RaidSet {
         let most = self.journal.as_ref().map(|_| Entry::most_pages(self.legs.len()));
         let bands = bands(parity, range.clone()).flat_map(move |band| band.cut(most));
         let (set, flags, at) = (self.clone(), bio.flags, range.start);
-        let mut job = Job { set, ticket, bands, flags, at };
+        let mut job = Job { set, ticket, bands, flags, _passage: passage, at };
         while let Some(band) = job.bands.next() {
             if let Some(unsent) = job.begin(&band, &data).await? {
                 // From here on whether or not anybody waits.
@@ -180,7 +184,7 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
     /// Reads what a band needs, and writes it as far as that goes on the spot.
     async fn begin(&mut self, band: &Band, data: &[u8]) -> Result<Option<Unsent>, BlkError> {
         let blocks = self.set.blocks_of(band, data).await?;
-        let at = band.rows.start;
+        let at = band.rows.start + band.stripe.offset();
         let mut unsent = Unsent { at, entry: None, blocks: Vec::new(), failed: Vec::new() };
         if self.set.journal.as_ref().is_some_and(|log| log.has_started()) {
             unsent.entry = Some(self.entry(band, data, &blocks));
