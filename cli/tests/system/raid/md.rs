@@ -50,7 +50,7 @@ fn every_level_and_version_holds_a_file_system_without_a_member_too() {
             let mounted = Mounted::over(&device, false);
             let kept = mounted.dir.path().join("kept");
             std::fs::create_dir(&kept).expect("a folder");
-            fill(&kept, 1 << 20);
+            fill(&kept, 4 << 20);
             digests(&kept)
         };
         sh("e2fsck", &["-f", "-n", text(&device)]);
