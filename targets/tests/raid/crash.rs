@@ -125,7 +125,7 @@ const TEST: &str = "-p dmsim-targets --test raid after_a_power_cut";
 #[test]
 fn after_a_power_cut_and_a_resync_all_copies_hold_what_is_legal() {
     let mut states = 0;
-    each_seed(TEST, 12, |seed| {
+    each_seed(TEST, 8, |seed| {
         states += explore(&Case::of(seed), seed)?;
         Ok(())
     });
@@ -159,7 +159,7 @@ fn a_power_cut_and_a_lost_leg_together_open_the_write_hole() {
 #[test]
 fn a_journal_closes_the_write_hole() {
     let mut states = 0;
-    each_seed(TEST, 6, |seed| {
+    each_seed(TEST, 3, |seed| {
         let case = Case { in_sync: true, has_journal: true, ..Case::with_parity(seed) };
         states += explore(&case, seed)?;
         Ok(())
@@ -191,7 +191,7 @@ fn a_journal_that_is_full_begins_anew() {
 #[test]
 fn after_a_power_cut_and_a_resync_parity_is_that_of_legal_data() {
     let mut states = 0;
-    each_seed(TEST, 8, |seed| {
+    each_seed(TEST, 4, |seed| {
         states += explore(&Case::with_parity(seed), seed)?;
         Ok(())
     });

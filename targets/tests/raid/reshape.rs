@@ -413,7 +413,7 @@ const TEST: &str = "-p dmsim-targets --test raid reshape";
 #[test]
 fn after_a_power_cut_a_reshape_goes_on_and_the_content_is_legal() {
     let mut states = 0;
-    each_seed(TEST, 10, |seed| {
+    each_seed(TEST, 4, |seed| {
         states += explore(&Case::of(seed), seed)?;
         Ok(())
     });
