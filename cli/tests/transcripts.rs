@@ -160,6 +160,8 @@ fn equal(got: &Outcome, recorded: &Outcome) -> bool {
 macro_rules! transcripts {
     ($($test:ident $case:literal,)*) => {
         $(#[test] fn $test() { replay($case); })*
+
+        const REPLAYED: &[&str] = &[$($case),*];
     };
 }
 
@@ -225,6 +227,14 @@ transcripts! {
     a_journal_of_raid5_is_kept_as_recorded "raid-5-journal",
     bad_journals_of_raid5_are_refused_as_recorded "raid-bad-journal",
     a_journal_of_raid5_fails_as_recorded "raid-5-journal-fails",
+    raid5_gets_legs_as_recorded "raid-5-grow",
+    raid5_gives_legs_up_as_recorded "raid-5-shrink",
+    raid5_changes_its_layout_as_recorded "raid-5-layout-change",
+    raid5_gets_a_second_parity_as_recorded "raid-takeover-q",
+    sets_of_two_legs_change_level_as_recorded "raid-takeover-two-legs",
+    raid0_gets_parity_as_recorded "raid-takeover-up",
+    raid6_gives_parity_up_as_recorded "raid-takeover-z-down",
+    what_raid0_becomes_is_loaded_as_recorded "raid-takeover-tables-1",
     raid10_near_is_laid_out_as_recorded "raid-10-near",
     raid10_far_is_laid_out_as_recorded "raid-10-far",
     raid10_offset_is_laid_out_as_recorded "raid-10-offset",
@@ -322,6 +332,17 @@ fn dmsim_points_at_the_word_at_fault() {
     );
     let told = machine.dmsetup(Called::Dmsim, &["table", "nosuch"], "");
     assert_eq!((told.stderr.as_str(), told.status), ("dmsim: table nosuch: no such device\n", 1));
+}
+
+#[test]
+fn every_recorded_case_is_replayed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    for entry in std::fs::read_dir(folder).expect("the cases") {
+        let entry = entry.expect("a case");
+        let case = entry.file_name().into_string().expect("a name");
+        let is_case = entry.path().join("transcript").exists();
+        assert!(!is_case || REPLAYED.contains(&&*case), "{case}: no test replays it");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Raid1 and raid10: power cuts, faults, lost legs.
+//! Sets of `raid`: power cuts, faults, lost legs, reshapes.
 //!
 //! `DMSIM_SEARCH_SECONDS=600 cargo test --release -p dmsim-targets --test raid` searches for ten
 //! minutes in each of the searches.
@@ -6,6 +6,9 @@
 mod background;
 mod crash;
 mod faults;
+#[path = "../data/images.rs"]
+mod images;
+mod kernel;
 mod reshape;
 mod rig;
 #[path = "../data/steps.rs"]

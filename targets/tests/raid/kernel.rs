@@ -1,0 +1,72 @@
+//! Sets whose reshape was cut off in Linux: they read as they did there, and it goes on to its end.
+
+use sha2::{Digest, Sha256};
+use sim_core::{Sector, Sectors, StatusKind};
+use testkit::{Schedule, Speed, World, read_all};
+
+use crate::images::image;
+
+/// Sectors of the set's data, as the images' README has it.
+const DATA: usize = 4096;
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Starts a set of so many legs from the images of a folder with a line, and lets it come to its end.
+#[track_caller]
+fn goes_on(folder: &str, line: &str, legs: usize, expected: &str, status: &str) {
+    let world = World::with(&Schedule::Random(1), targets::registry(), &[]);
+    let names = (0..legs).flat_map(|leg| [format!("m{leg}"), format!("d{leg}")]);
+    let letters: Vec<String> = (b'a'..)
+        .zip(names)
+        .map(|(letter, name)| {
+            let bytes = image(&format!("{folder}/{name}"));
+            let disk = world.add_disk(Sectors::in_bytes(bytes.len() as u64));
+            disk.set_speed(Speed::Waits);
+            disk.fill(Sector::ZERO, &bytes);
+            char::from(letter).to_string()
+        })
+        .collect();
+    let device = world.set_up(0, &format!("{line} {legs} {}", letters.join(" ")));
+    let content = || world.sim.block_on(read_all(device.clone())).expect("it reads");
+    assert_eq!(sha256(&content()[..DATA * 512]), expected, "{folder}, in the middle");
+    world.sim.run_until_idle().expect("it ends");
+    assert_eq!(sha256(&content()[..DATA * 512]), expected, "{folder}, at the end");
+    let live = device.live().expect("a table");
+    let told = live.status(StatusKind::Info, Default::default()).expect("no panic");
+    assert_eq!(told.0[0].params.to_string(), status, "{folder}");
+}
+
+#[test]
+fn a_set_that_was_given_a_leg_goes_on() {
+    goes_on(
+        "raid5-grow-middle",
+        "0 6144 raid raid5_ls 3 8 region_size 64",
+        4,
+        "06c7a30fa7634f884fb784b23563aabf6cae71759dab13ee4798350b1952520c",
+        "raid5_ls 4 AAAA 2048/2048 idle 0 0 -",
+    );
+}
+
+#[test]
+fn a_set_that_gave_a_leg_up_goes_on() {
+    goes_on(
+        "raid5-shrink-middle",
+        "0 4096 raid raid5_ls 3 8 region_size 64",
+        3,
+        "06c7a30fa7634f884fb784b23563aabf6cae71759dab13ee4798350b1952520c",
+        "raid5_ls 3 AAA 2048/2048 idle 0 64 -",
+    );
+}
+
+#[test]
+fn a_set_that_changed_its_layout_goes_on() {
+    goes_on(
+        "raid5-layout-middle",
+        "0 4096 raid raid5_la 3 16 region_size 64",
+        3,
+        "b01713ed3c33915aea6c123854c6451eee20173eb702deda0a7caf45b0dd531a",
+        "raid5_la 3 AAA 2048/2048 idle 0 64 -",
+    );
+}
