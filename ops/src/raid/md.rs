@@ -235,11 +235,7 @@ pub(super) fn line_of(dm: &mut dyn DeviceMapper, device: &Device) -> Result<Opti
     }
     legs.resize(assembly.places.len(), MISSING);
     let geometry = assembly.geometry;
-    let kind = Kind::of(geometry.level, geometry.layout).unwrap_or(match geometry.level {
-        4 => Kind::Raid4,
-        6 => Kind::Raid6Ls6,
-        _ => Kind::Raid5Ls,
-    });
+    let kind = Kind::nearest(geometry.level, geometry.layout);
     let mut params = Params {
         region_size: Some(assembly.bitmap.as_ref().map_or(Sectors::ZERO, Header::chunk)),
         ..Params::default()

@@ -70,17 +70,12 @@ impl Payload {
     }
 
     /// Returns how much of a meta block it takes, in bytes.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Payload::Data { .. } => 20,
             Payload::Parity { checksums, .. } => 16 + 4 * checksums.len(),
             Payload::Flush { rows } => 8 + 8 * rows.len(),
         }
-    }
-
-    /// Tells whether it says nothing.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 }
 
@@ -108,7 +103,7 @@ impl Meta {
             block.extend([0; 2]);
             block.extend(size.to_le_bytes());
         };
-        let size = HEAD + self.payloads.iter().map(Payload::len).sum::<usize>();
+        let size = HEAD + self.payloads.iter().map(Payload::size).sum::<usize>();
         block.extend(MAGIC.to_le_bytes());
         block.extend([0; 4]);
         block.extend([VERSION, 0, 0, 0]);

@@ -92,6 +92,20 @@ impl Kind {
         TABLE.iter().rev().find(fits).map(|entry| entry.0)
     }
 
+    /// Returns the type of a set, or one of its level where dm-raid has none for its layout, as for some
+    /// of md's.
+    pub fn nearest(level: u32, layout: u32) -> Kind {
+        Kind::of(level, layout).unwrap_or(match level {
+            0 => Kind::Raid0,
+            1 => Kind::Raid1,
+            // md has its parity elsewhere than dm-raid.
+            4 => Kind::Raid4,
+            6 => Kind::Raid6Ls6,
+            10 => Kind::Raid10,
+            _ => Kind::Raid5Ls,
+        })
+    }
+
     /// Returns every type.
     pub fn all() -> impl Iterator<Item = Kind> {
         TABLE.iter().map(|entry| entry.0)

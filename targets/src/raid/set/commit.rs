@@ -168,12 +168,7 @@ impl RaidSet {
                 parts.bitmap = pages.iter().map(page).collect();
             }
             if batch.superblocks {
-                parts.superblock = self.metadata.superblock(
-                    &state,
-                    leg,
-                    block,
-                    (self.reshape.as_ref(), self.layout.legs()),
-                );
+                parts.superblock = self.metadata.superblock(self, &state, leg, block);
             }
             (leg, parts)
         })
@@ -193,25 +188,21 @@ impl RaidSet {
 
     async fn write_metadata(&self, leg: usize, parts: &Parts) -> (usize, BlkResult) {
         let meta = self.legs[leg].meta.as_ref().expect("a leg without is left out");
-        let superblock = parts.superblock.as_slice();
-        let result = match self.metadata.is_cramped() && !parts.bitmap.is_empty() {
-            // A bitmap that is older than its superblock says nothing to md.
-            true => match write_all(meta, &parts.bitmap).await {
-                Ok(()) if superblock.is_empty() => Ok(()),
-                Ok(()) => write_all(meta, superblock).await,
-                Err(error) => Err(error),
-            },
-            false => {
-                let all: Vec<_> = parts.bitmap.iter().chain(superblock).cloned().collect();
-                write_all(meta, &all).await
+        let all: Vec<_> = parts.bitmap.iter().chain(&parts.superblock).collect();
+        // A bitmap that is older than its superblock says nothing to md.
+        let first = if self.metadata.is_cramped() { parts.bitmap.len() } else { 0 };
+        let mut result = Ok(());
+        for part in [&all[..first], &all[first..]] {
+            if result.is_ok() && !part.is_empty() {
+                result = write_all(meta, part).await;
             }
-        };
+        }
         (leg, result)
     }
 }
 
 /// Writes all parts at once, then makes them durable.
-async fn write_all(meta: &Area, parts: &[(Sector, Vec<u8>)]) -> BlkResult {
+async fn write_all(meta: &Area, parts: &[&(Sector, Vec<u8>)]) -> BlkResult {
     let writes = parts.iter().map(|(at, bytes)| meta.submit(*at, Bio::write(*at, bytes)));
     let mut writes: FuturesUnordered<_> = writes.collect();
     let mut result = Ok(());

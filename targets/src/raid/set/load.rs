@@ -10,7 +10,7 @@ use sim_core::{
 };
 
 use super::intent::{Intent, PAGE};
-use super::log::Log;
+use super::log::{Entry, Log};
 use super::metadata::{self, Metadata};
 use super::state::{Behind, Leg, State};
 use super::stripes::reshape::{Moves, Reshaping};
@@ -24,6 +24,7 @@ use crate::raid::start::{self, BitmapStart, Candidate, Found, LegStart, Start};
 use crate::raid::superblock::{Reshape, Superblock};
 
 const FAILED: &str = "Failed to load bitmap";
+const RUN: &str = "Failed to run raid array";
 
 /// A tick of the kernel's clock, which `daemon_sleep` counts.
 pub(super) const TICK: Duration = Duration::from_millis(4);
@@ -97,8 +98,8 @@ fn place(line: &Line<Arc<OpenDevice>>, legs: &mut Vec<Devices>, start: &Start) {
 /// journal, which may have what the legs lack.
 async fn check_bitmap(start: &Start, legs: &[Devices]) -> Result<(), CtrError> {
     let first = start.legs.iter().position(|leg| *leg == LegStart::InSync);
-    let meta = first.and_then(|first| legs[first].meta.as_ref());
-    let (BitmapStart::Load, Some(meta)) = (start.bitmap, meta) else { return Ok(()) };
+    let (BitmapStart::Load, Some(first)) = (start.bitmap, first) else { return Ok(()) };
+    let Some(meta) = &legs[first].meta else { return Ok(()) };
     let at = Sectors::in_bytes(OFFSET).to_sector();
     let mut bytes = Buffer::take(PAGE);
     if meta.device_size().bytes() < OFFSET + PAGE as u64
@@ -110,9 +111,9 @@ async fn check_bitmap(start: &Start, legs: &[Devices]) -> Result<(), CtrError> {
     let (head, _) = bytes.split_first_chunk::<HEADER>().expect("a page has a header");
     match Header::read(head) {
         Err(Fault::Magic) => {
-            let detail = "leg {first} has no bitmap: was the set made with a `journal_dev`?";
-            let detail = detail.replace("{first}", &first.unwrap_or_default().to_string());
-            Err(CtrError::new("Failed to run raid array").detail(detail))
+            let detail =
+                format!("leg {first} has no bitmap: was the set made with a `journal_dev`?");
+            Err(CtrError::new(RUN).detail(detail))
         }
         Ok(_) | Err(_) => Ok(()),
     }
@@ -126,6 +127,11 @@ async fn check_journal(line: &Line<Arc<OpenDevice>>, start: &Start) -> Result<()
     if Area::whole(device).submit(Sector::ZERO, read).await.is_err() {
         let detail = "the journal cannot be read";
         return Err(CtrError::new("Failed to start raid array").detail(detail).errno(Errno::IO));
+    }
+    let parities = line.kind.family().parities();
+    if Entry::most_pages(line.legs.len(), parities).is_none() {
+        let detail = format!("a journal has no room for pages of {} legs", line.legs.len());
+        return Err(CtrError::new(RUN).detail(detail));
     }
     let is_whole = start.legs.iter().all(|leg| *leg == LegStart::InSync);
     match line.params.journal_mode == Some(JournalMode::WriteBack) && !is_whole {
@@ -188,7 +194,6 @@ fn make(
     legs: Vec<Devices>,
     start: Start,
 ) -> Result<(RaidSet, BitmapStart), CtrError> {
-    const RUN: &str = "Failed to run raid array";
     let mut layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
     let reshape = reshaping(&start, around.len)?;
     if let Some(reshape) = &reshape {

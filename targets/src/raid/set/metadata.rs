@@ -2,8 +2,8 @@
 
 use sim_core::{Area, Bio, Buffer, Sector, Sectors};
 
+use super::RaidSet;
 use super::state::{Leg, State};
-use super::stripes::reshape::Reshaping;
 use crate::md::superblock::{self as md, Change, Place};
 use crate::raid::bitmap::OFFSET;
 use crate::raid::superblock::{DONE, Geometry, Superblock};
@@ -35,10 +35,10 @@ impl Metadata {
     }
 
     /// Returns where the data begins on the first leg.
-    pub(super) fn data_offset(&self, state: &State, reshape: Option<&Reshaping>) -> u64 {
+    pub(super) fn data_offset(&self, set: &RaidSet, state: &State) -> u64 {
         match self {
             Metadata::Raid(superblocks) => {
-                let first = raid(&superblocks[0], state, 0, reshape, state.legs.len());
+                let first = raid(&superblocks[0], set, state, 0);
                 first.extension.map_or(0, |extension| extension.data_offset)
             }
             Metadata::Md(superblocks) => {
@@ -61,19 +61,18 @@ impl Metadata {
         }
     }
 
-    /// Returns the superblock of a leg as things are, in whole blocks, and where it belongs. The set has
-    /// so many legs.
+    /// Returns the superblock of a leg as things are, in whole blocks, and where it belongs.
     pub(super) fn superblock(
         &self,
+        set: &RaidSet,
         state: &State,
         leg: usize,
         block: usize,
-        (reshape, legs): (Option<&Reshaping>, usize),
     ) -> Option<(Sector, Vec<u8>)> {
         match self {
             Metadata::Raid(superblocks) => {
                 let mut bytes = vec![0; block];
-                raid(&superblocks[leg], state, leg, reshape, legs).write(&mut bytes);
+                raid(&superblocks[leg], set, state, leg).write(&mut bytes);
                 Some((Sector::ZERO, bytes))
             }
             Metadata::Md(superblocks) => {
@@ -118,24 +117,18 @@ impl Metadata {
     }
 }
 
-fn raid(
-    was: &Superblock,
-    state: &State,
-    leg: usize,
-    reshape: Option<&Reshaping>,
-    legs: usize,
-) -> Superblock {
+fn raid(was: &Superblock, set: &RaidSet, state: &State, leg: usize) -> Superblock {
     let mut superblock = was.clone();
     superblock.events = state.events;
     let is_lost = |leg: &usize| matches!(state.legs[*leg], Leg::Failed(_) | Leg::Missing);
-    let failed = (0..legs).filter(is_lost);
+    let failed = (0..set.layout.legs()).filter(is_lost);
     superblock.failed = failed.collect();
     superblock.resync_offset = state.resync_from.map_or(DONE, |from| from.0);
     superblock.recovery_offset = match state.legs[leg] {
         Leg::Behind(behind) => behind.from.0,
         Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => DONE,
     };
-    if let Some(reshape) = reshape {
+    if let Some(reshape) = &set.reshape {
         reshape.write(&mut superblock, state);
     }
     superblock

@@ -94,11 +94,6 @@ impl RaidSet {
         kind.map_or("raid10", Kind::name)
     }
 
-    /// Returns where the data begins on the first leg.
-    fn data_offset(&self, state: &State) -> u64 {
-        self.metadata.data_offset(state, self.reshape.as_ref())
-    }
-
     /// Says what goes on, as a status shows it.
     fn shown_action(&self, state: &State) -> Action {
         match () {

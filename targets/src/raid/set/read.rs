@@ -102,8 +102,6 @@ impl RaidSet {
         if !self.state().is_in_sync(leg) {
             return Ok(());
         }
-        let area = self.data(leg);
-        area.submit(to.sector, Bio::write(to.sector, &buffer)).await?;
-        area.submit(to.sector, Bio::read(to.sector, &mut buffer)).await
+        self.write_and_read(leg, to.sector, &mut buffer).await
     }
 }

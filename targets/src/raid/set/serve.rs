@@ -15,12 +15,9 @@ impl RaidSet {
         self.pace.count();
         if let (Op::Read | Op::Write, Some(reshape)) = (bio.op(), &self.reshape) {
             let len = reshape.len(&self.state());
-            return match (bio.end().is_some_and(|end| end.0 <= len.0), bio.op()) {
-                (false, _) => Mapped::Completed(Err(BlkError::Io)),
-                (true, Op::Read) => {
-                    Mapped::InFlight(Box::pin(self.read_moving(&reshape.moving, bio)))
-                }
-                (true, _) => Mapped::InFlight(Box::pin(self.write_moving(&reshape.moving, bio))),
+            return match bio.end().is_some_and(|end| end.0 <= len.0) {
+                true => Mapped::InFlight(Box::pin(self.carry_moving(&reshape.moving, bio))),
+                false => Mapped::Completed(Err(BlkError::Io)),
             };
         }
         match (bio.op(), &self.layout) {
@@ -56,9 +53,8 @@ impl RaidSet {
         self.start_clearing();
     }
 
-    /// Says how the set is, and its first `legs` legs; `or` is its type, where no line of `raid` has one
-    /// for it.
-    pub(super) fn info(&self, has_begun: bool, or: Kind, legs: usize) -> Status {
+    /// Says how the set is, and its first `legs` legs.
+    pub(super) fn info(&self, has_begun: bool, legs: usize) -> Status {
         let state = self.state();
         let is_raid0 = matches!(self.layout, Layout::Raid0 { .. });
         let total = match has_begun && !is_raid0 {
@@ -87,14 +83,14 @@ impl RaidSet {
             _ => self.layout.legs(),
         };
         Status {
-            kind: Kind::of(geometry.level, geometry.layout).unwrap_or(or),
+            kind: Kind::nearest(geometry.level, geometry.layout),
             devices,
             legs: state.legs[..legs].iter().map(leg).collect(),
             done: done.min(total),
             total,
             action,
             mismatches: state.mismatches,
-            data_offset: self.data_offset(&state),
+            data_offset: self.metadata.data_offset(self, &state),
             journal: self.journal.as_ref().map_or(JournalHealth::Missing, |log| log.health()),
         }
     }

@@ -211,6 +211,6 @@ impl Raid {
 
     fn info(&self) -> Status {
         let has_begun = lock(&self.first).is_none();
-        self.set().info(has_begun, self.line.kind, self.line.legs.len())
+        self.set().info(has_begun, self.line.legs.len())
     }
 }

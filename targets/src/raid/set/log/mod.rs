@@ -10,6 +10,7 @@
 
 mod replay;
 
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -74,9 +75,9 @@ impl Drop for Logged {
 
 impl Entry {
     /// Makes an entry of data, each with its sector of the set, and of parity of rows: P, then Q.
-    pub(super) fn new(
+    pub(super) fn new<'d>(
         rows: &Range<Sector>,
-        data: impl Iterator<Item = (Sector, Vec<u8>)>,
+        data: impl Iterator<Item = (Sector, &'d [u8])>,
         parity: &[&[u8]],
     ) -> Entry {
         let mut entry = Entry { payloads: Vec::new(), pages: Vec::new() };
@@ -99,9 +100,13 @@ impl Entry {
         entry
     }
 
-    /// Returns how many pages of each leg fit in an entry of so many legs.
-    pub(super) fn most_pages(legs: usize) -> u64 {
-        (ROOM / (24 * legs)) as u64
+    /// Returns how many pages of each leg fit in an entry of so many legs, of which some have parity. None
+    /// where there are too many for one.
+    pub(super) fn most_pages(legs: usize, parities: usize) -> Option<NonZeroU64> {
+        let data = Payload::Data { at: Sector::ZERO, checksum: 0 };
+        let parity = Payload::Parity { row: Sector::ZERO, checksums: vec![0; parities] };
+        let page = data.size() * (legs - parities) + parity.size();
+        NonZeroU64::new((ROOM / page) as u64)
     }
 
     fn blocks(&self) -> u64 {
@@ -265,5 +270,18 @@ impl RaidSet {
         log.flush().await?;
         log.state.lock().durable += count;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_room_for_a_page_of_each_of_203_legs() {
+        let most = |legs, parities| Entry::most_pages(legs, parities).map(NonZeroU64::get);
+        assert_eq!((most(203, 1), most(204, 1)), (Some(1), None));
+        assert_eq!((most(203, 2), most(253, 2)), (Some(1), None));
+        assert_eq!(most(3, 1), Some(67));
     }
 }

@@ -14,7 +14,6 @@ use super::RaidSet;
 use super::load::Surroundings;
 use crate::lines;
 use crate::lines::md::Line;
-use crate::lines::raid::Kind;
 use crate::md::assembly::Mode;
 use crate::raid::layout::Layout;
 use load::load;
@@ -68,16 +67,7 @@ impl Target for Md {
         match kind {
             StatusKind::Info => {
                 let set = self.set();
-                let or = match &set.layout {
-                    Layout::Raid0 { .. } => Kind::Raid0,
-                    Layout::Raid1 { .. } => Kind::Raid1,
-                    Layout::Raid10(_) => Kind::Raid10,
-                    Layout::Parity(parity) if parity.parities() == 2 => Kind::Raid6Ls6,
-                    // md's raid4 has another place for its parity than that of dm-raid.
-                    Layout::Parity(_) if set.geometry.level == 4 => Kind::Raid4,
-                    Layout::Parity(_) => Kind::Raid5Ls,
-                };
-                write!(out, "{}", set.info(self.running.get().is_some(), or, set.legs.len()))
+                write!(out, "{}", set.info(self.running.get().is_some(), set.legs.len()))
             }
             StatusKind::Table => {
                 let word = |device: &Arc<OpenDevice>| {

@@ -1,12 +1,14 @@
 //! Rows that are made right in the background: what a leg lacks is computed, parity is compared with
 //! the data, and mended.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
 use sim_core::{Bio, Buffer, Sector, Sectors};
 
 use super::super::RaidSet;
+use super::super::state::State;
 use super::super::sync::{Walk, lacks};
 use super::blocks::Blocks;
 use super::plan;
@@ -41,39 +43,29 @@ impl RaidSet {
     async fn recover_piece(self: &Arc<Self>, parity: &Parity, rows: &Range<Sector>) -> Walk {
         let stripe = parity.stripe_at(rows.start);
         let is_parity = |leg: usize| stripe.parities().any(|parity| parity == leg);
-        let (len, mut unread) = (rows.end - rows.start, Vec::new());
-        loop {
-            let (targets, reads) = {
-                let state = self.state();
-                let lacks = |leg: &usize| {
-                    lacks(&state, Place { leg: *leg, sector: rows.start }, rows.start, len)
-                };
-                let targets: Vec<usize> = (0..self.legs.len()).filter(lacks).collect();
-                if targets.is_empty() {
-                    return Walk::Over;
-                }
-                let all = targets.iter().any(|leg| is_parity(*leg));
-                let is_wanted = |leg: usize| all || targets.contains(&leg);
-                let is_readable = |leg: usize| state.is_in_sync(leg) && !unread.contains(&leg);
-                let reads = plan::to_know(&stripe, is_wanted, is_readable);
-                (targets, reads)
+        let (len, mut unread, mut targets) = (rows.end - rows.start, Vec::new(), Vec::new());
+        let reads = |state: &State, is_readable: &dyn Fn(usize) -> bool| {
+            let lacks = |leg: &usize| {
+                lacks(state, Place { leg: *leg, sector: rows.start }, rows.start, len)
             };
-            let Some(reads) = reads else { return Walk::GaveUp };
-            let mut blocks = Blocks::new(stripe, len.bytes() as usize);
-            let failed = self.fetch(rows, &reads, &mut blocks).await;
-            if !failed.is_empty() {
-                unread.extend(failed);
-                continue;
+            targets = (0..self.legs.len()).filter(lacks).collect();
+            if targets.is_empty() {
+                return Err(Walk::Over);
             }
-            if stripe.data().any(|leg| blocks.get(leg).is_none()) {
-                blocks.solve();
-            }
-            for (leg, block) in blocks.parity(|leg| targets.contains(&leg)) {
-                blocks.put(leg, block);
-            }
-            self.mend_unread(&mut blocks, rows, &unread).await;
-            return self.write_rows(rows.start, targets, &mut blocks).await;
+            let all = targets.iter().any(|leg| is_parity(*leg));
+            let is_wanted = |leg: usize| all || targets.contains(&leg);
+            plan::to_know(&stripe, is_wanted, is_readable).ok_or(Walk::GaveUp)
+        };
+        let mut blocks = match self.gather(stripe, rows, &mut unread, reads).await {
+            Ok(blocks) => blocks,
+            Err(walk) => return walk,
+        };
+        blocks.solve();
+        for (leg, block) in blocks.parity(|leg| targets.contains(&leg)) {
+            blocks.put(leg, block);
         }
+        self.mend_unread(&mut blocks, rows, &unread).await;
+        self.write_rows(rows.start, targets, &mut blocks).await
     }
 
     /// Writes rows of a stripe whose data is given, and its parity, to all legs that are alive.
@@ -150,53 +142,43 @@ impl RaidSet {
     ) -> Walk {
         let stripe = parity.stripe_at(rows.start);
         let bytes = (rows.end - rows.start).bytes() as usize;
-        let mut unread = Vec::new();
-        loop {
-            let reads: Vec<usize> = {
-                let state = self.state();
-                let is_readable = |leg: &usize| state.is_in_sync(*leg) && !unread.contains(leg);
-                let lost = stripe.data().filter(|leg| !is_readable(leg)).count();
-                let parities = stripe.parities().filter(is_readable).count();
-                match parities.cmp(&lost) {
-                    std::cmp::Ordering::Less => return Walk::GaveUp,
-                    // None is left over.
-                    std::cmp::Ordering::Equal if unread.is_empty() => return Walk::Over,
-                    _ => (0..stripe.legs()).filter(is_readable).collect(),
-                }
-            };
-            let mut blocks = Blocks::new(stripe, bytes);
-            let failed = self.fetch(rows, &reads, &mut blocks).await;
-            if !failed.is_empty() {
-                unread.extend(failed);
-                continue;
+        let (mut unread, mut is_first) = (Vec::new(), true);
+        let reads = |_: &State, is_readable: &dyn Fn(usize) -> bool| {
+            let is_all = std::mem::replace(&mut is_first, false);
+            let is_readable = |leg: &usize| is_readable(*leg);
+            let lost = stripe.data().filter(|leg| !is_readable(leg)).count();
+            let parities = stripe.parities().filter(is_readable).count();
+            match parities.cmp(&lost) {
+                Ordering::Less => Err(Walk::GaveUp),
+                // None is left over.
+                Ordering::Equal if is_all => Err(Walk::Over),
+                _ => Ok((0..stripe.legs()).filter(is_readable).collect()),
             }
-            blocks.solve();
-            let right = blocks.parity(|_| true);
-            let mut wrong = Vec::new();
-            let mut pages = vec![false; bytes.div_ceil(BLOCK.bytes() as usize)];
-            for (leg, right) in right {
-                let Some(found) = blocks.get(leg) else {
-                    // It could not be read; it is mended where that is why.
-                    blocks.put(leg, right);
-                    continue;
-                };
-                if *found == *right {
-                    continue;
-                }
-                let page = BLOCK.bytes() as usize;
+        };
+        let mut blocks = match self.gather(stripe, rows, &mut unread, reads).await {
+            Ok(blocks) => blocks,
+            Err(walk) => return walk,
+        };
+        blocks.solve();
+        let mut wrong = Vec::new();
+        let page = BLOCK.bytes() as usize;
+        let mut pages = vec![false; bytes.div_ceil(page)];
+        for (leg, right) in blocks.parity(|_| true) {
+            // What could not be read is mended where that is why.
+            if let Some(found) = blocks.get(leg).filter(|found| **found != *right) {
                 for (nr, (one, other)) in found.chunks(page).zip(right.chunks(page)).enumerate() {
                     pages[nr] |= one != other;
                 }
-                blocks.put(leg, right);
                 wrong.push(leg);
             }
-            let count = pages.into_iter().filter(|wrong| *wrong).count() as u64;
-            self.state().mismatches += count * BLOCK.0;
-            self.mend_unread(&mut blocks, rows, &unread).await;
-            return match mends {
-                true => self.write_rows(rows.start, wrong, &mut blocks).await,
-                false => Walk::Over,
-            };
+            blocks.put(leg, right);
+        }
+        let count = pages.into_iter().filter(|wrong| *wrong).count() as u64;
+        self.state().mismatches += count * BLOCK.0;
+        self.mend_unread(&mut blocks, rows, &unread).await;
+        match mends {
+            true => self.write_rows(rows.start, wrong, &mut blocks).await,
+            false => Walk::Over,
         }
     }
 }

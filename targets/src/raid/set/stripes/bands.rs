@@ -1,9 +1,11 @@
 //! A range of the set, cut into bands: rows of one stripe in which the same legs are touched.
 
+use std::num::NonZeroU64;
 use std::ops::Range;
 
 use sim_core::{Sector, Sectors};
 
+use crate::raid::journal::PAGE;
 use crate::raid::layout::{Parity, Role, Stripe};
 
 /// Rows of a stripe, and what is touched in them: the data of some legs, chunk by chunk.
@@ -34,10 +36,10 @@ impl Band {
         })
     }
 
-    /// Cuts the band into bands of at most so many pages of 4 KiB of each leg.
-    pub(super) fn cut(self, most: Option<u64>) -> impl Iterator<Item = Band> {
+    /// Cuts the band into bands of at most so many pages of the journal of each leg.
+    pub(super) fn cut(self, most: Option<NonZeroU64>) -> impl Iterator<Item = Band> {
         let rows = self.rows.clone();
-        let step = most.map_or(u64::MAX, |pages| pages * 8);
+        let step = most.map_or(u64::MAX, |pages| pages.get() * PAGE.0);
         let mut at = rows.start;
         std::iter::from_fn(move || {
             if at >= rows.end {

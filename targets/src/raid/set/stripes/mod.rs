@@ -22,9 +22,34 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkResult, Buffer, Sector};
 
 use super::RaidSet;
+use super::state::State;
+use crate::raid::layout::Stripe;
 use blocks::Blocks;
 
 impl RaidSet {
+    /// Reads the rows of those legs of a stripe that `reads` says: it is asked once more without legs that
+    /// could not be read, which are `unread` from the beginning or are added there. Ends with what it
+    /// fails with.
+    async fn gather<'d, E>(
+        &self,
+        stripe: Stripe,
+        rows: &Range<Sector>,
+        unread: &mut Vec<usize>,
+        mut reads: impl FnMut(&State, &dyn Fn(usize) -> bool) -> Result<Vec<usize>, E>,
+    ) -> Result<Blocks<'d>, E> {
+        loop {
+            let legs = {
+                let state = self.state();
+                reads(&state, &|leg| state.is_in_sync(leg) && !unread.contains(&leg))?
+            };
+            let mut blocks = Blocks::new(stripe, (rows.end - rows.start).bytes() as usize);
+            match self.fetch(rows, &legs, &mut blocks).await {
+                failed if failed.is_empty() => return Ok(blocks),
+                failed => unread.extend(failed),
+            }
+        }
+    }
+
     /// Reads rows of some legs. Returns those that could not be read.
     async fn fetch(
         &self,
@@ -43,6 +68,9 @@ impl RaidSet {
                 None => waiting.push((*leg, block)),
             }
         }
+        if waiting.is_empty() {
+            return unread;
+        }
         let read = |(leg, mut block): (usize, Buffer)| async move {
             let end = self.data(leg).submit(at, Bio::read(at, &mut block)).await;
             (leg, block, end)
@@ -58,7 +86,12 @@ impl RaidSet {
     }
 
     /// Writes to a leg, at a sector of it, what it could not read, and reads that again.
-    async fn write_and_read(&self, leg: usize, at: Sector, block: &mut [u8]) -> BlkResult {
+    pub(super) async fn write_and_read(
+        &self,
+        leg: usize,
+        at: Sector,
+        block: &mut [u8],
+    ) -> BlkResult {
         let area = self.data(leg);
         area.submit(at, Bio::write(at, block)).await?;
         area.submit(at, Bio::read(at, block)).await

@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use sim_core::{Bio, BlkError, BlkResult, Buffer, Mapped, Sector, Sectors};
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Mapped, Sector};
 
 use super::super::RaidSet;
+use super::super::state::State;
 use super::super::write::range_of;
 use super::blocks::Blocks;
 use super::plan;
@@ -49,21 +50,31 @@ impl RaidSet {
         place: Place,
         mut bio: Bio<'_>,
     ) -> BlkResult {
-        if self.state().is_in_sync(place.leg) {
-            let at = place.sector + parity.offset();
-            match self.data(place.leg).submit(at, bio.reborrow().at(at)).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error == BlkError::NotSupported || bio.flags.readahead => {
-                    return Err(error);
-                }
-                Err(_) => {}
-            }
+        if let Some(ended) = self.read_leg(parity, place, &mut bio).await {
+            return ended;
         }
         let rows = place.sector..place.sector + bio.len();
         let _held = self.hold_for_copy(&rows).await;
         let block = self.compute(parity, place.leg, &rows).await?;
         bio.buffer().copy_from_slice(&block);
         Ok(())
+    }
+
+    /// Reads from the leg that has the data; nothing where it is to be computed.
+    async fn read_leg(
+        &self,
+        parity: &Parity,
+        place: Place,
+        bio: &mut Bio<'_>,
+    ) -> Option<BlkResult> {
+        if !self.state().is_in_sync(place.leg) {
+            return None;
+        }
+        let at = place.sector + parity.offset();
+        match self.data(place.leg).submit(at, bio.reborrow().at(at)).await {
+            Err(error) if error != BlkError::NotSupported && !bio.flags.readahead => None,
+            ended => Some(ended),
+        }
     }
 
     /// Reads rows of a leg, which the caller holds, or computes them.
@@ -73,14 +84,12 @@ impl RaidSet {
         leg: usize,
         rows: &Range<Sector>,
     ) -> Result<Buffer, BlkError> {
-        let mut block = Buffer::take(Sectors(rows.end.0 - rows.start.0).bytes() as usize);
-        if self.state().is_in_sync(leg) {
-            let read = Bio::read(rows.start, &mut block);
-            if self.data(leg).submit(rows.start, read).await.is_ok() {
-                return Ok(block);
-            }
+        let mut block = Buffer::take((rows.end - rows.start).bytes() as usize);
+        let place = Place { leg, sector: rows.start };
+        match self.read_leg(parity, place, &mut Bio::read(rows.start, &mut block)).await {
+            Some(ended) => ended.map(|()| block),
+            None => self.compute(parity, leg, rows).await,
         }
-        self.compute(parity, leg, rows).await
     }
 
     /// Computes rows of a leg, which the caller holds, from the others. Those that could not be read
@@ -93,20 +102,10 @@ impl RaidSet {
     ) -> Result<Buffer, BlkError> {
         let stripe = parity.stripe_at(rows.start);
         let mut unread = vec![leg];
-        let mut blocks = loop {
-            let reads = {
-                let state = self.state();
-                let is_readable = |leg: usize| state.is_in_sync(leg) && !unread.contains(&leg);
-                plan::to_know(&stripe, |wanted| wanted == leg, is_readable).ok_or(BlkError::Io)?
-            };
-            let mut blocks =
-                Blocks::new(stripe, Sectors(rows.end.0 - rows.start.0).bytes() as usize);
-            let failed = self.fetch(rows, &reads, &mut blocks).await;
-            if failed.is_empty() {
-                break blocks;
-            }
-            unread.extend(failed);
+        let reads = |_: &State, is_readable: &dyn Fn(usize) -> bool| {
+            plan::to_know(&stripe, |wanted| wanted == leg, is_readable).ok_or(BlkError::Io)
         };
+        let mut blocks = self.gather(stripe, rows, &mut unread, reads).await?;
         blocks.solve();
         self.mend_unread(&mut blocks, rows, &unread).await;
         Ok(blocks.take(leg).expect("it was computed"))

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sim_core::{Bio, BlkError, BlkResult, Buffer, Sector, Sectors};
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Op, Sector, Sectors};
 
 use super::super::RaidSet;
 use super::super::state::{Behind, Leg, State};
@@ -57,18 +57,18 @@ impl Moves {
     }
 }
 
-/// A bio, or a part of one, on its way to sectors that lie in one layout. Its range is given back when
-/// dropped.
+/// A bio, or a part of one, on its way to sectors that lie in one layout.
 pub(in super::super) struct Passage {
-    set: Arc<RaidSet>,
-    range: Range<Sector>,
     parity: Parity,
+    held: Held,
 }
 
-/// The window that moves; given back when dropped.
-struct Window<'a> {
-    set: &'a RaidSet,
+/// Sectors that a bio is in, or that move; given back when dropped.
+struct Held {
+    set: Arc<RaidSet>,
     range: Range<Sector>,
+    /// Which of the two.
+    of: fn(&mut Moves) -> &mut HeldRanges<Sector>,
 }
 
 impl Reshaping {
@@ -100,8 +100,8 @@ impl Reshaping {
 }
 
 impl RaidSet {
-    /// Reads what lies in two layouts.
-    pub(in super::super) async fn read_moving(
+    /// Reads or writes what lies in two layouts.
+    pub(in super::super) async fn carry_moving(
         self: &Arc<Self>,
         moving: &Moving,
         mut bio: Bio<'_>,
@@ -110,26 +110,13 @@ impl RaidSet {
         let mut at = start;
         while at < end {
             let passage = self.pass(moving, at..end).await;
-            let part = bio.part(at - start, passage.range.end - at);
-            at = passage.range.end;
-            self.read_chunks(&passage.parity, part).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes what lies in two layouts.
-    pub(in super::super) async fn write_moving(
-        self: &Arc<Self>,
-        moving: &Moving,
-        mut bio: Bio<'_>,
-    ) -> BlkResult {
-        let Range { start, end } = range_of(&bio);
-        let mut at = start;
-        while at < end {
-            let passage = self.pass(moving, at..end).await;
-            let part = bio.part(at - start, passage.range.end - at);
-            at = passage.range.end;
-            self.write_data(passage.parity, part, Some(passage)).await?;
+            let to = passage.held.range.end;
+            let part = bio.part(at - start, to - at);
+            match part.op() {
+                Op::Read => self.read_chunks(&passage.parity, part).await?,
+                _ => self.write_data(passage.parity, part, Some(passage)).await?,
+            }
+            at = to;
         }
         Ok(())
     }
@@ -147,8 +134,11 @@ impl RaidSet {
             if !state.moves.window.leave_free(&range) {
                 return None;
             }
-            state.moves.bios.add(range.clone());
-            Some(Passage { set: self.clone(), range, parity: *parity })
+            let parity = *parity;
+            Some(Passage {
+                parity,
+                held: self.hold_moving(&mut state, range, |moves| &mut moves.bios),
+            })
         };
         self.signal.until(enter).await
     }
@@ -201,11 +191,20 @@ impl RaidSet {
     }
 
     /// Keeps bios out of a window, as soon as none is in it.
-    async fn hold_window(&self, range: Range<Sector>) -> Window<'_> {
-        self.state().moves.window.add(range.clone());
-        let window = Window { set: self, range: range.clone() };
+    async fn hold_window(self: &Arc<Self>, range: Range<Sector>) -> Held {
+        let window = self.hold_moving(&mut self.state(), range.clone(), |moves| &mut moves.window);
         self.signal.until(|| self.state().moves.bios.leave_free(&range).then_some(())).await;
         window
+    }
+
+    fn hold_moving(
+        self: &Arc<Self>,
+        state: &mut State,
+        range: Range<Sector>,
+        of: fn(&mut Moves) -> &mut HeldRanges<Sector>,
+    ) -> Held {
+        of(&mut state.moves).add(range.clone());
+        Held { set: self.clone(), range, of }
     }
 
     async fn move_window(self: &Arc<Self>, moving: &Moving, range: &Range<Sector>) -> Walk {
@@ -298,19 +297,10 @@ impl State {
     }
 }
 
-impl Drop for Passage {
+impl Drop for Held {
     fn drop(&mut self) {
         if let Some(mut state) = self.set.state_if_whole() {
-            state.moves.bios.remove(&self.range);
-        }
-        self.set.signal.notify();
-    }
-}
-
-impl Drop for Window<'_> {
-    fn drop(&mut self) {
-        if let Some(mut state) = self.set.state_if_whole() {
-            state.moves.window.remove(&self.range);
+            (self.of)(&mut state.moves).remove(&self.range);
         }
         self.set.signal.notify();
     }

@@ -9,10 +9,10 @@ use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Outcome, Sector, Sectors
 
 use super::super::RaidSet;
 use super::super::log::Entry;
+use super::super::state::State;
 use super::super::ticket::{Progress, Ticket};
 use super::super::write::range_of;
 use super::bands::{Band, bands, rows_of};
-use super::blocks::Blocks;
 use super::plan::{self, Plan};
 use super::reshape::Passage;
 use crate::parts::background::EndOnDrop;
@@ -73,7 +73,8 @@ impl RaidSet {
             true => Cow::Borrowed(bio.data()),
             false => Cow::Owned(self.filled_up(&parity, &range, &bio).await?),
         };
-        let most = self.journal.as_ref().map(|_| Entry::most_pages(self.legs.len()));
+        let most =
+            self.journal.as_ref().and_then(|_| Entry::most_pages(parity.legs(), parity.parities()));
         let bands = bands(parity, range.clone()).flat_map(move |band| band.cut(most));
         let (set, flags, at) = (self.clone(), bio.flags, range.start);
         let mut job = Job { set, ticket, bands, flags, _passage: passage, at };
@@ -121,46 +122,48 @@ impl RaidSet {
             })
         };
         let mut unread = Vec::new();
-        let mut blocks = loop {
-            let plan = self.plan(band, &unread).ok_or(BlkError::Io)?;
-            let mut blocks = Blocks::new(*stripe, bytes);
-            let (Plan::Modify(reads) | Plan::Compute(reads)) = &plan;
-            let failed = self.fetch(&band.rows, reads, &mut blocks).await;
-            if !failed.is_empty() {
-                unread.extend(failed);
-                continue;
-            }
-            match plan {
-                Plan::Modify(_) => new().for_each(|(leg, new)| blocks.modify(leg, new)),
-                Plan::Compute(reads) => {
-                    if reads.iter().any(|leg| stripe.parities().any(|parity| parity == *leg)) {
-                        blocks.solve();
-                    }
-                    new().for_each(|(leg, new)| blocks.give(leg, new));
-                    // The journal has all parity, that of a leg that is lost too.
-                    let is_wanted =
-                        |leg: usize| self.journal.is_some() || self.state().legs[leg].is_alive();
-                    for (leg, block) in blocks.parity(is_wanted) {
-                        blocks.put(leg, block);
-                    }
-                }
-            }
-            break blocks;
+        let mut modifies = false;
+        let reads = |state: &State, is_readable: &dyn Fn(usize) -> bool| {
+            let plan = self.plan(state, band, is_readable).ok_or(BlkError::Io)?;
+            modifies = matches!(plan, Plan::Modify(_));
+            let (Plan::Modify(reads) | Plan::Compute(reads)) = plan;
+            Ok(reads)
         };
-        let new = new().map(|(leg, new)| Block { leg, bytes: Bytes::New(new) }).collect::<Vec<_>>();
-        let made =
-            stripe.parities().chain(unread.iter().copied().filter(|leg| !band.touches(*leg)));
-        let mut made: Vec<usize> = made.collect();
-        made.sort_unstable();
-        made.dedup();
-        let made = made.into_iter().filter_map(|leg| {
-            blocks.take(leg).map(|block| Block { leg, bytes: Bytes::Made(block) })
-        });
-        Ok(new.into_iter().chain(made).collect())
+        let mut blocks = self.gather(*stripe, &band.rows, &mut unread, reads).await?;
+        if modifies {
+            new().for_each(|(leg, new)| blocks.modify(leg, new));
+        } else {
+            // Parity is read for what is lost alone.
+            if stripe.parities().any(|leg| blocks.get(leg).is_some()) {
+                blocks.solve();
+            }
+            new().for_each(|(leg, new)| blocks.give(leg, new));
+            for (leg, block) in blocks.parity(|leg| self.has_parity_made(&self.state(), leg)) {
+                blocks.put(leg, block);
+            }
+        }
+        let new = new().map(|(leg, new)| Block { leg, bytes: Bytes::New(new) });
+        let mut blocks_of_all: Vec<Block<'d>> = new.collect();
+        // Taken once, whatever the reason.
+        for leg in stripe.parities().chain(unread.into_iter().filter(|leg| !band.touches(*leg))) {
+            if let Some(block) = blocks.take(leg) {
+                blocks_of_all.push(Block { leg, bytes: Bytes::Made(block) });
+            }
+        }
+        Ok(blocks_of_all)
     }
 
-    fn plan(&self, band: &Band, unread: &[usize]) -> Option<Plan> {
-        let state = self.state();
+    /// Tells whether parity of a leg is made: the journal has all, that of a leg that is lost too.
+    fn has_parity_made(&self, state: &State, leg: usize) -> bool {
+        self.journal.is_some() || state.legs[leg].is_alive()
+    }
+
+    fn plan(
+        &self,
+        state: &State,
+        band: &Band,
+        is_readable: &dyn Fn(usize) -> bool,
+    ) -> Option<Plan> {
         let is_alive = |leg: usize| state.legs[leg].is_alive();
         if (0..band.stripe.legs()).filter(|leg| !is_alive(*leg)).count()
             > band.stripe.parities().count()
@@ -173,9 +176,8 @@ impl RaidSet {
             Some(log) => log.has_started(),
             None => true,
         };
-        let is_readable = |leg: usize| state.is_in_sync(leg) && !unread.contains(&leg);
         let is_right = is_replayed && !state.may_differ(&band.rows);
-        let is_wanted = |leg: usize| self.journal.is_some() || is_alive(leg);
+        let is_wanted = |leg: usize| self.has_parity_made(state, leg);
         plan::write(&band.stripe, |leg| band.touches(leg), is_readable, is_wanted, is_right)
     }
 }
@@ -217,7 +219,7 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
         let bytes = band.len().bytes() as usize;
         let new = band.touched().map(|(_, skip)| {
             let from = skip.bytes() as usize;
-            (self.at + skip, data[from..from + bytes].to_vec())
+            (self.at + skip, &data[from..from + bytes])
         });
         let of = |leg: usize| blocks.iter().find(|block| block.leg == leg).map(Block::as_bytes);
         let parity: Vec<&[u8]> = band.stripe.parities().filter_map(of).collect();
