@@ -172,7 +172,8 @@ impl Bench {
             image(format!("leg{nr}"), size)
         });
         let legs = legs.collect();
-        image("plain".to_owned(), size);
+        // As much as the set has: what is near in the caches is so for both.
+        image("plain".to_owned(), size * set.data());
         let bench = Bench { instance, set, legs, size, _dir: dir };
         // All legs are the same: so are all copies, and parity is made right.
         bench.create("raid", false, "");
@@ -244,22 +245,22 @@ fn measure(name: &str, row: &Row, options: &Options) {
     let control = &bench.instance.control;
     let device = control.device(&sim_core::control::Id::Name("raid".to_owned()));
     let device = device.expect("it was made");
-    let linear = format!("0 {} linear /dev/plain 0", bench.size / 512);
+    let linear = format!("0 {} linear /dev/plain 0", bench.len() / 512);
     let linear = bench.instance.create("linear", &linear);
     let slice = Duration::from_millis(options.slice_ms);
     let stripe = CHUNK * row.set.data();
     let load = |bio| Load { way: row.way, bio, depth: 1, flags: Flags::default() };
-    let run = |device: &dyn BlockDevice, bio: u64, size: u64| {
+    let run = |device: &dyn BlockDevice, bio: u64| {
         // As many places as a power of two.
-        let size = bio << (size / bio).ilog2();
+        let size = bio << (bench.len() / bio).ilog2();
         let places = Places::once(size, bio, bio, Order::Scattered).again();
         load(bio).seconds_a_bio(device, &places, slice)
     };
     let mut buffer = vec![0x5a; CHUNK as usize];
     let mut rounds: Vec<[f64; 3]> = Vec::new();
     for round in 0..=options.runs.rounds {
-        let set = run(&*device, row.bio.unwrap_or(stripe), bench.len());
-        let linear = run(&*linear, row.bio.unwrap_or(stripe), bench.size);
+        let set = run(&*device, row.bio.unwrap_or(stripe));
+        let linear = run(&*linear, row.bio.unwrap_or(stripe));
         let (began, mut bios) = (Instant::now(), 0);
         while began.elapsed() < slice {
             (0..4).for_each(|nr| bench.same_io(row, bios + nr, &mut buffer));

@@ -82,6 +82,30 @@ fn a_check_counts_what_differs_and_a_repair_mends_it() {
 }
 
 #[test]
+fn a_check_shows_from_when_it_is_asked_for_until_it_is_over() {
+    each_seed(TEST, 40, |seed| {
+        let case = Case { in_sync: true, ..case(seed) };
+        // A seed of those where every task has its turn: one looks on here without an end.
+        let rig = Rig::new(&case, seed * 3 + 1);
+        let handle = rig.world.handle();
+        for _ in 0..4 {
+            rig.message("check")?;
+            if rig.is_idle() {
+                return Err(format!("a check was asked for: {}", rig.status()));
+            }
+            // Whoever waits for it asks for the next one as soon as it is over.
+            let over = async {
+                while !rig.is_idle() {
+                    handle.turn().await;
+                }
+            };
+            rig.world.sim.try_block_on(over).map_err(|stuck| stuck.to_string())?;
+        }
+        rig.idle()
+    });
+}
+
+#[test]
 fn what_a_suspend_cuts_off_is_shown_no_more_where_it_is_not_wanted() {
     each_seed(TEST, 40, |seed| {
         let case = Case { in_sync: true, ..case(seed) };

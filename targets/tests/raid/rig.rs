@@ -415,6 +415,10 @@ impl Rig {
         self.disks[Case::data(leg)].fill(place.sector, &[0xee; SECTOR]);
     }
 
+    pub(crate) fn is_idle(&self) -> bool {
+        self.status().contains(" idle ")
+    }
+
     pub(crate) fn status(&self) -> String {
         let live = self.device.live().expect("a table");
         live.status(StatusKind::Info, Default::default()).expect("no panic").0[0].params.to_string()

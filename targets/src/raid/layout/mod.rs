@@ -1,8 +1,8 @@
 //! What lies where: which sectors of which legs hold a sector of the set, and the other way round.
 //!
 //! A sector of the set has one place (raid0, and raid4 to raid6, which have parity besides) or
-//! several copies, each on a leg of its own (raid1, raid10). The places of neighbouring sectors are neighbours too up to the end of a chunk, so a
-//! range is mapped in [`Run`]s.
+//! several copies, each on a leg of its own (raid1, raid10). The places of neighbouring sectors are
+//! neighbours too up to the end of a chunk, so a range is mapped in [`Run`]s.
 
 mod far_sets;
 mod moving;
@@ -14,6 +14,7 @@ mod tests;
 use std::ops::Range;
 
 use sim_core::{Sector, Sectors};
+use smallvec::{SmallVec, smallvec};
 
 pub use moving::Moving;
 pub use parity::{Parity, Role, Stripe};
@@ -28,6 +29,9 @@ pub struct Place {
     pub sector: Sector,
 }
 
+/// The places of a sector, one for each copy; the usual few take no memory of their own.
+pub type Places = SmallVec<[Place; 2]>;
+
 /// Sectors of the set whose places go on side by side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -37,7 +41,7 @@ pub struct Run {
     pub len: Sectors,
     /// Where the first of them lies: one place for each copy, on different legs, in the kernel's
     /// order.
-    pub copies: Vec<Place>,
+    pub copies: Places,
 }
 
 /// How the sectors of a set lie on its legs.
@@ -133,17 +137,17 @@ impl Layout {
     }
 
     /// Returns the places of a sector, which is one of the set.
-    pub fn places(&self, at: Sector) -> Vec<Place> {
+    pub fn places(&self, at: Sector) -> Places {
         debug_assert!(at.0 < self.len().0, "sector {at} of a set of {}", self.len());
         match self {
             Layout::Raid0 { legs, chunk, .. } => {
                 let (nr, within) = (at.0 / chunk.0, at.0 % chunk.0);
                 let (row, leg) = (nr / *legs as u64, nr % *legs as u64);
-                vec![Place { leg: leg as usize, sector: Sector(row * chunk.0 + within) }]
+                smallvec![Place { leg: leg as usize, sector: Sector(row * chunk.0 + within) }]
             }
             Layout::Raid1 { legs, .. } => (0..*legs).map(|leg| Place { leg, sector: at }).collect(),
             Layout::Raid10(raid10) => raid10.places(at),
-            Layout::Parity(parity) => vec![parity.place(at)],
+            Layout::Parity(parity) => smallvec![parity.place(at)],
         }
     }
 

@@ -6,8 +6,8 @@
 
 use sim_core::{Sector, Sectors};
 
-use super::Place;
 use super::far_sets::FarSets;
+use super::{Place, Places};
 
 /// The most copies that the layout's word has room for; no set has more legs than 253.
 pub const MAX_COPIES: usize = 253;
@@ -150,7 +150,7 @@ impl Raid10 {
     }
 
     /// Returns the places of a sector of the set.
-    pub(super) fn places(&self, at: Sector) -> Vec<Place> {
+    pub(super) fn places(&self, at: Sector) -> Places {
         let (nr, within) = (at.0 / self.chunk.0, at.0 % self.chunk.0);
         let (near, far) = Raid10::near_and_far(self.format, self.copies);
         let first = nr * near;

@@ -178,7 +178,7 @@ proptest! {
                     leg: place.leg,
                     sector: place.sector + Sectors(within),
                 };
-                let places: Vec<Place> = run.copies.iter().map(moved).collect();
+                let places: Places = run.copies.iter().map(moved).collect();
                 prop_assert_eq!(places, layout.places(run.at + Sectors(within)));
             }
             at += run.len;

@@ -24,7 +24,10 @@ impl RaidSet {
             if let Layout::Parity(parity) = &self.layout {
                 return self.compare_rows(parity, window, action).await;
             }
-            for run in self.layout.runs(window) {
+            // Piece by piece: what is compared is in the caches still.
+            let blocks = (window.start.0..window.end.0).step_by(BLOCK.0 as usize);
+            let blocks = blocks.map(|at| Sector(at)..Sector(at + BLOCK.0).min(window.end));
+            for run in blocks.flat_map(|block| self.layout.runs(block)) {
                 match self.check_run(&run, action == Action::Repair).await {
                     Walk::Over => {}
                     broken => return broken,
@@ -49,19 +52,14 @@ impl RaidSet {
         let Some(expected) = self.read_copy(run, *first).await else { return Walk::BrokenOff };
         for place in others {
             let Some(found) = self.read_copy(run, *place).await else { return Walk::BrokenOff };
-            let block = BLOCK.bytes() as usize;
-            for (nr, (good, other)) in
-                (0_u64..).zip(expected.chunks(block).zip(found.chunks(block)))
-            {
-                if good == other {
-                    continue;
-                }
-                self.state().mismatches += Sectors::in_bytes(good.len() as u64).0;
-                let at = place.sector + Sectors(BLOCK.0 * nr);
-                if repair && self.data(place.leg).submit(at, Bio::write(at, good)).await.is_err() {
-                    let _ = self.lost(vec![(place.leg, BlkError::Io)]).await;
-                    return Walk::BrokenOff;
-                }
+            if *found == *expected {
+                continue;
+            }
+            self.state().mismatches += run.len.0;
+            let write = Bio::write(place.sector, &expected);
+            if repair && self.data(place.leg).submit(place.sector, write).await.is_err() {
+                let _ = self.lost(vec![(place.leg, BlkError::Io)]).await;
+                return Walk::BrokenOff;
             }
         }
         Walk::Over

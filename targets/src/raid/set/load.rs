@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sim_core::{
@@ -253,6 +254,7 @@ fn make(
         log: around.log.clone(),
         signal: Signal::default(),
         background: Background::default(),
+        legs_wait: AtomicBool::new(false),
         pace,
         state: Locked::new(state),
     };

@@ -22,6 +22,7 @@ pub use md::Md;
 pub use target::Raid;
 
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ struct RaidSet {
     log: TargetLog,
     /// Given whenever the state has changed in a way that somebody may wait for.
     signal: Signal,
+    /// Some leg does not end its bios at once: writes of stripes are not tried on the spot.
+    legs_wait: AtomicBool,
     background: Background,
     pace: Pace,
     state: Locked<State>,

@@ -1,11 +1,12 @@
 //! What a set does for those who use it: bios, messages, and the status.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use sim_core::{Bio, BlkError, Errno, Mapped, Op, Refusal};
 
 use super::RaidSet;
-use super::state::Leg;
+use super::state::{Leg, Progress};
 use crate::lines::raid::{Action, JournalHealth, Kind, LegHealth, Status};
 use crate::raid::layout::Layout;
 
@@ -28,9 +29,7 @@ impl RaidSet {
                 Mapped::Completed(Err(BlkError::Io))
             }
             (Op::Read, Layout::Parity(parity)) => self.read_data(parity, bio),
-            (Op::Write, Layout::Parity(parity)) => {
-                Mapped::InFlight(Box::pin(self.write_data(*parity, bio, None)))
-            }
+            (Op::Write, Layout::Parity(parity)) => self.write_data(*parity, bio),
             // What a discard leaves need not have the parity of zeros.
             (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
             (Op::Read, _) => self.read(bio),
@@ -48,6 +47,7 @@ impl RaidSet {
             let mut state = self.state();
             (state.frozen, state.gave_up) = (false, false);
         }
+        self.legs_wait.store(false, Relaxed);
         self.background.resume();
         self.start_sync();
         self.start_clearing();
@@ -134,6 +134,10 @@ impl RaidSet {
             _ => return Err(invalid("expected idle, frozen, resync, recover, check or repair")),
         }
         state.gave_up = false;
+        if let Some(action) = self.next_action(&state) {
+            // Also where what went on before is not quite over: whoever waits for it sees it at once.
+            state.progress = Progress { action, done: 0 };
+        }
         drop(state);
         self.start_sync();
         Ok(None)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Bio, BlkError, BlkResult, Mapped, Op, Sector, Sectors};
+use smallvec::SmallVec;
 
 use super::RaidSet;
 use super::ticket::{Progress, Ticket};
@@ -110,9 +111,9 @@ impl RaidSet {
 
     /// Says which parts of a range go to which legs that are alive. None where a sector of it would go
     /// nowhere.
-    fn parts(&self, range: &Range<Sector>) -> Vec<Part> {
+    fn parts(&self, range: &Range<Sector>) -> SmallVec<[Part; 2]> {
         let state = self.state();
-        let mut parts = Vec::with_capacity(self.layout.copies());
+        let mut parts = SmallVec::new();
         for run in self.layout.runs(range.clone()) {
             let before = parts.len();
             for place in &run.copies {
@@ -122,7 +123,7 @@ impl RaidSet {
                 }
             }
             if parts.len() == before {
-                return Vec::new();
+                return SmallVec::new();
             }
         }
         parts

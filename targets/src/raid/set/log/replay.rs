@@ -51,7 +51,7 @@ impl RaidSet {
                 let place = Place { leg, sector: row };
                 let at = parity.sector_at(place).ok_or(BlkError::Io)?;
                 let page = log.read(block).await?;
-                self.write_data(*parity, Bio::write(at, &page), None).await?;
+                self.write_stripes(*parity, Bio::write(at, &page), None, None).await?;
             }
         }
         self.flush_legs().await?;

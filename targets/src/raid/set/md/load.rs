@@ -1,6 +1,7 @@
 //! What is read from the members of an array before it is in use.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use sim_core::{
     Access, Area, Bio, Buffer, CtrError, Errno, Locked, OpenDevice, Sector, Sectors, Signal,
@@ -158,6 +159,7 @@ async fn make(
         log: around.log.clone(),
         signal: Signal::default(),
         background: Background::default(),
+        legs_wait: AtomicBool::new(false),
         pace: Pace::default(),
         state: Locked::new(state),
     })

@@ -26,6 +26,13 @@ use super::state::State;
 use crate::raid::layout::Stripe;
 use blocks::Blocks;
 
+/// Legs of which nothing was read at once: they could not be, or that waits.
+#[derive(Default)]
+struct Fetched {
+    unread: Vec<usize>,
+    waiting: Vec<(usize, Buffer)>,
+}
+
 impl RaidSet {
     /// Reads the rows of those legs of a stripe that `reads` says: it is asked once more without legs that
     /// could not be read, which are `unread` from the beginning or are added there. Ends with what it
@@ -57,20 +64,11 @@ impl RaidSet {
         legs: &[usize],
         blocks: &mut Blocks<'_>,
     ) -> Vec<usize> {
-        let (mut unread, mut waiting) = (Vec::new(), Vec::new());
-        let at = rows.start + blocks.stripe().offset();
-        for leg in legs {
-            let mut block = Buffer::take(blocks.bytes());
-            let read = self.data(*leg).submit(at, Bio::read(at, &mut block));
-            match read.now().ok() {
-                Some(Ok(())) => blocks.put(*leg, block),
-                Some(Err(_)) => unread.push(*leg),
-                None => waiting.push((*leg, block)),
-            }
-        }
+        let Fetched { mut unread, waiting } = self.fetch_now(rows, legs, blocks);
         if waiting.is_empty() {
             return unread;
         }
+        let at = rows.start + blocks.stripe().offset();
         let read = |(leg, mut block): (usize, Buffer)| async move {
             let end = self.data(leg).submit(at, Bio::read(at, &mut block)).await;
             (leg, block, end)
@@ -83,6 +81,22 @@ impl RaidSet {
             }
         }
         unread
+    }
+
+    /// Reads rows of some legs, as far as that is over at once.
+    fn fetch_now(&self, rows: &Range<Sector>, legs: &[usize], blocks: &mut Blocks<'_>) -> Fetched {
+        let mut fetched = Fetched::default();
+        let at = rows.start + blocks.stripe().offset();
+        for leg in legs {
+            let mut block = Buffer::take(blocks.bytes());
+            let read = self.data(*leg).submit(at, Bio::read(at, &mut block));
+            match read.now().ok() {
+                Some(Ok(())) => blocks.put(*leg, block),
+                Some(Err(_)) => fetched.unread.push(*leg),
+                None => fetched.waiting.push((*leg, block)),
+            }
+        }
+        fetched
     }
 
     /// Writes to a leg, at a sector of it, what it could not read, and reads that again.

@@ -14,6 +14,14 @@ pub(super) enum Plan {
     Compute(Vec<usize>),
 }
 
+impl Plan {
+    /// Returns the legs that are read.
+    pub(super) fn into_reads(self) -> Vec<usize> {
+        let (Plan::Modify(reads) | Plan::Compute(reads)) = self;
+        reads
+    }
+}
+
 /// Plans a write of some legs' data, which come in a row: the way with less to be read. None where
 /// what is to be read cannot be known, as too many legs are lost.
 ///

@@ -114,7 +114,7 @@ impl RaidSet {
             let part = bio.part(at - start, to - at);
             match part.op() {
                 Op::Read => self.read_chunks(&passage.parity, part).await?,
-                _ => self.write_data(passage.parity, part, Some(passage)).await?,
+                _ => self.write_stripes(passage.parity, part, Some(passage), None).await?,
             }
             at = to;
         }

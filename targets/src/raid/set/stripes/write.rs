@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Outcome, Sector, Sectors};
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Mapped, Outcome, Sector, Sectors};
 
 use super::super::RaidSet;
 use super::super::log::Entry;
@@ -13,6 +14,7 @@ use super::super::state::State;
 use super::super::ticket::{Progress, Ticket};
 use super::super::write::range_of;
 use super::bands::{Band, bands, rows_of};
+use super::blocks::Blocks;
 use super::plan::{self, Plan};
 use super::reshape::Passage;
 use crate::parts::background::EndOnDrop;
@@ -52,12 +54,63 @@ struct Unsent {
 }
 
 impl RaidSet {
-    /// Carries out a write of a set with parity.
-    pub(in super::super) async fn write_data(
+    /// Carries out a write of a set with parity, on the spot where nothing waits.
+    pub(in super::super) fn write_data<'a>(
+        self: &'a Arc<Self>,
+        parity: Parity,
+        bio: Bio<'a>,
+    ) -> Mapped<'a> {
+        let admitted = match self.legs_wait.load(Relaxed) || self.journal.is_some() {
+            true => None,
+            false => self.admit(&rows_of(&parity, &range_of(&bio))),
+        };
+        let admitted = match admitted {
+            Some((ticket, None)) => match self.write_now(parity, ticket, &bio) {
+                Some(mapped) => return mapped,
+                None => None,
+            },
+            admitted => admitted,
+        };
+        Mapped::InFlight(Box::pin(self.write_stripes(parity, bio, None, admitted)))
+    }
+
+    /// Carries out a write of rows that the caller has. None where a leg makes it wait: nobody
+    /// needs to know of what was written by then.
+    fn write_now<'a>(
+        self: &'a Arc<Self>,
+        parity: Parity,
+        ticket: Ticket,
+        bio: &Bio<'_>,
+    ) -> Option<Mapped<'a>> {
+        let range = range_of(bio);
+        let (set, flags, at) = (self.clone(), bio.flags, range.start);
+        let bands = bands(parity, range);
+        let mut job = Job { set, ticket, bands, flags, _passage: None, at };
+        while let Some(band) = job.bands.next() {
+            let blocks = match self.blocks_now(&band, bio.data()) {
+                Some(Ok(blocks)) => blocks,
+                Some(Err(error)) => return Some(Mapped::Completed(Err(error))),
+                None => {
+                    self.legs_wait.store(true, Relaxed);
+                    return None;
+                }
+            };
+            if let Some(unsent) = job.send(&band, bio.data(), blocks) {
+                self.legs_wait.store(true, Relaxed);
+                let data = Buffer::copy_of(bio.data());
+                return Some(Mapped::InFlight(Box::pin(job.end_by_itself(unsent, data))));
+            }
+        }
+        Some(Mapped::Completed(Ok(())))
+    }
+
+    /// Carries out a write, whose rows the caller may have.
+    pub(in super::super) async fn write_stripes(
         self: &Arc<Self>,
         parity: Parity,
         bio: Bio<'_>,
         passage: Option<Passage>,
+        admitted: Option<(Ticket, Option<u64>)>,
     ) -> BlkResult {
         let range = match &self.journal {
             // It has whole pages.
@@ -65,7 +118,10 @@ impl RaidSet {
             None => range_of(&bio),
         };
         let rows = rows_of(&parity, &range);
-        let (ticket, commit) = self.signal.until(|| self.admit(&rows)).await;
+        let (ticket, commit) = match admitted {
+            Some(admitted) => admitted,
+            None => self.signal.until(|| self.admit(&rows)).await,
+        };
         if let Some(commit) = commit {
             self.commit(commit).await;
         }
@@ -114,6 +170,44 @@ impl RaidSet {
     /// Finds out what is to be written for a band: the new data, its parity, and what legs that could
     /// not be read are to have.
     async fn blocks_of<'d>(&self, band: &Band, data: &'d [u8]) -> Result<Vec<Block<'d>>, BlkError> {
+        let mut unread = Vec::new();
+        let mut modifies = false;
+        let reads = |state: &State, is_readable: &dyn Fn(usize) -> bool| {
+            let plan = self.plan(state, band, is_readable).ok_or(BlkError::Io)?;
+            modifies = matches!(plan, Plan::Modify(_));
+            Ok(plan.into_reads())
+        };
+        let blocks = self.gather(band.stripe, &band.rows, &mut unread, reads).await?;
+        Ok(self.made(band, data, blocks, modifies, &unread))
+    }
+
+    /// Does the same where all that is to be read is there at once; none where it is not.
+    fn blocks_now<'d>(
+        &self,
+        band: &Band,
+        data: &'d [u8],
+    ) -> Option<Result<Vec<Block<'d>>, BlkError>> {
+        let plan = {
+            let state = self.state();
+            self.plan(&state, band, &|leg| state.is_in_sync(leg))
+        };
+        let Some(plan) = plan else { return Some(Err(BlkError::Io)) };
+        let modifies = matches!(plan, Plan::Modify(_));
+        let mut blocks = Blocks::new(band.stripe, band.len().bytes() as usize);
+        let fetched = self.fetch_now(&band.rows, &plan.into_reads(), &mut blocks);
+        let all = fetched.unread.is_empty() && fetched.waiting.is_empty();
+        all.then(|| Ok(self.made(band, data, blocks, modifies, &[])))
+    }
+
+    /// Makes what is to be written of what was read.
+    fn made<'d>(
+        &self,
+        band: &Band,
+        data: &'d [u8],
+        mut blocks: Blocks<'d>,
+        modifies: bool,
+        unread: &[usize],
+    ) -> Vec<Block<'d>> {
         let (stripe, bytes) = (&band.stripe, band.len().bytes() as usize);
         let new = || {
             band.touched().map(|(leg, skip)| {
@@ -121,15 +215,6 @@ impl RaidSet {
                 (leg, &data[from..from + bytes])
             })
         };
-        let mut unread = Vec::new();
-        let mut modifies = false;
-        let reads = |state: &State, is_readable: &dyn Fn(usize) -> bool| {
-            let plan = self.plan(state, band, is_readable).ok_or(BlkError::Io)?;
-            modifies = matches!(plan, Plan::Modify(_));
-            let (Plan::Modify(reads) | Plan::Compute(reads)) = plan;
-            Ok(reads)
-        };
-        let mut blocks = self.gather(*stripe, &band.rows, &mut unread, reads).await?;
         if modifies {
             new().for_each(|(leg, new)| blocks.modify(leg, new));
         } else {
@@ -145,12 +230,13 @@ impl RaidSet {
         let new = new().map(|(leg, new)| Block { leg, bytes: Bytes::New(new) });
         let mut blocks_of_all: Vec<Block<'d>> = new.collect();
         // Taken once, whatever the reason.
-        for leg in stripe.parities().chain(unread.into_iter().filter(|leg| !band.touches(*leg))) {
+        let unread = unread.iter().copied().filter(|leg| !band.touches(*leg));
+        for leg in stripe.parities().chain(unread) {
             if let Some(block) = blocks.take(leg) {
                 blocks_of_all.push(Block { leg, bytes: Bytes::Made(block) });
             }
         }
-        Ok(blocks_of_all)
+        blocks_of_all
     }
 
     /// Tells whether parity of a leg is made: the journal has all, that of a leg that is lost too.
@@ -186,13 +272,18 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
     /// Reads what a band needs, and writes it as far as that goes on the spot.
     async fn begin(&mut self, band: &Band, data: &[u8]) -> Result<Option<Unsent>, BlkError> {
         let blocks = self.set.blocks_of(band, data).await?;
+        Ok(self.send(band, data, blocks))
+    }
+
+    /// Writes a band as far as that goes on the spot.
+    fn send(&mut self, band: &Band, data: &[u8], blocks: Vec<Block<'_>>) -> Option<Unsent> {
         let at = band.rows.start + band.stripe.offset();
         let mut unsent = Unsent { at, entry: None, blocks: Vec::new(), failed: Vec::new() };
         if self.set.journal.as_ref().is_some_and(|log| log.has_started()) {
             unsent.entry = Some(self.entry(band, data, &blocks));
             unsent.blocks =
                 blocks.into_iter().map(|block| (block.leg, block.into_buffer())).collect();
-            return Ok(Some(unsent));
+            return Some(unsent);
         }
         self.ticket.progress = Progress::Torn;
         for block in blocks {
@@ -209,9 +300,9 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
         }
         if unsent.blocks.is_empty() && unsent.failed.is_empty() {
             self.ticket.progress = Progress::Untouched;
-            return Ok(None);
+            return None;
         }
-        Ok(Some(unsent))
+        Some(unsent)
     }
 
     /// Makes what the journal is to have of a band: all data, also of legs that are lost.
@@ -251,8 +342,13 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
         Ok(())
     }
 
-    /// Writes what was left of a band, and the bands after it, in a task of its own.
-    async fn end_by_itself(mut self, unsent: Unsent, data: Buffer) -> BlkResult {
+    /// Writes what was left of a band, and the bands after it, in a task of its own, which has begun
+    /// when this returns.
+    fn end_by_itself(
+        mut self,
+        unsent: Unsent,
+        data: Buffer,
+    ) -> impl Future<Output = BlkResult> + Send + use<B> {
         let ended = Arc::new(Outcome::new());
         let ends = EndOnDrop::new(ended.clone(), Err(BlkError::Io));
         let runtime = self.set.runtime.clone();
@@ -261,7 +357,7 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
             drop(self);
             ends.with(result);
         }));
-        ended.wait().await
+        async move { ended.wait().await }
     }
 
     async fn end_all(&mut self, unsent: Unsent, data: &[u8]) -> BlkResult {
