@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use sim_core::control::Command;
 use sim_core::{BlockDevice, Held, MappedDevice, Op, Sector, Sectors};
 use targets::bios::assembly::choose;
-use targets::md::assembly::{Assembly, Candidate, Mode, decide};
+use targets::md::assembly::{Assembly, Candidate, LeftOut, Mode, decide};
 use targets::md::superblock::{LEN, Superblock, Version};
 use targets::raid::bitmap::{HEADER, Header};
 use targets::raid::layout::Layout;
@@ -123,6 +123,14 @@ impl Shape {
                 let said = chosen.and_then(|chosen| chosen.assembly(mode));
                 said.map_err(|refused| refused.why)
             }
+        }
+    }
+
+    /// Says who is left out of a set of a BIOS, where that can start.
+    pub(crate) fn left_out(&self, disks: &[Arc<SimDisk>]) -> Option<Vec<(usize, LeftOut)>> {
+        match self.version {
+            Some(_) => None,
+            None => self.said(disks, Mode::Force).ok().map(|said| said.left_out),
         }
     }
 
