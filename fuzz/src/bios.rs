@@ -15,7 +15,7 @@ const DISK: Sectors = Sectors(4096);
 /// The most that may be read of one.
 const MOST_READ: u64 = 64 << 20;
 
-/// Reads two disks, puts every volume together, and has its state written. The first byte says what the
+/// Reads a disk, takes it for up to four, puts every volume together, and has its state written. The first byte says what the
 /// others are: a disk's end as it is, or one of Intel's or of DDF's, whose checksums are to be made right.
 ///
 /// # Panics
@@ -44,10 +44,12 @@ pub fn bios(data: &[u8]) {
     let Ok(Some(member)) = found else { return };
     let serials = member.serials();
     let serial = |nr: usize| serials.get(nr).cloned().or_else(|| Some(format!("serial {nr}")));
-    let candidate = |nr: usize| Candidate { member: member.clone(), len: DISK, serial: serial(nr) };
-    for count in 1..=2 {
+    // As long as volumes want.
+    let len = Sectors(1 << 40);
+    let candidate = |nr: usize| Candidate { member: member.clone(), len, serial: serial(nr) };
+    for count in 1..=4 {
         let candidates: Vec<Candidate> = (0..count).map(candidate).collect();
-        for volume in [None, Some("v"), Some("")] {
+        for volume in [None, Some("vol0"), Some("")] {
             use_volume(&candidates, volume);
         }
     }
