@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bios;
 mod bytes;
 mod container;
 mod control;
@@ -17,6 +18,7 @@ mod requests;
 mod table;
 mod threads;
 
+pub use bios::bios;
 pub use container::container;
 pub use control::control_plane;
 pub use file::file;

@@ -56,6 +56,11 @@ fn metadata() {
 }
 
 #[test]
+fn bios() {
+    run("bios", fuzz::bios);
+}
+
+#[test]
 fn container() {
     run("container", fuzz::container);
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bios;
 mod crypt;
 mod error;
 mod linear;

@@ -49,7 +49,10 @@ pub use disk::journal::{Entry, Event, Journal, Write};
 pub use disk::state::{Counts, Speed};
 pub use disk::{DISK_MAJOR, SimDisk};
 pub use io::Io;
-pub use md_images::{MdImage, md_arrays, md_images, write_md_images};
+pub use md_images::{
+    MdImage, bios_arrays, bios_images, bios_pattern, md_arrays, md_images, write_bios_images,
+    write_md_images,
+};
 pub use model::{DeviceBelow, Kind, Line, Model, Place, Step, specs};
 pub use search::{FROM, SECONDS, SEED, each_seed, search};
 pub use sim::core::{MAX_STEPS, Stuck};

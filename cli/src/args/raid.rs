@@ -107,7 +107,8 @@ pub(crate) enum Format {
 ///
 /// Members of an array that mdadm made are known as such: what was found and the table that was loaded
 /// come before the file. Its superblocks and bitmap are kept as Linux keeps them, and mdadm takes it over
-/// whenever the device is removed, or after a crash.
+/// whenever the device is removed, or after a crash. So are the disks of a set that a BIOS made, in the formats
+/// of Intel or DDF: its volumes are devices, one at a time. Sets of others are refused by name.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Assemble {
     /// The images, in any order
@@ -122,6 +123,13 @@ pub(crate) struct Assemble {
     /// are too few others, and start what is not clean without all of its members
     #[arg(long)]
     pub(crate) force: bool,
+    /// Of a set of a BIOS (Intel's, DDF) with several volumes: open this one
+    #[arg(long, value_name = "VOLUME")]
+    pub(crate) volume: Option<String>,
+    /// The serial numbers of the disks that the images are of, in their order. An Intel set goes by these;
+    /// not needed where the files are called by them
+    #[arg(long, value_name = "SERIAL,..", value_delimiter = ',')]
+    pub(crate) serials: Vec<String>,
 }
 
 /// Show how a set is: its legs, and what goes on

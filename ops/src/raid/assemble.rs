@@ -9,6 +9,7 @@ use targets::raid::bitmap::{HEADER, Header, OFFSET};
 use targets::raid::layout::{Layout, Raid10};
 use targets::raid::superblock::{DONE, Extension, Superblock};
 
+use super::bios;
 use super::create::refuse_there;
 use super::leg::label::Label;
 use super::leg::marked::marked_in;
@@ -37,6 +38,11 @@ pub struct Assemble {
     /// Takes parity that was never made right for what a missing leg has; of an array of md, as `mdadm
     /// --assemble --force`.
     pub force: bool,
+    /// Of a BIOS's set with several volumes: this one.
+    pub volume: Option<String>,
+    /// The serial numbers of the disks that the images are of, in their order; none where the names of the
+    /// files say them, or nothing asks for them.
+    pub serials: Vec<String>,
 }
 
 /// A set that was put together.
@@ -44,7 +50,7 @@ pub struct Assemble {
 pub struct Assembled {
     /// The file that shows it.
     pub file: PathBuf,
-    /// Of an array of md: what was found, and the table that was loaded.
+    /// Of an array of md or a BIOS's set: what was found, and the table that was loaded.
     pub told: Vec<String>,
 }
 
@@ -78,7 +84,7 @@ pub(super) struct Plan {
     forced: bool,
 }
 
-/// Puts a set together again, one of `dmsim raid create` or an array of md.
+/// Puts a set together again: one of `dmsim raid create`, an array of md, or a volume of a BIOS's set.
 ///
 /// # Errors
 /// Where the images do not fit one another, lack too much, or `watch` interrupts it: all is as it
@@ -215,6 +221,9 @@ fn member(image: Image) -> Result<Member, Fault> {
         false => Superblock::read(&bytes),
     };
     let Some(superblock) = superblock else {
+        if let Some(why) = bios::stranger(&image) {
+            return refuse(&why);
+        }
         return refuse(
             "holds no leg of a set: expected a superblock at its start. `dmsim raid create` makes a set, \
              `dmsim raid replace` puts an image in the place of a leg",

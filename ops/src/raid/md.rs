@@ -16,10 +16,11 @@ use targets::lines::striped::Line as Striped;
 use targets::lines::{DeviceWord, Place};
 use targets::md::assembly::{Assembly, Candidate, Mode, Refused, Taken, decide, name_of};
 use targets::md::superblock::{self, Fault as Bad, Role, Superblock, Version};
-use targets::md::tables::{is_flat, spans};
+use targets::md::tables::{Span, is_flat, spans};
 use targets::raid::bitmap::{HEADER, Header};
 
 use super::assemble::{Assemble, Assembled};
+use super::bios;
 use super::create::refuse_there;
 use super::leg::{Image, MISSING, file_of, image_there, refuse_twice};
 use super::state::Line;
@@ -36,15 +37,16 @@ use crate::words::new_name;
 pub(super) const MD: &str = "md";
 
 /// An array that was found.
-struct Found {
+pub(super) struct Found {
     /// What it is, for people.
-    told: Vec<String>,
+    pub(super) told: Vec<String>,
     /// What there is to be warned of.
-    warned: Vec<String>,
-    table: Vec<TargetSpec>,
+    pub(super) warned: Vec<String>,
+    pub(super) table: Vec<TargetSpec>,
+    pub(super) access: Access,
 }
 
-/// Opens an array of md; nothing where the images are of none.
+/// Opens an array of md, or a volume of a BIOS's set; nothing where the images are of none.
 pub(super) fn assemble(
     dm: &mut dyn DeviceMapper,
     ask: &Assemble,
@@ -59,16 +61,18 @@ pub(super) fn assemble(
     }
     let news: Vec<&New> = images.iter().map(|image| &image.new).collect();
     refuse_twice(&news, &ask.images)?;
-    let Some(Found { mut told, warned, table }) = find(&images, ask.force)? else {
-        return Ok(None);
+    let found = match find(&images, ask)? {
+        Some(found) => Some(found),
+        None => bios::find(&images, ask)?,
     };
+    let Some(Found { mut told, warned, table, access }) = found else { return Ok(None) };
     for what in &warned {
         watch.warn(&format!("{name}: {what}"));
     }
     told.extend(table.iter().map(TargetSpec::to_string));
     go_on(&name, watch)?;
     let mut done = Done::default();
-    if let Err(fault) = done.device(dm, &name, table) {
+    if let Err(fault) = done.device_as(dm, &name, table, access) {
         let undone = done.undo(dm);
         return Err(fault.undone(undone, "no array was opened, and all is as it was"));
     }
@@ -79,7 +83,7 @@ pub(super) fn assemble(
 ///
 /// # Errors
 /// Where some are and others are not, or they make no array that can start.
-fn find(images: &[Image], force: bool) -> Result<Option<Found>, Fault> {
+fn find(images: &[Image], ask: &Assemble) -> Result<Option<Found>, Fault> {
     let mut candidates = Vec::new();
     let mut stranger = None;
     for image in images {
@@ -95,46 +99,59 @@ fn find(images: &[Image], force: bool) -> Result<Option<Found>, Fault> {
         let why = "is no member of an array of md, as others of these images are";
         return Err(Fault::new(&image.about, why));
     }
-    let refuse = |refused: Refused| match refused.member {
-        Some(member) => Fault::new(&images[member].about, refused.why),
-        None => Fault::new("raid assemble", refused.why),
-    };
+    bios::refuse_both(images)?;
+    let refuse = |refused| refuse(images, refused);
     let first = &candidates[0].superblock;
     match is_flat(&first.facts()) {
         true => Ok(Some(flat(&candidates, images).map_err(refuse)?)),
         false => {
-            let mode = if force { Mode::Force } else { Mode::Careful };
-            let assembly = decide(&candidates, mode).map_err(refuse)?;
-            Ok(Some(redundant(&candidates, images, &assembly, force)))
+            let assembly = decide(&candidates, mode(ask.force)).map_err(refuse)?;
+            Ok(Some(redundant(&candidates, images, &assembly, ask.force)))
         }
     }
 }
 
+pub(super) fn mode(force: bool) -> Mode {
+    if force { Mode::Force } else { Mode::Careful }
+}
+
+/// Says why images make no array.
+pub(super) fn refuse(images: &[Image], refused: Refused) -> Fault {
+    match refused.member {
+        Some(member) => Fault::new(&images[member].about, refused.why),
+        None => Fault::new("raid assemble", refused.why),
+    }
+}
+
 fn flat(candidates: &[Candidate], images: &[Image]) -> Result<Found, Refused> {
-    let spans = spans(candidates)?;
     let mut table = Vec::new();
     let mut start = Sector::ZERO;
-    for span in &spans {
-        let places = span
-            .places
-            .iter()
-            .map(|(member, at)| Place { device: images[*member].new.word.clone(), start: *at });
-        let places: Vec<Place<DeviceWord>> = places.collect();
-        let (target_type, params) = match span.chunk {
-            Some(chunk) => ("striped", Striped { chunk, stripes: places }.to_string()),
-            None => {
-                let place = places.into_iter().next().expect("a line has a place");
-                ("linear", Linear { place }.to_string())
-            }
-        };
-        let target_type = target_type.to_owned();
-        table.push(TargetSpec { start, len: span.len, target_type, params: params.into() });
+    for span in &spans(candidates)? {
+        table.push(line(span, start, images));
         start += span.len;
     }
     let superblock = &candidates[0].superblock;
     let (name, version) = (name_of(&superblock.facts()), superblock.version());
     let told = vec![format!("{name}, superblocks {version}, which stay as they are")];
-    Ok(Found { told, warned: Vec::new(), table })
+    Ok(Found { told, warned: Vec::new(), table, access: Access::ReadWrite })
+}
+
+/// Makes the line of a table from some sector on.
+pub(super) fn line(span: &Span, start: Sector, images: &[Image]) -> TargetSpec {
+    let places = span
+        .places
+        .iter()
+        .map(|(member, at)| Place { device: images[*member].new.word.clone(), start: *at });
+    let places: Vec<Place<DeviceWord>> = places.collect();
+    let (target_type, params) = match span.chunk {
+        Some(chunk) => ("striped", Striped { chunk, stripes: places }.to_string()),
+        None => {
+            let place = places.into_iter().next().expect("a line has a place");
+            ("linear", Linear { place }.to_string())
+        }
+    };
+    let target_type = target_type.to_owned();
+    TargetSpec { start, len: span.len, target_type, params: params.into() }
 }
 
 fn redundant(
@@ -147,6 +164,15 @@ fn redundant(
     let bitmap = if assembly.bitmap.is_some() { "with a bitmap" } else { "without a bitmap" };
     let (name, version) = (name_of(&freshest.facts()), freshest.version());
     let told = vec![format!("{name}, superblocks {version}, {bitmap}")];
+    let warned = warnings(assembly, images);
+    let members = images.iter().map(|image| image.new.word.clone()).collect();
+    let line = MdLine { force, volume: None, serials: Vec::new(), members };
+    let table = one(assembly.layout.len(), MD, &line.to_string());
+    Found { told, warned, table, access: Access::ReadWrite }
+}
+
+/// Says what is the matter with members.
+pub(super) fn warnings(assembly: &Assembly, images: &[Image]) -> Vec<String> {
     let mut warned = Vec::new();
     for (place, taken) in assembly.places.iter().enumerate() {
         let about = |member: &usize| &images[*member].about;
@@ -165,10 +191,7 @@ fn redundant(
     for (member, why) in &assembly.left_out {
         warned.push(format!("{} {why}, and is left out", images[*member].about));
     }
-    let members = images.iter().map(|image| image.new.word.clone()).collect();
-    let line = MdLine { force, members };
-    let table = one(assembly.layout.len(), MD, &line.to_string());
-    Found { told, warned, table }
+    warned
 }
 
 /// Reads what an image says of its array; nothing where it says nothing.
@@ -196,7 +219,7 @@ fn candidate(path: &Path, len: Sectors) -> Result<Option<Candidate>, String> {
     }
 }
 
-fn read(file: &File, at: Sector, len: usize) -> std::io::Result<Vec<u8>> {
+pub(super) fn read(file: &File, at: Sector, len: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, at.0 * SECTOR_SIZE)?;
     Ok(bytes)
@@ -208,6 +231,9 @@ pub(super) fn line_of(dm: &mut dyn DeviceMapper, device: &Device) -> Result<Opti
     let Some(found) = device.only(MD) else { return Ok(None) };
     let (len, params) = (found.len, found.params.clone());
     let Ok(line) = MdLine::from_text(&params, len) else { return Ok(None) };
+    if line.volume.is_some() {
+        return bios::line_of(dm, &line);
+    }
     let mut candidates = Vec::new();
     let mut words = Vec::new();
     for word in &line.members {
@@ -220,11 +246,7 @@ pub(super) fn line_of(dm: &mut dyn DeviceMapper, device: &Device) -> Result<Opti
         }
     }
     let Ok(assembly) = decide(&candidates, Mode::Force) else { return Ok(None) };
-    let mut legs: Vec<Leg<DeviceWord>> = assembly
-        .places
-        .iter()
-        .map(|taken| Leg { meta: None, data: taken.member().map(|nr| words[nr].clone()) })
-        .collect();
+    let mut legs = legs(&assembly, &words);
     // Those that have failed since.
     for (nr, candidate) in candidates.iter().enumerate() {
         if let Role::Active(place) = candidate.superblock.facts().role
@@ -234,15 +256,24 @@ pub(super) fn line_of(dm: &mut dyn DeviceMapper, device: &Device) -> Result<Opti
         }
     }
     legs.resize(assembly.places.len(), MISSING);
+    let region = assembly.bitmap.as_ref().map_or(Sectors::ZERO, Header::chunk);
+    Ok(Some(shown(&assembly, legs, region)))
+}
+
+/// Returns the legs of an array: who has which place.
+pub(super) fn legs(assembly: &Assembly, words: &[DeviceWord]) -> Vec<Leg<DeviceWord>> {
+    let leg = |taken: &Taken| Leg { meta: None, data: taken.member().map(|nr| words[nr].clone()) };
+    assembly.places.iter().map(leg).collect()
+}
+
+/// Returns an array as a line of `raid` would have it.
+pub(super) fn shown(assembly: &Assembly, legs: Vec<Leg<DeviceWord>>, region: Sectors) -> Line {
     let geometry = assembly.geometry;
     let kind = Kind::nearest(geometry.level, geometry.layout);
-    let mut params = Params {
-        region_size: Some(assembly.bitmap.as_ref().map_or(Sectors::ZERO, Header::chunk)),
-        ..Params::default()
-    };
+    let mut params = Params { region_size: Some(region), ..Params::default() };
     if let targets::raid::layout::Layout::Raid10(raid10) = &assembly.layout {
         params.raid10_copies = Some(raid10.copies());
         params.raid10_format = Some(raid10.format());
     }
-    Ok(Some(Line { kind, chunk: Sectors(geometry.chunk_sectors.into()), params, legs }))
+    Line { kind, chunk: Sectors(geometry.chunk_sectors.into()), params, legs }
 }

@@ -5,6 +5,7 @@
 //! of the set names.
 
 mod assemble;
+mod bios;
 mod create;
 mod fail;
 mod leg;

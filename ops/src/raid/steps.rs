@@ -69,11 +69,22 @@ impl Done {
         name: &str,
         table: Vec<TargetSpec>,
     ) -> Result<(), Fault> {
+        self.device_as(dm, name, table, Access::ReadWrite)
+    }
+
+    /// As [`Done::device`], where it may be read-only.
+    pub(super) fn device_as(
+        &mut self,
+        dm: &mut dyn DeviceMapper,
+        name: &str,
+        table: Vec<TargetSpec>,
+        access: Access,
+    ) -> Result<(), Fault> {
         self.0.push(Step::Device(name.to_owned()));
         // A number that makes the uuid unlike that of the device before it.
         let number = DevNumber::mapped(self.0.len() as u32);
         create(dm, name, Some(format!("{MADE_BY_US}{}", unlike_any_other(number))))?;
-        load(dm, name, Access::ReadWrite, table)?;
+        load(dm, name, access, table)?;
         resume(dm, name)
     }
 

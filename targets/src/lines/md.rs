@@ -1,7 +1,10 @@
-//! `md <#params> [force] <#members> <dev>+`: an array that mdadm made. Its superblocks say all else.
+//! `md <#params> [force] [volume <name>] [serials <serial>[,<serial>]*] <#members> <dev>+`: an array that
+//! mdadm made, or a volume of a set that a BIOS did. Its superblocks say all else.
 //!
-//! The members come in any order, and some may be missing. A target of dmsim alone: Linux has md
-//! itself.
+//! The members come in any order, and some may be missing. With a `volume`, they are disks of a set in
+//! the format of Intel or of DDF; Intel's need their serial numbers, in the order of the members. In both
+//! words, a byte that would end the word is written as `%` and two digits. A target of dmsim alone: Linux
+//! has md itself.
 
 use std::fmt;
 
@@ -15,6 +18,10 @@ use super::words::{DeviceWord, Devices, from_text};
 pub struct Line<D> {
     /// Start it as `mdadm --assemble --force` does.
     pub force: bool,
+    /// It is this volume of a BIOS's set.
+    pub volume: Option<String>,
+    /// The serial numbers of the disks, or none.
+    pub serials: Vec<String>,
     /// The members, 1 to [`MAX_LEGS`] and as many spares.
     pub members: Vec<D>,
 }
@@ -26,14 +33,31 @@ impl<D> Line<D> {
         devices: &mut impl Devices<Device = D>,
     ) -> Result<Line<D>, CtrError> {
         const PARAMS: &str = "Invalid number of parameters";
+        const UNKNOWN: &str = "Unknown parameter";
         const MEMBERS: &str = "Invalid number of members";
         let count = words.next(PARAMS)?.u32(PARAMS)?;
-        let mut force = false;
-        for _ in 0..count {
+        let (mut force, mut volume, mut serials) = (false, None, Vec::new());
+        let mut left = count;
+        while left > 0 {
             let word = words.next(PARAMS)?;
-            match word.text() {
-                "force" if !force => force = true,
-                _ => return Err(word.error("force, once at most", "Unknown parameter")),
+            let value = match word.text() {
+                "force" if !force => {
+                    force = true;
+                    left -= 1;
+                    continue;
+                }
+                "volume" if volume.is_none() => &mut volume,
+                "serials" if serials.is_empty() => &mut None,
+                _ => return Err(word.error("force, volume or serials, once each", UNKNOWN)),
+            };
+            left = left.checked_sub(2).ok_or_else(|| word.error("a value as well", PARAMS))?;
+            let named = words.next(PARAMS)?;
+            let texts: Option<Vec<String>> = named.text().split(',').map(unescape).collect();
+            let texts = texts.ok_or_else(|| named.error("two digits after %", UNKNOWN))?;
+            match (word.text(), &texts[..]) {
+                ("volume", [name]) => *value = Some(name.clone()),
+                ("volume", _) => return Err(named.error("one name", UNKNOWN)),
+                (_, _) => serials = texts,
             }
         }
         let word = words.next(MEMBERS)?;
@@ -48,13 +72,19 @@ impl<D> Line<D> {
             members.push(devices.open(word, "Member lookup failure")?);
         }
         words.exactly(words.count() - words.left(), "Too many arguments")?;
-        Ok(Line { force, members })
+        if !serials.is_empty() && serials.len() != members.len() {
+            let (expected, found) = (members.len(), serials.len());
+            let detail = format!("expected {expected} serial numbers, found {found}");
+            return Err(CtrError::new(MEMBERS).detail(detail));
+        }
+        Ok(Line { force, volume, serials, members })
     }
 
     /// Puts something else for each device.
     pub fn try_map<E, F>(&self, device: impl FnMut(&D) -> Result<E, F>) -> Result<Line<E>, F> {
         let members = self.members.iter().map(device).collect::<Result<_, F>>()?;
-        Ok(Line { force: self.force, members })
+        let (volume, serials) = (self.volume.clone(), self.serials.clone());
+        Ok(Line { force: self.force, volume, serials, members })
     }
 }
 
@@ -67,10 +97,52 @@ impl Line<DeviceWord> {
 
 impl<D: fmt::Display> fmt::Display for Line<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let params = if self.force { "1 force" } else { "0" };
-        write!(f, "{params} {}", self.members.len())?;
+        let mut params = Vec::new();
+        if self.force {
+            params.push("force".to_owned());
+        }
+        if let Some(volume) = &self.volume {
+            params.extend(["volume".to_owned(), escape(volume)]);
+        }
+        if !self.serials.is_empty() {
+            let serials: Vec<String> = self.serials.iter().map(|serial| escape(serial)).collect();
+            params.extend(["serials".to_owned(), serials.join(",")]);
+        }
+        write!(f, "{}", params.len())?;
+        params.iter().try_for_each(|param| write!(f, " {param}"))?;
+        write!(f, " {}", self.members.len())?;
         self.members.iter().try_for_each(|member| write!(f, " {member}"))
     }
+}
+
+/// Writes a text as one word; no text at all is a `%`.
+fn escape(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b',' | b'\\');
+    match text {
+        "" => "%".to_owned(),
+        text => text
+            .bytes()
+            .map(|byte| match is_plain(byte) {
+                true => char::from(byte).to_string(),
+                false => format!("%{byte:02x}"),
+            })
+            .collect(),
+    }
+}
+
+/// Reads what [`escape`] has written.
+fn unescape(word: &str) -> Option<String> {
+    if word == "%" {
+        return Some(String::new());
+    }
+    let mut parts = word.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -79,7 +151,12 @@ mod tests {
 
     #[test]
     fn lines_are_read_and_printed() {
-        for text in ["0 1 7:0", "1 force 3 7:0 7:2 /dev/x"] {
+        for text in [
+            "0 1 7:0",
+            "1 force 3 7:0 7:2 /dev/x",
+            "2 volume Volume0 1 7:0",
+            "5 force volume my%20%25%c3%a4 serials S1,%2c,% 3 7:0 7:2 /dev/x",
+        ] {
             let line = Line::from_text(text, Sectors(8)).expect("a line");
             assert_eq!(line.to_string(), text);
         }
@@ -91,6 +168,12 @@ mod tests {
             ("", "Invalid number of parameters"),
             ("1 fast 1 7:0", "Unknown parameter"),
             ("2 force force 1 7:0", "Unknown parameter"),
+            ("1 volume x 1 7:0", "Invalid number of parameters"),
+            ("2 volume a,b 1 7:0", "Unknown parameter"),
+            ("2 volume a%2 1 7:0", "Unknown parameter"),
+            ("2 volume a%+2 1 7:0", "Unknown parameter"),
+            ("4 volume a volume b 1 7:0", "Unknown parameter"),
+            ("2 serials a 2 7:0 7:2", "Invalid number of members"),
             ("0 0", "Invalid number of members"),
             ("0 2 7:0", "Invalid number of members"),
             ("0 600 7:0", "Invalid number of members"),

@@ -102,6 +102,8 @@ pub enum LeftOut {
     Failed,
     /// It is a spare, and none is needed.
     Spare,
+    /// It lacks what was not rebuilt onto it yet.
+    Behind,
 }
 
 /// Why an array does not start.
@@ -114,11 +116,11 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn of(member: usize, why: impl Into<String>) -> Refused {
+    pub(crate) fn of(member: usize, why: impl Into<String>) -> Refused {
         Refused { member: Some(member), why: why.into() }
     }
 
-    fn all(why: impl Into<String>) -> Refused {
+    pub(crate) fn all(why: impl Into<String>) -> Refused {
         Refused { member: None, why: why.into() }
     }
 }
@@ -129,6 +131,7 @@ impl fmt::Display for LeftOut {
             LeftOut::Stale { events } => write!(f, "is out of date, at event {events}"),
             LeftOut::Failed => f.write_str("has failed"),
             LeftOut::Spare => f.write_str("is a spare"),
+            LeftOut::Behind => f.write_str("is not rebuilt"),
         }
     }
 }
@@ -201,7 +204,7 @@ pub fn decide(candidates: &[Candidate], mode: Mode) -> Result<Assembly, Refused>
         .collect();
     let freshest = freshest(&members)?;
     let last = &members[freshest].1;
-    let layout = layout(last)?;
+    let layout = layout(&shape(last), &name_of(last))?;
     for (nr, (candidate, (_, facts))) in candidates.iter().zip(&members).enumerate() {
         let needed = facts.data_offset + last.size;
         if facts.role != Role::Faulty && (candidate.len < needed - Sector::ZERO) {
@@ -341,7 +344,7 @@ impl Choosing<'_> {
         });
         let out = self.left_out.iter().filter_map(|(nr, why)| match why {
             LeftOut::Stale { events } => Some((*nr, *events)),
-            LeftOut::Failed | LeftOut::Spare => None,
+            LeftOut::Failed | LeftOut::Spare | LeftOut::Behind => None,
         });
         let free = |nr: usize| {
             place_of(nr).filter(|place| {
@@ -381,14 +384,19 @@ impl Choosing<'_> {
             true => "; --force takes those that are out of date for good",
             false => "",
         };
-        let count = self.places.len();
-        let why =
-            format!("assembled from {in_sync} of {count} members, not enough to start it{force}");
-        Refused::all(why)
+        too_few(in_sync, self.places.len(), force)
     }
 }
 
-fn has_enough(layout: &Layout, places: &[Taken]) -> bool {
+/// Refuses an array of which there are too few.
+pub(crate) fn too_few(there: usize, count: usize, advice: &str) -> Refused {
+    Refused::all(format!(
+        "assembled from {there} of {count} members, not enough to start it{advice}"
+    ))
+}
+
+/// Tells whether those in sync have all of the data.
+pub(crate) fn has_enough(layout: &Layout, places: &[Taken]) -> bool {
     let lost = |place: usize| !places[place].is_in_sync();
     match layout {
         Layout::Raid0 { .. } => !(0..places.len()).any(lost),
@@ -408,9 +416,19 @@ fn geometry(facts: &Facts) -> Geometry {
     }
 }
 
-fn layout(facts: &Facts) -> Result<Layout, Refused> {
+/// What the layout of an array is made by.
+pub(crate) struct Shape {
+    pub(crate) level: i32,
+    pub(crate) layout: u32,
+    pub(crate) chunk: Sectors,
+    pub(crate) places: usize,
+    pub(crate) size: Sectors,
+}
+
+/// Makes the layout of an array, which people know by a name.
+pub(crate) fn layout(shape: &Shape, name: &str) -> Result<Layout, Refused> {
     const LEAST_CHUNK: u64 = 8;
-    let Facts { level, layout, chunk, places: legs, size: device, .. } = *facts;
+    let Shape { level, layout, chunk, places: legs, size: device } = *shape;
     if !(1..=crate::lines::raid::MAX_LEGS).contains(&legs) {
         return Err(Refused::all(format!("an array of {legs} members cannot be")));
     }
@@ -426,7 +444,10 @@ fn layout(facts: &Facts) -> Result<Layout, Refused> {
         other => return Err(Refused::all(format!("is of level {other}, which is not supported"))),
     };
     let made = made.filter(|layout| !layout.is_empty());
-    made.ok_or_else(|| {
-        Refused::all(format!("a {} of layout {layout:#x} cannot be", name_of(facts)))
-    })
+    made.ok_or_else(|| Refused::all(format!("a {name} of layout {layout:#x} cannot be")))
+}
+
+fn shape(facts: &Facts) -> Shape {
+    let Facts { level, layout, chunk, places, size, .. } = *facts;
+    Shape { level, layout, chunk, places, size }
 }

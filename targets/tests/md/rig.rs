@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use sim_core::control::Command;
 use sim_core::{BlockDevice, Held, MappedDevice, Op, Sector, Sectors};
-use targets::md::assembly::{Candidate, Mode, decide};
+use targets::bios::assembly::choose;
+use targets::md::assembly::{Assembly, Candidate, LeftOut, Mode, decide};
 use targets::md::superblock::{LEN, Superblock, Version};
 use targets::raid::bitmap::{HEADER, Header};
 use targets::raid::layout::Layout;
@@ -13,6 +14,7 @@ use testkit::{
     md_images, read_all,
 };
 
+use crate::bios;
 use crate::steps::{Errors, Step, start};
 
 /// The arrays that are tried.
@@ -28,6 +30,9 @@ pub(crate) const ARRAYS: [&str; 10] = [
     "raid10o-1.2",
     "raid6-0.90",
 ];
+
+/// The sets of BIOSes that are.
+pub(crate) const SETS: [&str; 6] = ["imsm5", "ddf5", "imsm1", "ddf10", "imsm10", "ddf6"];
 
 /// How long a disk is, and how much of it an array has.
 const DISK: u64 = 256;
@@ -46,7 +51,12 @@ pub(crate) struct Shape {
     pub(crate) layout: Layout,
     pub(crate) data_offset: Sector,
     pub(crate) has_bitmap: bool,
-    version: Version,
+    /// Which disk has which place.
+    order: Vec<usize>,
+    /// Of none, where it is a set of a BIOS.
+    version: Option<Version>,
+    /// How long each disk is, and what it begins with.
+    disk: u64,
     heads: Vec<Vec<(u64, Vec<u8>)>>,
 }
 
@@ -54,6 +64,9 @@ impl Shape {
     /// Makes a recorded array small: its superblocks and bitmaps.
     pub(crate) fn of(name: &str) -> Shape {
         let images = md_images(name);
+        if images.is_empty() {
+            return Shape::of_bios(name);
+        }
         let heads: Vec<_> = images.iter().map(small).collect();
         let (version, _) = find(&images[0]);
         let candidates: Vec<Candidate> =
@@ -66,8 +79,58 @@ impl Shape {
             layout: said.layout,
             data_offset: facts.data_offset,
             has_bitmap: facts.bitmap.is_some(),
-            version,
+            order: (0..images.len()).collect(),
+            version: Some(version),
+            disk: DISK,
             heads,
+        }
+    }
+
+    /// Makes a recorded set of a BIOS small.
+    fn of_bios(name: &str) -> Shape {
+        let (disk, heads) = bios::small(name);
+        let content = |heads: &Vec<(u64, Vec<u8>)>| {
+            let mut content = vec![0; disk as usize * 512];
+            for (at, bytes) in heads {
+                content[*at as usize * 512..][..bytes.len()].copy_from_slice(bytes);
+            }
+            content
+        };
+        let contents: Vec<Vec<u8>> = heads.iter().map(content).collect();
+        let candidates = bios::candidates(&contents).expect("they are right");
+        let chosen = choose(&candidates, None).expect("a volume");
+        let said = chosen.assembly(Mode::Careful).expect("an array");
+        let order = said.places.iter().map(|taken| taken.member().expect("it is whole"));
+        Shape {
+            name: name.to_owned(),
+            members: heads.len(),
+            layout: said.layout,
+            data_offset: chosen.start(0),
+            has_bitmap: false,
+            order: order.collect(),
+            version: None,
+            disk,
+            heads,
+        }
+    }
+
+    /// Says how the disks start, or why they do not.
+    pub(crate) fn said(&self, disks: &[Arc<SimDisk>], mode: Mode) -> Result<Assembly, String> {
+        match self.version {
+            Some(_) => decide(&self.candidates(disks), mode).map_err(|refused| refused.why),
+            None => {
+                let chosen = choose(&bios::candidates(&contents(disks))?, None);
+                let said = chosen.and_then(|chosen| chosen.assembly(mode));
+                said.map_err(|refused| refused.why)
+            }
+        }
+    }
+
+    /// Says who is left out of a set of a BIOS, where that can start.
+    pub(crate) fn left_out(&self, disks: &[Arc<SimDisk>]) -> Option<Vec<(usize, LeftOut)>> {
+        match self.version {
+            Some(_) => None,
+            None => self.said(disks, Mode::Force).ok().map(|said| said.left_out),
         }
     }
 
@@ -76,13 +139,37 @@ impl Shape {
     }
 
     pub(crate) fn candidates(&self, disks: &[Arc<SimDisk>]) -> Vec<Candidate> {
-        let read = |disk: &Arc<SimDisk>| candidate(self.version, &[(0, disk.content())]);
+        let version = self.version.expect("it is md's");
+        let read = |disk: &Arc<SimDisk>| candidate(version, &[(0, disk.content())]);
         disks.iter().map(read).collect()
+    }
+
+    /// Fails where more than one of Intel's disks was torn, or the others do not start as far as the level
+    /// goes.
+    pub(crate) fn has_torn_one(&self, disks: &[Arc<SimDisk>]) -> Result<(), String> {
+        let contents = contents(disks);
+        let torn = contents.iter().filter(|one| bios::candidates(&[one.to_vec()]).is_err()).count();
+        match torn {
+            1 => Ok(()),
+            torn => Err(format!("{torn} disks were torn by one power cut")),
+        }
+    }
+
+    /// Returns how many events each disk knows of.
+    fn events(&self, disks: &[Arc<SimDisk>]) -> Vec<u64> {
+        if self.version.is_some() {
+            let candidates = self.candidates(disks);
+            return candidates.iter().map(|one| one.superblock.facts().events).collect();
+        }
+        let candidates = bios::candidates(&contents(disks)).expect("they are right");
+        candidates.iter().map(|one| one.member.generation().into()).collect()
     }
 
     /// Fails where copies differ, or parity is wrong.
     pub(crate) fn is_the_same(&self, disks: &[Arc<SimDisk>]) -> Result<(), String> {
-        let sector = |leg: usize, at: Sector| disks[leg].sector(self.data_offset + Sectors(at.0));
+        let sector = |leg: usize, at: Sector| {
+            disks[self.order[leg]].sector(self.data_offset + Sectors(at.0))
+        };
         let Layout::Parity(parity) = &self.layout else {
             for at in (0..self.len()).map(Sector) {
                 let places = self.layout.places(at);
@@ -111,6 +198,10 @@ impl Shape {
         }
         Ok(())
     }
+}
+
+fn contents(disks: &[Arc<SimDisk>]) -> Vec<Vec<u8>> {
+    disks.iter().map(|disk| disk.content()).collect()
 }
 
 fn find(image: &MdImage) -> (Version, u64) {
@@ -205,7 +296,7 @@ impl Rig {
     pub(crate) fn new(shape: &Shape, seed: u64) -> Rig {
         let world = World::with(&Schedule::Random(seed), targets::registry(), &[]);
         let disk = |heads: &Vec<(u64, Vec<u8>)>| {
-            let disk = world.add_disk(Sectors(DISK));
+            let disk = world.add_disk(Sectors(shape.disk));
             heads.iter().for_each(|(at, bytes)| disk.fill(Sector(*at), bytes));
             disk
         };
@@ -307,15 +398,14 @@ impl Rig {
     /// Fails where superblocks do not call all members in sync and the array clean, or they differ.
     pub(crate) fn is_whole_and_clean(&self) -> Result<(), String> {
         self.shape.is_the_same(&self.disks)?;
-        let candidates = self.shape.candidates(&self.disks);
-        let said = decide(&candidates, Mode::Careful).map_err(|refused| refused.why)?;
-        let events = |one: &Candidate| one.superblock.facts().events;
+        let said = self.shape.said(&self.disks, Mode::Careful)?;
+        let events = self.shape.events(&self.disks);
         let is_clean = said.resync == targets::md::assembly::Resync::Nothing
             && said
                 .places
                 .iter()
                 .all(|taken| matches!(taken, targets::md::assembly::Taken::InSync(_)))
-            && candidates.iter().all(|one| events(one) == said.events);
+            && events.iter().all(|events| *events == said.events);
         match is_clean {
             true => Ok(()),
             false => Err(format!("{:?}, {:?}", said.resync, said.places)),
@@ -325,5 +415,13 @@ impl Rig {
 
 fn table(shape: &Shape, disks: &[Arc<SimDisk>]) -> String {
     let numbers: Vec<String> = disks.iter().map(|disk| disk.number().to_string()).collect();
-    format!("0 {} md 0 {} {}", shape.len(), disks.len(), numbers.join(" "))
+    let params = match shape.version {
+        Some(_) => "0".to_owned(),
+        None if shape.name.starts_with("imsm") => {
+            let serials: Vec<String> = (0..disks.len()).map(bios::serial).collect();
+            format!("4 volume vol0 serials {}", serials.join(","))
+        }
+        None => "2 volume vol0".to_owned(),
+    };
+    format!("0 {} md {params} {} {}", shape.len(), disks.len(), numbers.join(" "))
 }

@@ -4,6 +4,12 @@
 //! lost its last member, and was written then; `staleb` has a bitmap. `dirty` is as it was while it was
 //! written, `dirty2` the same array afterwards. `spare` has one, `rebuild` was rebuilding its second
 //! member, and `resync` was synchronizing.
+//!
+//! The sets of BIOSes ([`bios_images`]) are full of a pattern ([`bios_pattern`]): `imsm5`, `ddf10`, and after
+//! a dash what is the matter with it. `failed` lost a member (a raid6 two), and was written then;
+//! `initialized` and `rebuilt` are as they were while that went on, `dirty` while it was written; `spare` has
+//! one, and `two` has the volumes `sys`, a raid5, and `fast`, a raid0. In the other DDF sets, the letters
+//! after the level are its layout.
 
 use std::fs::File;
 use std::io;
@@ -19,29 +25,64 @@ pub struct MdImage {
     pub runs: Vec<(u64, Vec<u8>)>,
 }
 
+const MD: &str = include_str!("recorded.txt");
+const BIOS: &str = include_str!("bios.txt");
+
 /// Returns the members of a recorded array, in the order of their places; none by an unknown name.
 pub fn md_images(name: &str) -> Vec<MdImage> {
-    let lines = include_str!("recorded.txt").lines().filter(|line| !line.starts_with('#'));
-    let own = lines.filter(|line| {
-        let whole = line.split(' ').next().expect("a word");
-        whole.rsplit_once('.').is_some_and(|(array, _)| array == name)
-    });
-    own.map(parse).collect()
+    images(MD, name)
+}
+
+/// Returns the disks of a recorded set of a BIOS, in the order of their serial numbers, which in Intel's
+/// are `/dev/loop0` and so on.
+pub fn bios_images(name: &str) -> Vec<MdImage> {
+    images(BIOS, name)
+}
+
+fn images(recorded: &'static str, name: &str) -> Vec<MdImage> {
+    lines(recorded).filter(|(array, _)| *array == name).map(|(_, line)| parse(line)).collect()
+}
+
+/// Returns the lines of members, each with the name of its array.
+fn lines(recorded: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = recorded.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| Some((line.split(' ').next()?.rsplit_once('.')?.0, line)))
 }
 
 /// Returns the names of the recorded arrays.
 pub fn md_arrays() -> Vec<&'static str> {
-    let lines = include_str!("recorded.txt").lines().filter(|line| !line.starts_with('#'));
-    let mut names: Vec<&str> = lines
-        .filter_map(|line| line.split(' ').next()?.rsplit_once('.').map(|(array, _)| array))
-        .collect();
+    names(MD)
+}
+
+/// Returns the names of the recorded sets of BIOSes.
+pub fn bios_arrays() -> Vec<&'static str> {
+    names(BIOS)
+}
+
+fn names(recorded: &'static str) -> Vec<&'static str> {
+    let mut names: Vec<&str> = lines(recorded).map(|(array, _)| array).collect();
     names.dedup();
     names
 }
 
+/// Returns what a block of 4 KiB of a volume is full of that was written: the first 128 of each volume,
+/// and the last 16. In a set that was written after a disk had failed, the first 32 have one more.
+pub fn bios_pattern(block: u64) -> u8 {
+    ((block * 7 + 1) % 251 + 1) as u8
+}
+
 /// Writes the members of a recorded array as sparse files, and returns these.
 pub fn write_md_images(name: &str, folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let images = md_images(name).into_iter().enumerate();
+    write(md_images(name), name, folder)
+}
+
+/// As [`write_md_images`], of a set of a BIOS.
+pub fn write_bios_images(name: &str, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    write(bios_images(name), name, folder)
+}
+
+fn write(images: Vec<MdImage>, name: &str, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let images = images.into_iter().enumerate();
     images
         .map(|(nr, image)| {
             let path = folder.join(format!("{name}.{nr}"));

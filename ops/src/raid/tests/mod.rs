@@ -49,7 +49,7 @@ fn make(bench: &mut Bench, ask: &Create, fails: Fails) -> Result<(), Fault> {
 }
 
 fn put_together(bench: &mut Bench, images: &[PathBuf], fails: Fails) -> Result<(), Fault> {
-    let ask = Assemble { images: images.to_vec(), name: "r".to_owned(), force: false };
+    let ask = Assemble { images: images.to_vec(), name: "r".to_owned(), ..Assemble::default() };
     let plan = assemble::plan(bench, &ask)?;
     (bench.fails, bench.calls) = (fails, 0);
     let result = assemble::carry_out(bench, &plan, &GO_ON);

@@ -173,7 +173,7 @@ fn a_set_whose_parity_was_never_right_is_put_together_without_a_leg_by_force_alo
     fault(refused, "is a raid5 whose parity was never made right as a whole");
     assert_eq!(bench.records(), records);
     let images = images[1..].to_vec();
-    let by_force = Assemble { images, name: "r".to_owned(), force: true };
+    let by_force = Assemble { images, name: "r".to_owned(), force: true, ..Assemble::default() };
     assemble::assemble(&mut bench, &by_force, &GO_ON).expect("a set");
     assert_eq!(status(&mut bench, "r").expect("a set").health, "degraded");
     let device = find(&mut bench, "r").expect("no fault").expect("a device");

@@ -13,6 +13,7 @@ use sim_core::{Area, Bio, BlkResult, Sector, Sectors};
 use super::RaidSet;
 use super::intent::PAGE;
 use super::state::State;
+use crate::bios::Stage;
 use crate::raid::bitmap::Header;
 
 /// Commits, counted from 1, and what the next one is to write.
@@ -50,13 +51,6 @@ impl Commits {
     pub(super) fn has_ended(&self, commit: u64) -> bool {
         commit <= self.ended
     }
-}
-
-/// What a leg is to have written, with the sectors where it begins.
-#[derive(Default)]
-struct Parts {
-    bitmap: Vec<(Sector, Vec<u8>)>,
-    superblock: Option<(Sector, Vec<u8>)>,
 }
 
 /// What one commit writes.
@@ -109,15 +103,17 @@ impl RaidSet {
     async fn write_batch(&self, mut batch: Batch) {
         loop {
             let writes = self.writes_of(&batch);
-            let mut ends: FuturesUnordered<_> =
-                writes.iter().map(|(leg, parts)| self.write_metadata(*leg, parts)).collect();
+            let at_once = if self.metadata.may_tear() { 1 } else { writes.len().max(1) };
             let mut failed = Vec::new();
-            while let Some((leg, end)) = ends.next().await {
-                if end.is_err() {
-                    failed.push(leg);
+            for writes in writes.chunks(at_once) {
+                let mut ends: FuturesUnordered<_> =
+                    writes.iter().map(|(leg, stages)| self.write_metadata(*leg, stages)).collect();
+                while let Some((leg, end)) = ends.next().await {
+                    if end.is_err() {
+                        failed.push(leg);
+                    }
                 }
             }
-            drop(ends);
             let fewer = {
                 let mut state = self.state();
                 state.commits.is_lost = !failed.is_empty();
@@ -131,8 +127,8 @@ impl RaidSet {
         }
     }
 
-    /// Says what goes where: for each leg, bytes with their sectors.
-    fn writes_of(&self, batch: &Batch) -> Vec<(usize, Parts)> {
+    /// Says what goes where: for each leg, what it is to have written.
+    fn writes_of(&self, batch: &Batch) -> Vec<(usize, Vec<Stage>)> {
         let mut state = self.state();
         // Where legs are lost that it needs, no superblock of md's says so.
         if self.is_read_only || state.is_broken() && self.metadata.is_cramped() {
@@ -157,7 +153,7 @@ impl RaidSet {
         let legs = (0..self.legs.len())
             .filter(|leg| self.legs[*leg].meta.is_some() && state.legs[*leg].is_alive());
         legs.map(|leg| {
-            let mut parts = Parts::default();
+            let mut stages = vec![Stage::new()];
             let meta = self.legs[leg].meta.as_ref();
             let block = meta.map_or(512, |meta| meta.limits().logical_block_size as usize);
             if let Some(bitmap) = self.metadata.bitmap_at(leg) {
@@ -165,12 +161,17 @@ impl RaidSet {
                     let at = bitmap + Sectors::in_bytes(page * PAGE as u64);
                     (at, self.page(&state, *page, block))
                 };
-                parts.bitmap = pages.iter().map(page).collect();
+                stages[0].extend(pages.iter().map(page));
             }
             if batch.superblocks {
-                parts.superblock = self.metadata.superblock(self, &state, leg, block);
+                let mut superblock = self.metadata.superblock(self, &state, leg, block).into_iter();
+                // A bitmap that is older than its superblock says nothing to md.
+                if !self.metadata.is_cramped() {
+                    stages[0].extend(superblock.next().into_iter().flatten());
+                }
+                stages.extend(superblock);
             }
-            (leg, parts)
+            (leg, stages)
         })
         .collect()
     }
@@ -186,15 +187,12 @@ impl RaidSet {
         bytes
     }
 
-    async fn write_metadata(&self, leg: usize, parts: &Parts) -> (usize, BlkResult) {
+    async fn write_metadata(&self, leg: usize, stages: &[Stage]) -> (usize, BlkResult) {
         let meta = self.legs[leg].meta.as_ref().expect("a leg without is left out");
-        let all: Vec<_> = parts.bitmap.iter().chain(&parts.superblock).collect();
-        // A bitmap that is older than its superblock says nothing to md.
-        let first = if self.metadata.is_cramped() { parts.bitmap.len() } else { 0 };
         let mut result = Ok(());
-        for part in [&all[..first], &all[first..]] {
-            if result.is_ok() && !part.is_empty() {
-                result = write_all(meta, part).await;
+        for stage in stages {
+            if result.is_ok() && !stage.is_empty() {
+                result = write_all(meta, stage).await;
             }
         }
         (leg, result)
@@ -202,7 +200,7 @@ impl RaidSet {
 }
 
 /// Writes all parts at once, then makes them durable.
-async fn write_all(meta: &Area, parts: &[&(Sector, Vec<u8>)]) -> BlkResult {
+async fn write_all(meta: &Area, parts: &Stage) -> BlkResult {
     let writes = parts.iter().map(|(at, bytes)| meta.submit(*at, Bio::write(*at, bytes)));
     let mut writes: FuturesUnordered<_> = writes.collect();
     let mut result = Ok(());

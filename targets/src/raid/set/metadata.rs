@@ -4,6 +4,7 @@ use sim_core::{Area, Bio, Buffer, Sector, Sectors};
 
 use super::RaidSet;
 use super::state::{Leg, State};
+use crate::bios::{Stage, Writer};
 use crate::md::superblock::{self as md, Change, Place};
 use crate::raid::bitmap::OFFSET;
 use crate::raid::superblock::{DONE, Geometry, Superblock};
@@ -14,6 +15,9 @@ pub(super) enum Metadata {
     Raid(Vec<Superblock>),
     /// As md has them: on the members themselves. None for a place that nobody has.
     Md(Vec<Option<md::Superblock>>),
+    /// As a BIOS has them: on the disks, for all volumes of a set together. The members have numbers by
+    /// their places.
+    Bios(Box<Writer>),
 }
 
 /// What is found on a leg that has failed.
@@ -31,6 +35,7 @@ impl Metadata {
         match self {
             Metadata::Raid(_) => Some(Sectors::in_bytes(OFFSET).to_sector()),
             Metadata::Md(superblocks) => superblocks[leg].as_ref()?.facts().bitmap,
+            Metadata::Bios(_) => None,
         }
     }
 
@@ -45,43 +50,56 @@ impl Metadata {
                 let first = superblocks.iter().flatten().next();
                 first.map_or(0, |superblock| superblock.facts().data_offset.0)
             }
+            Metadata::Bios(writer) => writer.start().0,
         }
     }
 
     /// Tells whether whatever lies behind the bitmap is somebody else's.
     pub(super) fn is_cramped(&self) -> bool {
-        matches!(self, Metadata::Md(_))
+        matches!(self, Metadata::Md(_) | Metadata::Bios(_))
     }
 
-    /// Returns how the set is made, while it is not reshaped yet; none for md's.
-    pub(super) fn geometry(&self) -> Option<Geometry> {
+    /// Tells whether legs are to be written one after the other: what a power cut leaves of what is being
+    /// written may be nothing that can be read.
+    pub(super) fn may_tear(&self) -> bool {
         match self {
-            Metadata::Raid(superblocks) => Some(superblocks[0].geometry),
-            Metadata::Md(_) => None,
+            Metadata::Raid(_) | Metadata::Md(_) => false,
+            Metadata::Bios(writer) => writer.may_tear(),
         }
     }
 
-    /// Returns the superblock of a leg as things are, in whole blocks, and where it belongs.
+    /// Returns how the set is made, while it is not reshaped yet; none where it cannot be.
+    pub(super) fn geometry(&self) -> Option<Geometry> {
+        match self {
+            Metadata::Raid(superblocks) => Some(superblocks[0].geometry),
+            Metadata::Md(_) | Metadata::Bios(_) => None,
+        }
+    }
+
+    /// Returns what a leg is to have as things are, in whole blocks: each stage when the one before it is
+    /// durable.
     pub(super) fn superblock(
         &self,
         set: &RaidSet,
         state: &State,
         leg: usize,
         block: usize,
-    ) -> Option<(Sector, Vec<u8>)> {
+    ) -> Vec<Stage> {
         match self {
             Metadata::Raid(superblocks) => {
                 let mut bytes = vec![0; block];
                 raid(&superblocks[leg], set, state, leg).write(&mut bytes);
-                Some((Sector::ZERO, bytes))
+                vec![vec![(Sector::ZERO, bytes)]]
             }
             Metadata::Md(superblocks) => {
-                let mut own = superblocks[leg].clone()?;
-                own.change(&change(superblocks, state), Some(leg));
+                let Some(mut own) = superblocks[leg].clone() else { return Vec::new() };
+                let number = |leg: usize| Some(superblocks[leg].as_ref()?.facts().number);
+                own.change(&change(number, state), Some(leg));
                 let mut bytes = own.bytes().to_vec();
                 bytes.resize(bytes.len().next_multiple_of(block), 0);
-                Some((own.place(), bytes))
+                vec![vec![(own.place(), bytes)]]
             }
+            Metadata::Bios(writer) => writer.stages(&change(Some, state), leg),
         }
     }
 
@@ -113,6 +131,8 @@ impl Metadata {
                     Ok(_) | Err(_) => Found::Other,
                 }
             }
+            // Who rebuilds a disk that has failed is the BIOS, or mdadm: the metadata knows which it was.
+            Metadata::Bios(_) => Found::Unreadable,
         }
     }
 }
@@ -134,11 +154,11 @@ fn raid(was: &Superblock, set: &RaidSet, state: &State, leg: usize) -> Superbloc
     superblock
 }
 
-fn change(superblocks: &[Option<md::Superblock>], state: &State) -> Change {
-    let place = |(leg, superblock): (&Leg, &Option<md::Superblock>)| {
-        let Some(superblock) = superblock else { return Place::Empty };
-        let number = superblock.facts().number;
-        match leg {
+/// Says how things are, with the numbers of the members that have a superblock.
+fn change(number: impl Fn(usize) -> Option<usize>, state: &State) -> Change {
+    let place = |(leg, now): (usize, &Leg)| {
+        let Some(number) = number(leg) else { return Place::Empty };
+        match now {
             Leg::InSync | Leg::Broken => Place::InSync(number),
             Leg::Behind(behind) => {
                 Place::Behind { number, from: behind.from.0, by_bitmap: behind.by_bitmap }
@@ -150,6 +170,6 @@ fn change(superblocks: &[Option<md::Superblock>], state: &State) -> Change {
         events: state.events,
         resync_offset: state.resync_from.map_or(md::DONE, |from| from.0),
         dirty: state.cleanness.is_dirty(),
-        places: state.legs.iter().zip(superblocks).map(place).collect(),
+        places: state.legs.iter().enumerate().map(place).collect(),
     }
 }

@@ -12,13 +12,15 @@ use super::super::load::{Surroundings, TICK};
 use super::super::metadata::Metadata;
 use super::super::state::{Behind, Cleanness, Leg, State};
 use super::super::{Devices, RaidSet};
+use super::bios;
+use crate::lines::md::Line;
 use crate::md::assembly::{Assembly, Candidate, Mode, Refused, Resync, Taken, decide};
 use crate::md::superblock::{self, Fault, Superblock, Version};
 use crate::parts::background::Background;
 use crate::parts::pace::Pace;
 use crate::raid::bitmap::{Bitmap, HEADER, Header};
 
-const RUN: &str = "Failed to run md array";
+pub(super) const RUN: &str = "Failed to run md array";
 
 /// What a region is for reads to have their turns, where no bitmap says so: 4 MiB.
 const REGION: Sectors = Sectors(8192);
@@ -28,33 +30,60 @@ const DAEMON_SLEEP: u32 = 5;
 
 /// Reads the superblocks of members, and makes the array of them.
 pub(super) async fn load(
-    members: &[Arc<OpenDevice>],
-    mode: Mode,
+    line: &Line<Arc<OpenDevice>>,
     access: Access,
     around: &Surroundings,
 ) -> Result<RaidSet, CtrError> {
+    let members = &line.members[..];
+    let mode = if line.force { Mode::Force } else { Mode::Careful };
+    if let Some(volume) = &line.volume {
+        return bios::load(line, volume, mode, access, around).await;
+    }
     let areas: Vec<Area> = members.iter().cloned().map(Area::whole).collect();
     let mut candidates = Vec::new();
     for area in &areas {
         candidates.push(candidate(area).await?);
     }
-    let name = |refused: Refused| {
-        let about = match refused.member {
-            Some(member) => format!("{} {}", areas[member].name(), refused.why),
-            None => refused.why,
-        };
-        CtrError::new(RUN).detail(about)
+    let assembly = decide(&candidates, mode).map_err(|why| refuse(&areas, why))?;
+    has_len(assembly.layout.len(), around)?;
+    let bitmap =
+        read_bitmap(&Area::whole(members[assembly.freshest].clone()), &candidates, &assembly)
+            .await?;
+    let place = |_: usize, member: usize| {
+        let facts = candidates[member].superblock.facts();
+        (facts.data_offset, facts.write_mostly)
     };
-    let assembly = decide(&candidates, mode).map_err(name)?;
-    if assembly.layout.len() != around.len {
-        let (expected, found) = (assembly.layout.len(), around.len);
-        let detail = format!("expected a length of {expected} sectors, found {found}");
-        return Err(CtrError::new(RUN).detail(detail));
+    let own = |taken: &Taken| {
+        let member = taken.member()?;
+        let mut own = candidates[member].superblock.clone();
+        if member != assembly.freshest {
+            own.join(&candidates[assembly.freshest].superblock);
+        }
+        Some(own)
+    };
+    let metadata = Metadata::Md(assembly.places.iter().map(own).collect());
+    let loaded = Loaded { members, assembly: &assembly, bitmap, metadata };
+    Ok(make(loaded, place, access, around))
+}
+
+/// Says why members make no array.
+pub(super) fn refuse(areas: &[Area], refused: Refused) -> CtrError {
+    let about = match refused.member {
+        Some(member) => format!("{} {}", areas[member].name(), refused.why),
+        None => refused.why,
+    };
+    CtrError::new(RUN).detail(about)
+}
+
+/// Refuses a line that is not as long as its array.
+pub(super) fn has_len(expected: Sectors, around: &Surroundings) -> Result<(), CtrError> {
+    match around.len {
+        found if found == expected => Ok(()),
+        found => {
+            let detail = format!("expected a length of {expected} sectors, found {found}");
+            Err(CtrError::new(RUN).detail(detail))
+        }
     }
-    for (member, why) in &assembly.left_out {
-        around.log.line(format_args!("{} {why}, and is left out", areas[*member].name()));
-    }
-    make(members, &candidates, &assembly, access, around).await
 }
 
 /// Reads what a device says of its array.
@@ -91,30 +120,42 @@ async fn read_header(area: &Area, at: Sector) -> Result<Option<Header>, CtrError
     Ok(Header::read(head).ok().filter(|header| header.nodes == 0))
 }
 
-async fn make(
-    members: &[Arc<OpenDevice>],
-    candidates: &[Candidate],
-    assembly: &Assembly,
+/// An array that can start, and what was read of it.
+pub(super) struct Loaded<'a> {
+    pub(super) members: &'a [Arc<OpenDevice>],
+    pub(super) assembly: &'a Assembly,
+    pub(super) bitmap: Option<Bitmap>,
+    pub(super) metadata: Metadata,
+}
+
+/// Makes the array. `place` says of a place and the member that has it where the data begins there, and
+/// whether it is read where no other can be.
+pub(super) fn make(
+    loaded: Loaded<'_>,
+    place: impl Fn(usize, usize) -> (Sector, bool),
     access: Access,
     around: &Surroundings,
-) -> Result<RaidSet, CtrError> {
+) -> RaidSet {
+    let Loaded { members, assembly, bitmap, metadata } = loaded;
+    for (member, why) in &assembly.left_out {
+        let name = members[*member].name();
+        around.log.line(format_args!("{name} {why}, and is left out"));
+    }
     let layout = assembly.layout;
     let is_read_only = access == Access::ReadOnly;
-    let freshest = Area::whole(members[assembly.freshest].clone());
-    let bitmap = read_bitmap(&freshest, candidates, assembly).await?;
     let region = bitmap.as_ref().map_or(REGION, |bitmap| bitmap.header.chunk());
     let sleep = bitmap.as_ref().map_or(DAEMON_SLEEP, |bitmap| bitmap.header.daemon_sleep);
     let mut intent = Intent::new(layout.resync_len(), region, bitmap);
     if assembly.resync == Resync::ByBitmap {
         intent.distrust(None);
     }
-    let (mut legs, mut states, mut superblocks) = (Vec::new(), Vec::new(), Vec::new());
-    for taken in &assembly.places {
+    let (mut legs, mut states) = (Vec::new(), Vec::new());
+    for (nr, taken) in assembly.places.iter().enumerate() {
         let device = taken.member().map(|member| {
-            let facts = candidates[member].superblock.facts();
+            let (start, write_mostly) = place(nr, member);
             let open = || members[member].clone();
-            let data = Area::new(open(), facts.data_offset, layout.recovery_len());
-            (Some(Area::whole(open())), Some(data), facts.write_mostly)
+            let data = Area::new(open(), start, layout.recovery_len());
+            (Some(Area::whole(open())), Some(data), write_mostly)
         });
         let (meta, data, write_mostly) = device.unwrap_or_default();
         legs.push(Devices { meta, data, write_mostly });
@@ -126,13 +167,6 @@ async fn make(
             }
             Taken::Nobody => Leg::Missing,
         });
-        superblocks.push(taken.member().map(|member| {
-            let mut own = candidates[member].superblock.clone();
-            if member != assembly.freshest {
-                own.join(&candidates[assembly.freshest].superblock);
-            }
-            own
-        }));
     }
     let resync_from = match assembly.resync {
         Resync::From(from) => Some(from),
@@ -144,11 +178,11 @@ async fn make(
         Resync::Nothing => Cleanness::Clean,
         Resync::ByBitmap | Resync::From(_) => Cleanness::Dirty { mark: 0 },
     };
-    Ok(RaidSet {
+    RaidSet {
         layout,
         legs,
         geometry: assembly.geometry,
-        metadata: Metadata::Md(superblocks),
+        metadata,
         is_read_only,
         journal: None,
         reshape: None,
@@ -162,7 +196,7 @@ async fn make(
         legs_wait: AtomicBool::new(false),
         pace: Pace::default(),
         state: Locked::new(state),
-    })
+    }
 }
 
 /// Reads the bitmap of the freshest member. One that says nothing has all bits set.

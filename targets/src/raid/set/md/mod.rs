@@ -1,5 +1,6 @@
-//! The target `md`: an array that mdadm made, in use as md would have it.
+//! The target `md`: an array that mdadm made, or a volume of a BIOS's set, in use as md would have it.
 
+mod bios;
 mod load;
 
 use std::fmt;
@@ -14,7 +15,6 @@ use super::RaidSet;
 use super::load::Surroundings;
 use crate::lines;
 use crate::lines::md::Line;
-use crate::md::assembly::Mode;
 use crate::raid::layout::Layout;
 use load::load;
 
@@ -162,8 +162,7 @@ impl Target for Md {
 
 impl Md {
     async fn load(&self) -> Result<RaidSet, CtrError> {
-        let mode = if self.line.force { Mode::Force } else { Mode::Careful };
-        load(&self.line.members, mode, self.access, &self.around).await
+        load(&self.line, self.access, &self.around).await
     }
 
     fn loaded(&self) -> &Arc<RaidSet> {

@@ -1,0 +1,197 @@
+//! Sets that a BIOS or a controller made: Intel's and those in the Disk Data Format are opened, a volume at
+//! a time; others are known by name.
+
+use std::path::Path;
+
+use daemon::{About, Fault};
+use sim_core::{Access, Sector, Sectors};
+use targets::bios::assembly::{Candidate, Chosen, choose};
+use targets::bios::vendors::{self, Vendor};
+use targets::bios::{Member, Pieces, Stop, read_whole};
+use targets::lines::DeviceWord;
+use targets::lines::md::Line as MdLine;
+use targets::md::assembly::{Mode, Taken};
+
+use super::assemble::Assemble;
+use super::leg::{Image, file_of};
+use super::md::{Found, MD, legs, line, mode, read, refuse, shown, warnings};
+use super::state::Line;
+use crate::commands::one;
+use crate::device_mapper::DeviceMapper;
+use crate::files::fresh;
+
+/// Looks whether images are disks of a set; nothing where none is.
+///
+/// # Errors
+/// Where some are and others are not, what they say is wrong, or they make no volume that can start.
+pub(super) fn find(images: &[Image], ask: &Assemble) -> Result<Option<Found>, Fault> {
+    let mut members = Vec::new();
+    let mut stranger = None;
+    for image in images {
+        match member(&image.new.path, image.size).map_err(|why| Fault::new(&image.about, why))? {
+            Some(member) => members.push(member),
+            None => stranger = Some(image),
+        }
+    }
+    let Some(first) = members.first() else { return Ok(None) };
+    if let Some(image) = stranger {
+        let why = format!("is no disk of {}, as others of these images are", first.kind());
+        return Err(Fault::new(&image.about, why));
+    }
+    let kind = first.kind();
+    let candidates = candidates(members, images, ask)?;
+    let refuse = |refused| refuse(images, refused);
+    let chosen = choose(&candidates, ask.volume.as_deref()).map_err(refuse)?;
+    let mut told = vec![format!("{}, a volume of {kind}", chosen.about())];
+    if chosen.volume.level == 0 {
+        let span = chosen.span().map_err(refuse)?;
+        let table = vec![line(&span, Sector::ZERO, images)];
+        return Ok(Some(Found { told, warned: Vec::new(), table, access: Access::ReadWrite }));
+    }
+    let assembly = chosen.assembly(mode(ask.force)).map_err(refuse)?;
+    let mut warned = warnings(&assembly, images);
+    let access = match &chosen.read_only {
+        Some(why) => {
+            warned.push(format!("the volume {why}: it is opened read-only"));
+            told[0].push_str(", read-only");
+            Access::ReadOnly
+        }
+        None => Access::ReadWrite,
+    };
+    let line = md_line(&chosen, &candidates, images, ask.force);
+    let table = one(chosen.volume.len, MD, &line.to_string());
+    Ok(Some(Found { told, warned, table, access }))
+}
+
+/// Gives the disks their serial numbers: those that were said, or those that their files are called by.
+fn candidates(
+    members: Vec<Member>,
+    images: &[Image],
+    ask: &Assemble,
+) -> Result<Vec<Candidate>, Fault> {
+    if !ask.serials.is_empty() && ask.serials.len() != images.len() {
+        let (expected, found) = (images.len(), ask.serials.len());
+        let why = format!("expected one for each of the {expected} images, found {found}");
+        return Err(Fault::new("--serials", why));
+    }
+    let known: Vec<String> = members.iter().flat_map(Member::serials).collect();
+    let serial = |nr: usize| match ask.serials.get(nr) {
+        Some(serial) => Some(serial.clone()),
+        None => by_name(&images[nr].new.path, &known),
+    };
+    let all = members.into_iter().zip(images).enumerate();
+    Ok(all
+        .map(|(nr, (member, image))| Candidate { member, len: image.size, serial: serial(nr) })
+        .collect())
+}
+
+/// Returns the serial number that a file's name has in it, where it is one of a set's.
+fn by_name(path: &Path, known: &[String]) -> Option<String> {
+    /// What is shorter may be there by chance.
+    const LEAST: usize = 4;
+    let name = path.file_name()?.to_str()?;
+    let found = known
+        .iter()
+        .map(|serial| serial.strip_suffix(":0").unwrap_or(serial))
+        .filter(|serial| serial.len() >= LEAST && name.contains(serial));
+    let mut found: Vec<&str> = found.collect();
+    found.sort_unstable();
+    found.dedup();
+    match found[..] {
+        [serial] => Some(serial.to_owned()),
+        _ => None,
+    }
+}
+
+fn md_line(
+    chosen: &Chosen,
+    candidates: &[Candidate],
+    images: &[Image],
+    force: bool,
+) -> MdLine<DeviceWord> {
+    let serials = candidates.iter().map(|candidate| candidate.serial.clone());
+    MdLine {
+        force,
+        volume: Some(chosen.volume.name.clone()),
+        serials: serials.collect::<Option<_>>().unwrap_or_default(),
+        members: images.iter().map(|image| image.new.word.clone()).collect(),
+    }
+}
+
+/// Reads what an image says of its set; nothing where it says nothing.
+fn member(path: &Path, len: Sectors) -> Result<Option<Member>, String> {
+    let file = fresh(path, Access::ReadOnly).map_err(|fault| fault.why)?;
+    let piece = |at: Sector, len: Sectors| read(&file, at, len.bytes() as usize).ok();
+    read_whole(len, piece).map_err(|fault| {
+        format!(
+            "has {fault}. Where the set can do without it, leave it out; the BIOS or `mdadm --add` makes it \
+             new then"
+        )
+    })
+}
+
+/// Refuses images that are members of an array of md and disks of a set as well: one of the two is old.
+pub(super) fn refuse_both(images: &[Image]) -> Result<(), Fault> {
+    for image in images {
+        if let Ok(Some(member)) = member(&image.new.path, image.size) {
+            let why = format!(
+                "has a superblock of md, and is a disk of {}: take away what is old of the two \
+                 (`wipefs`, `mdadm --zero-superblock`)",
+                member.kind()
+            );
+            return Err(Fault::new(&image.about, why));
+        }
+    }
+    Ok(())
+}
+
+/// Says of whose set an image is that cannot be opened; nothing where it is of none.
+pub(super) fn stranger(image: &Image) -> Option<String> {
+    let Vendor { name, format, .. } = vendor(image)?;
+    Some(format!(
+        "is a member of a {name} RAID set ({format}), which dmsim does not open. Read it where it was made, \
+         or with `dmraid -ay -f {format}` on a Linux that has it; of a mirror, `dmsim attach` shows the image \
+         as it is"
+    ))
+}
+
+fn vendor(image: &Image) -> Option<&'static Vendor> {
+    let file = fresh(&image.new.path, Access::ReadOnly).ok()?;
+    let mut pieces = Pieces::default();
+    loop {
+        match vendors::find(image.size, &pieces) {
+            Ok(found) => return found,
+            Err(Stop::Fault(_)) => return None,
+            Err(Stop::Needs(at, len)) => {
+                pieces.put(at, read(&file, at, len.bytes() as usize).ok()?);
+            }
+        }
+    }
+}
+
+/// Returns a volume that is in use as a line of `raid` would have it; nothing where it is none any more.
+pub(super) fn line_of(
+    dm: &mut dyn DeviceMapper,
+    found: &MdLine<DeviceWord>,
+) -> Result<Option<Line>, Fault> {
+    let (mut candidates, mut words) = (Vec::new(), Vec::new());
+    for (nr, word) in found.members.iter().enumerate() {
+        let Some(path) = file_of(dm, word.number())? else { continue };
+        let size = std::fs::metadata(&path).about(path.display())?.len();
+        let len = Sectors::in_bytes(size);
+        if let Ok(Some(member)) = member(&path, len) {
+            candidates.push(Candidate { member, len, serial: found.serials.get(nr).cloned() });
+            words.push(word.clone());
+        }
+    }
+    let Ok(chosen) = choose(&candidates, found.volume.as_deref()) else { return Ok(None) };
+    let Ok(assembly) = chosen.assembly(Mode::Force) else { return Ok(None) };
+    let mut legs = legs(&assembly, &words);
+    // Those that have failed since.
+    for (place, leg) in legs.iter_mut().enumerate() {
+        if assembly.places[place] == Taken::Nobody {
+            leg.data = chosen.failed_at(place).map(|nr| words[nr].clone());
+        }
+    }
+    Ok(Some(shown(&assembly, legs, Sectors::ZERO)))
+}
