@@ -2,8 +2,8 @@
 
 use sim_core::{SECTOR_SIZE, Sector, Sectors};
 use targets::bios::assembly::{Candidate, choose};
+use targets::bios::read_whole;
 use targets::bios::vendors;
-use targets::bios::{Pieces, Stop, read_whole};
 use targets::md::assembly::{Mode, Taken};
 use targets::md::superblock::{Change, DONE, Place};
 
@@ -15,8 +15,9 @@ const DISK: Sectors = Sectors(4096);
 /// The most that may be read of one.
 const MOST_READ: u64 = 64 << 20;
 
-/// Reads a disk, takes it for up to four, puts every volume together, and has its state written. The first byte says what the
-/// others are: a disk's end as it is, or one of Intel's or of DDF's, whose checksums are to be made right.
+/// Reads a disk, takes it for up to four, puts every volume together, and has its state written. The first
+/// byte says what the others are: a disk's end as it is, or one of Intel's or of DDF's, whose checksums are
+/// to be made right.
 ///
 /// # Panics
 /// When something of that does, reads without end, or writes past the end of a disk.
@@ -33,14 +34,15 @@ pub fn bios(data: &[u8]) {
         1 => seal_intel(&mut disk),
         _ => seal_ddf(&mut disk),
     }
-    find_vendor(&disk);
     let mut read = 0;
-    let found = read_whole(DISK, |at, len| {
+    let mut piece = |at: Sector, len: Sectors| {
         read += len.bytes();
         assert!(read < MOST_READ, "{read} bytes read");
         let from = (at - Sector::ZERO).bytes() as usize;
         Some(disk.get(from..from.checked_add(len.bytes() as usize)?)?.to_vec())
-    });
+    };
+    let _ = read_whole(|pieces| vendors::find(DISK, pieces), &mut piece);
+    let found = read_whole(|pieces| targets::bios::read(DISK, pieces), piece);
     let Ok(Some(member)) = found else { return };
     let serials = member.serials();
     let serial = |nr: usize| serials.get(nr).cloned().or_else(|| Some(format!("serial {nr}")));
@@ -77,14 +79,6 @@ fn use_volume(candidates: &[Candidate], volume: Option<&str>) {
                 assert!(at.0 + sectors <= DISK.0, "{sectors} sectors at {at}");
             }
         }
-    }
-}
-
-fn find_vendor(disk: &[u8]) {
-    let mut pieces = Pieces::default();
-    while let Err(Stop::Needs(at, len)) = vendors::find(DISK, &pieces) {
-        let from = (at - Sector::ZERO).bytes() as usize;
-        pieces.put(at, disk[from..from + len.bytes() as usize].to_vec());
     }
 }
 

@@ -7,14 +7,14 @@ use daemon::{About, Fault};
 use sim_core::{Access, Sector, Sectors};
 use targets::bios::assembly::{Candidate, Chosen, choose};
 use targets::bios::vendors::{self, Vendor};
-use targets::bios::{Member, Pieces, Stop, read_whole};
+use targets::bios::{Member, Pieces, read_whole};
 use targets::lines::DeviceWord;
 use targets::lines::md::Line as MdLine;
 use targets::md::assembly::{Mode, Taken};
 
 use super::assemble::Assemble;
 use super::leg::{Image, file_of};
-use super::md::{Found, MD, legs, line, mode, read, refuse, shown, warnings};
+use super::md::{Found, MD, all_or_none, legs, line, mode, read, refuse, shown, warnings};
 use super::state::Line;
 use crate::commands::one;
 use crate::device_mapper::DeviceMapper;
@@ -25,20 +25,8 @@ use crate::files::fresh;
 /// # Errors
 /// Where some are and others are not, what they say is wrong, or they make no volume that can start.
 pub(super) fn find(images: &[Image], ask: &Assemble) -> Result<Option<Found>, Fault> {
-    let mut members = Vec::new();
-    let mut stranger = None;
-    for image in images {
-        match member(&image.new.path, image.size).map_err(|why| Fault::new(&image.about, why))? {
-            Some(member) => members.push(member),
-            None => stranger = Some(image),
-        }
-    }
-    let Some(first) = members.first() else { return Ok(None) };
-    if let Some(image) = stranger {
-        let why = format!("is no disk of {}, as others of these images are", first.kind());
-        return Err(Fault::new(&image.about, why));
-    }
-    let kind = first.kind();
+    let members = all_or_none(images, member, |first| format!("disk of {}", first.kind()))?;
+    let Some(kind) = members.first().map(Member::kind) else { return Ok(None) };
     let candidates = candidates(members, images, ask)?;
     let refuse = |refused| refuse(images, refused);
     let chosen = choose(&candidates, ask.volume.as_deref()).map_err(refuse)?;
@@ -121,8 +109,8 @@ fn md_line(
 /// Reads what an image says of its set; nothing where it says nothing.
 fn member(path: &Path, len: Sectors) -> Result<Option<Member>, String> {
     let file = fresh(path, Access::ReadOnly).map_err(|fault| fault.why)?;
-    let piece = |at: Sector, len: Sectors| read(&file, at, len.bytes() as usize).ok();
-    read_whole(len, piece).map_err(|fault| {
+    let look = |pieces: &Pieces| targets::bios::read(len, pieces);
+    read_whole(look, |at, len| read(&file, at, len.bytes() as usize).ok()).map_err(|fault| {
         format!(
             "has {fault}. Where the set can do without it, leave it out; the BIOS or `mdadm --add` makes it \
              new then"
@@ -157,16 +145,8 @@ pub(super) fn stranger(image: &Image) -> Option<String> {
 
 fn vendor(image: &Image) -> Option<&'static Vendor> {
     let file = fresh(&image.new.path, Access::ReadOnly).ok()?;
-    let mut pieces = Pieces::default();
-    loop {
-        match vendors::find(image.size, &pieces) {
-            Ok(found) => return found,
-            Err(Stop::Fault(_)) => return None,
-            Err(Stop::Needs(at, len)) => {
-                pieces.put(at, read(&file, at, len.bytes() as usize).ok()?);
-            }
-        }
-    }
+    let look = |pieces: &Pieces| vendors::find(image.size, pieces);
+    read_whole(look, |at, len| read(&file, at, len.bytes() as usize).ok()).ok()?
 }
 
 /// Returns a volume that is in use as a line of `raid` would have it; nothing where it is none any more.

@@ -84,20 +84,9 @@ pub(super) fn assemble(
 /// # Errors
 /// Where some are and others are not, or they make no array that can start.
 fn find(images: &[Image], ask: &Assemble) -> Result<Option<Found>, Fault> {
-    let mut candidates = Vec::new();
-    let mut stranger = None;
-    for image in images {
-        match candidate(&image.new.path, image.size).map_err(|why| Fault::new(&image.about, why))? {
-            Some(candidate) => candidates.push(candidate),
-            None => stranger = Some(image),
-        }
-    }
+    let candidates = all_or_none(images, candidate, |_| "member of an array of md".to_owned())?;
     if candidates.is_empty() {
         return Ok(None);
-    }
-    if let Some(image) = stranger {
-        let why = "is no member of an array of md, as others of these images are";
-        return Err(Fault::new(&image.about, why));
     }
     bios::refuse_both(images)?;
     let refuse = |refused| refuse(images, refused);
@@ -108,6 +97,29 @@ fn find(images: &[Image], ask: &Assemble) -> Result<Option<Found>, Fault> {
             let assembly = decide(&candidates, mode(ask.force)).map_err(refuse)?;
             Ok(Some(redundant(&candidates, images, &assembly, ask.force)))
         }
+    }
+}
+
+/// Looks at images, of which `look` is to find something in all or in none. `what` says what the first one
+/// that was found is.
+pub(super) fn all_or_none<T>(
+    images: &[Image],
+    look: impl Fn(&Path, Sectors) -> Result<Option<T>, String>,
+    what: impl Fn(&T) -> String,
+) -> Result<Vec<T>, Fault> {
+    let (mut found, mut stranger) = (Vec::new(), None);
+    for image in images {
+        match look(&image.new.path, image.size).map_err(|why| Fault::new(&image.about, why))? {
+            Some(one) => found.push(one),
+            None => stranger = Some(image),
+        }
+    }
+    match (found.first(), stranger) {
+        (Some(first), Some(image)) => {
+            let why = format!("is no {}, as others of these images are", what(first));
+            Err(Fault::new(&image.about, why))
+        }
+        _ => Ok(found),
     }
 }
 

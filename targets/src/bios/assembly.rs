@@ -51,7 +51,7 @@ pub struct Chosen {
 pub fn choose(candidates: &[Candidate], volume: Option<&str>) -> Result<Chosen, Refused> {
     let freshest = freshest(candidates)?;
     let set = set_of(candidates, freshest);
-    let disks = disks_of(candidates, freshest, &set)?;
+    let disks = disks_of(candidates, freshest)?;
     let volumes = set.volumes();
     let nr = find(&volumes, volume)?;
     let volume = volumes[nr].clone();
@@ -109,24 +109,18 @@ pub fn choose(candidates: &[Candidate], volume: Option<&str>) -> Result<Chosen, 
 
 /// Returns the candidate that was changed the most times, having seen that all are of one set.
 fn freshest(candidates: &[Candidate]) -> Result<usize, Refused> {
-    let is_spare = |candidate: &Candidate| match &candidate.member {
-        Member::Imsm(mpb) => mpb.is_spare(),
-        Member::Ddf(_) => false,
-    };
     // One that has failed may have been told so itself.
-    let key = |nr: usize, candidate: &Candidate| {
+    let key = |candidate: &Candidate| {
         let name = name_of(candidate).unwrap_or_default();
-        let own = set_of(candidates, nr).disks();
-        let works = !own.iter().any(|(serial, failed)| *failed && is_of(serial, &name));
-        (candidate.member.generation(), works)
+        (candidate.member.generation(), !has_lost(&candidate.member, &name))
     };
-    let all = candidates.iter().enumerate().filter(|(_, candidate)| !is_spare(candidate));
-    let freshest = all.rev().max_by_key(|(nr, candidate)| key(*nr, candidate));
+    let all = candidates.iter().enumerate().filter(|(_, candidate)| !candidate.member.is_spare());
+    let freshest = all.rev().max_by_key(|(_, candidate)| key(candidate));
     let Some((freshest, last)) = freshest else {
         return Err(Refused::all("none of these is in a set yet: all are spares"));
     };
     for (nr, candidate) in candidates.iter().enumerate() {
-        if !is_spare(candidate) && candidate.member.set_id() != last.member.set_id() {
+        if !candidate.member.is_spare() && candidate.member.set_id() != last.member.set_id() {
             return Err(Refused::of(
                 nr,
                 format!("is of {}, and of another than the others", candidate.member.kind()),
@@ -160,10 +154,14 @@ enum Known {
     Not,
 }
 
-/// Returns what each candidate is in the table of the set.
-fn disks_of(candidates: &[Candidate], freshest: usize, set: &Set) -> Result<Vec<Known>, Refused> {
-    let disks = set.disks();
+/// Returns what each candidate is in the table of the set, as the freshest has it.
+fn disks_of(candidates: &[Candidate], freshest: usize) -> Result<Vec<Known>, Refused> {
+    let disks = candidates[freshest].member.disks();
     let disk = |nr: usize, candidate: &Candidate| {
+        // Whatever serial number it has: it was made new, and what it has is no more the volume's.
+        if candidate.member.is_spare() {
+            return Ok(Known::Not);
+        }
         let name = name_of(candidate).ok_or_else(|| {
             let serials: Vec<String> = disks.iter().map(|(serial, _)| format!("`{serial}`")).collect();
             let why = format!(
@@ -188,11 +186,8 @@ fn disks_of(candidates: &[Candidate], freshest: usize, set: &Set) -> Result<Vec<
     let found: Vec<Known> = all.collect::<Result<_, Refused>>()?;
     let last = name_of(&candidates[freshest]).unwrap_or_default();
     for (nr, candidate) in candidates.iter().enumerate() {
-        let own = set_of(candidates, nr);
-        let thinks = own.disks();
-        let lost = thinks.iter().any(|(serial, failed)| *failed && is_of(serial, &last));
         let is_lost = nr != freshest && matches!(found[nr], Known::Failed(_));
-        if is_lost && lost && candidate.member.set_id() == candidates[freshest].member.set_id() {
+        if is_lost && has_lost(&candidate.member, &last) {
             let why = "was used without another of these, and that without it, so that they differ: \
                        name the one that is right, and leave the other out";
             return Err(Refused::of(nr, why));
@@ -212,6 +207,11 @@ fn name_of(candidate: &Candidate) -> Option<String> {
         }),
         Member::Ddf(disk) => Some(ddf::name_of(disk.reference())),
     }
+}
+
+/// Tells whether a disk of this name has failed, as a disk of the set says.
+fn has_lost(member: &Member, name: &str) -> bool {
+    member.disks().iter().any(|(serial, failed)| *failed && is_of(serial, name))
 }
 
 /// Tells whether a serial number in a table is that of a disk, or was until the disk failed: it has an

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sim_core::{Sector, Sectors};
+use sim_core::Sectors;
 
 use super::pieces::{Pieces, Stop};
 use super::{ddf, imsm};
@@ -45,26 +45,6 @@ pub fn read(len: Sectors, pieces: &Pieces) -> Result<Option<Member>, Stop> {
     Ok(ddf::read(len, pieces)?.map(|disk| Member::Ddf(Box::new(disk))))
 }
 
-/// As [`read`], where a piece can be had at once: by `piece`, which gives none where it cannot be read.
-pub fn read_whole(
-    len: Sectors,
-    mut piece: impl FnMut(Sector, Sectors) -> Option<Vec<u8>>,
-) -> Result<Option<Member>, Fault> {
-    let mut pieces = Pieces::default();
-    loop {
-        match read(len, &pieces) {
-            Ok(found) => return Ok(found),
-            Err(Stop::Fault(fault)) => return Err(fault),
-            Err(Stop::Needs(at, len)) => match piece(at, len) {
-                Some(bytes) => pieces.put(at, bytes),
-                None => {
-                    return Err(Fault::of("metadata", format!("cannot be read at sector {at}")));
-                }
-            },
-        }
-    }
-}
-
 impl Member {
     /// Returns what people call such a set.
     pub fn kind(&self) -> &'static str {
@@ -79,6 +59,22 @@ impl Member {
         match self {
             Member::Imsm(mpb) => mpb.family().to_le_bytes().to_vec(),
             Member::Ddf(disk) => disk.guid().to_vec(),
+        }
+    }
+
+    /// Tells what the disks of its set are known by, and whether they have failed.
+    pub(super) fn disks(&self) -> Vec<(String, bool)> {
+        match self {
+            Member::Imsm(mpb) => mpb.disks().collect(),
+            Member::Ddf(disk) => disk.disks().collect(),
+        }
+    }
+
+    /// Tells whether it is of a disk that is in no set yet.
+    pub(super) fn is_spare(&self) -> bool {
+        match self {
+            Member::Imsm(mpb) => mpb.is_spare(),
+            Member::Ddf(_) => false,
         }
     }
 

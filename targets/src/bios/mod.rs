@@ -14,6 +14,6 @@ mod set;
 mod tests;
 pub mod vendors;
 
-pub use member::{Fault, Member, read, read_whole};
-pub use pieces::{Pieces, Stop};
+pub use member::{Fault, Member, read};
+pub use pieces::{Pieces, Stop, read_whole};
 pub use set::{Hindrance, Set, Slot, Stage, Volume, Writer};

@@ -42,6 +42,26 @@ impl Pieces {
     }
 }
 
+/// Looks at a disk whose pieces can be had at once: by `piece`, which gives none where it cannot be read.
+pub fn read_whole<T>(
+    look: impl Fn(&Pieces) -> Result<T, Stop>,
+    mut piece: impl FnMut(Sector, Sectors) -> Option<Vec<u8>>,
+) -> Result<T, Fault> {
+    let mut pieces = Pieces::default();
+    loop {
+        match look(&pieces) {
+            Ok(found) => return Ok(found),
+            Err(Stop::Fault(fault)) => return Err(fault),
+            Err(Stop::Needs(at, len)) => match piece(at, len) {
+                Some(bytes) => pieces.put(at, bytes),
+                None => {
+                    return Err(Fault::of("metadata", format!("cannot be read at sector {at}")));
+                }
+            },
+        }
+    }
+}
+
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Stop {
         Stop::Fault(fault)

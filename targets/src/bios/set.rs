@@ -77,14 +77,6 @@ impl Set {
             Set::Ddf(set) => set.volumes(),
         }
     }
-
-    /// Tells what the disks are known by, and whether they have failed.
-    pub fn disks(&self) -> Vec<(String, bool)> {
-        match self {
-            Set::Imsm(mpb) => mpb.disks().collect(),
-            Set::Ddf(set) => set.disks(),
-        }
-    }
 }
 
 impl Writer {

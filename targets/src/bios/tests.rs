@@ -9,6 +9,7 @@ use super::vendors::{self, VENDORS};
 use super::{Fault, Hindrance, Member, Pieces, Stop, read_whole};
 use crate::md::assembly::{Assembly, LeftOut, Mode, Refused, Resync, Taken};
 use crate::md::superblock::{Change, DONE, Place};
+use crate::parts::bytes::{le32, put};
 
 /// Disks as bytes.
 type Disks = Vec<Vec<u8>>;
@@ -19,12 +20,17 @@ fn disks(name: &str) -> Disks {
     images.iter().map(|image: &MdImage| image.bytes(0, image.len as usize)).collect()
 }
 
-fn member(disk: &[u8]) -> Result<Option<Member>, Fault> {
+/// Looks at a disk as it is told.
+fn look<T>(disk: &[u8], look: impl Fn(Sectors, &Pieces) -> Result<T, Stop>) -> Result<T, Fault> {
     let piece = |at: Sector, len: Sectors| {
         let from = (at - Sector::ZERO).bytes() as usize;
         Some(disk.get(from..from + len.bytes() as usize)?.to_vec())
     };
-    read_whole(Sectors::in_bytes(disk.len() as u64), piece)
+    read_whole(|pieces| look(Sectors::in_bytes(disk.len() as u64), pieces), piece)
+}
+
+fn member(disk: &[u8]) -> Result<Option<Member>, Fault> {
+    look(disk, super::read)
 }
 
 fn candidates(disks: &Disks) -> Vec<Candidate> {
@@ -140,6 +146,24 @@ fn who_is_left_out_is_told() {
     without[1].serial = None;
     let told = why(choose(&without, None));
     assert!(told.contains("by --serials") && told.contains("`/dev/loop1`"), "{told}");
+}
+
+#[test]
+fn a_spare_is_not_taken_for_the_disk_whose_serial_number_it_has() {
+    let mut disks = disks("imsm1-spare");
+    // Changed more often than the others, which the checksum, a sum, has too.
+    let anchor = disks[2].len() - 1024;
+    for at in [0x20, 0x2c] {
+        let more = le32(&disks[2], anchor + at).wrapping_add(1000);
+        put(&mut disks[2], anchor + at, &more.to_le_bytes());
+    }
+    let mut candidates = candidates(&disks);
+    let gone = candidates.remove(1);
+    candidates[1].serial = gone.serial;
+    let chosen = choose(&candidates, None).expect("a volume");
+    let said = chosen.assembly(Mode::Careful).expect("an array");
+    assert_eq!(said.left_out, [(1, LeftOut::Spare)]);
+    assert_eq!(said.places, [Taken::InSync(0), Taken::Nobody]);
 }
 
 #[test]
@@ -330,15 +354,12 @@ fn what_nothing_here_keeps_up_is_refused() {
     let seal = |disks: &mut Disks| {
         for disk in disks.iter_mut() {
             let anchor = disk.len() - 1024;
-            let size =
-                u32::from_le_bytes(disk[anchor + 0x24..][..4].try_into().expect("4")) as usize;
+            let size = le32(disk, anchor + 0x24) as usize;
             let mut table = disk[anchor..anchor + 512].to_vec();
             table.extend_from_slice(&disk[anchor - 512..anchor]);
             table[0x20..0x24].fill(0);
             let words = table[..size].chunks_exact(4);
-            let sum = words.fold(0_u32, |sum, word| {
-                sum.wrapping_add(u32::from_le_bytes(word.try_into().expect("4")))
-            });
+            let sum = words.fold(0_u32, |sum, word| sum.wrapping_add(le32(word, 0)));
             disk[anchor + 0x20..anchor + 0x24].copy_from_slice(&sum.to_le_bytes());
         }
     };
@@ -367,19 +388,10 @@ fn what_nothing_here_keeps_up_is_refused() {
     assert!(told.contains("no volume `x`: it has `sys` and `fast`"), "{told}");
 }
 
-/// Returns what is found on a disk, where pieces are had from bytes.
+/// Returns whose set a disk is of.
 fn vendor(disk: &[u8]) -> Option<&'static str> {
-    let mut pieces = Pieces::default();
-    loop {
-        match vendors::find(Sectors::in_bytes(disk.len() as u64), &pieces) {
-            Ok(found) => return found.map(|vendor| vendor.format),
-            Err(Stop::Fault(fault)) => panic!("{fault}"),
-            Err(Stop::Needs(at, len)) => {
-                let from = (at.0 * SECTOR_SIZE) as usize;
-                pieces.put(at, disk[from..from + len.bytes() as usize].to_vec());
-            }
-        }
-    }
+    let found = look(disk, vendors::find).unwrap_or_else(|fault| panic!("{fault}"));
+    found.map(|vendor| vendor.format)
 }
 
 #[test]
@@ -443,14 +455,14 @@ proptest! {
                 let at = if *at < 512 { end + at } else { end - 1024 + at };
                 disk[at] = *byte;
             }
-            let size = u32::from_le_bytes(disk[end + 0x24..][..4].try_into().expect("4"));
+            let size = le32(disk, end + 0x24);
             if seals && (216..=1024).contains(&size) {
                 let mut table = disk[end..end + 512].to_vec();
                 table.extend_from_slice(&disk[end - 512..end]);
                 table[0x20..0x24].fill(0);
                 let words = table[..size as usize].chunks_exact(4);
                 let sum = words.fold(0_u32, |sum, word| {
-                    sum.wrapping_add(u32::from_le_bytes(word.try_into().expect("4")))
+                    sum.wrapping_add(le32(word, 0))
                 });
                 disk[end + 0x20..end + 0x24].copy_from_slice(&sum.to_le_bytes());
             }

@@ -5,7 +5,7 @@
 use sim_core::{Sector, Sectors};
 
 use super::pieces::{Pieces, Stop};
-use crate::md::superblock::{half, word};
+use crate::parts::bytes::{le16, le32};
 
 /// A kind of set.
 #[derive(Debug)]
@@ -84,20 +84,20 @@ pub fn find(len: Sectors, pieces: &Pieces) -> Result<Option<&'static Vendor>, St
 
 /// Adds 16-bit words up.
 fn sum16(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks_exact(2).map(|word| half(word, 0));
+    let words = bytes.chunks_exact(2).map(|word| le16(word, 0));
     words.fold(0, u16::wrapping_add)
 }
 
 /// The sum of all words, with the checksum as 0, is the checksum's negative.
 fn nvidia(bytes: &[u8]) -> bool {
     const LEN: usize = 120;
-    let words = bytes[..LEN].chunks_exact(4).map(|bytes| word(bytes, 0));
-    word(bytes, 8) as usize == LEN / 4 && words.fold(0_u32, u32::wrapping_add) == 0
+    let words = bytes[..LEN].chunks_exact(4).map(|bytes| le32(bytes, 0));
+    le32(bytes, 8) as usize == LEN / 4 && words.fold(0_u32, u32::wrapping_add) == 0
 }
 
 fn silicon(bytes: &[u8]) -> bool {
     const SUM: usize = 0x13e;
-    bytes[0x116] < 8 && sum16(&bytes[..SUM]).wrapping_neg() == half(bytes, SUM)
+    bytes[0x116] < 8 && sum16(&bytes[..SUM]).wrapping_neg() == le16(bytes, SUM)
 }
 
 fn via(bytes: &[u8]) -> bool {

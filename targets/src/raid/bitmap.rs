@@ -10,6 +10,7 @@ use std::ops::Range;
 use sim_core::{Sector, Sectors};
 
 use crate::parts::bits::Bits;
+use crate::parts::bytes::{le32, le64};
 
 /// Where the header begins on a metadata device, in bytes.
 pub const OFFSET: u64 = 4096;
@@ -109,8 +110,8 @@ impl Header {
 
     /// Reads what lies at byte [`OFFSET`].
     pub fn read(bytes: &[u8; HEADER]) -> Result<Header, Fault> {
-        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let word = |at: usize| le32(bytes, at);
+        let long = |at: usize| le64(bytes, at);
         if word(0) != MAGIC {
             return Err(Fault::Magic);
         }

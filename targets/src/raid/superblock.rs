@@ -1,6 +1,8 @@
 //! The superblock of a metadata device: the first logical block, little-endian, zeros after it; as
 //! dm-raid writes it since 1.9.0.
 
+use crate::parts::bytes::{le32, le64};
+
 /// The number of 64-bit words with a bit for each leg.
 const FAILED_WORDS: usize = 4;
 
@@ -120,8 +122,8 @@ impl Superblock {
     /// not there.
     pub fn read(block: &[u8]) -> Option<Superblock> {
         assert!(block.len() >= LEN, "a superblock has {LEN} bytes");
-        let word = |at: usize| u32::from_le_bytes(block[at..at + 4].try_into().expect("4 bytes"));
-        let long = |at: usize| u64::from_le_bytes(block[at..at + 8].try_into().expect("8 bytes"));
+        let word = |at: usize| le32(block, at);
+        let long = |at: usize| le64(block, at);
         if word(0) != MAGIC {
             return None;
         }

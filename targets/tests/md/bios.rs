@@ -2,7 +2,7 @@
 
 use sim_core::{Sector, Sectors};
 use targets::bios::assembly::Candidate;
-use targets::bios::read_whole;
+use targets::bios::{Pieces, read_whole};
 use testkit::{MdImage, bios_images};
 
 /// What is used of each disk, and the length of a chunk, in sectors.
@@ -21,7 +21,8 @@ pub(crate) fn serial(nr: usize) -> String {
 pub(crate) fn candidates(contents: &[Vec<u8>]) -> Result<Vec<Candidate>, String> {
     let candidate = |(nr, bytes): (usize, &Vec<u8>)| {
         let len = Sectors::in_bytes(bytes.len() as u64);
-        let found = read_whole(len, |at, len| {
+        let look = |pieces: &Pieces| targets::bios::read(len, pieces);
+        let found = read_whole(look, |at, len| {
             let from = (at - Sector::ZERO).bytes() as usize;
             Some(bytes.get(from..from + len.bytes() as usize)?.to_vec())
         });

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use testkit::{bios_arrays, bios_pattern, write_bios_images};
 
-use super::{json, states};
-use crate::harness::{Instance, bytes, read_at, sh, text, write_at};
+use super::{comes_back_after_a_crash, json, states};
+use crate::harness::{Instance, read_at, text, write_at};
 
 fn images(instance: &Instance, name: &str) -> Vec<PathBuf> {
     write_bios_images(name, &instance.path("")).expect("room for them")
@@ -90,17 +90,7 @@ fn a_volume_comes_back_after_a_crash() {
         let images = images(&instance, name);
         let all: Vec<usize> = (0..images.len()).collect();
         assemble(&instance, &images, &all, &[]);
-        let device = instance.device("r");
-        let data = bytes(7, 2 << 20);
-        write_at(&device, 0, &data).expect("room for it");
-        sh("sync", &[text(&device)]);
-        let dir = instance.crash();
-        let instance = Instance::start_in(dir, &[]);
-        instance.dmsim(&["restore"]);
-        instance.dmsim(&["wait", "--sync", "r"]);
-        let told = instance.dmsim(&["raid", "check", "r"]);
-        assert!(told == "r: no sector differs\n" || told == "r: parity is right\n", "{told}");
-        assert!(read_at(&device, 0, 2 << 20).expect("a read") == data, "{name}");
+        comes_back_after_a_crash(instance, name);
     }
 }
 

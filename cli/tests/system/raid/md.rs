@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use testkit::{md_arrays, write_md_images};
 
-use super::{TOOLS, json, states};
+use super::{TOOLS, comes_back_after_a_crash, is_right, json, states};
 use crate::filesystems::{digests, fill};
-use crate::harness::{Instance, Mounted, bytes, can_mount, has, read_at, sh, text, write_at};
+use crate::harness::{Instance, Mounted, can_mount, has, sh, text};
 
 /// Writes the images of a recorded array.
 fn images(instance: &Instance, name: &str) -> Vec<PathBuf> {
@@ -25,11 +25,6 @@ fn assemble(instance: &Instance, images: &[PathBuf]) -> PathBuf {
 
 /// Fails where copies differ, or parity is wrong.
 #[track_caller]
-fn is_right(instance: &Instance) {
-    let told = instance.dmsim(&["raid", "check", "r"]);
-    assert!(told == "r: no sector differs\n" || told == "r: parity is right\n", "{told}");
-}
-
 /// Those that are whole.
 fn whole() -> impl Iterator<Item = &'static str> {
     let states = ["stale", "dirty", "rebuild", "resync", "ppl", "spare", "raid5miss"];
@@ -106,15 +101,7 @@ fn an_array_comes_back_after_a_crash() {
     for name in ["raid5-1.2", "raid6-0.90", "raid1b-1.0", "raid10-1.1"] {
         let instance = Instance::start();
         let images = images(&instance, name);
-        let device = assemble(&instance, &images);
-        let data = bytes(7, 2 << 20);
-        write_at(&device, 0, &data).expect("room for it");
-        sh("sync", &[text(&device)]);
-        let dir = instance.crash();
-        let instance = Instance::start_in(dir, &[]);
-        instance.dmsim(&["restore"]);
-        instance.dmsim(&["wait", "--sync", "r"]);
-        is_right(&instance);
-        assert!(read_at(&device, 0, 2 << 20).expect("a read") == data, "{name}");
+        assemble(&instance, &images);
+        comes_back_after_a_crash(instance, name);
     }
 }

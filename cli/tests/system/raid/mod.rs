@@ -30,6 +30,27 @@ fn create(instance: &Instance, level: &str, legs: usize, size: &str) -> PathBuf 
     file
 }
 
+/// Fails where copies differ, or parity is wrong.
+fn is_right(instance: &Instance) {
+    let told = instance.dmsim(&["raid", "check", "r"]);
+    assert!(told == "r: no sector differs\n" || told == "r: parity is right\n", "{told}");
+}
+
+/// Writes to the device, has the daemon killed, and fails where what was written is not there again, or the
+/// legs differ.
+fn comes_back_after_a_crash(instance: Instance, what: &str) {
+    let device = instance.device("r");
+    let data = bytes(7, 2 << 20);
+    write_at(&device, 0, &data).expect("room for it");
+    sh("sync", &[text(&device)]);
+    let dir = instance.crash();
+    let instance = Instance::start_in(dir, &[]);
+    instance.dmsim(&["restore"]);
+    instance.dmsim(&["wait", "--sync", "r"]);
+    is_right(&instance);
+    assert!(read_at(&device, 0, 2 << 20).expect("a read") == data, "{what}");
+}
+
 fn json(instance: &Instance) -> serde_json::Value {
     let status = instance.dmsim(&["raid", "status", "r", "--json"]);
     serde_json::from_str(&status).expect("JSON")

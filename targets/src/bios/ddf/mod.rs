@@ -14,7 +14,8 @@ use sim_core::{SECTOR_SIZE, Sector, Sectors};
 
 use super::Fault;
 use super::pieces::{Pieces, Stop};
-use records::{Record, be16, be32, be64};
+use crate::parts::bytes::{be16, be32, be64};
+use records::Record;
 
 const WHAT: &str = "metadata of a DDF RAID set";
 
@@ -26,6 +27,8 @@ const THIS_DISK: u32 = 0x3333_3333;
 
 /// How many sectors a copy may take, as far as it is read: 1023 disks and volumes, and as many records.
 const MOST: u64 = 32768;
+/// How many bytes a list may take: more than 1023 entries do.
+const MOST_OF_LIST: usize = 1 << 20;
 /// Its header takes one.
 const SECTOR: usize = SECTOR_SIZE as usize;
 
@@ -197,9 +200,7 @@ impl Half {
         ];
         let wrong = |(nr, magic, _): &&(usize, u32, &str)| {
             let section = self.section(*nr);
-            section.len() < SECTOR
-                || !is_sound(section, *magic)
-                || self.section(*nr).len() > 1 << 20
+            section.len() < SECTOR || section.len() > MOST_OF_LIST || !is_sound(section, *magic)
         };
         let (nr, magic, what) = parts.iter().find(wrong)?;
         let section = self.section(*nr);

@@ -2,6 +2,8 @@
 
 use sim_core::{Sector, Sectors};
 
+use crate::parts::bytes::{be16, be32, be64};
+
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
@@ -76,16 +78,4 @@ impl Record {
             _ => None,
         }
     }
-}
-
-pub(super) fn be16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes(bytes[at..at + 2].try_into().expect("2 bytes"))
-}
-
-pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
-}
-
-pub(super) fn be64(bytes: &[u8], at: usize) -> u64 {
-    u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }

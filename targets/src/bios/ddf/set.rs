@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use sim_core::{SECTOR_SIZE, Sector, Sectors};
 
-use super::records::{Record, be16, be32};
+use super::records::Record;
 use super::{
     Disk, Half, OF_DISKS, OF_THIS, OF_VOLUMES, OPEN, SECTIONS, SECTOR, SEQUENCE, checksum,
 };
 use crate::bios::set::{Hindrance, Slot, Stage, Volume};
-use crate::md::superblock::{Change, DONE, Place, put};
+use crate::md::superblock::{Change, DONE, Place};
+use crate::parts::bytes::{be16, be32, put};
 
 /// Entries of the lists of disks and of volumes begin here, and are so long.
 const ENTRIES: usize = 64;
@@ -32,6 +33,14 @@ const INCONSISTENT: u8 = 0x10;
 const INITIALIZATION: u8 = 3;
 const FULLY: u8 = 2;
 const ACCESS: u8 = 0xc0;
+
+impl Disk {
+    /// Tells what the disks of its set are known by, and whether they have failed.
+    pub(in super::super) fn disks(&self) -> impl Iterator<Item = (String, bool)> + '_ {
+        let all = entries(self.copy.section(OF_DISKS));
+        all.map(|entry| (name_of(be32(entry, REFERENCE)), be16(entry, DISK_STATE) & FAILED != 0))
+    }
+}
 
 /// A set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +76,6 @@ impl Set {
         records.values_mut().for_each(|parts| parts.sort_by_key(|part| part.parts.1));
         let can_be_written = all.clone().all(Disk::can_be_written);
         Set { disks: newest.copy.section(OF_DISKS).to_vec(), volumes, records, can_be_written }
-    }
-
-    /// Tells what the disks are known by, and whether they have failed.
-    pub(in super::super) fn disks(&self) -> Vec<(String, bool)> {
-        let all = entries(&self.disks);
-        all.map(|entry| (name_of(be32(entry, REFERENCE)), be16(entry, DISK_STATE) & FAILED != 0))
-            .collect()
     }
 
     /// Returns the volumes, in the order of the list.

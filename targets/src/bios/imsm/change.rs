@@ -6,7 +6,8 @@ use super::{
     CHECKSUM, DEGRADED, DIRTY, DISK, DISK_STATUS, DISKS, FAILED, FAILED_DISK, GENERATION, Mpb,
     NORMAL, ORDER, OUT_OF_SYNC, SERIAL, SIZE, STATE, Spot, TABLE, checksum,
 };
-use crate::md::superblock::{Change, DONE, Place, put, word as le32};
+use crate::md::superblock::{Change, DONE, Place};
+use crate::parts::bytes::{le32, put};
 
 impl Mpb {
     /// Takes in a new state of a volume.

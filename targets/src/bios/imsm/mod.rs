@@ -12,7 +12,7 @@ use sim_core::{SECTOR_SIZE, Sector, Sectors};
 use super::Fault;
 use super::pieces::{Pieces, Stop};
 use super::set::{Hindrance, Slot, Volume};
-use crate::md::superblock::{half as le16, word as le32};
+use crate::parts::bytes::{le16, le32, le64};
 
 const WHAT: &str = "metadata of an Intel RAID set";
 
@@ -197,7 +197,7 @@ impl Mpb {
             _ => (0, members),
         };
         let strip = u64::from(le16(map, 12));
-        let len = u64::from(le32(bytes, VOLUME_LEN)) | u64::from(le32(bytes, VOLUME_LEN + 4)) << 32;
+        let len = le64(bytes, VOLUME_LEN);
         let turns = if matches!(level, 1 | 10) { 2 } else { 1 };
         let mut size = long(8, 28).saturating_mul(strip).saturating_mul(turns);
         // Where a volume has grown, that may not have been written.

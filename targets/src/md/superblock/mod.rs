@@ -12,6 +12,8 @@ use std::fmt;
 
 use sim_core::{Sector, Sectors};
 
+use crate::parts::bytes::le32;
+
 /// How many bytes a superblock takes at most; so many are read.
 pub const LEN: usize = 4096;
 
@@ -185,7 +187,7 @@ impl Superblock {
     /// long.
     pub fn read(version: Version, at: Sector, bytes: &[u8]) -> Result<Superblock, Fault> {
         assert!(bytes.len() >= LEN, "a superblock has {LEN} bytes at most");
-        if word(bytes, 0) != MAGIC {
+        if le32(bytes, 0) != MAGIC {
             return Err(Fault::None);
         }
         let len = match version {
@@ -244,22 +246,6 @@ impl Superblock {
     }
 }
 
-pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
-}
-
-pub(crate) fn half(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("2 bytes"))
-}
-
-pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
-    bytes[at..at + value.len()].copy_from_slice(value);
-}
-
 /// Adds up words as md does: 32 bits, and what was carried over added once more.
 fn sum(words: impl Iterator<Item = u32>) -> u32 {
     let sum: u64 = words.map(u64::from).sum();
@@ -267,5 +253,5 @@ fn sum(words: impl Iterator<Item = u32>) -> u32 {
 }
 
 fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().expect("4 bytes")))
+    bytes.chunks_exact(4).map(|word| le32(word, 0))
 }

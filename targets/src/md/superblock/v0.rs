@@ -2,7 +2,8 @@
 
 use sim_core::{Sector, Sectors};
 
-use super::{Change, DONE, Facts, Fault, LEN, Place, Role, long, put, sum, word, words};
+use super::{Change, DONE, Facts, Fault, LEN, Place, Role, sum, words};
+use crate::parts::bytes::{le32, le64, put};
 
 /// How many members it has room for.
 const MOST: usize = 27;
@@ -44,17 +45,17 @@ const JOURNAL: u32 = 1 << 18;
 const TO_BITMAP: Sectors = Sectors(8);
 
 pub(super) fn check(bytes: &[u8]) -> Result<usize, Fault> {
-    if word(bytes, 4) != 0 || !matches!(word(bytes, MINOR_VERSION), 90 | 91) {
+    if le32(bytes, 4) != 0 || !matches!(le32(bytes, MINOR_VERSION), 90 | 91) {
         return Err(Fault::Version);
     }
-    if checksum(bytes) != word(bytes, CHECKSUM) {
+    if checksum(bytes) != le32(bytes, CHECKSUM) {
         return Err(Fault::Checksum);
     }
-    match word(bytes, PLACES) as usize {
+    match le32(bytes, PLACES) as usize {
         1..=MOST => {}
         _ => return Err(Fault::Impossible("more members than 27, or none")),
     }
-    match word(bytes, THIS) as usize {
+    match le32(bytes, THIS) as usize {
         0..MOST => Ok(LEN),
         _ => Err(Fault::Impossible("a member with a number past 26")),
     }
@@ -69,26 +70,26 @@ pub(super) fn facts(bytes: &[u8], at: Sector) -> Facts {
     let mut uuid = [0; 16];
     uuid[..4].copy_from_slice(&bytes[UUID..UUID + 4]);
     uuid[4..].copy_from_slice(&bytes[MORE_UUID..MORE_UUID + 12]);
-    let number = word(bytes, THIS) as usize;
-    let state = word(bytes, STATE);
-    let events = long(bytes, EVENTS);
+    let number = le32(bytes, THIS) as usize;
+    let state = le32(bytes, STATE);
+    let events = le64(bytes, EVENTS);
     let resync_offset = match state & CLEAN != 0 {
         true => DONE,
-        false if long(bytes, CHECKPOINT_EVENTS) == events => match word(bytes, RECOVERY) {
+        false if le64(bytes, CHECKPOINT_EVENTS) == events => match le32(bytes, RECOVERY) {
             u32::MAX => DONE,
             at => at.into(),
         },
         false => 0,
     };
-    let reshapes = word(bytes, MINOR_VERSION) == 91;
+    let reshapes = le32(bytes, MINOR_VERSION) == 91;
     Facts {
         uuid,
         name: String::new(),
-        level: word(bytes, LEVEL) as i32,
-        layout: word(bytes, LAYOUT),
-        chunk: Sectors::in_bytes(word(bytes, CHUNK).into()),
-        places: word(bytes, PLACES) as usize,
-        size: Sectors(u64::from(word(bytes, SIZE)) * 2),
+        level: le32(bytes, LEVEL) as i32,
+        layout: le32(bytes, LAYOUT),
+        chunk: Sectors::in_bytes(le32(bytes, CHUNK).into()),
+        places: le32(bytes, PLACES) as usize,
+        size: Sectors(u64::from(le32(bytes, SIZE)) * 2),
         events,
         resync_offset,
         number,
@@ -98,7 +99,7 @@ pub(super) fn facts(bytes: &[u8], at: Sector) -> Facts {
         data_offset: Sector::ZERO,
         data_len: at - Sector::ZERO,
         bitmap: (state & BITMAP != 0).then(|| at + TO_BITMAP),
-        write_mostly: word(bytes, disk(number) + 16) & WRITE_MOSTLY != 0,
+        write_mostly: le32(bytes, disk(number) + 16) & WRITE_MOSTLY != 0,
         raid0_layout: 0,
         unsupported: reshapes.then_some("is being reshaped"),
     }
@@ -112,7 +113,7 @@ pub(super) fn role_of(bytes: &[u8], number: usize) -> Role {
     if number >= MOST {
         return Role::Faulty;
     }
-    let (state, place) = (word(bytes, disk(number) + 16), word(bytes, disk(number) + 12));
+    let (state, place) = (le32(bytes, disk(number) + 16), le32(bytes, disk(number) + 12));
     match () {
         () if state & FAULTY != 0 => Role::Faulty,
         () if state & JOURNAL != 0 => Role::Journal,
@@ -132,7 +133,7 @@ pub(super) fn change(bytes: &mut [u8], change: &Change, place: Option<usize>) {
     put(bytes, EVENTS, &change.events.to_le_bytes());
     let checkpoint = if change.dirty { 0 } else { change.events };
     put(bytes, CHECKPOINT_EVENTS, &checkpoint.to_le_bytes());
-    let state = word(bytes, STATE) & BITMAP | if clean { CLEAN } else { 0 };
+    let state = le32(bytes, STATE) & BITMAP | if clean { CLEAN } else { 0 };
     put(bytes, STATE, &state.to_le_bytes());
     put_disks(bytes, change, place);
     let sum = checksum(bytes);
@@ -142,7 +143,7 @@ pub(super) fn change(bytes: &mut [u8], change: &Change, place: Option<usize>) {
 /// Writes the descriptors: those in sync in their places, behind them those that are no more than
 /// spares as this version has no words for how far they are.
 fn put_disks(bytes: &mut [u8], change: &Change, place: Option<usize>) {
-    let own = word(bytes, THIS) as usize;
+    let own = le32(bytes, THIS) as usize;
     let devices: Vec<[u8; 8]> = (0..MOST)
         .map(|number| {
             let at = disk(number) + 4;
@@ -157,7 +158,7 @@ fn put_disks(bytes: &mut [u8], change: &Change, place: Option<usize>) {
                 Place::InSync(nr) | Place::Behind { number: nr, .. } => nr == number,
                 Place::Empty => false,
             };
-            word(bytes, disk(*number)) as usize == *number
+            le32(bytes, disk(*number)) as usize == *number
                 && role_of(bytes, *number) == Role::Spare
                 && !change.places.iter().any(is_ours)
         })
@@ -165,7 +166,7 @@ fn put_disks(bytes: &mut [u8], change: &Change, place: Option<usize>) {
         .collect();
     let mut spares: Vec<([u8; 8], bool)> = Vec::new();
     let mostly = |bytes: &[u8], number: usize| {
-        number < MOST && word(bytes, disk(number) + 16) & WRITE_MOSTLY != 0
+        number < MOST && le32(bytes, disk(number) + 16) & WRITE_MOSTLY != 0
     };
     let was: Vec<bool> = (0..MOST).map(|number| mostly(bytes, number)).collect();
     bytes[DISKS..THIS].fill(0);

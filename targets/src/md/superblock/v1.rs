@@ -2,7 +2,8 @@
 
 use sim_core::{Sector, Sectors};
 
-use super::{Change, DONE, Facts, Fault, LEN, Place, Role, half, long, put, sum, word, words};
+use super::{Change, DONE, Facts, Fault, LEN, Place, Role, sum, words};
+use crate::parts::bytes::{le16, le32, le64, put};
 
 /// How many roles there is room for.
 const MOST: usize = (LEN - ROLES) / 2;
@@ -54,22 +55,22 @@ const FAULTY: u16 = 0xfffe;
 const JOURNAL: u16 = 0xfffd;
 
 pub(super) fn check(bytes: &[u8], at: Sector) -> Result<usize, Fault> {
-    if word(bytes, 4) != 1 || long(bytes, SUPERBLOCK) != at.0 {
+    if le32(bytes, 4) != 1 || le64(bytes, SUPERBLOCK) != at.0 {
         return Err(Fault::Version);
     }
-    let count = word(bytes, COUNT) as usize;
+    let count = le32(bytes, COUNT) as usize;
     if count > MOST {
         return Err(Fault::Impossible("more roles than fit into 4 KiB"));
     }
     let len = ROLES + 2 * count;
-    if checksum(&bytes[..len]) != word(bytes, CHECKSUM) {
+    if checksum(&bytes[..len]) != le32(bytes, CHECKSUM) {
         return Err(Fault::Checksum);
     }
-    if word(bytes, PLACES) as usize > MOST {
+    if le32(bytes, PLACES) as usize > MOST {
         return Err(Fault::Impossible("more places than roles fit into 4 KiB"));
     }
-    let behind = word(bytes, NUMBER) as usize >= count;
-    match long(bytes, DATA_OFFSET).checked_add(long(bytes, DATA_SIZE)) {
+    let behind = le32(bytes, NUMBER) as usize >= count;
+    match le64(bytes, DATA_OFFSET).checked_add(le64(bytes, DATA_SIZE)) {
         Some(end) if end < 1 << 55 && !behind => Ok(len),
         Some(_) if behind => Err(Fault::Impossible("a member without a role")),
         _ => Err(Fault::Impossible("data past any end")),
@@ -79,15 +80,15 @@ pub(super) fn check(bytes: &[u8], at: Sector) -> Result<usize, Fault> {
 fn checksum(bytes: &[u8]) -> u32 {
     let own = CHECKSUM / 4;
     let words = words(bytes).enumerate().filter(|(nr, _)| *nr != own).map(|(_, word)| word);
-    let last = (bytes.len() % 4 == 2).then(|| half(bytes, bytes.len() - 2).into());
+    let last = (bytes.len() % 4 == 2).then(|| le16(bytes, bytes.len() - 2).into());
     sum(words.chain(last))
 }
 
 pub(super) fn facts(bytes: &[u8], at: Sector) -> Facts {
-    let features = word(bytes, FEATURES);
+    let features = le32(bytes, FEATURES);
     let name = bytes[NAME..NAME + 32].split(|byte| *byte == 0).next().unwrap_or_default();
-    let number = word(bytes, NUMBER) as usize;
-    let (level, layout) = (word(bytes, LEVEL) as i32, word(bytes, LAYOUT));
+    let number = le32(bytes, NUMBER) as usize;
+    let (level, layout) = (le32(bytes, LEVEL) as i32, le32(bytes, LAYOUT));
     let known = UNSUPPORTED.iter().fold(0, |all, (feature, _)| all | feature);
     let known = known | HAS_BITMAP | RECOVERS | BY_BITMAP | RAID0_LAYOUT | BAD_BLOCKS;
     let unsupported = UNSUPPORTED.iter().find(|(feature, _)| features & feature != 0);
@@ -98,26 +99,26 @@ pub(super) fn facts(bytes: &[u8], at: Sector) -> Facts {
         None => None,
     };
     // Relative to the superblock; with a log of parity, the field is of that.
-    let to_bitmap = i64::from(word(bytes, BITMAP) as i32);
+    let to_bitmap = i64::from(le32(bytes, BITMAP) as i32);
     Facts {
         uuid: bytes[UUID..UUID + 16].try_into().expect("16 bytes"),
         name: String::from_utf8_lossy(name).into_owned(),
         level,
         layout,
-        chunk: Sectors(word(bytes, CHUNK).into()),
-        places: word(bytes, PLACES) as usize,
-        size: Sectors(long(bytes, SIZE)),
-        events: long(bytes, EVENTS),
-        resync_offset: long(bytes, RESYNC),
+        chunk: Sectors(le32(bytes, CHUNK).into()),
+        places: le32(bytes, PLACES) as usize,
+        size: Sectors(le64(bytes, SIZE)),
+        events: le64(bytes, EVENTS),
+        resync_offset: le64(bytes, RESYNC),
         number,
         role: role_of(bytes, number),
         recovery_offset: match features & RECOVERS {
             0 => DONE,
-            _ => long(bytes, RECOVERY),
+            _ => le64(bytes, RECOVERY),
         },
         recovers_by_bitmap: features & BY_BITMAP != 0,
-        data_offset: Sector(long(bytes, DATA_OFFSET)),
-        data_len: Sectors(long(bytes, DATA_SIZE)),
+        data_offset: Sector(le64(bytes, DATA_OFFSET)),
+        data_len: Sectors(le64(bytes, DATA_SIZE)),
         bitmap: (features & HAS_BITMAP != 0).then(|| Sector(at.0.saturating_add_signed(to_bitmap))),
         write_mostly: bytes[FLAGS] & WRITE_MOSTLY != 0,
         raid0_layout: if features & RAID0_LAYOUT != 0 { layout } else { 0 },
@@ -126,10 +127,10 @@ pub(super) fn facts(bytes: &[u8], at: Sector) -> Facts {
 }
 
 pub(super) fn role_of(bytes: &[u8], number: usize) -> Role {
-    if number >= word(bytes, COUNT) as usize {
+    if number >= le32(bytes, COUNT) as usize {
         return Role::Spare;
     }
-    match half(bytes, ROLES + 2 * number) {
+    match le16(bytes, ROLES + 2 * number) {
         SPARE => Role::Spare,
         FAULTY => Role::Faulty,
         JOURNAL => Role::Journal,
@@ -141,7 +142,7 @@ pub(super) fn change(bytes: &mut [u8], change: &Change, place: Option<usize>) {
     let resync = if change.dirty { 0 } else { change.resync_offset };
     put(bytes, EVENTS, &change.events.to_le_bytes());
     put(bytes, RESYNC, &resync.to_le_bytes());
-    let mut features = word(bytes, FEATURES) & !(RECOVERS | BY_BITMAP);
+    let mut features = le32(bytes, FEATURES) & !(RECOVERS | BY_BITMAP);
     let mut recovery = 0;
     if let Some(Place::Behind { from, by_bitmap, .. }) = place.map(|place| change.places[place]) {
         features |= RECOVERS | if by_bitmap { BY_BITMAP } else { 0 };
@@ -149,7 +150,7 @@ pub(super) fn change(bytes: &mut [u8], change: &Change, place: Option<usize>) {
     }
     put(bytes, FEATURES, &features.to_le_bytes());
     put(bytes, RECOVERY, &recovery.to_le_bytes());
-    for number in 0..word(bytes, COUNT) as usize {
+    for number in 0..le32(bytes, COUNT) as usize {
         let has = |place: &Place| match place {
             Place::InSync(nr) | Place::Behind { number: nr, .. } => *nr == number,
             Place::Empty => false,

@@ -7,6 +7,7 @@ use std::ops::Range;
 use sim_core::Sectors;
 
 use crate::parts::bits::{Bits, NoMemory};
+use crate::parts::bytes::{le32, le64};
 
 /// `mirr` read as a little-endian number.
 const MAGIC: u32 = 0x4D69_5272;
@@ -40,8 +41,8 @@ impl Header {
     pub(crate) const NEW: Header = Header { magic: MAGIC, version: VERSION, regions: 0 };
 
     fn read(bytes: &[u8]) -> Header {
-        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        let regions = u64::from_le_bytes(bytes[8..16].try_into().expect("8 bytes"));
+        let word = |at: usize| le32(bytes, at);
+        let regions = le64(bytes, 8);
         Header { magic: word(0), version: word(4), regions }
     }
 

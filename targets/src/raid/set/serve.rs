@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use sim_core::{Bio, BlkError, Errno, Mapped, Op, Refusal};
 
 use super::RaidSet;
-use super::state::{Leg, Progress};
+use super::state::Leg;
 use crate::lines::raid::{Action, JournalHealth, Kind, LegHealth, Status};
 use crate::raid::layout::Layout;
 
@@ -134,10 +134,6 @@ impl RaidSet {
             _ => return Err(invalid("expected idle, frozen, resync, recover, check or repair")),
         }
         state.gave_up = false;
-        if let Some(action) = self.next_action(&state) {
-            // Also where what went on before is not quite over: whoever waits for it sees it at once.
-            state.progress = Progress { action, done: 0 };
-        }
         drop(state);
         self.start_sync();
         Ok(None)

@@ -43,12 +43,14 @@ impl RaidSet {
     pub(super) fn start_sync(self: &Arc<Self>) {
         let running = {
             let mut state = self.state();
-            let action = self.next_action(&state).filter(|_| !state.frozen && !state.is_syncing);
-            action.map(|action| {
-                // Shown from here on: whoever has asked for it waits until it is over.
-                state.progress = Progress { action, done: 0 };
-                state.is_syncing = true;
-                self.background.begin()
+            let action = self.next_action(&state).filter(|_| !state.frozen);
+            action.and_then(|action| {
+                // Shown from here on, also where what went on before is not quite over: whoever has
+                // asked for it waits until it is over.
+                if state.progress.action == Action::Idle {
+                    state.progress = Progress { action, done: 0 };
+                }
+                (!std::mem::replace(&mut state.is_syncing, true)).then(|| self.background.begin())
             })
         };
         if let Some(running) = running {

@@ -60,17 +60,13 @@ impl RaidSet {
         parity: Parity,
         bio: Bio<'a>,
     ) -> Mapped<'a> {
-        let admitted = match self.legs_wait.load(Relaxed) || self.journal.is_some() {
-            true => None,
-            false => self.admit(&rows_of(&parity, &range_of(&bio))),
-        };
-        let admitted = match admitted {
-            Some((ticket, None)) => match self.write_now(parity, ticket, &bio) {
-                Some(mapped) => return mapped,
-                None => None,
-            },
-            admitted => admitted,
-        };
+        let tries = self.journal.is_none() && !self.legs_wait.load(Relaxed);
+        let mut admitted = tries.then(|| self.admit(&rows_of(&parity, &range_of(&bio)))).flatten();
+        if let Some((ticket, _)) = admitted.take_if(|(_, commit)| commit.is_none())
+            && let Some(mapped) = self.write_now(parity, ticket, &bio)
+        {
+            return mapped;
+        }
         Mapped::InFlight(Box::pin(self.write_stripes(parity, bio, None, admitted)))
     }
 
@@ -87,16 +83,12 @@ impl RaidSet {
         let bands = bands(parity, range);
         let mut job = Job { set, ticket, bands, flags, _passage: None, at };
         while let Some(band) = job.bands.next() {
-            let blocks = match self.blocks_now(&band, bio.data()) {
-                Some(Ok(blocks)) => blocks,
-                Some(Err(error)) => return Some(Mapped::Completed(Err(error))),
-                None => {
-                    self.legs_wait.store(true, Relaxed);
-                    return None;
-                }
+            let blocks = match self.blocks_now(&band, bio.data())? {
+                Ok(blocks) => blocks,
+                Err(error) => return Some(Mapped::Completed(Err(error))),
             };
             if let Some(unsent) = job.send(&band, bio.data(), blocks) {
-                self.legs_wait.store(true, Relaxed);
+                self.legs_wait.fetch_or(!unsent.blocks.is_empty(), Relaxed);
                 let data = Buffer::copy_of(bio.data());
                 return Some(Mapped::InFlight(Box::pin(job.end_by_itself(unsent, data))));
             }
@@ -195,6 +187,7 @@ impl RaidSet {
         let modifies = matches!(plan, Plan::Modify(_));
         let mut blocks = Blocks::new(band.stripe, band.len().bytes() as usize);
         let fetched = self.fetch_now(&band.rows, &plan.into_reads(), &mut blocks);
+        self.legs_wait.fetch_or(!fetched.waiting.is_empty(), Relaxed);
         let all = fetched.unread.is_empty() && fetched.waiting.is_empty();
         all.then(|| Ok(self.made(band, data, blocks, modifies, &[])))
     }
