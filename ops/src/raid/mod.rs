@@ -7,6 +7,7 @@
 mod assemble;
 mod create;
 mod fail;
+mod grow;
 mod leg;
 mod level;
 mod md;
@@ -23,6 +24,7 @@ mod wait;
 pub use assemble::{Assemble, Assembled, assemble};
 pub use create::{Create, create};
 pub use fail::{fail, heal};
+pub use grow::{Grow, grow};
 pub use level::LEVELS;
 pub use remove::remove;
 pub use replace::{Replace, replace};
