@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ops::raid::{self, Create};
 use ops::size::parse_size;
 
-/// Make RAID sets of images, look at them, check them, and replace their legs
+/// Make RAID sets of images, look at them, check them, replace their legs and add some
 ///
 /// Each leg is one image: its first MiB is the leg's metadata (superblock and bitmap, as dm-raid
 /// writes them), the rest its data. The two are the devices NAME_rmeta_0 and NAME_rimage_0, as LVM
@@ -28,6 +28,7 @@ pub(crate) enum What {
     Check(Check),
     Repair(Repair),
     Replace(Replace),
+    Grow(Grow),
     /// Take a set's devices away; its images keep it for `assemble`
     Remove {
         /// The set
@@ -239,6 +240,27 @@ pub(crate) struct Replace {
     #[arg(long)]
     pub(crate) force: bool,
     /// Return when the new leg is in its place, and is filled in the background
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+/// Give a raid1 more legs: more of them may fail then
+///
+/// The set goes on as it was, with everybody who has it open. The new legs are filled from the others,
+/// with a bar; an interrupt ends the waiting alone. Refused while a leg is not in sync, and where an image
+/// is too small, holds something or is in use. Of any other level, data would have to move: that takes
+/// tables yet (docs/src/reshape.md).
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Grow {
+    /// The set
+    pub(crate) name: String,
+    /// The new legs: files, attached images or mapped devices, as large as the other legs at least
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Overwrite what the images hold
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Return when the new legs are in their places, and are filled in the background
     #[arg(long)]
     pub(crate) no_wait: bool,
 }

@@ -52,6 +52,12 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
             let ask = raid::Replace { name, leg, image, force, waits };
             ended(raid::replace(&mut client, &ask, &Terminal::watch()?))
         }
+        What::Grow(typed) => {
+            let mut client = client::connect(instance)?;
+            let (force, waits) = (typed.force, !typed.no_wait);
+            let ask = raid::Grow { name: typed.name, images: typed.images, force, waits };
+            ended(raid::grow(&mut client, &ask, &Terminal::watch()?))
+        }
         What::Remove { name } => ended(raid::remove(&mut client::connect(instance)?, &name)),
     }
 }

@@ -263,6 +263,33 @@ pub(crate) const NOT_EQUAL: &[NotEqual] = &[
         ],
     },
     NotEqual {
+        case: "raid-10-grow",
+        why: "until the next table the kernel counts no more than the set had before, and leaves copies \
+              of the rest as they are; and superblocks count events, of which there are more or fewer as \
+              time goes on",
+        what: &[
+            ("dmsetup status r", &[1, 4, 7]),
+            ("m0", &[0]),
+            ("m1", &[0]),
+            ("m2", &[0]),
+            ("m3", &[0]),
+            ("o0", &[0]),
+            ("o2", &[0]),
+            ("o3", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "raid-10-reshape",
+        why: EVENTS,
+        what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],
+    },
+    NotEqual {
+        case: "raid-1-grow",
+        why: "a leg that is new is told as being behind from the beginning; and superblocks count events, \
+              of which there are more or fewer as time goes on",
+        what: &[("dmsetup status --inactive r", &[0]), ("m0", &[0]), ("m1", &[0])],
+    },
+    NotEqual {
         case: "raid-takeover-q",
         why: EVENTS,
         what: &[("m0", &[0]), ("m1", &[0]), ("m2", &[0]), ("m3", &[0])],

@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 
 use daemon::Fault;
-use sim_core::Sectors;
 use sim_core::control::{Command, Id, NewName};
+use sim_core::{Sectors, TargetSpec};
 use targets::lines::raid::{Action, LegHealth, Status};
 
 use super::leg::label::Label;
@@ -107,7 +107,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fau
 }
 
 /// Reads the label of a set from the first image that has one.
-fn label_of(dm: &mut dyn DeviceMapper, line: &Line) -> Result<Option<Label>, Fault> {
+pub(super) fn label_of(dm: &mut dyn DeviceMapper, line: &Line) -> Result<Option<Label>, Fault> {
     for leg in &line.legs {
         // One that cannot be read is perhaps why it is replaced.
         let file = file_of(dm, number(leg.data.as_ref()))?;
@@ -171,7 +171,7 @@ fn refuse_unsynced(
 }
 
 /// Refuses an image whose sectors are not as long as the set's.
-fn refuse_other_sectors(
+pub(super) fn refuse_other_sectors(
     dm: &mut dyn DeviceMapper,
     name: &str,
     block: u32,
@@ -230,12 +230,20 @@ fn swap_in(
     done: &mut Done,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
-    let Plan { device, .. } = plan;
-    let name = device.name();
     done.label(&plan.new.path, plan.label)?;
     done.leg(dm, &plan.names, &plan.new.word, plan.data)?;
+    swap(dm, &plan.device, &table(&plan.line(true), plan.device.size()), watch)
+}
+
+/// Puts another table into a set that is in use, or leaves it as it was.
+pub(super) fn swap(
+    dm: &mut dyn DeviceMapper,
+    device: &Device,
+    new: &[TargetSpec],
+    watch: &dyn Watch,
+) -> Result<(), Fault> {
+    let name = device.name();
     go_on(name, watch)?;
-    let new = table(&plan.line(true), device.size());
     let before = Before {
         name: name.to_owned(),
         access: device.access(),
@@ -246,9 +254,9 @@ fn swap_in(
     // Superblocks are read as a table is loaded: what the set writes has to be in them.
     let swapped = suspend(dm, name).and_then(|()| {
         go_on(name, watch)?;
-        put(dm, name, device.access(), &new, None)
+        put(dm, name, device.access(), new, None)
     });
-    swapped.map_err(|fault| match before.bring_back(dm, &new) {
+    swapped.map_err(|fault| match before.bring_back(dm, new) {
         Ok(()) => fault,
         undone => fault.undone(undone, ""),
     })

@@ -144,12 +144,5 @@ pub(super) fn may_lose(layout: &Layout, lost: impl Fn(usize) -> bool) -> usize {
 
 /// Tells whether legs that are not `lost` have all of the data.
 pub(super) fn has_all(layout: &Layout, lost: impl Fn(usize) -> bool) -> bool {
-    match layout {
-        Layout::Raid0 { legs, .. } => !(0..*legs).any(lost),
-        Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
-        Layout::Raid10(raid10) => raid10.has_all(lost),
-        Layout::Parity(parity) => {
-            (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
-        }
-    }
+    layout.has_all(lost)
 }

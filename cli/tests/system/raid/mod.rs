@@ -124,6 +124,40 @@ fn a_leg_that_fails_under_a_busy_ext4_is_replaced() {
 }
 
 #[test]
+fn a_raid1_under_a_busy_ext4_gets_a_leg_more() {
+    if !can_mount() || !has(&TOOLS) {
+        return;
+    }
+    let instance = Instance::start();
+    let device = create(&instance, "raid1", 2, "65M");
+    sh("mkfs.ext4", &["-q", "-F", text(&device)]);
+    let written = {
+        let mounted = Mounted::over(&device, false);
+        let kept = mounted.dir.path().join("kept");
+        std::fs::create_dir(&kept).expect("a folder");
+        fill(&kept, 8 * MIB);
+        digests(&kept)
+    };
+    under_load(&device, || {
+        let new = std::fs::File::create(instance.path("new.img")).expect("a new file");
+        new.set_len(65 * MIB).expect("it is sparse");
+        instance.dmsim(&["raid", "grow", "r", "new.img"]);
+        assert_eq!(states(&instance), ["in_sync"; 3]);
+        let told = instance.refused(&["raid", "grow", "r", "new.img"]);
+        assert!(told.contains("new.img"), "{told}");
+    });
+    no_sector_differs(&instance);
+    // After a crash it is a set of three, and the new leg alone has all of it.
+    let instance = Instance::start_in(instance.crash(), &[]);
+    instance.dmsim(&["restore"]);
+    assert_eq!(json(&instance)["may_lose"], 2);
+    instance.dmsim(&["fail", "r", "0"]);
+    instance.dmsim(&["fail", "r", "1"]);
+    let mounted = Mounted::over(&device, false);
+    assert_eq!(digests(&mounted.dir.path().join("kept")), written);
+}
+
+#[test]
 fn a_leg_that_failed_for_a_while_gets_what_it_has_missed() {
     let instance = Instance::start();
     let device = create(&instance, "raid1", 2, "33M");

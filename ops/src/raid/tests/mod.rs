@@ -1,6 +1,7 @@
-//! Every step of `raid create`, `assemble` and `replace` made to fail, on a control plane in this
+//! Every step of `raid create`, `assemble`, `replace` and `grow` made to fail, on a control plane in this
 //! process.
 
+mod grow;
 mod parity;
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ mod far_sets;
 mod moving;
 mod parity;
 mod raid10;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -104,6 +105,18 @@ impl Layout {
     /// Tells whether a set is too short for a single chunk.
     pub fn is_empty(&self) -> bool {
         self.len().is_zero()
+    }
+
+    /// Tells whether legs that are not `lost` have all of the data.
+    pub fn has_all(&self, lost: impl Fn(usize) -> bool) -> bool {
+        match self {
+            Layout::Raid0 { legs, .. } => !(0..*legs).any(lost),
+            Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
+            Layout::Raid10(raid10) => raid10.has_all(lost),
+            Layout::Parity(parity) => {
+                (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
+            }
+        }
     }
 
     /// Returns what a resync goes through and a write-intent bitmap covers: the sectors of the set

@@ -41,6 +41,8 @@ pub struct Raid10 {
     device_chunks: u64,
     /// From one far copy to the next, in chunks.
     stride: u64,
+    /// Where on each leg the data begins.
+    offset: Sectors,
 }
 
 impl Raid10 {
@@ -64,7 +66,19 @@ impl Raid10 {
             Format::Offset => 1,
         };
         let sets = FarSets::new(legs, set);
-        Some(Raid10 { legs, chunk, format, copies, sets, chunks, device_chunks, stride })
+        let offset = Sectors::ZERO;
+        Some(Raid10 { legs, chunk, format, copies, sets, chunks, device_chunks, stride, offset })
+    }
+
+    /// Returns the layout with its data so far from where a leg begins: all places are.
+    #[must_use]
+    pub fn at(self, offset: Sectors) -> Raid10 {
+        Raid10 { offset, ..self }
+    }
+
+    /// Returns where on each leg the data begins.
+    pub fn offset(&self) -> Sectors {
+        self.offset
     }
 
     /// Returns the word for a format and a number of copies.
@@ -166,7 +180,7 @@ impl Raid10 {
                     (row + copy * self.stride, self.sets.turn(leg, copy as usize))
                 }
             };
-            Place { leg, sector: Sector(row * self.chunk.0 + within) }
+            Place { leg, sector: Sector(row * self.chunk.0 + within) + self.offset }
         };
         (0..self.copies as u64).map(place).collect()
     }
@@ -174,7 +188,8 @@ impl Raid10 {
     /// Returns the sector of the set at a place, whether or not the set is so long, and which of
     /// its copies that is; none past the last copies.
     pub(super) fn sector_at(&self, place: Place) -> Option<(Sector, usize)> {
-        let (row, within) = (place.sector.0 / self.chunk.0, place.sector.0 % self.chunk.0);
+        let sector = place.sector.0.checked_sub(self.offset.0)?;
+        let (row, within) = (sector / self.chunk.0, sector % self.chunk.0);
         let legs = self.legs as u64;
         let copies = self.copies as u64;
         let (nr, copy) = match self.format {

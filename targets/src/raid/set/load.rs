@@ -13,8 +13,8 @@ use sim_core::{
 use super::intent::{Intent, PAGE};
 use super::log::{Entry, Log};
 use super::metadata::{self, Metadata};
+use super::reshape::{Moves, Reshaping};
 use super::state::{Behind, Leg, State};
-use super::stripes::reshape::{Moves, Reshaping};
 use super::{Devices, RaidSet};
 use crate::lines::raid::{Family, JournalHealth, JournalMode, Line};
 use crate::parts::background::Background;
@@ -85,7 +85,7 @@ fn place(line: &Line<Arc<OpenDevice>>, legs: &mut Vec<Devices>, start: &Start) {
     let (before, after) = start.data_offsets.unwrap_or_default();
     let device = start.grown.map_or(start.lengths.device, |grown| grown.device);
     let (at, len) = match start.reshape {
-        Some(_) => (Sector::ZERO, device + before.max(after)),
+        Some(reshape) => (Sector::ZERO, reshape.device + before.max(after)),
         None => (before.to_sector(), device),
     };
     for (devices, leg) in legs.iter_mut().zip(&line.legs) {
@@ -198,9 +198,9 @@ fn make(
     let mut layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
     let reshape = reshaping(&start, around.len)?;
     if let Some(reshape) = &reshape {
-        layout = Layout::Parity(reshape.moving.new);
+        layout = reshape.moving.new;
     }
-    let rows = reshape.as_ref().map_or(Sectors::ZERO, |reshape| reshape.moving.old.device_len());
+    let rows = reshape.as_ref().map_or(Sectors::ZERO, |reshape| reshape.moving.old.resync_len());
     let rows = rows.max(layout.resync_len());
     let region = line.region_size(around.len);
     let ticks = line.params.daemon_sleep.unwrap_or(DAEMON_SLEEP);

@@ -10,6 +10,7 @@ mod log;
 mod md;
 mod metadata;
 mod read;
+mod reshape;
 mod serve;
 mod state;
 mod stripes;
@@ -36,12 +37,12 @@ use crate::lines::raid::{Action, Kind};
 use crate::parts::background::Background;
 use crate::parts::held_ranges::{HeldRanges, Hold, Holder};
 use crate::parts::pace::Pace;
-use crate::raid::layout::{Layout, Parity};
+use crate::raid::layout::Layout;
 use crate::raid::superblock::Geometry;
 use log::Log;
 use metadata::Metadata;
+use reshape::Reshaping;
 use state::{Behind, Leg, State};
-use stripes::reshape::Reshaping;
 
 /// The devices of a leg.
 struct Devices {
@@ -135,18 +136,8 @@ impl RaidSet {
     /// Tells whether what a leg has is on others too.
     fn can_lose(&self, state: &State, leg: usize) -> bool {
         let lost = |other: usize| other == leg || !state.is_in_sync(other);
-        match &self.layout {
-            Layout::Raid0 { .. } => false,
-            Layout::Raid1 { legs, .. } => (0..*legs).any(|leg| !lost(leg)),
-            Layout::Raid10(raid10) => raid10.has_all(lost),
-            Layout::Parity(parity) => {
-                let enough = |parity: &Parity| {
-                    (0..parity.legs()).filter(|leg| lost(*leg)).count() <= parity.parities()
-                };
-                let moving = self.reshape.as_ref().filter(|_| state.moves.position.is_some());
-                enough(parity) && moving.is_none_or(|reshape| enough(&reshape.moving.old))
-            }
-        }
+        let moving = self.reshape.as_ref().filter(|_| state.moves.position.is_some());
+        self.layout.has_all(lost) && moving.is_none_or(|reshape| reshape.moving.old.has_all(lost))
     }
 
     /// Flushes the data devices of all legs that are alive; those that cannot be flushed fail. An error

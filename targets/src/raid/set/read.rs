@@ -11,7 +11,7 @@ use sim_core::{Bio, BlkError, BlkResult, Buffer, Mapped};
 use super::RaidSet;
 use super::state::State;
 use super::write::range_of;
-use crate::raid::layout::{Place, Run};
+use crate::raid::layout::{Layout, Place, Run};
 
 impl RaidSet {
     /// Carries out a read, on the spot where nothing waits.
@@ -19,7 +19,7 @@ impl RaidSet {
         let range = range_of(&bio);
         let mut runs = self.layout.runs(range.clone());
         let (Some(run), None) = (runs.next(), runs.next()) else {
-            return Mapped::InFlight(Box::pin(self.read_runs(bio)));
+            return Mapped::InFlight(Box::pin(self.read_runs(&self.layout, bio)));
         };
         let Some(from) = self.choose(&self.state(), &run, &[]) else {
             return Mapped::Completed(Err(BlkError::Io));
@@ -30,9 +30,13 @@ impl RaidSet {
         }
     }
 
-    async fn read_runs(self: &Arc<Self>, mut bio: Bio<'_>) -> BlkResult {
+    pub(super) async fn read_runs(
+        self: &Arc<Self>,
+        layout: &Layout,
+        mut bio: Bio<'_>,
+    ) -> BlkResult {
         let range = range_of(&bio);
-        for run in self.layout.runs(range.clone()) {
+        for run in layout.runs(range.clone()) {
             let (skip, len) = (run.at - range.start, run.len);
             self.read_run(run, bio.part(skip, len)).await?;
         }

@@ -14,7 +14,7 @@ impl RaidSet {
     /// Carries out a bio of a set that has more than one copy, or parity.
     pub(super) fn carry_out<'a>(self: &'a Arc<Self>, bio: Bio<'a>) -> Mapped<'a> {
         self.pace.count();
-        if let (Op::Read | Op::Write, Some(reshape)) = (bio.op(), &self.reshape) {
+        if let (Op::Read | Op::Write | Op::Discard, Some(reshape)) = (bio.op(), &self.reshape) {
             let len = reshape.len(&self.state());
             return match bio.end().is_some_and(|end| end.0 <= len.0) {
                 true => Mapped::InFlight(Box::pin(self.carry_moving(&reshape.moving, bio))),
@@ -57,15 +57,19 @@ impl RaidSet {
     pub(super) fn info(&self, has_begun: bool, legs: usize) -> Status {
         let state = self.state();
         let is_raid0 = matches!(self.layout, Layout::Raid0 { .. });
-        let total = match has_begun && !is_raid0 {
-            true => self.layout.resync_len().0,
-            false => self.layout.recovery_len().0,
+        let moving = self.reshape.as_ref().map(|reshape| &reshape.moving);
+        let total = match (has_begun && !is_raid0, moving) {
+            (true, Some(moving)) if state.moves.position.is_some() => {
+                moving.rows_done(moving.end()).0
+            }
+            (true, _) => self.layout.resync_len().0,
+            (false, _) => self.layout.recovery_len().0,
         };
         let action = self.shown_action(&state);
         let done = match action {
             _ if is_raid0 => total,
-            Action::Idle => match (&self.reshape, state.moves.position) {
-                (Some(reshape), Some(position)) => reshape.moving.rows_done(position).0,
+            Action::Idle => match (moving, state.moves.position) {
+                (Some(moving), Some(position)) => moving.rows_done(position).0,
                 _ => state.resync_from.map_or(total, |from| from.0),
             },
             Action::Frozen => 0,

@@ -7,7 +7,7 @@ use sim_core::Sector;
 
 use super::commit::Commits;
 use super::intent::Intent;
-use super::stripes::reshape::Moves;
+use super::reshape::Moves;
 use crate::lines::raid::Action;
 use crate::parts::held_ranges::{HeldRanges, overlap};
 

@@ -242,9 +242,11 @@ impl RaidSet {
 
     /// Writes what a leg lacks in a window of it, from another leg.
     async fn recover_window(self: &Arc<Self>, leg: usize, window: Range<Sector>) -> Walk {
+        // Places are counted from where a leg begins, and what it lacks from where its data does.
+        let offset = self.layout.offset();
         let mut sector = window.start;
         while sector < window.end {
-            let place = Place { leg, sector };
+            let place = Place { leg, sector: sector + offset };
             let Some((at, _)) = self.layout.sector_at(place) else {
                 // The set has nothing there, up to the end of that chunk.
                 let Layout::Raid10(raid10) = &self.layout else { break };
@@ -256,7 +258,8 @@ impl RaidSet {
             sector += len;
             // Each leg has its turn.
             let lacks = |state: &State, place: Place, at: Sector, len: Sectors| {
-                place.leg == leg && lacks(state, place, at, len)
+                let own = Place { leg, sector: Sector(place.sector.0.saturating_sub(offset.0)) };
+                place.leg == leg && lacks(state, own, at, len)
             };
             if !lacks(&self.state(), place, at, len) {
                 continue;

@@ -188,13 +188,13 @@ impl Raid {
     /// Puts what the superblocks say in the place of what the line asked for, as the kernel does.
     fn show_as_it_is(&self, line: &mut Line<String>) {
         let Some(set) = self.set.get() else { return };
+        let waits = set.reshape.as_ref().map(|reshape| reshape.waits);
+        let old = set.metadata.geometry().unwrap_or(set.geometry);
+        if let (Some(false), Some(kind)) = (waits, Kind::of(old.level, old.layout)) {
+            line.kind = kind;
+        }
         if let Layout::Parity(parity) = &set.layout {
             line.chunk = parity.chunk();
-            let waits = set.reshape.as_ref().map(|reshape| reshape.waits);
-            let old = set.metadata.geometry().unwrap_or(set.geometry);
-            if let (Some(false), Some(kind)) = (waits, Kind::of(old.level, old.layout)) {
-                line.kind = kind;
-            }
             // As the kernel, which sets it when it takes the table in.
             let is_taken = waits.is_some() && lock(&self.first).is_none();
             let delta = &mut line.params.delta_disks;
@@ -204,8 +204,10 @@ impl Raid {
             line.chunk = raid10.chunk();
             let copies = &mut line.params.raid10_copies;
             *copies = copies.map(|_| raid10.copies());
+            let moving = set.reshape.as_ref().filter(|_| set.state().moves.position.is_some());
+            let now = moving.and_then(|reshape| reshape.moving.old.raid10()).unwrap_or(raid10);
             let format = &mut line.params.raid10_format;
-            *format = format.map(|_| raid10.format());
+            *format = format.map(|_| now.format());
         }
     }
 

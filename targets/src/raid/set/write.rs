@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::RaidSet;
 use super::ticket::{Progress, Ticket};
+use crate::raid::layout::Layout;
 
 /// A part of a bio that goes to one leg.
 #[derive(Clone, Copy)]
@@ -25,13 +26,20 @@ impl RaidSet {
     /// Carries out a write or a discard, on the spot where nothing waits.
     pub(super) fn write<'a>(self: &'a Arc<Self>, bio: Bio<'a>) -> Mapped<'a> {
         match self.admit(&range_of(&bio)) {
-            Some((ticket, None)) => self.send(ticket, bio),
-            admitted => Mapped::InFlight(Box::pin(self.write_later(admitted, bio))),
+            Some((ticket, None)) => self.send(&self.layout, ticket, bio),
+            admitted => Mapped::InFlight(Box::pin(self.write_later(&self.layout, admitted, bio))),
         }
+    }
+
+    /// Writes or discards what lies in a layout.
+    pub(super) async fn write_runs(self: &Arc<Self>, layout: &Layout, bio: Bio<'_>) -> BlkResult {
+        let admitted = self.admit(&range_of(&bio));
+        self.write_later(layout, admitted, bio).await
     }
 
     async fn write_later<'a>(
         self: &'a Arc<Self>,
+        layout: &Layout,
         admitted: Option<(Ticket, Option<u64>)>,
         bio: Bio<'a>,
     ) -> BlkResult {
@@ -45,7 +53,7 @@ impl RaidSet {
         if let Some(commit) = commit {
             self.commit(commit).await;
         }
-        match self.send(ticket, bio) {
+        match self.send(layout, ticket, bio) {
             Mapped::Completed(result) => result,
             Mapped::InFlight(end) => end.await,
             Mapped::Remapped(area, to, bio) => area.submit(to, bio).await,
@@ -53,8 +61,13 @@ impl RaidSet {
     }
 
     /// Writes the legs, those on the spot that do not wait.
-    fn send<'a>(self: &'a Arc<Self>, mut ticket: Ticket, mut bio: Bio<'a>) -> Mapped<'a> {
-        let parts = self.parts(&range_of(&bio));
+    fn send<'a>(
+        self: &'a Arc<Self>,
+        layout: &Layout,
+        mut ticket: Ticket,
+        mut bio: Bio<'a>,
+    ) -> Mapped<'a> {
+        let parts = self.parts(layout, &range_of(&bio));
         if parts.is_empty() {
             return Mapped::Completed(Err(BlkError::Io));
         }
@@ -111,10 +124,10 @@ impl RaidSet {
 
     /// Says which parts of a range go to which legs that are alive. None where a sector of it would go
     /// nowhere.
-    fn parts(&self, range: &Range<Sector>) -> SmallVec<[Part; 2]> {
+    fn parts(&self, layout: &Layout, range: &Range<Sector>) -> SmallVec<[Part; 2]> {
         let state = self.state();
         let mut parts = SmallVec::new();
-        for run in self.layout.runs(range.clone()) {
+        for run in layout.runs(range.clone()) {
             let before = parts.len();
             for place in &run.copies {
                 if state.legs[place.leg].is_alive() {

@@ -1,6 +1,6 @@
 //! What the superblocks of a set say, in the order of the kernel's checks and with its texts.
 
-use sim_core::{CtrError, Errno, Sectors};
+use sim_core::{CtrError, Sectors};
 
 use super::reshape::Reshaping;
 use super::{BitmapStart, Candidate, Found, Start, resync_from};
@@ -150,7 +150,8 @@ impl<'a, D> Analysis<'a, D> {
             self.devices = superblock.devices as usize;
             match &superblock.extension {
                 Some(extension)
-                    if extension.reshape.is_some() && !(4..=6).contains(&self.geometry.level) =>
+                    if extension.reshape.is_some()
+                        && !matches!(self.geometry.level, 4..=6 | 10) =>
                 {
                     let detail = "the set is being reshaped";
                     return Err(CtrError::new("Reshape not supported").detail(detail));
@@ -163,7 +164,7 @@ impl<'a, D> Analysis<'a, D> {
                     self.reshape = Reshaping::found(superblock, extension);
                     if self.reshape.is_some() {
                         self.geometry = extension.new_geometry;
-                        self.check_reshaping(log)?;
+                        self.check_reshaping(superblock, log)?;
                     }
                 }
                 None => self.check_old(log)?,
@@ -431,15 +432,14 @@ impl<'a, D> Analysis<'a, D> {
             return self.go_on(going, start);
         }
         if !recovering && self.asks_for_reshape() {
-            if self.line.kind.family().parities() > 0 && !offset.is_zero() {
+            let raid1 = self.geometry.level == 1;
+            if !raid1 && !offset.is_zero() {
                 return self.set_up(start, offset, log);
             }
-            let raid1 = self.geometry.level == 1;
-            if raid1 && self.line.params.delta_disks.is_some_and(|delta| delta < 0) {
-                let why = "Can't reshape degraded raid set";
-                return Err(CtrError::new(why).errno(Errno::PERM));
+            if let Some(delta) = self.line.params.delta_disks.filter(|_| raid1) {
+                return self.add_legs(start, delta);
             }
-            if raid1 && self.line.params.delta_disks.is_some() || !offset.is_zero() {
+            if !offset.is_zero() {
                 return Err(CtrError::new("Reshape not supported"));
             }
             if raid1 {

@@ -243,7 +243,8 @@ impl Start {
         let (Some(_), Some(size)) = (asked, candidates[0].size) else { return Ok(()) };
         let left = Sectors(size.0.saturating_sub(self.lengths.device.0));
         let is_at_0 = self.data_offsets.is_none_or(|(now, _)| now.is_zero());
-        let way = if is_at_0 { "backward" } else { "forward" };
+        let grows = line.params.delta_disks.is_some_and(|delta| delta > 0);
+        let way = if is_at_0 && !grows { "backward" } else { "forward" };
         match left >= SPACE {
             true => Ok(()),
             false => {
@@ -258,24 +259,15 @@ impl Start {
     /// have a word for the layout that dm-raid does not make.
     pub fn layout(&self) -> Option<Layout> {
         let lengths = self.grown.unwrap_or(self.lengths);
-        let chunk = Sectors(self.geometry.chunk_sectors.into());
-        let (legs, device) = (self.devices, lengths.device);
-        match self.geometry.level {
-            0 => Some(Layout::Raid0 { legs, chunk, device }),
-            1 => Some(Layout::Raid1 { legs, device }),
-            10 => self.raid10(lengths).map(Layout::Raid10),
-            _ => self.parity(lengths).map(Layout::Parity),
-        }
+        layout_of(self.geometry, self.devices, lengths.device)
     }
 
     fn parity(&self, lengths: Lengths) -> Option<Parity> {
-        let Geometry { level, layout, chunk_sectors } = self.geometry;
-        Parity::new(level, layout, self.devices, Sectors(chunk_sectors.into()), lengths.device)
+        layout_of(self.geometry, self.devices, lengths.device)?.parity().copied()
     }
 
     fn raid10(&self, lengths: Lengths) -> Option<Raid10> {
-        let chunk = Sectors(self.geometry.chunk_sectors.into());
-        Raid10::new(self.geometry.layout, self.devices, chunk, lengths.device)
+        layout_of(self.geometry, self.devices, lengths.device)?.raid10().copied()
     }
 
     /// Returns the legs that superblocks have as failed: those that are missing too.
@@ -320,6 +312,18 @@ impl Start {
             reshape.write(&mut superblock);
         }
         superblock
+    }
+}
+
+/// Lays a set out on so many legs of this length; none where the word for the layout means nothing.
+fn layout_of(geometry: Geometry, legs: usize, device: Sectors) -> Option<Layout> {
+    let Geometry { level, layout, chunk_sectors } = geometry;
+    let chunk = Sectors(chunk_sectors.into());
+    match level {
+        0 => Some(Layout::Raid0 { legs, chunk, device }),
+        1 => Some(Layout::Raid1 { legs, device }),
+        10 => Raid10::new(layout, legs, chunk, device).map(Layout::Raid10),
+        _ => Parity::new(level, layout, legs, chunk, device).map(Layout::Parity),
     }
 }
 

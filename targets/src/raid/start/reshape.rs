@@ -1,14 +1,14 @@
-//! Reshapes of sets with parity: what a line asks for is set up, and what a superblock tells of goes on.
+//! Reshapes: what a line asks for is set up, and what a superblock tells of goes on.
 //!
 //! The line that asks for a reshape only sets it up: the set is used as it was. The next line lets it
-//! run.
+//! run. A raid1 is only given legs, or loses some: nothing moves.
 
 use sim_core::{CtrError, Errno, Sector, Sectors};
 
 use super::analysis::{Analysis, Member};
-use super::{RUN, Start};
-use crate::lines::raid::Line;
-use crate::raid::layout::{Moving, Parity};
+use super::{RUN, Start, layout_of};
+use crate::lines::raid::{Family, Line};
+use crate::raid::layout::{Format, Layout, Moving, Raid10};
 use crate::raid::superblock::{Extension, Geometry, Reshape, Superblock};
 
 /// A reshape that a set starts with.
@@ -51,10 +51,8 @@ impl Reshaping {
         })
     }
 
-    pub(super) fn old_parity(&self, offset: Sectors) -> Option<Parity> {
-        let Geometry { level, layout, chunk_sectors } = self.old;
-        let chunk = Sectors(chunk_sectors.into());
-        Some(Parity::new(level, layout, self.old_devices, chunk, self.device)?.at(offset))
+    fn old_layout(&self, offset: Sectors) -> Option<Layout> {
+        layout_of(self.old, self.old_devices, self.device).map(|layout| layout.at(offset))
     }
 
     /// Writes what superblocks say of it while it is not over.
@@ -80,11 +78,16 @@ impl Member {
 }
 
 impl<D> Analysis<'_, D> {
-    /// Refuses a line that asks for a reshape while there is one; but not where that was cut off before
-    /// the legs that it adds were told.
-    pub(super) fn check_reshaping(&self, log: &mut Vec<String>) -> Result<(), CtrError> {
-        let is_told = self.members.iter().all(|member| !member.is_new);
-        if self.line.params.delta_disks.is_some() && is_told {
+    /// Refuses a line that asks for another reshape than the one that there is. (The kernel refuses
+    /// the line that asked for this one too, and then nothing that was cut off goes on by itself.)
+    pub(super) fn check_reshaping(
+        &self,
+        found: &Superblock,
+        log: &mut Vec<String>,
+    ) -> Result<(), CtrError> {
+        let asked = self.line.params.delta_disks;
+        let going = found.extension.as_ref().map_or(0, |extension| extension.delta_disks);
+        if asked.is_some_and(|asked| asked != going) {
             log.push("Reshape requested but raid set is still reshaping".to_owned());
             return Err(CtrError::new(super::analysis::INVALID));
         }
@@ -130,6 +133,7 @@ impl<D> Analysis<'_, D> {
         }
         let delta = self.line.params.delta_disks.unwrap_or(0);
         let mut new = self.asked;
+        self.check_raid10()?;
         if delta != 0 && new.layout != self.geometry.layout {
             log.push(format!("Ignoring invalid layout change with delta_disks={delta}"));
             new.layout = self.geometry.layout;
@@ -169,10 +173,11 @@ impl<D> Analysis<'_, D> {
         };
         start.reshape = Some(asked);
         let moving = start.moving()?;
-        if moving.next(moving.start()).is_none() {
+        let room = moving.least_room();
+        if offset < room {
             let way = if way == Reshape::Forwards { "forward" } else { "backward" };
             let why = format!("No space for {way} reshape");
-            let detail = format!("expected room for a chunk, found {offset} sectors");
+            let detail = format!("expected {room} sectors of room, found {offset}");
             return Err(CtrError::new(why).detail(detail).errno(Errno::NOSPC));
         }
         if delta >= 0 && moving.new.len() < moving.old.len() {
@@ -185,16 +190,65 @@ impl<D> Analysis<'_, D> {
     }
 }
 
+impl<D> Analysis<'_, D> {
+    /// Refuses what raid10 cannot become.
+    fn check_raid10(&self) -> Result<(), CtrError> {
+        if self.line.kind.family() != Family::Raid10 {
+            return Ok(());
+        }
+        let [old, new] = [self.geometry, self.asked].map(|geometry| Raid10::parse(geometry.layout));
+        let chunk = u64::from(self.asked.chunk_sectors);
+        let why = match (old, new) {
+            (Some((Format::Far, ..)), _) => "far copies do not move",
+            (Some((_, old, _)), Some((_, new, _))) if old != new => {
+                "expected as many copies as there are"
+            }
+            _ if !self.array.0.is_multiple_of(chunk) => "expected the set to have whole chunks",
+            _ => return Ok(()),
+        };
+        Err(CtrError::new("Reshape check failed").detail(why))
+    }
+
+    /// Adds the legs that a line has more than a raid1: they are rebuilt. One that is there already
+    /// was told by this very line.
+    pub(super) fn add_legs(&mut self, mut start: Start, delta: i32) -> Result<Start, CtrError> {
+        let is_told = self.members.iter().all(|member| !member.is_new);
+        if is_told && self.devices == self.members.len() {
+            return Ok(start);
+        }
+        let is_whole = |nr: usize| self.members.get(nr).is_some_and(|member| member.is_good());
+        if delta < 0 || !(0..self.devices).all(is_whole) {
+            let why = "Can't reshape degraded raid set";
+            return Err(CtrError::new(why).errno(Errno::PERM));
+        }
+        let legs = self.devices as i64 + i64::from(delta);
+        if self.members.len() as i64 != legs {
+            let detail = format!("expected {legs} legs, found {}", self.members.len());
+            return Err(CtrError::new("Reshape not supported").detail(detail));
+        }
+        for member in self.members.iter_mut().filter(|member| member.is_new) {
+            (member.in_sync, member.recovery) = (false, 0);
+        }
+        start.devices = self.members.len();
+        start.resync_from = None;
+        start.write_superblocks = true;
+        Ok(start)
+    }
+}
+
 impl Start {
     /// Returns what moves where.
     pub(in crate::raid) fn moving(&self) -> Result<Moving, CtrError> {
         let refuse = |detail: &str| CtrError::new(RUN).detail(detail.to_owned());
         let reshape = self.reshape.ok_or_else(|| refuse("expected a reshape"))?;
         let (before, after) = self.data_offsets.unwrap_or_default();
-        let old = reshape.old_parity(before);
-        let new = self.parity(self.lengths).map(|parity| parity.at(after));
+        let old = reshape.old_layout(before);
+        let new = self.layout().map(|layout| layout.at(after));
         let (old, new) = old.zip(new).ok_or_else(|| refuse("it knows no such layout"))?;
         let moving = Moving { old, new, way: reshape.way };
+        if old.raid10().is_some() && new.len() < old.len() {
+            return Err(refuse("the set would be shorter than what moves"));
+        }
         match reshape.waits || moving.fits(reshape.position) {
             true => Ok(moving),
             false => Err(refuse("the position of the reshape is in the middle of a stripe")),
@@ -209,11 +263,12 @@ impl Start {
     ) -> Result<(), CtrError> {
         let Some(reshape) = self.reshape else { return Ok(()) };
         let moving = self.moving()?;
-        let least = moving.old.data_legs();
-        let legs = self.legs.iter().take(moving.old.legs());
-        let in_sync = legs.filter(|leg| **leg == super::LegStart::InSync).count();
-        if in_sync < least {
-            return Err(super::refuse_run(least, in_sync).errno(Errno::IO));
+        let in_sync = |leg: usize| self.legs.get(leg) == Some(&super::LegStart::InSync);
+        if !moving.old.has_all(|leg| !in_sync(leg)) {
+            let legs = moving.old.legs();
+            let least = moving.old.parity().map_or(legs, |parity| parity.data_legs());
+            let count = (0..legs).filter(|leg| in_sync(*leg)).count();
+            return Err(super::refuse_run(least, count).errno(Errno::IO));
         }
         let needed = reshape.device + moving.old.offset().max(moving.new.offset());
         match sizes.flatten().min() {

@@ -416,10 +416,22 @@ fn a_set_does_not_change_by_its_line() {
     };
     refused("4096 raid1 1 0", &[near; 4], "takeover not possible");
     refused(RAID1, &["reshape=1"; 2], "Reshape not supported");
-    let delta = "8192 raid1 3 0 delta_disks 1";
-    refused(delta, &["good", "good", "blank"], "Reshape not supported");
     let delta = "8192 raid1 3 0 delta_disks -1";
     refused(delta, &["devices=3"; 2], "Can't reshape degraded raid set");
+}
+
+#[test]
+fn a_raid1_is_given_legs() {
+    let delta = "8192 raid1 5 0 region_size 128 delta_disks 1";
+    check(delta, &["good", "good", "blank"], "AAr0 resync - events 5 Load write", &[]);
+    // The same line again, when they were told.
+    let told = ["devices=3", "devices=3", "devices=3 recovery=0"];
+    check(delta, &told, "AAr0 resync - events 5 Load", &[]);
+    let log = ["New device injected into existing raid set without 'delta_disks' or 'rebuild' \
+                parameter specified"];
+    check(&delta.replace("disks 1", "disks 2"), &["good", "good", "blank"], INVALID, &log);
+    let degraded = "EPERM(1): Can't reshape degraded raid set";
+    check(delta, &["good", "-", "blank"], degraded, &[]);
 }
 
 #[test]

@@ -13,7 +13,6 @@ mod bands;
 mod blocks;
 mod plan;
 mod read;
-pub(super) mod reshape;
 mod write;
 
 use std::ops::Range;

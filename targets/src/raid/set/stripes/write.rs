@@ -10,13 +10,13 @@ use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Mapped, Outcome, Sector,
 
 use super::super::RaidSet;
 use super::super::log::Entry;
+use super::super::reshape::Passage;
 use super::super::state::State;
 use super::super::ticket::{Progress, Ticket};
 use super::super::write::range_of;
 use super::bands::{Band, bands, rows_of};
 use super::blocks::Blocks;
 use super::plan::{self, Plan};
-use super::reshape::Passage;
 use crate::parts::background::EndOnDrop;
 use crate::raid::journal::PAGE;
 use crate::raid::layout::Parity;

@@ -1,15 +1,13 @@
-//! Reshapes: the power fails anywhere, I/O fails anywhere, bios come all the while. Nothing is lost,
-//! and the set ends whole in its new layout.
+//! A set over simulated disks whose reshape is set up, and what is legal then.
 
 use std::sync::{Arc, PoisonError};
 
 use sim_core::{BlkError, BlockDevice, Held, MappedDevice, Sector, Sectors, StatusKind};
 use targets::lines::raid::Kind;
-use targets::raid::layout::{Layout, Parity};
+use targets::raid::layout::{Format, Layout, Parity, Place, Raid10};
 use targets::raid::superblock::Superblock;
 use testkit::{
-    BioStep, Crash, Damage, Entry, Explorer, Fault, FaultSpan, Journal, Legal, Plan, Rng, Schedule,
-    SimDisk, Speed, Started, Traffic, World, each_seed, read_all,
+    BioStep, Journal, Legal, Rng, Schedule, SimDisk, Speed, Started, Traffic, World, read_all,
 };
 
 use crate::rig::SECTOR;
@@ -23,34 +21,63 @@ const ROOM: u64 = 32;
 /// How much of each leg is in use: three windows at least.
 const DEVICE: u64 = 96;
 
+/// How many copies a raid10 has.
+const COPIES: usize = 2;
+
 /// A layout: its type, legs and chunk.
 #[derive(Clone, Copy)]
-struct Shape(Kind, usize, u64);
+pub(crate) struct Shape(pub(crate) Kind, pub(crate) usize, pub(crate) u64);
 
 impl Shape {
-    fn parity(self, offset: u64) -> Parity {
-        let Shape(kind, legs, chunk) = self;
-        let (level, word) = (kind.family().level(), kind.algorithm());
-        let parity = Parity::new(level, word, legs, Sectors(chunk), Sectors(DEVICE));
-        parity.expect("a layout that dm-raid makes").at(Sectors(offset))
+    /// Where a raid10 keeps its copies.
+    fn format(self) -> Option<Format> {
+        match self.0 {
+            Kind::Raid10Near => Some(Format::Near),
+            Kind::Raid10Offset => Some(Format::Offset),
+            _ => None,
+        }
     }
 
-    fn len(self) -> u64 {
-        self.parity(0).len().0
+    pub(crate) fn layout(self, offset: u64) -> Layout {
+        let Shape(kind, legs, chunk) = self;
+        let (chunk, device) = (Sectors(chunk), Sectors(DEVICE));
+        let layout = match self.format() {
+            Some(format) => {
+                let word = Raid10::word(format, COPIES, format != Format::Near);
+                Raid10::new(word, legs, chunk, device).map(Layout::Raid10)
+            }
+            None => {
+                let (level, word) = (kind.family().level(), kind.algorithm());
+                Parity::new(level, word, legs, chunk, device).map(Layout::Parity)
+            }
+        };
+        layout.expect("a layout that dm-raid makes").at(Sectors(offset))
+    }
+
+    pub(crate) fn len(self) -> u64 {
+        self.layout(0).len().0
+    }
+
+    /// As a status calls it.
+    fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Raid10Near => "raid10",
+            kind => kind.name(),
+        }
     }
 }
 
 /// A reshape.
 #[derive(Clone, Copy)]
-struct Case {
-    old: Shape,
-    new: Shape,
+pub(crate) struct Case {
+    pub(crate) old: Shape,
+    pub(crate) new: Shape,
     /// Without more or less legs: from behind the room to the beginning of the legs.
     forwards: bool,
 }
 
 impl Case {
-    fn of(seed: u64) -> Case {
+    pub(crate) fn of(seed: u64) -> Case {
         use Kind::*;
         let (old, new, forwards) = [
             (Shape(Raid5Ls, 3, 8), Shape(Raid5La, 3, 8), false),
@@ -67,7 +94,22 @@ impl Case {
         Case { old, new, forwards }
     }
 
-    fn delta(&self) -> i64 {
+    pub(crate) fn of_raid10(seed: u64) -> Case {
+        use Kind::{Raid10Near as Near, Raid10Offset as Offset};
+        let (old, new, forwards) = [
+            (Shape(Near, 4, 8), Shape(Near, 4, 16), false),
+            (Shape(Near, 3, 8), Shape(Near, 4, 8), true),
+            (Shape(Near, 4, 8), Shape(Offset, 4, 8), false),
+            (Shape(Near, 4, 8), Shape(Offset, 4, 8), true),
+            (Shape(Offset, 3, 8), Shape(Offset, 4, 8), true),
+            (Shape(Near, 2, 8), Shape(Near, 3, 8), true),
+            (Shape(Offset, 4, 8), Shape(Near, 4, 16), false),
+            (Shape(Near, 2, 16), Shape(Near, 4, 8), true),
+        ][seed as usize % 8];
+        Case { old, new, forwards }
+    }
+
+    pub(crate) fn delta(&self) -> i64 {
         self.new.1 as i64 - self.old.1 as i64
     }
 
@@ -81,7 +123,7 @@ impl Case {
     }
 
     /// The sectors that are there before and after.
-    fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.old.len().min(self.new.len())
     }
 
@@ -98,7 +140,7 @@ impl Case {
 
     /// The line that lets it run. Legs that go are there to its end: else parity stands in for them,
     /// and a power cut opens the write hole.
-    fn runs(&self) -> String {
+    pub(crate) fn runs(&self) -> String {
         let Shape(kind, legs, chunk) = self.new;
         match self.delta() {
             ..0 => line(kind, self.old.1, chunk, self.old.len(), ""),
@@ -107,7 +149,7 @@ impl Case {
     }
 
     /// The line of the set as it is then.
-    fn stays(&self) -> String {
+    pub(crate) fn stays(&self) -> String {
         let Shape(kind, legs, chunk) = self.new;
         line(kind, legs, chunk, self.new.len(), "")
     }
@@ -117,25 +159,31 @@ fn line(kind: Kind, legs: usize, chunk: u64, len: u64, more: &str) -> String {
     let letter = |disk: usize| char::from(b'a' + disk as u8);
     let legs: Vec<String> =
         (0..legs).map(|leg| format!("{} {}", letter(leg * 2), letter(leg * 2 + 1))).collect();
-    let params = format!("region_size 16 daemon_sleep 250{more}");
+    let format = Shape(kind, legs.len(), chunk).format();
+    let (kind, format) = match format {
+        Some(Format::Near) => (Kind::Raid10, " raid10_copies 2 raid10_format near"),
+        Some(_) => (Kind::Raid10, " raid10_copies 2 raid10_format offset"),
+        None => (kind, ""),
+    };
+    let params = format!("region_size 16 daemon_sleep 250{format}{more}");
     let count = 1 + params.split_whitespace().count();
     format!("0 {len} raid {kind} {count} {chunk} {params} {} {}", legs.len(), legs.join(" "))
 }
 
-struct Rig {
-    case: Case,
+pub(crate) struct Rig {
+    pub(crate) case: Case,
     world: World,
-    disks: Vec<Arc<SimDisk>>,
+    pub(crate) disks: Vec<Arc<SimDisk>>,
     device: Arc<MappedDevice>,
-    sent: Arc<Traffic>,
+    pub(crate) sent: Arc<Traffic>,
     errors: Errors,
     /// No bio comes before the table that lets the reshape run.
-    loads_first: bool,
+    pub(crate) loads_first: bool,
 }
 
 impl Rig {
     /// Makes a set whose reshape is set up.
-    fn new(case: &Case, seed: u64) -> Rig {
+    pub(crate) fn new(case: &Case, seed: u64) -> Rig {
         let schedule = match seed % 3 {
             0 => Schedule::Priority(seed),
             _ => Schedule::Random(seed),
@@ -166,7 +214,7 @@ impl Rig {
                 rig.load(&line(kind, legs, other, len, "")).expect("a table");
                 rig.idle().expect("an end");
                 rig.case.old = Shape(kind, legs, other);
-                rig.parity_is_right(rig.case.old.parity(ROOM)).expect("parity");
+                rig.is_right(&rig.case.old.layout(ROOM)).expect("parity");
             }
             _ => {}
         }
@@ -194,7 +242,7 @@ impl Rig {
     }
 
     /// Starts again over the same disks; no I/O waits.
-    fn over(case: &Case, seed: u64, disks: &[Arc<SimDisk>]) -> Result<Rig, String> {
+    pub(crate) fn over(case: &Case, seed: u64, disks: &[Arc<SimDisk>]) -> Result<Rig, String> {
         disks.iter().for_each(|disk| disk.set_speed(Speed::AtOnce));
         let world = World::with(&Schedule::Random(seed), targets::registry(), disks);
         let journal = Arc::new(Journal::default());
@@ -213,7 +261,7 @@ impl Rig {
         self.world.resume(0).map(drop).map_err(|error| format!("resume: {error}"))
     }
 
-    fn run(&self, steps: &[Step], tasks: usize) -> Result<(), String> {
+    pub(crate) fn run(&self, steps: &[Step], tasks: usize) -> Result<(), String> {
         let Rig { world, device, sent, errors, .. } = self;
         // One that loses legs is shorter than it will be before it begins.
         let first = self.case.delta() < 0 || self.loads_first;
@@ -231,7 +279,7 @@ impl Rig {
         }
     }
 
-    fn flush(&self) -> Result<(), String> {
+    pub(crate) fn flush(&self) -> Result<(), String> {
         let Rig { world, device, sent, errors, .. } = self;
         let started = start(world, device, sent, errors, &[Step::Bio(FLUSH)], 1);
         self.idle()?;
@@ -241,27 +289,27 @@ impl Rig {
         }
     }
 
-    fn idle(&self) -> Result<(), String> {
+    pub(crate) fn idle(&self) -> Result<(), String> {
         self.world.sim.run_until_idle().map_err(|stuck| stuck.to_string())
     }
 
-    fn take_errors(&self) -> Vec<(BioStep, BlkError)> {
+    pub(crate) fn take_errors(&self) -> Vec<(BioStep, BlkError)> {
         std::mem::take(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reads what there is before and after.
-    fn content(&self) -> Result<Vec<u8>, String> {
+    pub(crate) fn content(&self) -> Result<Vec<u8>, String> {
         let read = self.world.sim.try_block_on(read_all(self.device.clone()));
         let mut content = read.map_err(|stuck| format!("a read never ends: {stuck}"))??;
         content.truncate(self.case.len() as usize * SECTOR);
         Ok(content)
     }
 
-    fn legal(&self) -> Legal {
+    pub(crate) fn legal(&self) -> Legal {
         self.sent.legal().expect("a set is storage")
     }
 
-    fn read_back(&self) -> Result<(), String> {
+    pub(crate) fn read_back(&self) -> Result<(), String> {
         let (content, legal) = (self.content()?, self.legal());
         for (sector, bytes) in (0..).zip(content.chunks_exact(SECTOR)) {
             if !legal.read(sector, legal.now(), bytes) {
@@ -273,17 +321,37 @@ impl Rig {
 
     /// Returns what is where the old layout has it.
     fn first(&self) -> Vec<u8> {
-        let parity = self.case.old.parity(self.case.offsets().0);
-        let layout = Layout::Parity(parity);
+        let layout = self.case.old.layout(self.case.offsets().0);
+        // Places with parity are counted from there.
+        let offset = layout.parity().map_or(Sectors::ZERO, |parity| parity.offset());
         let runs = layout.runs(Sector::ZERO..Sector(self.case.len()));
         let first = runs.flat_map(|run| {
-            let at = run.copies[0].sector + parity.offset();
+            let at = run.copies[0].sector + offset;
             self.disks[run.copies[0].leg * 2 + 1].look(at, run.len, <[u8]>::to_vec)
         });
         first.collect()
     }
 
-    fn parity_is_right(&self, parity: Parity) -> Result<(), String> {
+    fn is_right(&self, layout: &Layout) -> Result<(), String> {
+        match layout {
+            Layout::Parity(parity) => self.parity_is_right(parity),
+            _ => self.copies_are_equal(layout),
+        }
+    }
+
+    fn copies_are_equal(&self, layout: &Layout) -> Result<(), String> {
+        for run in layout.runs(Sector::ZERO..layout.len().to_sector()) {
+            let copy = |place: &Place| {
+                self.disks[place.leg * 2 + 1].look(place.sector, run.len, <[u8]>::to_vec)
+            };
+            if run.copies.iter().any(|place| copy(place) != copy(&run.copies[0])) {
+                return Err(format!("copies differ in {run:?}: {}", self.status()));
+            }
+        }
+        Ok(())
+    }
+
+    fn parity_is_right(&self, parity: &Parity) -> Result<(), String> {
         for row in (0..DEVICE).map(Sector) {
             let stripe = parity.stripe_at(row);
             let at = row + parity.offset();
@@ -304,15 +372,15 @@ impl Rig {
     }
 
     /// Fails where the set is not in its new layout, with all legs in sync.
-    fn is_whole(&self) -> Result<(), String> {
+    pub(crate) fn is_whole(&self) -> Result<(), String> {
         if self.case.delta() < 0 {
             self.load(&self.case.stays())?;
             self.idle()?;
         }
         let status = self.status();
-        let Shape(kind, legs, _) = self.case.new;
+        let (kind, legs) = (self.case.new.name(), self.case.new.1);
         let offset = self.case.offsets().1;
-        let rows = self.case.new.parity(0).device_len();
+        let rows = self.case.new.layout(0).resync_len();
         let expected =
             format!("{kind} {legs} {} {rows}/{rows} idle 0 {offset} -", "A".repeat(legs));
         if status != expected {
@@ -321,10 +389,10 @@ impl Rig {
         if self.device.size().0 != self.case.new.len() {
             return Err("the device has not the length of the new layout".to_owned());
         }
-        self.parity_is_right(self.case.new.parity(offset))
+        self.is_right(&self.case.new.layout(offset))
     }
 
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let live = self.device.live().expect("a table");
         live.status(StatusKind::Info, Default::default()).expect("no panic").0[0].params.to_string()
     }
@@ -342,159 +410,11 @@ fn speed(seed: u64) -> Speed {
     [Speed::Waits, Speed::Mixed, Speed::Waits, Speed::AtOnce][seed as usize / 3 % 4]
 }
 
-fn steps_of(case: &Case, seed: u64, count: usize) -> Vec<Step> {
-    steps(&mut Rng::new(seed), case.len(), count, case.old.parity(0).stripe_len().0 + 4)
-}
-
-const PLAN: Plan = Plan { listed: 1, random: 1, seed: 0 };
-const SECOND: Plan = Plan { listed: 1, random: 1, seed: 0 };
-/// One of so many restarts is cut off by a second power cut.
-const CUT_AGAIN: u64 = 61;
-
-fn explore(case: &Case, seed: u64) -> Result<u64, String> {
-    let rig = Rig::new(case, seed);
-    let case = &rig.case.clone();
-    let mut legal = rig.legal();
-    let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
-    rig.disks.iter().for_each(|disk| disk.record(rig.sent.journal().clone()));
-    rig.run(&steps_of(case, seed, 6), 1 + seed as usize % 3)?;
-    if let Some((step, error)) = rig.take_errors().first() {
-        return Err(format!("{step:?} failed though no I/O did: {error}"));
-    }
-    rig.read_back()?;
-    rig.is_whole()?;
-    let (disks, record) = (rig.disks.clone(), rig.sent.journal().take());
-    drop(rig);
-    disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
-    let (mut count, mut seconds) = (0, 0);
-    let plan = Plan { seed, ..PLAN };
-    let first = Explorer::new(&disks, &record).run(plan, &mut legal, |crash, legal| {
-        count += 1;
-        let again = come_back(case, &disks, crash, legal)?;
-        if count % CUT_AGAIN != 0 {
-            return Ok(());
-        }
-        let (entries, before) = again;
-        disks.iter().zip(&before).for_each(|(disk, at)| disk.rewind(*at));
-        let second = Explorer::new(&disks, &entries);
-        let second = second.run(SECOND, &mut legal.clone(), |crash, legal| {
-            come_back(case, &disks, crash, legal).map(drop)
-        });
-        seconds += second.map_err(|why| format!("during the restart, {why}"))?;
-        Ok(())
-    });
-    Ok(first? + seconds)
-}
-
-type Restart = (Vec<Entry>, Vec<usize>);
-
-/// Restarts: the reshape goes on to its end, and the content is legal before it and after it. Returns
-/// what was written meanwhile, and where the disks were before.
-fn come_back(
-    case: &Case,
-    disks: &[Arc<SimDisk>],
-    crash: Crash,
-    legal: &Legal,
-) -> Result<Restart, String> {
-    let before = disks.iter().map(|disk| disk.checkpoint()).collect();
-    let rig = Rig::over(case, crash.at as u64, disks)?;
-    let content = rig.content()?;
-    legal.check_power_cut(&content)?;
-    rig.idle()?;
-    rig.is_whole()?;
-    if rig.content()? != content {
-        return Err("the reshape has changed the content".to_owned());
-    }
-    Ok((rig.sent.journal().take(), before))
-}
-
-const TEST: &str = "-p dmsim-targets --test raid reshape";
-
-#[test]
-fn after_a_power_cut_a_reshape_goes_on_and_the_content_is_legal() {
-    let mut states = 0;
-    each_seed(TEST, 4, |seed| {
-        states += explore(&Case::of(seed), seed)?;
-        Ok(())
-    });
-    println!("{states} states");
-}
-
-#[test]
-fn a_set_is_used_while_it_is_reshaped() {
-    each_seed(TEST, 100, |seed| {
-        let rig = Rig::new(&Case::of(seed), seed);
-        rig.read_back()?;
-        rig.run(&steps_of(&rig.case, seed, 40), 3)?;
-        if let Some((step, error)) = rig.take_errors().first() {
-            return Err(format!("{step:?} failed though no I/O did: {error}"));
-        }
-        rig.read_back()?;
-        rig.is_whole()
-    });
-}
-
-#[test]
-fn whatever_fails_below_a_reshape_nothing_is_lost() {
-    each_seed(TEST, 10, |seed| {
-        let case = Case::of(seed);
-        let mut rig = Rig::new(&case, seed);
-        rig.loads_first = true;
-        let ended = |disk: &Arc<SimDisk>| {
-            let counts = disk.counts();
-            counts.reads + counts.writes + counts.flushes + counts.discards
-        };
-        let before: Vec<u64> = rig.disks.iter().map(ended).collect();
-        rig.run(&steps_of(&rig.case, seed, 6), 2)?;
-        let after: Vec<u64> = rig.disks.iter().map(ended).collect();
-        for disk in 0..case.new.1 * 2 {
-            for at in 0..after[disk] - before[disk] {
-                // Each third, another with each seed.
-                if !(at + seed).is_multiple_of(3) {
-                    continue;
-                }
-                for lasts in [FaultSpan::Once, FaultSpan::ForGood] {
-                    let fault = Fault::At { after: at, lasts, damage: Damage::Error };
-                    fail(&case, seed, disk, fault)
-                        .map_err(|why| format!("disk {disk}, {fault:?}: {why}"))?;
-                }
-            }
-        }
-        Ok(())
-    });
-}
-
-/// Reshapes while some I/O fails; then the power does, and the disk is good again.
-fn fail(case: &Case, seed: u64, disk: usize, fault: Fault) -> Result<(), String> {
-    let mut rig = Rig::new(case, seed);
-    let case = &rig.case.clone();
-    rig.loads_first = true;
-    rig.disks[disk].inject(fault);
-    let loaded = rig.run(&steps_of(case, seed, 6), 2);
-    if let Err(why) = &loaded {
-        // Metadata that cannot be read is known when the table is taken.
-        return if why.starts_with("load") || why.starts_with("resume") { Ok(()) } else { loaded };
-    }
-    if let Some((step, error)) = rig.take_errors().first() {
-        return Err(format!("{step:?} failed, with one bad leg: {error}; {}", rig.status()));
-    }
-    rig.read_back()?;
-    if rig.status().contains('D') {
-        // A lost leg and a power cut at once may be too much, unless nothing is being written.
-        rig.flush()?;
-    }
-    let (legal, disks) = (rig.legal(), rig.disks.clone());
-    drop(rig);
-    disks.iter().for_each(|disk| {
-        disk.lose_cache();
-        disk.heal();
-    });
-    let rig = Rig::over(case, seed, &disks)?;
-    let content = rig.content().map_err(|why| format!("after a power cut: {why}"))?;
-    legal.check_power_cut(&content).map_err(|why| format!("after a power cut: {why}"))?;
-    rig.idle()?;
-    if rig.content()? != content {
-        return Err("what came after a power cut has changed the content".to_owned());
-    }
-    rig.is_whole()
+pub(crate) fn steps_of(case: &Case, seed: u64, count: usize) -> Vec<Step> {
+    steps(
+        &mut Rng::new(seed),
+        case.len(),
+        count,
+        case.old.layout(0).parity().map_or(6, |parity| parity.stripe_len().0 + 4),
+    )
 }
