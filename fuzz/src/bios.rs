@@ -71,6 +71,9 @@ fn use_volume(candidates: &[Candidate], volume: Option<&str>) {
         .collect();
     let events = said.events + 1;
     let change = Change { events, resync_offset: DONE, dirty: true, places };
+    if chosen.read_only.is_some() {
+        return;
+    }
     let writer = chosen.writer(candidates);
     for (place, taken) in said.places.iter().enumerate() {
         if taken.member().is_some() {

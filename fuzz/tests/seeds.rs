@@ -9,7 +9,7 @@ use testkit::Rng;
 /// How long each target gets, after its seeds.
 const TIME: Duration = Duration::from_secs(2);
 
-/// The longest input made by chance.
+/// The longest input made by chance, but for what a seed has.
 const LONGEST: usize = 1024;
 
 /// Repeats one input: its number. The search starts there.
@@ -121,7 +121,8 @@ fn input(number: u64, seeds: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
             }
         }
     }
-    input.truncate(LONGEST);
+    let longest = seeds.iter().map(|(_, seed)| seed.len()).fold(LONGEST, usize::max);
+    input.truncate(longest);
     input
 }
 

@@ -73,7 +73,7 @@ pub fn choose(candidates: &[Candidate], volume: Option<&str>) -> Result<Chosen, 
                 continue;
             }
         };
-        let Some(place) = volume.slots.iter().position(|slot| slot.disk == disk) else {
+        let Some(place) = volume.slots.iter().position(|slot| slot.disk == Some(disk)) else {
             left_out.push((nr, LeftOut::Spare));
             continue;
         };
@@ -356,7 +356,7 @@ impl Chosen {
 
     /// Returns the candidate that had a place until it failed.
     pub fn failed_at(&self, place: usize) -> Option<usize> {
-        let disk = self.volume.slots[place].disk;
+        let disk = self.volume.slots[place].disk?;
         self.failed.iter().find(|(failed, _)| *failed == disk).map(|(_, nr)| *nr)
     }
 

@@ -32,7 +32,7 @@ pub struct Volume {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// The number of the disk in the table of the set; none where that is past its end.
-    pub disk: usize,
+    pub disk: Option<usize>,
     /// Where on the disk the volume begins.
     pub start: Sector,
     /// The disk has what the volume has.

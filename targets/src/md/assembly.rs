@@ -428,12 +428,20 @@ pub(crate) struct Shape {
 /// Makes the layout of an array, which people know by a name.
 pub(crate) fn layout(shape: &Shape, name: &str) -> Result<Layout, Refused> {
     const LEAST_CHUNK: u64 = 8;
+    const MOST_CHUNK: u64 = 1 << 31;
+    const MOST_OF_DEVICE: u64 = 1 << 46;
     let Shape { level, layout, chunk, places: legs, size: device } = *shape;
     if !(1..=crate::lines::raid::MAX_LEGS).contains(&legs) {
         return Err(Refused::all(format!("an array of {legs} members cannot be")));
     }
+    // Whatever is counted of these, in bytes too, fits into 64 bits.
+    if device.0 > MOST_OF_DEVICE {
+        return Err(Refused::all(format!("members of {device} sectors cannot be")));
+    }
     let has_chunks = level != 1;
-    if has_chunks && (chunk.0 < LEAST_CHUNK || !chunk.0.is_power_of_two()) {
+    let is_chunk =
+        |chunk: u64| (LEAST_CHUNK..=MOST_CHUNK).contains(&chunk) && chunk.is_power_of_two();
+    if has_chunks && !is_chunk(chunk.0) {
         return Err(Refused::all(format!("chunks of {chunk} sectors cannot be")));
     }
     let made = match level {

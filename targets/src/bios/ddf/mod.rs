@@ -139,7 +139,7 @@ fn is_sound(bytes: &[u8], magic: u32) -> bool {
 }
 
 /// Sums a part up, with its own checksum as if it were all ones: the common CRC-32 without its inversions.
-fn checksum(bytes: &[u8]) -> u32 {
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(u32::MAX);
     hasher.update(&bytes[..4]);
     hasher.update(&[0xff; 4]);

@@ -74,7 +74,11 @@ impl Set {
             }
         }
         records.values_mut().for_each(|parts| parts.sort_by_key(|part| part.parts.1));
-        let can_be_written = all.clone().all(Disk::can_be_written);
+        // One list goes to all.
+        let is_long =
+            |disk: &Disk, nr| disk.copy.section(nr).len() == newest.copy.section(nr).len();
+        let has_room = |disk: &Disk| is_long(disk, OF_DISKS) && is_long(disk, OF_VOLUMES);
+        let can_be_written = all.clone().all(|disk| disk.can_be_written() && has_room(disk));
         Set { disks: newest.copy.section(OF_DISKS).to_vec(), volumes, records, can_be_written }
     }
 
@@ -96,7 +100,7 @@ impl Set {
             let at = entries(&self.disks).position(|entry| be32(entry, REFERENCE) == *disk);
             let state = at.map_or(FAILED, |at| self.disk_state(at));
             let is_in_sync = state & (ONLINE | FAILED | REBUILDS) == ONLINE;
-            Slot { disk: at.unwrap_or(usize::MAX), start: *start, is_in_sync }
+            Slot { disk: at, start: *start, is_in_sync }
         };
         let init = entry[INITIALIZED] & INITIALIZATION;
         Volume {
@@ -149,9 +153,10 @@ impl Set {
             _ if entry[INITIALIZED] & INITIALIZATION == 1 => {
                 Some(Hindrance::Writes("is being initialized"))
             }
-            _ if !self.can_be_written => {
-                Some(Hindrance::Writes("has a disk without a second copy of the metadata"))
-            }
+            _ if !self.can_be_written => Some(Hindrance::Writes(
+                "has a disk without a second copy of the metadata that is like the first, or with \
+                     other room for it than the others",
+            )),
             _ => None,
         }
     }
@@ -209,10 +214,8 @@ impl Set {
         let mut working = Vec::new();
         for (slot, now) in slots.iter().zip(&change.places) {
             working.push(*now != Place::Empty);
-            let at = ENTRIES + slot.disk.saturating_mul(ENTRY);
-            if at >= disks.len() {
-                continue;
-            }
+            let Some(disk) = slot.disk else { continue };
+            let at = ENTRIES + disk * ENTRY;
             touched.push((OF_DISKS, at / SECTOR));
             if *now == Place::Empty {
                 let state = be16(&disks, at + DISK_STATE) | FAILED;

@@ -215,7 +215,8 @@ impl Mpb {
                 .filter(|map| nr < usize::from(self.bytes[map + 16]))
                 .any(|map| order(map) & OUT_OF_SYNC != 0);
             let disk = (order(spot.map) & !(0xff << 24)) as usize;
-            let has_failed = disks.get(disk).is_none_or(|(_, has_failed)| *has_failed);
+            let disk = Some(disk).filter(|disk| *disk < disks.len());
+            let has_failed = disk.is_none_or(|disk| disks[disk].1);
             Slot { disk, start, is_in_sync: !is_out && !has_failed }
         };
         let name = String::from_utf8_lossy(&bytes[..16]);

@@ -1,6 +1,5 @@
 //! What is made of the sets that mdadm and Linux left on disks, and of bytes that nobody meant.
 
-use proptest::prelude::*;
 use sim_core::{SECTOR_SIZE, Sector, Sectors};
 use testkit::{MdImage, bios_arrays, bios_images, bios_pattern};
 
@@ -10,6 +9,10 @@ use super::{Fault, Hindrance, Member, Pieces, Stop, read_whole};
 use crate::md::assembly::{Assembly, LeftOut, Mode, Refused, Resync, Taken};
 use crate::md::superblock::{Change, DONE, Place};
 use crate::parts::bytes::{le32, put};
+
+mod hostile;
+
+use hostile::seal_intel;
 
 /// Disks as bytes.
 type Disks = Vec<Vec<u8>>;
@@ -351,23 +354,11 @@ fn what_nothing_here_keeps_up_is_refused() {
     // Of the first volume: where its write hole policy is, and its kind of migration.
     let mut all = disks("imsm5");
     let volume = 0xd8 + 3 * 48;
-    let seal = |disks: &mut Disks| {
-        for disk in disks.iter_mut() {
-            let anchor = disk.len() - 1024;
-            let size = le32(disk, anchor + 0x24) as usize;
-            let mut table = disk[anchor..anchor + 512].to_vec();
-            table.extend_from_slice(&disk[anchor - 512..anchor]);
-            table[0x20..0x24].fill(0);
-            let words = table[..size].chunks_exact(4);
-            let sum = words.fold(0_u32, |sum, word| sum.wrapping_add(le32(word, 0)));
-            disk[anchor + 0x20..anchor + 0x24].copy_from_slice(&sum.to_le_bytes());
-        }
-    };
     for disk in &mut all {
         let anchor = disk.len() - 1024;
         disk[anchor + volume + 50] = 1;
     }
-    seal(&mut all);
+    all.iter_mut().for_each(|disk| seal_intel(disk));
     let told = chosen(&all).read_only.expect("a parity log");
     assert!(told.contains("partial parity log"), "{told}");
     let mut all = disks("imsm5-initialized");
@@ -375,7 +366,7 @@ fn what_nothing_here_keeps_up_is_refused() {
         let anchor = disk.len() - 1024;
         disk[anchor + volume + 89] = 3;
     }
-    seal(&mut all);
+    all.iter_mut().for_each(|disk| seal_intel(disk));
     let told = why(choose(&candidates(&all), None));
     assert!(told.contains("volume `vol0` is being reshaped"), "{told}");
     assert!(matches!(
@@ -434,66 +425,4 @@ fn sets_of_others_are_known_by_their_marks() {
         assert_eq!(disks(name).iter().find_map(|disk| vendor(disk)), None, "{name}");
     }
     assert_eq!(VENDORS.len(), 9);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
-    /// Bytes of the metadata are others, and its checksums are made right again or are not.
-    #[test]
-    fn bytes_that_nobody_meant_end_in_words(
-        name in prop::sample::select(vec!["imsm5", "imsm10", "imsm5-initialized", "imsm-two"]),
-        changes in prop::collection::vec((0_usize..1024, any::<u8>()), 1..6),
-        seals in any::<bool>(),
-    ) {
-        let images = bios_images(name);
-        let small = |image: &MdImage| image.bytes(image.len - 8192, 8192);
-        let mut disks: Disks = images.iter().map(small).collect();
-        for disk in &mut disks {
-            let end = disk.len() - 1024;
-            for (at, byte) in &changes {
-                let at = if *at < 512 { end + at } else { end - 1024 + at };
-                disk[at] = *byte;
-            }
-            let size = le32(disk, end + 0x24);
-            if seals && (216..=1024).contains(&size) {
-                let mut table = disk[end..end + 512].to_vec();
-                table.extend_from_slice(&disk[end - 512..end]);
-                table[0x20..0x24].fill(0);
-                let words = table[..size as usize].chunks_exact(4);
-                let sum = words.fold(0_u32, |sum, word| {
-                    sum.wrapping_add(le32(word, 0))
-                });
-                disk[end + 0x20..end + 0x24].copy_from_slice(&sum.to_le_bytes());
-            }
-        }
-        let Ok(members) = disks.iter().map(|disk| member(disk)).collect::<Result<Vec<_>, _>>() else {
-            return Ok(());
-        };
-        let candidates: Vec<Candidate> = members
-            .into_iter()
-            .zip(&images)
-            .enumerate()
-            .filter_map(|(nr, (member, image))| {
-                let serial = Some(format!("/dev/loop{nr}"));
-                Some(Candidate { member: member?, len: Sectors::in_bytes(image.len), serial })
-            })
-            .collect();
-        use_all(&candidates);
-    }
-}
-
-/// Does with candidates whatever can be done.
-pub(super) fn use_all(candidates: &[Candidate]) {
-    for volume in [None, Some("vol0"), Some("sys"), Some("fast")] {
-        let Ok(chosen) = choose(candidates, volume) else { continue };
-        let _ = (chosen.span(), chosen.about());
-        let Ok(said) = chosen.assembly(Mode::Force) else { continue };
-        let writer = chosen.writer(candidates);
-        for (place, taken) in said.places.iter().enumerate() {
-            if taken.member().is_some() {
-                let _ = writer.stages(&change(&chosen, said.events + 1, true, &[0]), place);
-            }
-        }
-    }
 }
