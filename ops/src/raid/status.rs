@@ -10,7 +10,7 @@ use targets::lines::raid::{Action, Family, LegHealth, Status};
 use targets::raid::layout::{Format, Raid10};
 
 use super::leg::file_of;
-use super::leg::marked::marked;
+use super::leg::marked::{has_resync, marked};
 use super::level::level;
 use super::state::{Line, has_all, layout, look_at, may_lose, number, set};
 use crate::device_mapper::DeviceMapper;
@@ -94,7 +94,7 @@ pub enum LegState {
 /// What goes on in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Going {
-    /// The kernel's word for it.
+    /// The kernel's word for it, but that a resync which goes on where it was cut off is one.
     pub what: &'static str,
     /// How far it is.
     #[serde(rename = "done_bytes", serialize_with = "in_bytes")]
@@ -127,12 +127,20 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
         }
     }
     let status = look.status;
-    let going = is_going(&status).then(|| going(&line, size, &status, speed));
-    let resyncs = matches!(status.action, Action::Resync);
+    let resyncs = match status.action {
+        Action::Resync => true,
+        Action::Repair => has_resync(dm, &line, &status).unwrap_or(false),
+        _ => false,
+    };
+    let going = is_going(&status).then(|| Going {
+        what: if resyncs { Action::Resync.word() } else { status.action.word() },
+        ..going(&line, size, &status, speed)
+    });
     let mut legs = Vec::new();
     for (place, (leg, health)) in line.legs.iter().zip(&status.legs).enumerate() {
         let dev = number(leg.data.as_ref());
         let state = match health {
+            LegHealth::InSync if resyncs => LegState::Resyncing,
             LegHealth::InSync => LegState::InSync,
             LegHealth::Behind if resyncs => LegState::Resyncing,
             LegHealth::Behind => LegState::Rebuilding,
@@ -153,9 +161,9 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
     let places = lengths.and_then(|lengths| layout(&line, lengths.device));
     let is_gone = |leg: usize| matches!(status.legs[leg], LegHealth::Failed | LegHealth::Missing);
     let is_broken = places.is_some_and(|layout| !has_all(&layout, is_gone));
-    let may_lose = match status.action {
-        Action::Resync => 0,
-        _ => places.map_or(0, |layout| may_lose(&layout, is_lost)),
+    let may_lose = match resyncs {
+        true => 0,
+        false => places.map_or(0, |layout| may_lose(&layout, is_lost)),
     };
     let marked = match family {
         Family::Raid0 => None,

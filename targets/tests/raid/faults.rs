@@ -135,3 +135,27 @@ fn a_leg_that_fails_while_it_is_rebuilt_is_rebuilt_whole_when_it_is_back() {
         revive(&rig)
     });
 }
+
+#[test]
+fn a_leg_that_fails_while_another_table_waits_is_rebuilt_when_that_is_in_use() {
+    each_seed(TEST, 80, |seed| {
+        let mut case = match seed % 2 {
+            0 => Case { in_sync: true, ..Case::of(seed / 2) },
+            _ => Case { in_sync: true, ..Case::with_parity(seed / 2) },
+        };
+        case.has_journal = false;
+        let rig = Rig::new(&case, seed);
+        rig.load()?;
+        let leg = seed as usize / 2 % case.legs;
+        // It knows of its failure, or has been told nothing since.
+        let gone = [Case::data(leg), Case::meta(leg)];
+        for disk in gone.iter().take(1 + seed as usize / 3 % 2) {
+            rig.disks[*disk].inject(GONE);
+        }
+        rig.run(&case.steps(&mut Rng::new(seed), STEPS), 2)?;
+        let was_lost = rig.status().contains('D');
+        revive(&rig).map_err(|why| format!("{was_lost}, leg {leg}: {why}"))?;
+        rig.run(&case.steps(&mut Rng::new(seed + 1), STEPS), 2)?;
+        drop_power(rig, &case, seed)
+    });
+}

@@ -384,6 +384,13 @@ impl Rig {
         self.execute(Command::TargetMsg { id: id(0), sector: Sector::ZERO, message, slot })
     }
 
+    /// Loads the set's table, which waits for the next resume.
+    pub(crate) fn load(&self) -> Result<(), String> {
+        let lines = sim_core::parse_table(&self.case.table()).map_err(|error| error.to_string())?;
+        let targets = lines.into_iter().map(|(_, spec)| spec).collect();
+        self.world.load(0, targets).map(drop).map_err(|error| format!("load: {error}"))
+    }
+
     pub(crate) fn suspend(&self) -> Result<(), String> {
         self.execute(Command::DevSuspend { id: id(0), held: Held::Flush })
     }

@@ -7,7 +7,7 @@ mod parity;
 
 use std::path::PathBuf;
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::filesystems::{digests, fill};
 use crate::harness::{
@@ -242,6 +242,35 @@ fn a_rebuild_cut_off_by_a_crash_goes_on() {
     assert!(now[MIB as usize..][..4096] == [1; 4096]);
     now[MIB as usize..][..4096].copy_from_slice(&data[MIB as usize..][..4096]);
     assert!(now == data);
+}
+
+#[test]
+fn a_resync_that_goes_on_is_not_called_in_sync() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "257M");
+    let table = instance.dmsim(&["table", "r"]);
+    let with = |words: &str| table.trim_end().replace("raid1 1 0", words);
+    let is_resyncing = || {
+        let status = json(&instance);
+        assert_eq!(states(&instance), ["resyncing"; 2], "{status}");
+        let said = (&status["health"], &status["may_lose"], &status["action"]["what"]);
+        assert_eq!(said, (&"resyncing".into(), &0.into(), &"resync".into()), "{status}");
+    };
+    load(&instance, &with("raid1 4 0 sync max_recovery_rate 65536"));
+    is_resyncing();
+    // From the beginning on, it would be a new one.
+    let done = || json(&instance)["action"]["done_bytes"].as_u64().expect("it goes on");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while done() < 96 * MIB {
+        assert!(Instant::now() < deadline, "nothing is done");
+    }
+    load(&instance, &with("raid1 3 0 max_recovery_rate 1024"));
+    is_resyncing();
+    // The kernel's word for what goes on.
+    assert!(instance.dmsim(&["status", "r"]).contains(" repair "));
+    load(&instance, &with("raid1 1 0"));
+    instance.dmsim(&["wait", "--sync", "r"]);
+    assert_eq!(json(&instance)["health"], "in sync");
 }
 
 #[test]

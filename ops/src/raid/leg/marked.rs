@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use targets::lines::raid::{LegHealth, Status};
 use targets::raid::bitmap::{Bitmap, HEADER, Header, OFFSET};
+use targets::raid::superblock::{self, Superblock};
 
 use super::super::state::{Line, number};
 use crate::device_mapper::DeviceMapper;
@@ -21,10 +22,27 @@ pub(in super::super) fn marked(
     line: &Line,
     status: &Status,
 ) -> Option<Sectors> {
+    marked_in(&metadata(dm, line, status)?)
+}
+
+/// Tells whether the superblock of the first leg in sync has a resync that is not over: where one goes on
+/// that was cut off, the kernel's status has the word of a repair.
+pub(in super::super) fn has_resync(
+    dm: &mut dyn DeviceMapper,
+    line: &Line,
+    status: &Status,
+) -> Option<bool> {
+    let mut bytes = vec![0; superblock::LEN];
+    metadata(dm, line, status)?.read_exact_at(&mut bytes, 0).ok()?;
+    Some(Superblock::read(&bytes)?.resync_offset != superblock::DONE)
+}
+
+/// Opens the metadata of the first leg in sync.
+fn metadata(dm: &mut dyn DeviceMapper, line: &Line, status: &Status) -> Option<File> {
     let first = status.legs.iter().position(|leg| *leg == LegHealth::InSync).unwrap_or_default();
     let meta = number(line.legs.get(first)?.meta.as_ref())?;
     let path = path_of(dm, meta).ok()?;
-    marked_in(&fresh(&path, Access::ReadOnly).ok()?)
+    fresh(&path, Access::ReadOnly).ok()
 }
 
 /// As [`marked`], by the metadata of one leg, with which the file begins.

@@ -16,7 +16,7 @@ use super::metadata::{self, Metadata};
 use super::reshape::{Moves, Reshaping};
 use super::state::{Behind, Leg, State};
 use super::{Devices, RaidSet};
-use crate::lines::raid::{Family, JournalHealth, JournalMode, Line};
+use crate::lines::raid::{Family, JournalHealth, JournalMode, Leg as LineLeg, Line};
 use crate::parts::background::Background;
 use crate::parts::pace::Pace;
 use crate::raid::bitmap::{Bitmap, Fault, HEADER, Header, OFFSET, STALE};
@@ -41,39 +41,41 @@ pub(super) struct Surroundings {
     pub(super) log: TargetLog,
 }
 
-/// Reads the superblocks of a line's legs, and decides how the set starts: what is with the bitmap
-/// matters at the first resume.
-pub(super) async fn load(
-    line: &Line<Arc<OpenDevice>>,
-    around: &Surroundings,
-) -> Result<(RaidSet, BitmapStart), CtrError> {
-    line.lengths(around.len).map_err(CtrError::new)?;
+/// Reads the superblocks of a line's legs.
+pub(super) async fn candidates(line: &Line<Arc<OpenDevice>>) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    let mut legs = Vec::new();
-    for (nr, leg) in line.legs.iter().enumerate() {
-        let meta = leg.meta.clone().map(Area::whole);
-        let found = match &meta {
-            Some(meta) => read_superblock(meta).await,
+    for leg in &line.legs {
+        let found = match &leg.meta {
+            Some(meta) => read_superblock(&Area::whole(meta.clone())).await,
             None => Found::NoDevice,
         };
         candidates.push(Candidate { found, size: leg.data.as_ref().map(|data| data.size()) });
-        // Where its data lies is known when the superblocks are.
-        legs.push(Devices {
-            meta,
-            data: None,
-            write_mostly: line.params.write_mostly.contains(&nr),
-        });
     }
-    let mut lines = Vec::new();
-    let decided = start::decide(line, around.len, &candidates, &mut lines);
-    lines.iter().for_each(|line| around.log.line(line));
-    let start = decided?;
+    candidates
+}
+
+/// Decides how a set starts: what is with the bitmap matters at the first resume. What the kernel logs goes
+/// to `log`.
+pub(super) async fn load(
+    line: &Line<Arc<OpenDevice>>,
+    around: &Surroundings,
+    candidates: &[Candidate],
+    log: &mut Vec<String>,
+) -> Result<(RaidSet, BitmapStart), CtrError> {
+    let start = start::decide(line, around.len, candidates, log)?;
+    // Where its data lies is known when the superblocks are.
+    let devices = |(nr, leg): (usize, &LineLeg<Arc<OpenDevice>>)| Devices {
+        meta: leg.meta.clone().map(Area::whole),
+        data: None,
+        write_mostly: line.params.write_mostly.contains(&nr),
+    };
+    let mut legs: Vec<Devices> = line.legs.iter().enumerate().map(devices).collect();
     if line.kind.family().parities() > 0 {
         check_bitmap(&start, &legs).await?;
         check_journal(line, &start).await?;
-        check_stripe_cache(line, &around.log)?;
-        around.log.line("raid456 discard support disabled due to discard_zeroes_data uncertainty.");
-        around.log.line("Set dm-raid.devices_handle_discard_safely=Y to override.");
+        check_stripe_cache(line, log)?;
+        log.push("raid456 discard support disabled due to discard_zeroes_data uncertainty.".into());
+        log.push("Set dm-raid.devices_handle_discard_safely=Y to override.".into());
     }
     place(line, &mut legs, &start);
     make(line, around, legs, start)
@@ -146,7 +148,7 @@ async fn check_journal(line: &Line<Arc<OpenDevice>>, start: &Start) -> Result<()
 
 /// Holds the size of the kernel's stripe cache to what that takes. Nothing here has such a size: rows
 /// are in memory as long as somebody works on them.
-fn check_stripe_cache(line: &Line<Arc<OpenDevice>>, log: &TargetLog) -> Result<(), CtrError> {
+fn check_stripe_cache(line: &Line<Arc<OpenDevice>>, log: &mut Vec<String>) -> Result<(), CtrError> {
     /// What md takes, in stripes of 4 KiB a leg, and what it begins with.
     const ENTRIES: RangeInclusive<u64> = 17..=32768;
     const DEFAULT: u64 = 256;
@@ -155,7 +157,7 @@ fn check_stripe_cache(line: &Line<Arc<OpenDevice>>, log: &TargetLog) -> Result<(
     let least = line.chunk.0 / 8 * 4;
     let entries = asked.max(least);
     if asked < least {
-        log.line(format_args!(
+        log.push(format!(
             "Adjusting requested {asked} stripe cache entries to {entries} to suit stripe size"
         ));
     }
@@ -167,7 +169,7 @@ fn check_stripe_cache(line: &Line<Arc<OpenDevice>>, log: &TargetLog) -> Result<(
         let detail = format!("expected {least} to {most} stripes, found {entries}");
         return Err(CtrError::new("Failed to set raid4/5/6 stripe cache size").detail(detail));
     }
-    log.line(format_args!("{entries} stripe cache entries"));
+    log.push(format!("{entries} stripe cache entries"));
     Ok(())
 }
 

@@ -1,29 +1,38 @@
 //! The target type: what the core asks of a set.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BoxFuture, CtrError, Flat, Limits, Mapped, Op, OpenDevice, Profile,
-    Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Flat, Limits, Mapped, Op, OpenDevice,
+    Profile, Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
 };
 
 use super::RaidSet;
-use super::load::{Surroundings, load};
+use super::load::{Surroundings, candidates, load};
 use crate::lines;
 use crate::lines::raid::{Family, Kind, Line, Status};
 use crate::parts::lock::lock;
 use crate::raid::layout::Layout;
-use crate::raid::start::BitmapStart;
+use crate::raid::start::{BitmapStart, Candidate, Found};
 
 /// Several legs as one device that outlives some of them.
 pub struct Raid {
     line: Line<Arc<OpenDevice>>,
     around: Surroundings,
-    /// None until the superblocks have been read.
-    set: OnceLock<Arc<RaidSet>>,
-    /// What is with the bitmap, until the first resume.
-    first: std::sync::Mutex<Option<BitmapStart>>,
+    /// As the superblocks had it when the table was loaded.
+    loaded: OnceLock<Arc<RaidSet>>,
+    /// As they had it at the first resume: another table may have been in use until then.
+    running: OnceLock<Arc<RaidSet>>,
+    /// What was found when the table was loaded, until the first resume.
+    first: Mutex<Option<First>>,
+}
+
+/// What matters at the first resume.
+struct First {
+    found: Vec<Candidate>,
+    /// What is with the bitmap.
+    bitmap: BitmapStart,
 }
 
 impl TargetType for Raid {
@@ -38,16 +47,21 @@ impl TargetType for Raid {
             events: args.events(),
             log: args.log(),
         };
-        Ok(Raid { line, around, set: OnceLock::new(), first: std::sync::Mutex::default() })
+        let (loaded, running) = (OnceLock::new(), OnceLock::new());
+        Ok(Raid { line, around, loaded, running, first: Mutex::default() })
     }
 }
 
 impl Target for Raid {
     fn read_metadata(&mut self) -> BoxFuture<'_, Result<(), CtrError>> {
         Box::pin(async {
-            let (set, first) = load(&self.line, &self.around).await?;
-            *lock(&self.first) = Some(first);
-            let _only_once = self.set.set(Arc::new(set));
+            let found = candidates(&self.line).await;
+            let mut log = Vec::new();
+            let loaded = load(&self.line, &self.around, &found, &mut log).await;
+            log.iter().for_each(|line| self.around.log.line(line));
+            let (set, bitmap) = loaded?;
+            *lock(&self.first) = Some(First { found, bitmap });
+            let _only_once = self.loaded.set(Arc::new(set));
             Ok(())
         })
     }
@@ -75,7 +89,7 @@ impl Target for Raid {
     }
 
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
-        let Some(set) = self.set.get() else { return };
+        let Some(set) = self.running.get().or(self.loaded.get()) else { return };
         set.legs.iter().filter_map(|leg| leg.data.as_ref()).for_each(&mut *each);
         set.journal.iter().for_each(|log| each(log.area()));
     }
@@ -141,23 +155,18 @@ impl Target for Raid {
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async {
-            let set = self.set();
             let first = lock(&self.first).take();
-            if let Layout::Raid0 { .. } = set.layout {
-                return Ok(());
-            }
             match first {
+                _ if matches!(self.set().layout, Layout::Raid0 { .. }) => Ok(()),
                 Some(first) => {
-                    let begun = set.begin(first).await;
-                    match begun.is_err() {
-                        true => *lock(&self.first) = Some(first),
-                        // As md, which has begun then.
-                        false => set.events.raise(),
+                    let begun = self.begin(&first).await;
+                    if begun.is_err() {
+                        *lock(&self.first) = Some(first);
                     }
                     begun
                 }
                 None => {
-                    set.revive().await;
+                    self.set().revive().await;
                     Ok(())
                 }
             }
@@ -171,7 +180,43 @@ impl Target for Raid {
 
 impl Raid {
     fn set(&self) -> &Arc<RaidSet> {
-        self.set.get().expect("a target is used when its metadata has been read")
+        let set = self.running.get().or(self.loaded.get());
+        set.expect("a target is used when its metadata has been read")
+    }
+
+    /// Begins with what the superblocks have by now: while the table waited, another that was in use may
+    /// have lost a leg, or moved data. (The kernel goes on with what it read when the table was loaded:
+    /// it takes such a leg for one in sync.)
+    async fn begin(&self, first: &First) -> Result<(), Refusal> {
+        let found = candidates(&self.line).await;
+        // A new set stays one: a raid0 that it is made of writes superblocks when it is suspended.
+        let has_superblock =
+            |candidate: &Candidate| matches!(candidate.found, Found::Superblock(_));
+        let (set, bitmap) = match found == first.found || !first.found.iter().any(has_superblock) {
+            true => (self.set().clone(), first.bitmap),
+            false => self.load_again(&found).await?,
+        };
+        set.begin(bitmap).await?;
+        let _only_once = self.running.set(set);
+        // As md, which has begun then.
+        self.around.events.raise();
+        Ok(())
+    }
+
+    async fn load_again(
+        &self,
+        found: &[Candidate],
+    ) -> Result<(Arc<RaidSet>, BitmapStart), Refusal> {
+        // It has been said when the table was loaded.
+        let mut log = Vec::new();
+        let loaded = load(&self.line, &self.around, found, &mut log).await;
+        let (set, bitmap) =
+            loaded.map_err(|error| Refusal::because(error.errno, error.to_string()))?;
+        if set.layout != self.set().layout {
+            let why = "the set is another than when the table was loaded: load it again";
+            return Err(Refusal::because(Errno::IO, why));
+        }
+        Ok((Arc::new(set), bitmap))
     }
 
     fn map_raid0<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {
@@ -187,7 +232,10 @@ impl Raid {
 
     /// Puts what the superblocks say in the place of what the line asked for, as the kernel does.
     fn show_as_it_is(&self, line: &mut Line<String>) {
-        let Some(set) = self.set.get() else { return };
+        if self.loaded.get().is_none() {
+            return;
+        }
+        let set = self.set();
         let waits = set.reshape.as_ref().map(|reshape| reshape.waits);
         let old = set.metadata.geometry().unwrap_or(set.geometry);
         if let (Some(false), Some(kind)) = (waits, Kind::of(old.level, old.layout)) {
