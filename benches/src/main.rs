@@ -4,7 +4,7 @@
 //! of `qemu-storage-daemon` and `nbdfuse` with `nbdkit` that are installed. With `--luks1` the
 //! image is a LUKS1 container that cryptsetup makes, decrypted by each program; `--snapshots` is a
 //! snapshot beside qcow2 images, and needs `qemu-img`; `--mirrors` is mirrors beside one leg and
-//! beside QEMU's quorums. Each row is a workload; each round runs every program in turn, so that a
+//! beside QEMU's quorums; `--raids` is RAID sets beside a linear device. Each row is a workload; each round runs every program in turn, so that a
 //! machine whose speed drifts is fair to all. Printed are medians, and of the rounds' ratios the
 //! median, the least and the most.
 
@@ -13,8 +13,11 @@
 mod fio;
 mod mirrors;
 mod peers;
+mod raids;
 mod snapshots;
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -46,6 +49,9 @@ struct Options {
     /// Measure mirrors of the image, beside a linear device and quorums.
     #[arg(long, conflicts_with_all = ["luks1", "snapshots"])]
     mirrors: bool,
+    /// Measures RAID sets, beside a linear device.
+    #[arg(long, conflicts_with_all = ["luks1", "snapshots", "mirrors"])]
+    raids: bool,
     /// The folder for the image; memory, where nothing is said.
     #[arg(long, default_value = "/dev/shm")]
     dir: PathBuf,
@@ -88,6 +94,9 @@ fn run(options: &Options) -> Result<(), String> {
     }
     if options.mirrors {
         return mirrors::run(options, dir.path(), &image, &peers);
+    }
+    if options.raids {
+        return raids::run(options, dir.path(), &image, &peers[0]);
     }
     let content = match options.luks1 {
         true => peers::luks1(dir.path(), &image)?,
@@ -146,8 +155,11 @@ fn measure(
 
 /// Makes an image without holes: every program reads real pages.
 fn fill(image: &Path, mib: u64) -> Result<(), String> {
-    use std::io::Write;
-    let mut file = std::fs::File::create(image).map_err(|error| error.to_string())?;
+    write_blocks(File::create(image).map_err(|error| error.to_string())?, mib)
+}
+
+/// Writes so many MiB from where a file is on.
+fn write_blocks(mut file: File, mib: u64) -> Result<(), String> {
     let block = vec![0x5a; 1 << 20];
     (0..mib).try_for_each(|_| file.write_all(&block)).map_err(|error| error.to_string())
 }

@@ -1,8 +1,11 @@
 //! The programs that show an image as a file: how each is started and stopped.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::write_blocks;
 
 /// A program that shows an image as a file.
 pub(crate) enum Peer {
@@ -32,6 +35,21 @@ pub(crate) enum Content {
         /// The others.
         others: Vec<PathBuf>,
     },
+    /// Nothing: a RAID set of other images, as large as this one, is shown.
+    Raid(Raid),
+}
+
+/// A RAID set.
+#[derive(Clone, Copy)]
+pub(crate) struct Raid {
+    /// As `dmsim raid create` calls it.
+    pub(crate) level: &'static str,
+    /// How many legs it has.
+    pub(crate) legs: u64,
+    /// How many of these have data, counted without copies and parity.
+    pub(crate) data: u64,
+    /// How many have failed.
+    pub(crate) lost: u64,
 }
 
 /// Where the data of a LUKS1 container begin, in bytes, with a key of 512 bits.
@@ -46,12 +64,8 @@ pub(crate) fn luks1(dir: &Path, image: &Path) -> Result<Content, String> {
         .args(["--key-size", "512", "--pbkdf-force-iterations", "1000", "--key-file"])
         .arg(&key)
         .arg(image)
-        .output()
-        .map_err(|error| format!("cryptsetup: {error}"))?;
-    match output.status.success() {
-        true => Ok(Content::Luks1(key)),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
+        .output();
+    succeeded("cryptsetup", output).map(|()| Content::Luks1(key))
 }
 
 /// Makes a qcow2 image over a raw one that it is to leave alone.
@@ -62,12 +76,8 @@ fn qcow2(dir: &Path, image: &Path, cluster: u64) -> Result<PathBuf, String> {
         .arg(image)
         .args(["-o", &format!("cluster_size={cluster}")])
         .arg(&overlay)
-        .output()
-        .map_err(|error| format!("qemu-img: {error}"))?;
-    match output.status.success() {
-        true => Ok(overlay),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
+        .output();
+    succeeded("qemu-img", output).map(|()| overlay)
 }
 
 /// Returns the table of the device that shows an image, and makes what it needs besides in `dir`.
@@ -75,7 +85,7 @@ fn table(dir: &Path, image: &Path, content: &Content) -> Result<String, String> 
     let size = image.metadata().map_err(|error| error.to_string())?.len();
     let (path, sectors) = (image.display(), size / 512);
     Ok(match content {
-        Content::Luks1(_) => unreachable!("dmsim finds its table itself"),
+        Content::Luks1(_) | Content::Raid(_) => unreachable!("dmsim makes its table itself"),
         Content::Raw => format!("0 {sectors} linear {path} 0"),
         Content::Snapshot { chunk } => {
             let cow = dir.join("cow");
@@ -143,6 +153,7 @@ impl Peer {
         let size = image.metadata().map_err(|error| error.to_string())?.len();
         let size = match content {
             Content::Raw | Content::Snapshot { .. } | Content::Mirror { .. } => size,
+            Content::Raid(_) => size,
             Content::Luks1(_) => size - LUKS1_DATA,
         };
         match self {
@@ -186,6 +197,7 @@ impl Served {
         }
         let path = image.display().to_string();
         let created = match content {
+            Content::Raid(raid) => return raid.create(dir, image, &dmsim).map(|()| served),
             Content::Luks1(key) => {
                 let key = key.display().to_string();
                 dmsim(&["open", &path, "disk", "--key-file", &key]).output()
@@ -195,11 +207,7 @@ impl Served {
                 dmsim(&["create", "disk", "--table", &table]).output()
             }
         };
-        let created = created.map_err(|error| error.to_string())?;
-        match created.status.success() {
-            true => Ok(served),
-            false => Err(String::from_utf8_lossy(&created.stderr).into_owned()),
-        }
+        succeeded("dmsim", created).map(|()| served)
     }
 
     fn by_qemu(
@@ -234,6 +242,7 @@ impl Served {
                 }
                 command.args(["--blockdev", &quorum])
             }
+            Content::Raid(_) => return Err("QEMU has no RAID sets".to_owned()),
             Content::Raw => command.args(["--blockdev", "driver=raw,node-name=raw,file=file"]),
             Content::Luks1(key) => command
                 .args(["--object", &format!("secret,id=key,file={}", key.display())])
@@ -276,6 +285,52 @@ impl Served {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(self)
+    }
+}
+
+impl Raid {
+    /// Makes the set of new images, all written once, and takes the legs out that it has lost.
+    fn create(
+        self,
+        dir: &Path,
+        image: &Path,
+        dmsim: &dyn Fn(&[&str]) -> Command,
+    ) -> Result<(), String> {
+        let size = image.metadata().map_err(|error| error.to_string())?.len();
+        let folder = dir.join("legs");
+        // Those of another set.
+        let _best_effort = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
+        let leg = |nr: u64| folder.join(nr.to_string()).display().to_string();
+        let legs: Vec<String> = (0..self.legs).map(leg).collect();
+        // The metadata takes a MiB.
+        let size = (size.div_ceil(self.data) + (1 << 20)).to_string();
+        let mut words = vec!["raid", "create", self.level];
+        words.extend(legs.iter().map(String::as_str));
+        words.extend(["disk", "--size", &size]);
+        succeeded("dmsim", dmsim(&words).output())?;
+        succeeded("dmsim", dmsim(&["wait", "--sync", "disk"]).output())?;
+        fill_device(&dir.join("dmsim/mapper/disk"))?;
+        (0..self.lost).try_for_each(|leg| {
+            succeeded("dmsim", dmsim(&["fail", "disk", &leg.to_string()]).output())
+        })
+    }
+}
+
+/// Writes all of a device.
+fn fill_device(file: &Path) -> Result<(), String> {
+    let opened = std::fs::OpenOptions::new().write(true).open(file);
+    let file = opened.map_err(|error| error.to_string())?;
+    let len = file.metadata().map_err(|error| error.to_string())?.len();
+    write_blocks(file, len >> 20)
+}
+
+/// Fails with what a program told that failed.
+fn succeeded(program: &str, output: io::Result<Output>) -> Result<(), String> {
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 
