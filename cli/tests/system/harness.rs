@@ -43,6 +43,11 @@ impl Instance {
         std::mem::replace(&mut self.dir, empty)
     }
 
+    /// Returns the number of the daemon's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
     /// Returns a path in the instance's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

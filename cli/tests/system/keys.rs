@@ -19,7 +19,7 @@ fn digits() -> String {
 }
 
 /// Lists where the writable memory of a process has these bytes.
-fn find_in_memory(pid: &str, wanted: &[u8]) -> Vec<String> {
+fn find_in_memory(pid: u32, wanted: &[u8]) -> Vec<String> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("a process");
     let memory = File::open(format!("/proc/{pid}/mem")).expect("the right to look");
     let mut places = Vec::new();
@@ -42,16 +42,11 @@ fn find_in_memory(pid: &str, wanted: &[u8]) -> Vec<String> {
     places
 }
 
-fn daemon(instance: &Instance) -> String {
-    let lock = std::fs::read_to_string(instance.path("run/lock")).expect("a lock");
-    lock.split_whitespace().next().expect("a pid").to_owned()
-}
-
 #[test]
 fn a_key_is_nowhere_in_the_daemon_once_its_device_is_gone() {
     let instance = Instance::start();
     instance.image("a", "/dev/sda", 1 << 20);
-    let pid = daemon(&instance);
+    let pid = instance.pid();
     if File::open(format!("/proc/{pid}/mem")).is_err() {
         eprintln!("skipped: no right to look into another process");
         return;
@@ -61,26 +56,26 @@ fn a_key_is_nowhere_in_the_daemon_once_its_device_is_gone() {
     let file = File::options().read(true).write(true).open(device).expect("a device");
     file.write_all_at(&[3; 65536], 0).expect("a write");
     let none: [&str; 0] = [];
-    assert_ne!(find_in_memory(&pid, &KEY), none, "the key in use is found: the search works");
+    assert_ne!(find_in_memory(pid, &KEY), none, "the key in use is found: the search works");
     let text_of_key = digits();
-    assert_eq!(find_in_memory(&pid, text_of_key.as_bytes()), none, "the table line is wiped");
+    assert_eq!(find_in_memory(pid, text_of_key.as_bytes()), none, "the table line is wiped");
     assert!(instance.dmsim(&["table", "--showkeys", "c"]).contains(&text_of_key));
     // An answer is wiped when it has been sent: whoever has read it may be first.
     let began = Instant::now();
-    while find_in_memory(&pid, text_of_key.as_bytes()) != none {
+    while find_in_memory(pid, text_of_key.as_bytes()) != none {
         assert!(began.elapsed() < Duration::from_secs(10), "what was shown is wiped");
         std::thread::sleep(Duration::from_millis(10));
     }
 
     instance.dmsim(&["suspend", "c"]);
     instance.dmsim(&["message", "c", "0", "key", "wipe"]);
-    assert_eq!(find_in_memory(&pid, &KEY[..16]), none, "the key is wiped");
+    assert_eq!(find_in_memory(pid, &KEY[..16]), none, "the key is wiped");
     instance.dmsim(&["message", "c", "0", "key", "set", &text_of_key]);
-    assert_eq!(find_in_memory(&pid, text_of_key.as_bytes()), none, "the message is wiped");
+    assert_eq!(find_in_memory(pid, text_of_key.as_bytes()), none, "the message is wiped");
     instance.dmsim(&["resume", "c"]);
     drop(file);
     instance.dmsim(&["remove", "c"]);
-    assert_eq!(find_in_memory(&pid, &KEY[..16]), none, "the key went with the device");
+    assert_eq!(find_in_memory(pid, &KEY[..16]), none, "the key went with the device");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod bios;
 mod md;
 mod parity;
+mod scale;
 
 use std::path::PathBuf;
 use std::process::Output;
