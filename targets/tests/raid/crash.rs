@@ -100,7 +100,11 @@ fn lose_a_leg(
     seed: usize,
     legal: &Legal,
 ) -> Result<(), String> {
-    let lost = seed % case.legs;
+    // What writes may be behind on does not count: the other of two is not to be lost as well.
+    let lost = match case.may_be_behind() {
+        Some(leg) if case.legs == 2 => leg,
+        _ => seed % case.legs,
+    };
     let why = |what: String| format!("leg {lost} is lost: {what}");
     let without = Case { missing: vec![lost], ..case.clone() };
     let rig = Rig::over(&without, seed as u64, disks);

@@ -2,8 +2,8 @@
 //! acknowledged, a bio fails only where a set has no other leg, and a leg that failed and is back has
 //! what it lacked: with the power off and on in between too.
 
-use sim_core::{Op, Sector};
-use testkit::{BioStep, Damage, Fault, FaultSpan, Rng, SimDisk, each_seed};
+use sim_core::{Bio, BlockDevice, Op, Sector};
+use testkit::{BioStep, Damage, Fault, FaultSpan, Rng, SimDisk, Speed, each_seed};
 
 use crate::rig::{Case, FLUSH, Rig, SECTOR, Step};
 
@@ -158,4 +158,32 @@ fn a_leg_that_fails_while_another_table_waits_is_rebuilt_when_that_is_in_use() {
         rig.run(&case.steps(&mut Rng::new(seed + 1), STEPS), 2)?;
         drop_power(rig, &case, seed)
     });
+}
+
+#[test]
+fn a_write_does_not_wait_for_a_leg_that_it_may_be_behind_on() {
+    let mut behind = 0;
+    each_seed(TEST, 100, |seed| {
+        let more = " write_mostly 1 max_write_behind 6".to_owned();
+        let case = Case { in_sync: true, legs: 2, more, ..Case::of(seed * 6) };
+        let rig = Rig::new(&case, seed);
+        rig.disks[Case::data(0)].set_speed(Speed::AtOnce);
+        rig.disks[Case::data(1)].set_speed(Speed::Waits);
+        let device = rig.device.clone();
+        let write = async move { device.submit(Bio::write(Sector(0), &[7; SECTOR])).await };
+        let written = rig.world.sim.try_block_on(write).map_err(|stuck| stuck.to_string())?;
+        written.map_err(|error| error.to_string())?;
+        behind += u64::from(rig.disks[Case::data(1)].sector(Sector(0)) != [7; SECTOR]);
+        // Who reads there now waits until it has it.
+        rig.disks[Case::data(0)].inject(GONE);
+        if rig.content()?[..SECTOR] != [7; SECTOR] {
+            return Err("the leg is read before it has what was written".to_owned());
+        }
+        rig.disks[Case::data(0)].heal();
+        rig.suspend()?;
+        rig.resume()?;
+        rig.idle()?;
+        rig.is_whole()
+    });
+    assert!(behind > 20, "only {behind} of 100 writes were behind");
 }

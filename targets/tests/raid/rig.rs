@@ -88,6 +88,15 @@ impl Case {
             Shape::Raid10(..) => legs as u64 * CHUNK * 2,
             Shape::Parity(kind) => (legs - kind.family().parities()) as u64 * CHUNK * 3,
         };
+        // One of three of the raid1 has a leg that writes may be behind on.
+        let more = match shape {
+            // That of a new set has what the first leg has.
+            Shape::Raid1 if seed % 6 == 1 => match seed.is_multiple_of(4) {
+                true => format!(" write_mostly {} max_write_behind 6", legs - 1),
+                false => " write_mostly 0 max_write_behind 6".to_owned(),
+            },
+            _ => String::new(),
+        };
         Case {
             shape,
             legs,
@@ -96,7 +105,7 @@ impl Case {
             in_sync: !seed.is_multiple_of(4),
             missing: Vec::new(),
             has_journal: false,
-            more: String::new(),
+            more,
         }
     }
 
@@ -173,6 +182,11 @@ impl Case {
         let count = 1 + params.split_whitespace().count();
         let Case { len, legs: count_of_legs, .. } = self;
         format!("0 {len} raid {kind} {count} {chunk} {params} {count_of_legs} {}", legs.join(" "))
+    }
+
+    /// Returns the leg that writes may be behind on.
+    pub(crate) fn may_be_behind(&self) -> Option<usize> {
+        self.more.strip_prefix(" write_mostly ")?.split(' ').next()?.parse().ok()
     }
 
     /// Tells whether a disk is the journal's.

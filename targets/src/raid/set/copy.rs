@@ -15,7 +15,7 @@ use crate::raid::layout::{Place, Run};
 const PLACES: usize = 64;
 
 impl RaidSet {
-    /// Copies a range, in which nobody writes, from the first leg that is in sync to those that
+    /// Copies a range, in which nobody writes, from the first leg that is in sync, and is not read last, to those that
     /// `is_target` says: it is asked with the place there, the sector of the set, and how many follow.
     pub(super) async fn copy_range(
         self: &Arc<Self>,
@@ -26,7 +26,10 @@ impl RaidSet {
             let (sources, targets) = {
                 let state = self.state();
                 let places = || run.copies.iter().copied();
-                let sources: Vec<Place> = places().filter(|p| state.is_in_sync(p.leg)).collect();
+                let mut sources: Vec<Place> =
+                    places().filter(|place| state.is_in_sync(place.leg)).collect();
+                // What a power cut has left, those that writes were behind on may lack.
+                sources.sort_by_key(|place| self.legs[place.leg].write_mostly);
                 let is_target = |place: &Place| is_target(&state, *place, run.at, run.len);
                 (sources, places().filter(is_target).collect::<Vec<Place>>())
             };

@@ -21,8 +21,16 @@ impl RaidSet {
         let (Some(run), None) = (runs.next(), runs.next()) else {
             return Mapped::InFlight(Box::pin(self.read_runs(&self.layout, bio)));
         };
-        let Some(from) = self.choose(&self.state(), &run, &[]) else {
-            return Mapped::Completed(Err(BlkError::Io));
+        let from = {
+            let state = self.state();
+            let Some(from) = self.choose(&state, &run, &[]) else {
+                return Mapped::Completed(Err(BlkError::Io));
+            };
+            if self.may_be_behind(&state, from.leg, &run) {
+                drop(state);
+                return Mapped::InFlight(Box::pin(self.read_run(run, bio)));
+            }
+            from
         };
         match self.data(from.leg).submit(from.sector, bio.reborrow().at(from.sector)).now().ok() {
             Some(Ok(())) => Mapped::Completed(Ok(())),
@@ -47,7 +55,13 @@ impl RaidSet {
         let mut tried = Vec::new();
         let mut result = Err(BlkError::Io);
         loop {
-            let Some(from) = self.choose(&self.state(), &run, &tried) else { return result };
+            let chosen = self.signal.until(|| {
+                let state = self.state();
+                let from = self.choose(&state, &run, &tried);
+                let waits = from.is_some_and(|from| self.may_be_behind(&state, from.leg, &run));
+                (!waits).then_some(from)
+            });
+            let Some(from) = chosen.await else { return result };
             let read = bio.reborrow().at(from.sector);
             result = self.data(from.leg).submit(from.sector, read).await;
             match result {
@@ -68,15 +82,22 @@ impl RaidSet {
     fn choose(&self, state: &State, run: &Run, tried: &[usize]) -> Option<Place> {
         let range = run.at..run.at + run.len;
         let good = |place: &&Place| state.is_in_sync(place.leg) && !tried.contains(&place.leg);
+        let is_first = |place: &&Place| !self.legs[place.leg].write_mostly;
         if state.may_differ(&range) {
-            return run.copies.iter().find(good).copied();
+            let mut all = run.copies.iter().filter(good);
+            return all.clone().find(is_first).or_else(|| all.next()).copied();
         }
         // Region by region, the legs have their turns.
         let turn = state.intent.region_of(run.at) as usize % run.copies.len();
         let (before, from) = run.copies.split_at(turn);
         let in_turn = || from.iter().chain(before).filter(good);
-        let first = in_turn().find(|place| !self.legs[place.leg].write_mostly);
-        first.or_else(|| in_turn().next()).copied()
+        in_turn().find(is_first).or_else(|| in_turn().next()).copied()
+    }
+
+    /// Tells whether a write of a run may have ended that a leg does not have yet.
+    fn may_be_behind(&self, state: &State, leg: usize, run: &Run) -> bool {
+        let range = run.at..run.at + run.len;
+        state.behind > 0 && self.legs[leg].write_mostly && !state.writes.leave_free(&range)
     }
 
     /// Writes to a leg what it could not read, from another, and reads it again; the leg fails where

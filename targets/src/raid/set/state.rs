@@ -96,6 +96,8 @@ pub(super) struct State {
     pub(super) last_write: Duration,
     /// Sectors of the set that are being written.
     pub(super) writes: HeldRanges<Sector>,
+    /// How many writes have ended that some legs do not have yet.
+    pub(super) behind: u32,
     /// Sectors that some legs may have from a write that was given up, and others not, and when that
     /// was. A write of them mends it; what nobody writes becomes stale after a while.
     pub(super) torn: Vec<(Range<Sector>, Duration)>,
@@ -137,6 +139,7 @@ impl State {
             cleanness: Cleanness::Unsaid,
             last_write: Duration::ZERO,
             writes: HeldRanges::default(),
+            behind: 0,
             torn: Vec::new(),
             copies: HeldRanges::default(),
             progress: Progress { action: Action::Idle, done: 0 },

@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sim_core::{Bio, BlkError, BlkResult, Mapped, Op, Sector, Sectors};
+use sim_core::{Bio, BlkError, BlkResult, Buffer, Mapped, Op, Outcome, Sector, Sectors};
 use smallvec::SmallVec;
 
 use super::RaidSet;
 use super::ticket::{Progress, Ticket};
+use crate::parts::background::EndOnDrop;
 use crate::raid::layout::Layout;
 
 /// A part of a bio that goes to one leg.
@@ -94,12 +95,14 @@ impl RaidSet {
         left: Vec<Part>,
         mut failed: Vec<(usize, BlkError)>,
     ) -> BlkResult {
-        let mut writes: FuturesUnordered<_> =
-            left.into_iter().map(|part| self.send_part(part, &bio)).collect();
-        while let Some((leg, result)) = writes.next().await {
-            failed.extend(result.err().map(|error| (leg, error)));
+        let (behind, left) = match failed.is_empty() && bio.op() == Op::Write {
+            true => self.choose_behind(left),
+            false => (Vec::new(), left),
+        };
+        if !behind.is_empty() {
+            return self.send_behind(ticket, bio, left, behind).await;
         }
-        drop(writes);
+        failed.extend(self.send_parts(left, &bio).await);
         if bio.op() != Op::Write {
             // No leg is worse for it.
             if failed.is_empty() {
@@ -108,6 +111,68 @@ impl RaidSet {
             return failed.first().map_or(Ok(()), |_| Err(BlkError::NotSupported));
         }
         ticket.ended(failed).await
+    }
+
+    /// Chooses the parts that a write need not wait for: those of legs that are read where no other can be,
+    /// as long as another has the write by then, and not too many writes are behind.
+    fn choose_behind(&self, left: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
+        let mut state = self.state();
+        let most = state.intent.header().map_or(0, |header| header.write_behind);
+        let is_behind = |part: &Part| self.legs[part.leg].write_mostly;
+        let has_other =
+            (0..self.legs.len()).any(|leg| !self.legs[leg].write_mostly && state.is_in_sync(leg));
+        if state.behind >= most || !has_other || !left.iter().any(is_behind) {
+            return (Vec::new(), left);
+        }
+        state.behind += 1;
+        left.into_iter().partition(is_behind)
+    }
+
+    /// Writes legs, and those of `behind` in the background: the write ends well where all others took it.
+    /// Until those have it, its place among others is taken, and its bits are set.
+    async fn send_behind(
+        self: &Arc<Self>,
+        mut ticket: Ticket,
+        bio: Bio<'_>,
+        left: Vec<Part>,
+        behind: Vec<Part>,
+    ) -> BlkResult {
+        let (data, start, flags) = (Buffer::copy_of(bio.data()), bio.sector, bio.flags);
+        let (others, ended) = (Arc::new(Outcome::new()), Arc::new(Outcome::new()));
+        let (set, sees) = (self.clone(), others.clone());
+        let ends = EndOnDrop::new(ended.clone(), Err(BlkError::Io));
+        self.background.begin().spawn(&*self.runtime, |_| async move {
+            let bio = Bio::write(start, &data).with_flags(flags);
+            let failed = set.send_parts(behind, &bio).await;
+            let result = match sees.wait().await {
+                true => ticket.ended(failed).await,
+                // Nobody waited for them, or the write has failed.
+                false => set.lost(failed).await,
+            };
+            set.state().behind -= 1;
+            ends.with(result);
+        });
+        let tells = EndOnDrop::new(others, false);
+        let failed = self.send_parts(left, &bio).await;
+        let is_well = failed.is_empty();
+        let result = self.lost(failed).await;
+        tells.with(result.is_ok());
+        match result {
+            // One that has failed may have been the last besides those that are behind.
+            Ok(()) if !is_well => ended.wait().await,
+            result => result,
+        }
+    }
+
+    /// Writes parts side by side, and returns the legs that failed.
+    async fn send_parts(&self, parts: Vec<Part>, bio: &Bio<'_>) -> Vec<(usize, BlkError)> {
+        let mut writes: FuturesUnordered<_> =
+            parts.into_iter().map(|part| self.send_part(part, bio)).collect();
+        let mut failed = Vec::new();
+        while let Some((leg, result)) = writes.next().await {
+            failed.extend(result.err().map(|error| (leg, error)));
+        }
+        failed
     }
 
     async fn send_part(&self, part: Part, bio: &Bio<'_>) -> (usize, BlkResult) {
