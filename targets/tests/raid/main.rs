@@ -13,3 +13,4 @@ mod reshape;
 mod rig;
 #[path = "../data/steps.rs"]
 mod steps;
+mod writeback;

@@ -34,6 +34,8 @@ pub(crate) struct Case {
     pub(crate) missing: Vec<usize>,
     /// With parity: writes go through a journal.
     pub(crate) has_journal: bool,
+    /// They end in it.
+    pub(crate) ends_there: bool,
     /// More parameters.
     pub(crate) more: String,
 }
@@ -96,6 +98,7 @@ impl Case {
             in_sync: !seed.is_multiple_of(4),
             missing: Vec::new(),
             has_journal: false,
+            ends_there: false,
             more: String::new(),
         }
     }
@@ -164,10 +167,13 @@ impl Case {
             }
         };
         // The shortest that bits are kept for: a second.
-        let journal = match self.has_journal {
-            true => format!(" journal_dev {}", letter(self.legs * 2)),
-            false => String::new(),
-        };
+        let mut journal = String::new();
+        if self.has_journal {
+            journal = format!(" journal_dev {}", letter(self.legs * 2));
+        }
+        if self.ends_there {
+            journal += " journal_mode writeback";
+        }
         let (region, more) = (self.region, &self.more);
         let params = format!("region_size {region} daemon_sleep 250{format}{more}{journal}");
         let count = 1 + params.split_whitespace().count();

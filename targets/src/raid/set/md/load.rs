@@ -185,6 +185,7 @@ pub(super) fn make(
         metadata,
         is_read_only,
         journal: None,
+        cache: None,
         reshape: None,
         len: layout.resync_len(),
         daemon_sleep: TICK * 250 * sleep.max(1),

@@ -11,9 +11,12 @@
 mod background;
 mod bands;
 mod blocks;
+mod cache;
 mod plan;
 mod read;
 mod write;
+
+pub(super) use cache::Cache;
 
 use std::ops::Range;
 
