@@ -9,6 +9,7 @@ mod faults;
 #[path = "../data/images.rs"]
 mod images;
 mod kernel;
+mod neighbours;
 mod reshape;
 mod rig;
 #[path = "../data/steps.rs"]

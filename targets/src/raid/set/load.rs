@@ -15,7 +15,7 @@ use super::log::{Entry, Log};
 use super::metadata::{self, Metadata};
 use super::reshape::{Moves, Reshaping};
 use super::state::{Behind, Leg, State};
-use super::stripes::Cache;
+use super::stripes::{Cache, Turns};
 use super::{Devices, RaidSet};
 use crate::lines::raid::{Family, JournalHealth, JournalMode, Line};
 use crate::parts::background::Background;
@@ -279,6 +279,7 @@ fn make(
         signal: Signal::default(),
         background: Background::default(),
         legs_wait: AtomicBool::new(false),
+        turns: Turns::default(),
         pace,
         state: Locked::new(state),
     };

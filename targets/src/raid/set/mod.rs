@@ -43,7 +43,7 @@ use log::Log;
 use metadata::Metadata;
 use reshape::Reshaping;
 use state::{Behind, Leg, State};
-use stripes::Cache;
+use stripes::{Cache, Turns};
 
 /// The devices of a leg.
 struct Devices {
@@ -79,6 +79,8 @@ struct RaidSet {
     signal: Signal,
     /// Some leg does not end its bios at once: writes of stripes are not tried on the spot.
     legs_wait: AtomicBool,
+    /// With parity: writes that wait for their rows.
+    turns: Turns,
     background: Background,
     pace: Pace,
     state: Locked<State>,

@@ -18,6 +18,7 @@ use super::bands::{Band, bands, rows_of};
 use super::blocks::Blocks;
 use super::cache::Cache;
 use super::plan::{self, Plan};
+use super::turns::stripe_of;
 use crate::parts::background::EndOnDrop;
 use crate::raid::journal::PAGE;
 use crate::raid::layout::{Parity, Stripe};
@@ -61,14 +62,20 @@ impl RaidSet {
         parity: Parity,
         bio: Bio<'a>,
     ) -> Mapped<'a> {
-        let tries = self.journal.is_none() && !self.legs_wait.load(Relaxed);
+        let tries = self.journal.is_none()
+            && !self.legs_wait.load(Relaxed)
+            && !self.turns.has_some(&parity, &bio);
         let mut admitted = tries.then(|| self.admit(&rows_of(&parity, &range_of(&bio)))).flatten();
         if let Some((ticket, _)) = admitted.take_if(|(_, commit)| commit.is_none())
             && let Some(mapped) = self.write_now(parity, ticket, &bio)
         {
             return mapped;
         }
-        Mapped::InFlight(Box::pin(self.write_stripes(parity, bio, None, admitted)))
+        let waits = self.journal.is_none() && admitted.is_none();
+        match waits.then(|| stripe_of(&parity, &range_of(&bio))).flatten() {
+            Some(stripe) => Mapped::InFlight(Box::pin(self.write_in_turn(parity, stripe, bio))),
+            None => Mapped::InFlight(Box::pin(self.write_stripes(parity, bio, None, admitted))),
+        }
     }
 
     /// Carries out a write of rows that the caller has. None where a leg makes it wait: nobody
@@ -237,10 +244,10 @@ impl RaidSet {
         self.journal.is_some() || state.legs[leg].is_alive()
     }
 
-    fn plan<'d, C: Change<'d>>(
+    fn plan<'d>(
         &self,
         state: &State,
-        change: &C,
+        change: &impl Change<'d>,
         is_readable: &dyn Fn(usize) -> bool,
     ) -> Option<Plan> {
         let stripe = change.stripe();
@@ -250,7 +257,7 @@ impl RaidSet {
         }
         // What is replayed was cut off, perhaps, before.
         let is_replayed = match &self.journal {
-            Some(log) if log.has_failed() && !C::IS_LOGGED => return None,
+            Some(log) if log.has_failed() && !change.is_logged() => return None,
             Some(log) => log.has_started(),
             None => true,
         };
@@ -282,8 +289,8 @@ impl RaidSet {
 
 /// What is changed in rows of a stripe.
 pub(super) trait Change<'d> {
-    /// The new data is in the journal.
-    const IS_LOGGED: bool;
+    /// Tells whether the new data is in the journal.
+    fn is_logged(&self) -> bool;
 
     fn stripe(&self) -> &Stripe;
 
@@ -303,7 +310,9 @@ pub(super) trait Change<'d> {
 
 /// A band of a write, and the data of that.
 impl<'d> Change<'d> for (&Band, &'d [u8]) {
-    const IS_LOGGED: bool = false;
+    fn is_logged(&self) -> bool {
+        false
+    }
 
     fn stripe(&self) -> &Stripe {
         &self.0.stripe

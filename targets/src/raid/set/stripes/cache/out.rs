@@ -10,11 +10,10 @@ use sim_core::{BlkResult, Buffer, Flags, Sector};
 
 use super::super::super::RaidSet;
 use super::super::super::log::Entry;
-use super::super::super::ticket::Progress;
-use super::super::write::{Block, Change, parity_of};
+use super::super::turns::Rows;
+use super::super::write::parity_of;
 use super::{Cache, CacheState};
 use crate::raid::journal::{BLOCK, PAGE};
-use crate::raid::layout::Stripe;
 
 /// How many groups are written out side by side.
 const AT_ONCE: usize = 8;
@@ -26,9 +25,7 @@ pub(super) const MOST: usize = 32;
 /// them.
 pub(super) struct Group {
     cache: Arc<Cache>,
-    stripe: Stripe,
-    rows: Range<Sector>,
-    data: Vec<(usize, Buffer)>,
+    rows: Rows,
     is_out: bool,
 }
 
@@ -63,14 +60,16 @@ impl Group {
         let data = data.collect();
         state.rows.range_mut(start..end).for_each(|(_, row)| row.is_leaving = true);
         state.full.retain(|row| !(start..end).contains(row));
-        Group { cache: cache.clone(), stripe, rows: start..end, data, is_out: false }
+        let rows = Rows { stripe, rows: start..end, data, is_logged: true };
+        Group { cache: cache.clone(), rows, is_out: false }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(mut state) = self.cache.state.lock_if_whole() else { return };
-        let rows: Vec<Sector> = state.rows.range(self.rows.clone()).map(|(row, _)| *row).collect();
+        let rows: Vec<Sector> =
+            state.rows.range(self.rows.rows.clone()).map(|(row, _)| *row).collect();
         for row in rows {
             if self.is_out {
                 state.remove(row);
@@ -78,26 +77,6 @@ impl Drop for Group {
                 (row.is_leaving, row.is_stuck) = (false, true);
             }
         }
-    }
-}
-
-impl<'d> Change<'d> for &'d Group {
-    const IS_LOGGED: bool = true;
-
-    fn stripe(&self) -> &Stripe {
-        &self.stripe
-    }
-
-    fn rows(&self) -> &Range<Sector> {
-        &self.rows
-    }
-
-    fn touches(&self, leg: usize) -> bool {
-        self.data.iter().any(|(touched, _)| *touched == leg)
-    }
-
-    fn data(&self) -> impl Iterator<Item = (usize, &'d [u8])> {
-        self.data.iter().map(|(leg, page)| (*leg, &**page))
     }
 }
 
@@ -210,7 +189,7 @@ impl RaidSet {
         match self.write_rows_out(&group).await {
             Ok(()) => group.is_out = true,
             Err(error) => {
-                let Range { start, end } = group.rows;
+                let Range { start, end } = group.rows.rows;
                 self.log.line(format_args!(
                     "Rows {start} to {end} cannot be written ({error}) and stay in the journal"
                 ));
@@ -219,22 +198,16 @@ impl RaidSet {
     }
 
     async fn write_rows_out(self: &Arc<Self>, group: &Group) -> BlkResult {
-        let (mut ticket, commit) = self.signal.until(|| self.admit(&group.rows)).await;
+        let rows = &group.rows;
+        let (mut ticket, commit) = self.signal.until(|| self.admit(&rows.rows)).await;
         if let Some(commit) = commit {
             self.commit(commit).await;
         }
-        let blocks = self.blocks_of(&group).await?;
-        let parity = parity_of(&group.stripe, &blocks);
-        let entry = Entry::new(&group.rows, std::iter::empty(), &parity);
-        let blocks: Vec<_> =
-            blocks.into_iter().map(|block: Block<'_>| (block.leg, block.into_buffer())).collect();
+        let blocks = self.blocks_of(&rows).await?;
+        let parity = parity_of(&rows.stripe, &blocks);
+        let entry = Entry::new(&rows.rows, std::iter::empty(), &parity);
         // Where the journal has failed, the legs are all that is left.
         let _logged = self.log(&group.cache.log, entry).await.ok();
-        ticket.progress = Progress::Torn;
-        let (at, mut failed) = (group.rows.start + group.stripe.offset(), Vec::new());
-        self.write_blocks(at, blocks, Flags::default(), &mut failed).await;
-        self.lost(failed).await?;
-        ticket.progress = Progress::Untouched;
-        Ok(())
+        self.write_out_blocks(&mut ticket, rows, blocks, Flags::default()).await
     }
 }
