@@ -3,7 +3,7 @@
 use sim_core::{Flags, Op};
 use testkit::{BioStep, Damage, Fault, FaultSpan, Speed, Started};
 
-use crate::rig::{CHUNK, Case, Rig, SECTOR, Shape, Step};
+use crate::rig::{CHUNK, Case, FLUSH, Rig, SECTOR, Shape, Step};
 
 /// A raid5 of five legs, with a journal that writes end in.
 fn case() -> Case {
@@ -31,7 +31,11 @@ fn rig(seed: u64) -> Rig {
 
 /// Carries steps out, each by a task of its own, up to the end of the last: no longer.
 fn run(rig: &Rig, steps: &[Step]) -> Result<(), String> {
-    let started = rig.start(steps, steps.len());
+    run_by(rig, steps, steps.len())
+}
+
+fn run_by(rig: &Rig, steps: &[Step], tasks: usize) -> Result<(), String> {
+    let started = rig.start(steps, tasks);
     let handle = rig.world.handle();
     let over = async {
         while !started.iter().all(Started::is_done) {
@@ -120,5 +124,24 @@ fn a_lost_leg_has_the_others_written_at_once_and_from_then_on() {
         run(&rig, &[write(8, 8)]).expect("a write");
         assert!(counts(&rig).1 > before, "a set that lacks a leg writes the others");
         rig.read_back().expect("what was written");
+    }
+}
+
+#[test]
+fn what_a_full_journal_has_is_on_the_legs_before_it_begins_anew() {
+    for seed in 0..6 {
+        let rig = rig(seed);
+        // One page stays where it is, while others come and go until the journal has come round.
+        let mut steps = vec![write(0, 8)];
+        steps.extend((0..560 + seed * 9).map(|nr| write(32 + nr * 8 % 64, 8)));
+        steps.push(Step::Bio(FLUSH));
+        run_by(&rig, &steps, 1).expect("writes");
+        let (legal, disks) = (rig.legal(), rig.disks.clone());
+        drop(rig);
+        disks.iter().for_each(|disk| disk.lose_cache());
+        let rig = Rig::over(&case(), seed, &disks);
+        legal.check_power_cut(&rig.content().expect("it reads")).expect("what was flushed");
+        rig.idle().expect("an end");
+        rig.is_whole().expect("a set in sync");
     }
 }
