@@ -168,9 +168,9 @@ pub(crate) const NOT_EQUAL: &[NotEqual] = &[
     },
     NotEqual {
         case: "raid-5-journal",
-        why: "the kernel writes the legs later with `writeback`, and replays a log of long ago where a \
-              set is started for the third time; numbers of its logs are random, and what goes on in \
-              the background has more or fewer events",
+        why: "the kernel writes the legs at other times with `writeback`, and replays a log of long ago \
+              where a set is started for the third time; numbers of its logs are random, and what goes \
+              on in the background has more or fewer events",
         what: &[
             (
                 "dmsetup info -c --noheadings --separator : -o \

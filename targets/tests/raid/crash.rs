@@ -106,6 +106,8 @@ fn lose_a_leg(
         _ => seed % case.legs,
     };
     let why = |what: String| format!("leg {lost} is lost: {what}");
+    // Writes end in the journal of whole sets alone.
+    let case = &Case { ends_there: false, ..case.clone() };
     let without = Case { missing: vec![lost], ..case.clone() };
     let rig = Rig::over(&without, seed as u64, disks);
     let content = rig.content().map_err(why)?;
@@ -163,8 +165,9 @@ fn a_power_cut_and_a_lost_leg_together_open_the_write_hole() {
 #[test]
 fn a_journal_closes_the_write_hole() {
     let mut states = 0;
-    each_seed(TEST, 3, |seed| {
-        let case = Case { in_sync: true, has_journal: true, ..Case::with_parity(seed) };
+    each_seed(TEST, 6, |seed| {
+        let (has_journal, ends_there) = (true, seed >= 3);
+        let case = Case { in_sync: true, has_journal, ends_there, ..Case::with_parity(seed % 3) };
         states += explore(&case, seed)?;
         Ok(())
     });
@@ -174,8 +177,9 @@ fn a_journal_closes_the_write_hole() {
 #[test]
 fn a_journal_that_is_full_begins_anew() {
     let mut states = 0;
-    each_seed(TEST, 2, |seed| {
-        let case = Case { in_sync: true, has_journal: true, ..Case::with_parity(0) };
+    each_seed(TEST, 4, |seed| {
+        let (has_journal, ends_there) = (true, seed >= 2);
+        let case = Case { in_sync: true, has_journal, ends_there, ..Case::with_parity(0) };
         // Three blocks each: the last of them are near the end of the journal.
         let write = |nr: u64| {
             let sector = nr * 8 % case.len;

@@ -1,8 +1,11 @@
-//! Sets whose reshape was cut off in Linux: they read as they did there, and it goes on to its end.
+//! Sets that were cut off in Linux, in a reshape, or with writes in their journal: they read as they did
+//! there, and what was cut off goes on to its end.
+
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use sim_core::{Sector, Sectors, StatusKind};
-use testkit::{Schedule, Speed, World, read_all};
+use testkit::{Schedule, SimDisk, Speed, World, read_all};
 
 use crate::images::image;
 
@@ -16,6 +19,15 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Adds a disk with an image of a folder.
+fn add(world: &World, folder: &str, name: &str) -> Arc<SimDisk> {
+    let bytes = image(&format!("{folder}/{name}"));
+    let disk = world.add_disk(Sectors::in_bytes(bytes.len() as u64));
+    disk.set_speed(Speed::Waits);
+    disk.fill(Sector::ZERO, &bytes);
+    disk
+}
+
 /// Starts a set of so many legs from the images of a folder with a line, and lets it come to its end.
 #[track_caller]
 fn goes_on(folder: &str, line: &str, legs: usize, data: usize, expected: &str, status: &str) {
@@ -24,10 +36,7 @@ fn goes_on(folder: &str, line: &str, legs: usize, data: usize, expected: &str, s
     let letters: Vec<String> = (b'a'..)
         .zip(names)
         .map(|(letter, name)| {
-            let bytes = image(&format!("{folder}/{name}"));
-            let disk = world.add_disk(Sectors::in_bytes(bytes.len() as u64));
-            disk.set_speed(Speed::Waits);
-            disk.fill(Sector::ZERO, &bytes);
+            add(&world, folder, &name);
             char::from(letter).to_string()
         })
         .collect();
@@ -99,4 +108,26 @@ fn a_raid10_that_changed_where_its_copies_are_goes_on() {
         "5c0f9d0845380433f7c74321c8f9af3c8a41096c25eb9b266f0d517c34934c3a",
         "raid10_offset 4 AAAA 4096/4096 idle 0 64 -",
     );
+}
+
+/// Has data alone of eight rows, and rows with their parity.
+#[test]
+fn a_journal_of_writes_that_ended_there_is_replayed() {
+    let folder = "raid5-journal-writeback";
+    let world = World::with(&Schedule::Random(1), targets::registry(), &[]);
+    let disks: Vec<_> = ["m0", "d0", "m1", "d1", "m2", "d2", "j"]
+        .iter()
+        .map(|name| add(&world, folder, name))
+        .collect();
+    let line = "0 4096 raid raid5_ls 5 16 journal_dev g journal_mode writeback 3 a b c d e f";
+    let device = world.set_up(0, line);
+    let content = world.sim.block_on(read_all(device.clone())).expect("it reads");
+    let expected = "59477ce1f8c7612a4f12f36550a76e733aaa7d50f426a2be2e3ceed3dc9e4243";
+    assert_eq!(sha256(&content), expected);
+    for row in (0..2048).map(Sector) {
+        let leg = |leg: usize| disks[leg * 2 + 1].look(row, Sectors(1), <[u8]>::to_vec);
+        let xor = |(one, other): (&u8, &u8)| one ^ other;
+        let both: Vec<u8> = leg(0).iter().zip(&leg(1)).map(xor).collect();
+        assert_eq!(both, leg(2), "row {row}");
+    }
 }

@@ -9,7 +9,9 @@ mod faults;
 #[path = "../data/images.rs"]
 mod images;
 mod kernel;
+mod neighbours;
 mod reshape;
 mod rig;
 #[path = "../data/steps.rs"]
 mod steps;
+mod writeback;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use sim_core::control::{Command, Slot};
 use sim_core::{BlkError, Held, MappedDevice, Sector, Sectors, StatusKind};
 use targets::lines::raid::Kind;
-use targets::raid::layout::{Format, Layout, Parity, Raid10};
+use targets::raid::layout::{Format, Layout, Parity, Place, Raid10};
 use testkit::{
     BioStep, Journal, Legal, Rng, Schedule, SimDisk, Speed, Started, Traffic, World, id, read_all,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Case {
     pub(crate) missing: Vec<usize>,
     /// With parity: writes go through a journal.
     pub(crate) has_journal: bool,
+    /// They end in it.
+    pub(crate) ends_there: bool,
     /// More parameters.
     pub(crate) more: String,
 }
@@ -90,11 +92,9 @@ impl Case {
         };
         // One of three of the raid1 has a leg that writes may be behind on.
         let more = match shape {
-            // That of a new set has what the first leg has.
-            Shape::Raid1 if seed % 6 == 1 => match seed.is_multiple_of(4) {
-                true => format!(" write_mostly {} max_write_behind 6", legs - 1),
-                false => " write_mostly 0 max_write_behind 6".to_owned(),
-            },
+            Shape::Raid1 if seed % 6 == 1 => {
+                format!(" write_mostly {} max_write_behind 6", seed as usize / 12 % legs)
+            }
             _ => String::new(),
         };
         Case {
@@ -105,6 +105,7 @@ impl Case {
             in_sync: !seed.is_multiple_of(4),
             missing: Vec::new(),
             has_journal: false,
+            ends_there: false,
             more,
         }
     }
@@ -173,10 +174,13 @@ impl Case {
             }
         };
         // The shortest that bits are kept for: a second.
-        let journal = match self.has_journal {
-            true => format!(" journal_dev {}", letter(self.legs * 2)),
-            false => String::new(),
-        };
+        let mut journal = String::new();
+        if self.has_journal {
+            journal = format!(" journal_dev {}", letter(self.legs * 2));
+        }
+        if self.ends_there {
+            journal += " journal_mode writeback";
+        }
         let (region, more) = (self.region, &self.more);
         let params = format!("region_size {region} daemon_sleep 250{format}{more}{journal}");
         let count = 1 + params.split_whitespace().count();
@@ -460,7 +464,9 @@ fn speed(seed: u64) -> Speed {
 fn first_copies(disks: &[Arc<SimDisk>], case: &Case) -> Vec<u8> {
     let layout = case.layout();
     let first = layout.runs(Sector::ZERO..Sector(case.len)).flat_map(|run| {
-        let place = run.copies[0];
+        // The one that writes may be behind on does not count while there is another.
+        let counts = |place: &&Place| case.may_be_behind() != Some(place.leg);
+        let place = run.copies.iter().find(counts).expect("another");
         disks[Case::data(place.leg)].look(place.sector, run.len, <[u8]>::to_vec)
     });
     first.collect()

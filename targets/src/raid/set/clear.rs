@@ -115,6 +115,7 @@ impl RaidSet {
         let set = self.clone();
         finish(&*self.runtime, async move {
             set.background.settled().await;
+            set.drain().await;
             let now = set.runtime.now();
             set.state().give_torn_up(now);
             set.clear_bits(now).await;

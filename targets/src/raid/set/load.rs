@@ -15,6 +15,7 @@ use super::log::{Entry, Log};
 use super::metadata::{self, Metadata};
 use super::reshape::{Moves, Reshaping};
 use super::state::{Behind, Leg, State};
+use super::stripes::{Cache, Turns};
 use super::{Devices, RaidSet};
 use crate::lines::raid::{Family, JournalHealth, JournalMode, Leg as LineLeg, Line};
 use crate::parts::background::Background;
@@ -146,22 +147,28 @@ async fn check_journal(line: &Line<Arc<OpenDevice>>, start: &Start) -> Result<()
     }
 }
 
-/// Holds the size of the kernel's stripe cache to what that takes. Nothing here has such a size: rows
-/// are in memory as long as somebody works on them.
+/// What the kernel's stripe cache begins with, in stripes of a page of each leg.
+const STRIPE_CACHE: u64 = 256;
+
+/// Returns the size of the kernel's stripe cache: as asked for, and four times what a chunk takes at
+/// least.
+fn stripe_cache(line: &Line<Arc<OpenDevice>>) -> u64 {
+    line.params.stripe_cache.map_or(STRIPE_CACHE, u64::from).max(line.chunk.0 / 8 * 4)
+}
+
+/// Holds the size of the kernel's stripe cache to what that takes. Here the cache of a journal has it;
+/// without one, rows are in memory as long as somebody works on them.
 fn check_stripe_cache(line: &Line<Arc<OpenDevice>>, log: &mut Vec<String>) -> Result<(), CtrError> {
-    /// What md takes, in stripes of 4 KiB a leg, and what it begins with.
+    /// What md takes.
     const ENTRIES: RangeInclusive<u64> = 17..=32768;
-    const DEFAULT: u64 = 256;
-    let asked = line.params.stripe_cache.map_or(DEFAULT, u64::from);
-    // Four times what a chunk takes.
-    let least = line.chunk.0 / 8 * 4;
-    let entries = asked.max(least);
-    if asked < least {
+    let asked = line.params.stripe_cache.map_or(STRIPE_CACHE, u64::from);
+    let entries = stripe_cache(line);
+    if asked < entries {
         log.push(format!(
             "Adjusting requested {asked} stripe cache entries to {entries} to suit stripe size"
         ));
     }
-    if entries == DEFAULT {
+    if entries == STRIPE_CACHE {
         return Ok(());
     }
     if !ENTRIES.contains(&entries) {
@@ -181,6 +188,21 @@ fn journal(line: &Line<Arc<OpenDevice>>) -> Option<Arc<Log>> {
         Some(JournalMode::WriteThrough) | None => JournalHealth::WriteThrough,
     };
     Some(Arc::new(Log::new(Area::whole(device), health)))
+}
+
+/// Makes the cache of a journal that writes end in.
+fn cache(
+    line: &Line<Arc<OpenDevice>>,
+    layout: &Layout,
+    journal: Option<&Arc<Log>>,
+) -> Option<Arc<Cache>> {
+    let ends_there = line.params.journal_mode == Some(JournalMode::WriteBack);
+    match (layout, journal.filter(|_| ends_there)) {
+        (Layout::Parity(parity), Some(log)) => {
+            Some(Arc::new(Cache::new(*parity, log.clone(), stripe_cache(line) as usize)))
+        }
+        _ => None,
+    }
 }
 
 async fn read_superblock(meta: &Area) -> Found {
@@ -238,8 +260,10 @@ fn make(
     // KiB a second.
     pace.set_rate(u64::from(line.params.max_recovery_rate.unwrap_or(0)) * 2);
     let superblocks: Vec<_> = (0..start.legs.len()).map(|leg| start.superblock(leg)).collect();
+    let journal = journal(line);
     let set = RaidSet {
-        journal: journal(line),
+        cache: cache(line, &layout, journal.as_ref()),
+        journal,
         layout,
         geometry: superblocks[0]
             .extension
@@ -257,6 +281,7 @@ fn make(
         signal: Signal::default(),
         background: Background::default(),
         legs_wait: AtomicBool::new(false),
+        turns: Turns::default(),
         pace,
         state: Locked::new(state),
     };

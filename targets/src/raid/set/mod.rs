@@ -43,6 +43,7 @@ use log::Log;
 use metadata::Metadata;
 use reshape::Reshaping;
 use state::{Behind, Leg, State};
+use stripes::{Cache, Turns};
 
 /// The devices of a leg.
 struct Devices {
@@ -65,6 +66,8 @@ struct RaidSet {
     is_read_only: bool,
     /// What writes go through before they reach the legs.
     journal: Option<Arc<Log>>,
+    /// What the journal has and the legs have not, where writes end in the journal.
+    cache: Option<Arc<Cache>>,
     /// How long the set is.
     len: Sectors,
     /// How long a bit stays after the last write under it.
@@ -76,6 +79,8 @@ struct RaidSet {
     signal: Signal,
     /// Some leg does not end its bios at once: writes of stripes are not tried on the spot.
     legs_wait: AtomicBool,
+    /// With parity: writes that wait for their rows.
+    turns: Turns,
     background: Background,
     pace: Pace,
     state: Locked<State>,

@@ -29,12 +29,18 @@ impl RaidSet {
                 Mapped::Completed(Err(BlkError::Io))
             }
             (Op::Read, Layout::Parity(parity)) => self.read_data(parity, bio),
-            (Op::Write, Layout::Parity(parity)) => self.write_data(*parity, bio),
+            (Op::Write, Layout::Parity(parity)) => match &self.cache {
+                Some(cache) => Mapped::InFlight(Box::pin(self.write_cached(cache, bio))),
+                None => self.write_data(*parity, bio),
+            },
             // What a discard leaves need not have the parity of zeros.
             (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
             (Op::Read, _) => self.read(bio),
             (Op::Write | Op::Discard, _) => self.write(bio),
-            (Op::Flush, _) => Mapped::InFlight(Box::pin(self.flush_legs())),
+            (Op::Flush, _) => match &self.cache {
+                Some(cache) => Mapped::InFlight(Box::pin(self.flush_cached(cache))),
+                None => Mapped::InFlight(Box::pin(self.flush_legs())),
+            },
             (Op::WriteZeroes | Op::SecureErase, _) => {
                 Mapped::Completed(Err(BlkError::NotSupported))
             }
@@ -51,6 +57,7 @@ impl RaidSet {
         self.background.resume();
         self.start_sync();
         self.start_clearing();
+        self.go_on_writing_out();
     }
 
     /// Says how the set is, and its first `legs` legs.

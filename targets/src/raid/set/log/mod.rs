@@ -6,7 +6,12 @@
 //! so: durable before any other, as what would be left of the old log is older than the legs.
 //!
 //! A journal that fails is used no more, and nothing is written any more: the legs may lack what it
-//! has. In the mode `writeback`, too, legs have what a write changes before it ends.
+//! has.
+//!
+//! In the mode `writeback` the journal has data alone at first, and the cache has it too
+//! (`stripes/cache`). There is room kept for the parity of all that is in the cache: what is to be
+//! written to the legs need not wait for a new beginning, which in turn waits for that. Where the
+//! journal fails, what is in the cache is written to the legs, and nothing else.
 
 mod replay;
 
@@ -44,9 +49,14 @@ struct LogState {
     seq: u64,
     /// What nobody has begun to write.
     queue: Vec<Entry>,
-    /// How many were ever queued, and how many are durable.
+    /// How many blocks all take that have no place yet.
+    unplaced: u64,
+    /// How many were ever queued, how many are written, and how many are durable.
     queued: u64,
+    written: u64,
     durable: u64,
+    /// Up to which one somebody waits for that.
+    asked: u64,
     is_running: bool,
     /// How many are logged, and not on the legs yet.
     in_flight: u64,
@@ -81,13 +91,7 @@ impl Entry {
         parity: &[&[u8]],
     ) -> Entry {
         let mut entry = Entry { payloads: Vec::new(), pages: Vec::new() };
-        for (at, bytes) in data {
-            for (nr, page) in (0..).zip(bytes.chunks(BLOCK)) {
-                let at = Sector(at.0 + nr * PAGE.0);
-                entry.payloads.push(Payload::Data { at, checksum: checksum(page) });
-                entry.pages.push(Buffer::copy_of(page));
-            }
-        }
+        data.for_each(|(at, bytes)| entry.add(at, bytes));
         let count = parity.first().map_or(0, |parity| parity.len() / BLOCK);
         for nr in 0..count {
             let page = |parity: &&[u8]| Buffer::copy_of(&parity[nr * BLOCK..(nr + 1) * BLOCK]);
@@ -98,6 +102,21 @@ impl Entry {
             entry.pages.extend(pages);
         }
         entry
+    }
+
+    /// Makes an entry of data alone, from a sector of the set on.
+    pub(super) fn of_data(at: Sector, bytes: &[u8]) -> Entry {
+        let mut entry = Entry { payloads: Vec::new(), pages: Vec::new() };
+        entry.add(at, bytes);
+        entry
+    }
+
+    fn add(&mut self, at: Sector, bytes: &[u8]) {
+        for (nr, page) in (0..).zip(bytes.chunks(BLOCK)) {
+            let at = Sector(at.0 + nr * PAGE.0);
+            self.payloads.push(Payload::Data { at, checksum: checksum(page) });
+            self.pages.push(Buffer::copy_of(page));
+        }
     }
 
     /// Returns how many pages of each leg fit in an entry of so many legs, of which some have parity. None
@@ -141,6 +160,21 @@ impl Log {
         self.state.lock().started
     }
 
+    /// Queues an entry, where so many blocks are left behind it. Returns its number; none where the
+    /// log has no room for it.
+    pub(super) fn put(&self, entry: Entry, spare: u64) -> Option<u64> {
+        let mut state = self.state.lock();
+        let end = state.next + state.unplaced + entry.blocks() + spare;
+        (end <= self.blocks).then(|| state.put(entry))
+    }
+
+    /// Has it used no more.
+    pub(super) fn fail(&self) {
+        let mut state = self.state.lock();
+        (state.failed, state.is_running) = (true, false);
+        state.queue.clear();
+    }
+
     async fn read(&self, block: u64) -> Result<Buffer, BlkError> {
         let at = Sector(block * PAGE.0);
         let mut bytes = Buffer::take(BLOCK);
@@ -168,6 +202,19 @@ impl Log {
     }
 }
 
+impl LogState {
+    fn has_work(&self) -> bool {
+        !self.failed && (!self.queue.is_empty() || self.asked > self.durable)
+    }
+
+    fn put(&mut self, entry: Entry) -> u64 {
+        self.unplaced += entry.blocks();
+        self.queue.push(entry);
+        self.queued += 1;
+        self.queued
+    }
+}
+
 impl RaidSet {
     /// Makes an entry durable; the legs may be written then.
     pub(super) async fn log(
@@ -175,58 +222,80 @@ impl RaidSet {
         log: &Arc<Log>,
         entry: Entry,
     ) -> Result<Logged, BlkError> {
-        let (nr, begins) = {
+        let nr = {
             let mut state = log.state.lock();
             if state.failed {
                 return Err(BlkError::Io);
             }
-            state.queue.push(entry);
-            state.queued += 1;
             state.in_flight += 1;
-            (state.queued, !std::mem::replace(&mut state.is_running, true))
+            state.put(entry)
         };
         let logged = Logged { set: self.clone(), log: log.clone() };
+        self.is_logged(log, nr, true).await.map(|()| logged)
+    }
+
+    /// Waits until an entry is in the journal.
+    pub(super) async fn is_logged(
+        self: &Arc<Self>,
+        log: &Arc<Log>,
+        nr: u64,
+        durably: bool,
+    ) -> BlkResult {
+        let begins = {
+            let mut state = log.state.lock();
+            if durably {
+                state.asked = state.asked.max(nr);
+            }
+            state.has_work() && !std::mem::replace(&mut state.is_running, true)
+        };
         if begins {
             let (set, log) = (self.clone(), log.clone());
             self.runtime.spawn_here(Box::pin(async move { set.write_log(&log).await }));
         }
         let ended = || {
             let state = log.state.lock();
-            match state.durable >= nr {
+            let is_there = if durably { state.durable } else { state.written } >= nr;
+            match is_there {
                 true => Some(Ok(())),
                 false => state.failed.then_some(Err(BlkError::Io)),
             }
         };
-        self.signal.until(ended).await.map(|()| logged)
+        self.signal.until(ended).await
     }
 
-    /// Writes entries as long as there are any: all that came meanwhile at once, with one flush.
+    /// Makes all that was written durable.
+    pub(super) async fn flush_log(self: &Arc<Self>, log: &Arc<Log>) -> BlkResult {
+        let written = log.state.lock().written;
+        self.is_logged(log, written, true).await
+    }
+
+    /// Writes entries as long as there are any: all that came meanwhile at once, with one flush, where
+    /// somebody waits for that.
     async fn write_log(self: &Arc<Self>, log: &Arc<Log>) {
         let next = || {
             let mut state = log.state.lock();
-            let queue = std::mem::take(&mut state.queue);
-            state.is_running = !queue.is_empty();
-            (!queue.is_empty()).then_some(queue)
+            state.is_running = state.has_work();
+            state.is_running.then(|| std::mem::take(&mut state.queue))
         };
         while let Some(entries) = next() {
             let mut entries = entries.into_iter().peekable();
-            while entries.peek().is_some() {
+            loop {
                 if self.write_some(log, &mut entries).await.is_err() {
-                    let mut state = log.state.lock();
-                    (state.failed, state.is_running) = (true, false);
-                    state.queue.clear();
-                    drop(state);
+                    log.fail();
                     self.events.raise();
                     self.signal.notify();
                     return;
                 }
                 self.signal.notify();
+                if entries.peek().is_none() {
+                    break;
+                }
             }
         }
     }
 
     /// Writes entries as far as they fit, after a new beginning where none does, and makes them
-    /// durable.
+    /// durable where somebody waits for that.
     async fn write_some(
         self: &Arc<Self>,
         log: &Arc<Log>,
@@ -241,9 +310,7 @@ impl RaidSet {
                 (state.in_flight <= waiting + state.queue.len() as u64).then_some(())
             };
             self.signal.until(idle).await;
-            self.flush_legs().await?;
-            let seq = log.state.lock().seq;
-            log.begin(seq).await?;
+            self.begin_anew(log).await?;
         }
         let mut writes: Vec<(u64, Buffer)> = Vec::new();
         let mut count = 0;
@@ -252,6 +319,7 @@ impl RaidSet {
                 let mut state = log.state.lock();
                 let at = (state.next, state.seq);
                 state.next += entry.blocks();
+                state.unplaced -= entry.blocks();
                 state.seq = state.seq.wrapping_add(1);
                 at
             };
@@ -267,9 +335,24 @@ impl RaidSet {
             result = result.and(end);
         }
         result?;
-        log.flush().await?;
-        log.state.lock().durable += count;
+        let (written, is_asked) = {
+            let mut state = log.state.lock();
+            state.written += count;
+            (state.written, state.asked > state.durable)
+        };
+        if is_asked {
+            self.signal.notify();
+            log.flush().await?;
+            log.state.lock().durable = written;
+        }
         Ok(())
+    }
+
+    /// Begins a new log when the legs have all that was logged.
+    pub(super) async fn begin_anew(self: &Arc<Self>, log: &Log) -> BlkResult {
+        self.flush_legs().await?;
+        let seq = log.state.lock().seq;
+        log.begin(seq).await
     }
 }
 

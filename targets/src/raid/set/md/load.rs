@@ -11,6 +11,7 @@ use super::super::intent::Intent;
 use super::super::load::{Surroundings, TICK};
 use super::super::metadata::Metadata;
 use super::super::state::{Behind, Cleanness, Leg, State};
+use super::super::stripes::Turns;
 use super::super::{Devices, RaidSet};
 use super::bios;
 use crate::lines::md::Line;
@@ -185,6 +186,7 @@ pub(super) fn make(
         metadata,
         is_read_only,
         journal: None,
+        cache: None,
         reshape: None,
         len: layout.resync_len(),
         daemon_sleep: TICK * 250 * sleep.max(1),
@@ -194,6 +196,7 @@ pub(super) fn make(
         signal: Signal::default(),
         background: Background::default(),
         legs_wait: AtomicBool::new(false),
+        turns: Turns::default(),
         pace: Pace::default(),
         state: Locked::new(state),
     }

@@ -6,14 +6,22 @@
 //! for it any more. Between two power cuts the parity of rows is known to be right by the bitmap;
 //! where a cut left it open, it is computed from the data.
 //!
+//! Small writes that wait for their rows are carried out as one when they get them (`turns.rs`), and with
+//! a journal in the mode `writeback` they wait in its cache (`cache/`).
+//!
 //! A leg that is lost is computed from the others, for reads and for what a write needs to know.
 
 mod background;
 mod bands;
 mod blocks;
+mod cache;
 mod plan;
 mod read;
+mod turns;
 mod write;
+
+pub(super) use cache::Cache;
+pub(super) use turns::Turns;
 
 use std::ops::Range;
 

@@ -19,6 +19,9 @@ impl RaidSet {
         parity: &'a Parity,
         mut bio: Bio<'a>,
     ) -> Mapped<'a> {
+        if let Some(cache) = self.cache.as_ref().filter(|cache| cache.has_some(&range_of(&bio))) {
+            return Mapped::InFlight(Box::pin(self.read_cached(cache, bio)));
+        }
         let place = parity.place(bio.sector);
         let in_chunk = bio.sector.0 % parity.chunk().0 + bio.len().0 <= parity.chunk().0;
         let at = place.sector + parity.offset();

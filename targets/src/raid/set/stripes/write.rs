@@ -16,10 +16,12 @@ use super::super::ticket::{Progress, Ticket};
 use super::super::write::range_of;
 use super::bands::{Band, bands, rows_of};
 use super::blocks::Blocks;
+use super::cache::Cache;
 use super::plan::{self, Plan};
+use super::turns::stripe_of;
 use crate::parts::background::EndOnDrop;
 use crate::raid::journal::PAGE;
-use crate::raid::layout::Parity;
+use crate::raid::layout::{Parity, Stripe};
 
 /// A write that has its rows.
 struct Job<B> {
@@ -34,8 +36,8 @@ struct Job<B> {
 }
 
 /// A block that goes to a leg.
-struct Block<'d> {
-    leg: usize,
+pub(super) struct Block<'d> {
+    pub(super) leg: usize,
     bytes: Bytes<'d>,
 }
 
@@ -60,14 +62,20 @@ impl RaidSet {
         parity: Parity,
         bio: Bio<'a>,
     ) -> Mapped<'a> {
-        let tries = self.journal.is_none() && !self.legs_wait.load(Relaxed);
+        let tries = self.journal.is_none()
+            && !self.legs_wait.load(Relaxed)
+            && !self.turns.has_some(&parity, &bio);
         let mut admitted = tries.then(|| self.admit(&rows_of(&parity, &range_of(&bio)))).flatten();
         if let Some((ticket, _)) = admitted.take_if(|(_, commit)| commit.is_none())
             && let Some(mapped) = self.write_now(parity, ticket, &bio)
         {
             return mapped;
         }
-        Mapped::InFlight(Box::pin(self.write_stripes(parity, bio, None, admitted)))
+        let waits = self.journal.is_none() && admitted.is_none();
+        match waits.then(|| stripe_of(&parity, &range_of(&bio))).flatten() {
+            Some(stripe) => Mapped::InFlight(Box::pin(self.write_in_turn(parity, stripe, bio))),
+            None => Mapped::InFlight(Box::pin(self.write_stripes(parity, bio, None, admitted))),
+        }
     }
 
     /// Carries out a write of rows that the caller has. None where a leg makes it wait: nobody
@@ -83,7 +91,7 @@ impl RaidSet {
         let bands = bands(parity, range);
         let mut job = Job { set, ticket, bands, flags, _passage: None, at };
         while let Some(band) = job.bands.next() {
-            let blocks = match self.blocks_now(&band, bio.data())? {
+            let blocks = match self.blocks_now(&(&band, bio.data()))? {
                 Ok(blocks) => blocks,
                 Err(error) => return Some(Mapped::Completed(Err(error))),
             };
@@ -119,7 +127,7 @@ impl RaidSet {
         }
         let data = match range == range_of(&bio) {
             true => Cow::Borrowed(bio.data()),
-            false => Cow::Owned(self.filled_up(&parity, &range, &bio).await?),
+            false => Cow::Owned(self.filled_up(&parity, &range, &bio, None).await?),
         };
         let most =
             self.journal.as_ref().and_then(|_| Entry::most_pages(parity.legs(), parity.parities()));
@@ -135,12 +143,14 @@ impl RaidSet {
         Ok(())
     }
 
-    /// Reads what pages have around a write of a part of them, whose rows the caller has.
-    async fn filled_up(
+    /// Reads what pages have around a write of a part of them: from a cache and the legs, or the legs
+    /// alone, whose rows the caller has then.
+    pub(super) async fn filled_up(
         self: &Arc<Self>,
         parity: &Parity,
         range: &Range<Sector>,
         bio: &Bio<'_>,
+        cache: Option<&Cache>,
     ) -> Result<Vec<u8>, BlkError> {
         let own = range_of(bio);
         let mut data = vec![0; Sectors(range.end.0 - range.start.0).bytes() as usize];
@@ -148,11 +158,16 @@ impl RaidSet {
             if part.is_empty() {
                 continue;
             }
-            let place = parity.place(part.start);
-            let rows = place.sector..place.sector + (part.end - part.start);
-            let block = self.read_rows(parity, place.leg, &rows).await?;
-            let from = (part.start - range.start).bytes() as usize;
-            data[from..from + block.len()].copy_from_slice(&block);
+            let (len, from) = (part.end - part.start, (part.start - range.start).bytes() as usize);
+            let to = &mut data[from..from + len.bytes() as usize];
+            match cache {
+                Some(cache) => self.read_cached(cache, Bio::read(part.start, to)).await?,
+                None => {
+                    let place = parity.place(part.start);
+                    let rows = place.sector..place.sector + len;
+                    to.copy_from_slice(&self.read_rows(parity, place.leg, &rows).await?);
+                }
+            }
         }
         let from = (own.start - range.start).bytes() as usize;
         data[from..from + bio.data().len()].copy_from_slice(bio.data());
@@ -161,69 +176,61 @@ impl RaidSet {
 
     /// Finds out what is to be written for a band: the new data, its parity, and what legs that could
     /// not be read are to have.
-    async fn blocks_of<'d>(&self, band: &Band, data: &'d [u8]) -> Result<Vec<Block<'d>>, BlkError> {
+    pub(super) async fn blocks_of<'d>(
+        &self,
+        change: &impl Change<'d>,
+    ) -> Result<Vec<Block<'d>>, BlkError> {
         let mut unread = Vec::new();
         let mut modifies = false;
         let reads = |state: &State, is_readable: &dyn Fn(usize) -> bool| {
-            let plan = self.plan(state, band, is_readable).ok_or(BlkError::Io)?;
+            let plan = self.plan(state, change, is_readable).ok_or(BlkError::Io)?;
             modifies = matches!(plan, Plan::Modify(_));
             Ok(plan.into_reads())
         };
-        let blocks = self.gather(band.stripe, &band.rows, &mut unread, reads).await?;
-        Ok(self.made(band, data, blocks, modifies, &unread))
+        let blocks = self.gather(*change.stripe(), change.rows(), &mut unread, reads).await?;
+        Ok(self.made(change, blocks, modifies, &unread))
     }
 
     /// Does the same where all that is to be read is there at once; none where it is not.
-    fn blocks_now<'d>(
-        &self,
-        band: &Band,
-        data: &'d [u8],
-    ) -> Option<Result<Vec<Block<'d>>, BlkError>> {
+    fn blocks_now<'d>(&self, change: &impl Change<'d>) -> Option<Result<Vec<Block<'d>>, BlkError>> {
         let plan = {
             let state = self.state();
-            self.plan(&state, band, &|leg| state.is_in_sync(leg))
+            self.plan(&state, change, &|leg| state.is_in_sync(leg))
         };
         let Some(plan) = plan else { return Some(Err(BlkError::Io)) };
         let modifies = matches!(plan, Plan::Modify(_));
-        let mut blocks = Blocks::new(band.stripe, band.len().bytes() as usize);
-        let fetched = self.fetch_now(&band.rows, &plan.into_reads(), &mut blocks);
+        let mut blocks = Blocks::new(*change.stripe(), change.bytes());
+        let fetched = self.fetch_now(change.rows(), &plan.into_reads(), &mut blocks);
         self.legs_wait.fetch_or(!fetched.waiting.is_empty(), Relaxed);
         let all = fetched.unread.is_empty() && fetched.waiting.is_empty();
-        all.then(|| Ok(self.made(band, data, blocks, modifies, &[])))
+        all.then(|| Ok(self.made(change, blocks, modifies, &[])))
     }
 
     /// Makes what is to be written of what was read.
     fn made<'d>(
         &self,
-        band: &Band,
-        data: &'d [u8],
+        change: &impl Change<'d>,
         mut blocks: Blocks<'d>,
         modifies: bool,
         unread: &[usize],
     ) -> Vec<Block<'d>> {
-        let (stripe, bytes) = (&band.stripe, band.len().bytes() as usize);
-        let new = || {
-            band.touched().map(|(leg, skip)| {
-                let from = skip.bytes() as usize;
-                (leg, &data[from..from + bytes])
-            })
-        };
+        let stripe = change.stripe();
         if modifies {
-            new().for_each(|(leg, new)| blocks.modify(leg, new));
+            change.data().for_each(|(leg, new)| blocks.modify(leg, new));
         } else {
             // Parity is read for what is lost alone.
             if stripe.parities().any(|leg| blocks.get(leg).is_some()) {
                 blocks.solve();
             }
-            new().for_each(|(leg, new)| blocks.give(leg, new));
+            change.data().for_each(|(leg, new)| blocks.give(leg, new));
             for (leg, block) in blocks.parity(|leg| self.has_parity_made(&self.state(), leg)) {
                 blocks.put(leg, block);
             }
         }
-        let new = new().map(|(leg, new)| Block { leg, bytes: Bytes::New(new) });
+        let new = change.data().map(|(leg, new)| Block { leg, bytes: Bytes::New(new) });
         let mut blocks_of_all: Vec<Block<'d>> = new.collect();
         // Taken once, whatever the reason.
-        let unread = unread.iter().copied().filter(|leg| !band.touches(*leg));
+        let unread = unread.iter().copied().filter(|leg| !change.touches(*leg));
         for leg in stripe.parities().chain(unread) {
             if let Some(block) = blocks.take(leg) {
                 blocks_of_all.push(Block { leg, bytes: Bytes::Made(block) });
@@ -237,34 +244,101 @@ impl RaidSet {
         self.journal.is_some() || state.legs[leg].is_alive()
     }
 
-    fn plan(
+    fn plan<'d>(
         &self,
         state: &State,
-        band: &Band,
+        change: &impl Change<'d>,
         is_readable: &dyn Fn(usize) -> bool,
     ) -> Option<Plan> {
+        let stripe = change.stripe();
         let is_alive = |leg: usize| state.legs[leg].is_alive();
-        if (0..band.stripe.legs()).filter(|leg| !is_alive(*leg)).count()
-            > band.stripe.parities().count()
-        {
+        if (0..stripe.legs()).filter(|leg| !is_alive(*leg)).count() > stripe.parities().count() {
             return None;
         }
         // What is replayed was cut off, perhaps, before.
         let is_replayed = match &self.journal {
-            Some(log) if log.has_failed() => return None,
+            Some(log) if log.has_failed() && !change.is_logged() => return None,
             Some(log) => log.has_started(),
             None => true,
         };
-        let is_right = is_replayed && !state.may_differ(&band.rows);
+        let is_right = is_replayed && !state.may_differ(change.rows());
         let is_wanted = |leg: usize| self.has_parity_made(state, leg);
-        plan::write(&band.stripe, |leg| band.touches(leg), is_readable, is_wanted, is_right)
+        plan::write(stripe, |leg| change.touches(leg), is_readable, is_wanted, is_right)
+    }
+
+    /// Writes blocks to their legs, those that are alive, and adds those that fail.
+    pub(super) async fn write_blocks(
+        &self,
+        at: Sector,
+        blocks: Vec<(usize, Buffer)>,
+        flags: Flags,
+        failed: &mut Vec<(usize, BlkError)>,
+    ) {
+        let is_alive = |leg: usize| self.state().legs[leg].is_alive();
+        let blocks: Vec<_> = blocks.into_iter().filter(|(leg, _)| is_alive(*leg)).collect();
+        let write = |(leg, block): (usize, Buffer)| async move {
+            let write = Bio::write(at, &block).with_flags(flags);
+            (leg, self.data(leg).submit(at, write).await)
+        };
+        let mut writes: FuturesUnordered<_> = blocks.into_iter().map(write).collect();
+        while let Some((leg, end)) = writes.next().await {
+            failed.extend(end.err().map(|error| (leg, error)));
+        }
+    }
+}
+
+/// What is changed in rows of a stripe.
+pub(super) trait Change<'d> {
+    /// Tells whether the new data is in the journal.
+    fn is_logged(&self) -> bool;
+
+    fn stripe(&self) -> &Stripe;
+
+    /// The sectors of the legs.
+    fn rows(&self) -> &Range<Sector>;
+
+    /// Tells whether a leg's data is changed.
+    fn touches(&self, leg: usize) -> bool;
+
+    /// Returns the legs whose data is changed, with the new.
+    fn data(&self) -> impl Iterator<Item = (usize, &'d [u8])>;
+
+    fn bytes(&self) -> usize {
+        (self.rows().end - self.rows().start).bytes() as usize
+    }
+}
+
+/// A band of a write, and the data of that.
+impl<'d> Change<'d> for (&Band, &'d [u8]) {
+    fn is_logged(&self) -> bool {
+        false
+    }
+
+    fn stripe(&self) -> &Stripe {
+        &self.0.stripe
+    }
+
+    fn rows(&self) -> &Range<Sector> {
+        &self.0.rows
+    }
+
+    fn touches(&self, leg: usize) -> bool {
+        self.0.touches(leg)
+    }
+
+    fn data(&self) -> impl Iterator<Item = (usize, &'d [u8])> {
+        let (band, data, bytes) = (self.0, self.1, self.bytes());
+        band.touched().map(move |(leg, skip)| {
+            let from = skip.bytes() as usize;
+            (leg, &data[from..from + bytes])
+        })
     }
 }
 
 impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
     /// Reads what a band needs, and writes it as far as that goes on the spot.
     async fn begin(&mut self, band: &Band, data: &[u8]) -> Result<Option<Unsent>, BlkError> {
-        let blocks = self.set.blocks_of(band, data).await?;
+        let blocks = self.set.blocks_of(&(band, data)).await?;
         Ok(self.send(band, data, blocks))
     }
 
@@ -305,9 +379,7 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
             let from = skip.bytes() as usize;
             (self.at + skip, &data[from..from + bytes])
         });
-        let of = |leg: usize| blocks.iter().find(|block| block.leg == leg).map(Block::as_bytes);
-        let parity: Vec<&[u8]> = band.stripe.parities().filter_map(of).collect();
-        Entry::new(&band.rows, new, &parity)
+        Entry::new(&band.rows, new, &parity_of(&band.stripe, blocks))
     }
 
     /// Writes what was left of a band.
@@ -319,17 +391,7 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
             _ => None,
         };
         self.ticket.progress = Progress::Torn;
-        let is_alive = |leg: usize| set.state().legs[leg].is_alive();
-        let blocks: Vec<_> = blocks.into_iter().filter(|(leg, _)| is_alive(*leg)).collect();
-        let write = |(leg, block): (usize, Buffer)| async move {
-            let write = Bio::write(at, &block).with_flags(flags);
-            (leg, set.data(leg).submit(at, write).await)
-        };
-        let mut writes: FuturesUnordered<_> = blocks.into_iter().map(write).collect();
-        while let Some((leg, end)) = writes.next().await {
-            failed.extend(end.err().map(|error| (leg, error)));
-        }
-        drop(writes);
+        set.write_blocks(at, blocks, flags, &mut failed).await;
         self.set.lost(failed).await?;
         self.ticket.progress = Progress::Untouched;
         Ok(())
@@ -364,8 +426,14 @@ impl<B: Iterator<Item = Band> + Send + 'static> Job<B> {
     }
 }
 
+/// Returns the parity among blocks, as the journal has it.
+pub(super) fn parity_of<'b>(stripe: &Stripe, blocks: &'b [Block<'_>]) -> Vec<&'b [u8]> {
+    let of = |leg: usize| blocks.iter().find(|block| block.leg == leg).map(Block::as_bytes);
+    stripe.parities().filter_map(of).collect()
+}
+
 /// Rounds a range out to whole pages of the journal.
-fn whole_pages(range: &Range<Sector>) -> Range<Sector> {
+pub(super) fn whole_pages(range: &Range<Sector>) -> Range<Sector> {
     let page = PAGE.0;
     Sector(range.start.0 / page * page)..Sector(range.end.0.next_multiple_of(page))
 }
@@ -378,7 +446,7 @@ impl Block<'_> {
         }
     }
 
-    fn into_buffer(self) -> Buffer {
+    pub(super) fn into_buffer(self) -> Buffer {
         match self.bytes {
             Bytes::New(bytes) => Buffer::copy_of(bytes),
             Bytes::Made(buffer) => buffer,
