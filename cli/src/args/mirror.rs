@@ -85,7 +85,8 @@ pub(crate) struct Check {
 /// data come to harm. Whatever else of the mirror lies on the same device fails too. `status` shows
 /// the leg's letter when the mirror has noticed; `tree` and `images` show it at once. `dmsim heal`
 /// ends it, and so does a restart of the daemon, which remembers none of this: a mirror whose first
-/// leg has missed writes is to be healed before. A path is out of use with the first bio that it fails.
+/// leg has missed writes is to be healed before. A set's leg is out with the first I/O that fails: until
+/// then its status has it in sync. A path is out of use with the first bio that it fails.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Fail {
     /// The mirror, the set, or the multipath device

@@ -44,7 +44,7 @@ pub(crate) enum What {
 ///
 /// Prints the file of the device, which can be used at once: what the legs do not have in common yet
 /// is made the same in the background (`dmsim wait --sync NAME` waits for that, with a bar). Images that
-/// are all made here are the same already. The smallest image says how large the legs are: a MiB less,
+/// are all made here are the same already, but a raid6 is synchronized all the same. The smallest image says how large the legs are: a MiB less,
 /// and whole chunks. Where a step fails, all is put back.
 ///
 /// An image that holds something, a leg of another set for example, is refused.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use daemon::{Fault, mangle};
 use serde::Serialize;
 use sim_core::{DevNumber, Sectors};
-use targets::lines::raid::{Action, Family, LegHealth, Status};
+use targets::lines::raid::{Action, Family, Leg as LineLeg, LegHealth, Status};
 use targets::raid::layout::{Format, Raid10};
 
 use super::leg::file_of;
@@ -113,7 +113,7 @@ pub struct Going {
 /// # Errors
 /// Where it is no set.
 pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
-    let (device, line) = set(dm, name)?;
+    let (device, mut line) = set(dm, name)?;
     let name = device.name();
     let size = device.size();
     let mut look = look_at(dm, name)?;
@@ -126,7 +126,13 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             speed = look.status.done.checked_sub(before).filter(|more| *more > 0);
         }
     }
-    let status = look.status;
+    let mut status = look.status;
+    // A line may leave legs out that the set has, at its end: as with the kernel, it starts without them.
+    if status.devices > line.legs.len() {
+        let none = LineLeg { meta: None, data: None };
+        line.legs.resize(status.devices, none);
+        status.legs.resize(status.devices, LegHealth::Missing);
+    }
     let resyncs = match status.action {
         Action::Resync => true,
         Action::Repair => has_resync(dm, &line, &status).unwrap_or(false),

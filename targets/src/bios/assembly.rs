@@ -324,7 +324,7 @@ impl Chosen {
         if has_parity && volume.is_dirty && !is_whole && mode == Mode::Careful {
             let why = format!(
                 "assembled from {there} disks, not enough to start it while not clean: what was being \
-                 written may be wrong everywhere; --force takes it as it is"
+                 written may be wrong everywhere; `raid assemble --force` takes it as it is"
             );
             return Err(Refused::all(why));
         }

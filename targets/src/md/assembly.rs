@@ -237,7 +237,7 @@ pub fn decide(candidates: &[Candidate], mode: Mode) -> Result<Assembly, Refused>
     if matches!(layout, Layout::Parity(_)) && is_dirty && !is_whole && mode == Mode::Careful {
         let why = format!(
             "assembled from {in_sync} members, not enough to start it while not clean: what was being \
-             written may be wrong everywhere; --force takes it as it is"
+             written may be wrong everywhere; `raid assemble --force` takes it as it is"
         );
         return Err(Refused::all(why));
     }

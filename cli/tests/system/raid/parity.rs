@@ -252,3 +252,18 @@ fn a_leg_too_many_breaks_a_set_until_it_is_healed() {
         assert!(read_at(&device, 0, data.len()).expect("a set") == data, "{level}");
     }
 }
+
+#[test]
+fn a_leg_that_the_line_leaves_out_is_missing() {
+    let instance = Instance::start();
+    create(&instance, "raid5", 4, "9M");
+    let table = instance.dmsim(&["table", "r"]);
+    let words: Vec<&str> = table.split_whitespace().collect();
+    let at = words.iter().rposition(|word| *word == "4").expect("four legs");
+    // As the kernel, which takes it: three legs of the four.
+    let shorter = [&["0", "32768"], &words[2..at], &["3"], &words[at + 1..at + 7]].concat();
+    load(&instance, &shorter.join(" "));
+    assert_eq!(states(&instance), ["in_sync", "in_sync", "in_sync", "missing"]);
+    let status = json(&instance);
+    assert_eq!((&status["health"], &status["may_lose"]), (&"degraded".into(), &0.into()));
+}
