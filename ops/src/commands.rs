@@ -68,6 +68,13 @@ pub(crate) fn resume(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault>
     Ok(())
 }
 
+/// As [`resume`], of a device that shares for a while what another one writes to, which is suspended or
+/// goes then.
+pub(crate) fn resume_beside(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
+    let command = Command::DevResume { id: named(name), held: Held::Flush };
+    act(dm, name, command).map(drop)
+}
+
 pub(crate) fn load(
     dm: &mut dyn DeviceMapper,
     name: &str,

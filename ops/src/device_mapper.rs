@@ -22,6 +22,9 @@ pub trait DeviceMapper {
     /// Takes an attached image's device away, by its name or number.
     fn detach(&mut self, image: &str) -> Result<(), Fault>;
 
+    /// Has an attached image, by its name or number, go by how long its file is by now.
+    fn resize(&mut self, image: &str) -> Result<(), Fault>;
+
     /// Lists who has devices' files open.
     fn users(&mut self) -> Result<Vec<User>, Fault>;
 
@@ -53,6 +56,13 @@ impl DeviceMapper for Client {
 
     fn detach(&mut self, image: &str) -> Result<(), Fault> {
         self.done(&Request::Detach { word: image.to_owned(), base: PathBuf::from("/") })
+    }
+
+    fn resize(&mut self, image: &str) -> Result<(), Fault> {
+        match self.ask(&Request::Resize { word: image.to_owned(), base: PathBuf::from("/") })? {
+            Outcome::Attached(_) => Ok(()),
+            other => Err(unexpected(other)),
+        }
     }
 
     fn users(&mut self) -> Result<Vec<User>, Fault> {

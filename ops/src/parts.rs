@@ -32,6 +32,7 @@ pub(crate) fn number_of(dm: &mut dyn DeviceMapper, word: &str) -> Result<Option<
 }
 
 /// An image or a mapped device that is to be part of another device.
+#[derive(Clone)]
 pub(crate) struct New {
     /// What a table line calls it.
     pub(crate) word: DeviceWord,

@@ -75,6 +75,10 @@ impl DeviceMapper for Bench {
         self.images.detach(image).about("detach")
     }
 
+    fn resize(&mut self, image: &str) -> Result<(), Fault> {
+        self.images.resize(image).map(drop).about("resize")
+    }
+
     fn users(&mut self) -> Result<Vec<User>, Fault> {
         Ok(Vec::new())
     }

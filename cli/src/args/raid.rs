@@ -140,11 +140,12 @@ pub(crate) struct Assemble {
 /// leg had there, also where nobody wrote (the write hole): nothing else tells what it was.
 ///
 /// --json prints an object: name; level, and raid_type, the kernel's name of it; format and copies, null
-/// where the level has none; parities, how many legs' worth of a stripe is parity; size_bytes,
+/// where the level has none; parities, how many legs' worth of a stripe is parity; size_bytes, and
+/// becomes_bytes, null but while data moves onto more legs;
 /// chunk_size_bytes and region_size_bytes, 0 where there are none; health (`in sync`, `resyncing`,
-/// `rebuilding`, `degraded`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
+/// `rebuilding`, `reshaping`, `degraded`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
 /// marked_bytes, what the bitmap has, or null; legs, a list of objects with leg (its place), state
-/// (in_sync, resyncing, rebuilding, failed or missing), major and minor of its data's device, and file;
+/// (in_sync, resyncing, rebuilding, reshaping, failed or missing), major and minor of its data's device, and file;
 /// action, null or an object with what, done_bytes, total_bytes, percent and seconds_left;
 /// differing_bytes, what the last check found.
 #[derive(Args, Clone, Debug)]
@@ -244,12 +245,19 @@ pub(crate) struct Replace {
     pub(crate) no_wait: bool,
 }
 
-/// Give a raid1 more legs: more of them may fail then
+/// Give a set more legs: a raid1 can lose more of them then, any other becomes larger
 ///
-/// The set goes on as it was, with everybody who has it open. The new legs are filled from the others,
-/// with a bar; an interrupt ends the waiting alone. Refused while a leg is not in sync, and where an image
-/// is too small, holds something or is in use. Of any other level, data would have to move: that takes
-/// tables yet (docs/src/reshape.md).
+/// The set goes on as it was, with everybody who has it open. The new legs of a raid1 are filled from the
+/// others. Of a raid4, raid5, raid6 or raid10 (near or offset), data moves onto the new legs, with a bar;
+/// when all has moved, the device becomes longer by itself, and the file system on it can be made so
+/// (`resize2fs`, `xfs_growfs`). It goes on after a crash: `dmsim restore`, or `dmsim raid assemble` of all
+/// images. There is no way back. An interrupt ends the waiting alone; `dmsim raid status` shows how far it is.
+///
+/// At the first time, each image of such a set is made longer, by 8 MiB (more with chunks of 2 MiB and
+/// more), as data moves by that room. An image that is no file has to have it.
+///
+/// Refused while a leg is not in sync, and where an image is too small, holds something or is in use; a
+/// raid0; far copies; a set that was not made by `raid create`, whose data moves by tables (docs/src/reshape.md).
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Grow {
     /// The set
@@ -260,7 +268,7 @@ pub(crate) struct Grow {
     /// Overwrite what the images hold
     #[arg(long)]
     pub(crate) force: bool,
-    /// Return when the new legs are in their places, and are filled in the background
+    /// Return when the new legs are in their places, and are filled, or data moves, in the background
     #[arg(long)]
     pub(crate) no_wait: bool,
 }

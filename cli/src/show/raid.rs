@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ops::raid::{Checked, Going, LegState, Set};
+use ops::raid::{Checked, Going, Grown, LegState, Set};
 use ops::size::print_size;
 use sim_core::SECTOR_SIZE;
 
@@ -24,6 +24,9 @@ pub(crate) fn raid(set: &Set) -> String {
         add(format_args!(" ({of_level})"));
     }
     add(format_args!(", {}", bytes(set.size)));
+    if let Some(becomes) = set.becomes {
+        add(format_args!(" (becomes {})", bytes(becomes)));
+    }
     if set.chunk_size > 0 {
         add(format_args!(", chunks of {}", bytes(set.chunk_size)));
     }
@@ -44,6 +47,7 @@ pub(crate) fn raid(set: &Set) -> String {
             (LegState::InSync, _) => "in sync".to_owned(),
             (LegState::Resyncing, _) => "resyncing".to_owned(),
             (LegState::Rebuilding, Some(going)) => format!("rebuilding {:.0} %", floor(going)),
+            (LegState::Reshaping, _) => "reshaping".to_owned(),
             (LegState::Rebuilding, None) => "not in sync".to_owned(),
             (LegState::Failed, _) => "failed".to_owned(),
             (LegState::Missing, _) => "missing".to_owned(),
@@ -72,6 +76,24 @@ pub(crate) fn raid(set: &Set) -> String {
         add(format_args!("the last check: {}\n", differ(set.differing, set.parities > 0)));
     }
     text
+}
+
+/// Says what a set that was given more legs has become, or becomes.
+pub(crate) fn grown(grown: &Grown, is_over: bool) -> String {
+    let Grown { name, legs, was, becomes } = grown;
+    if was == becomes {
+        return String::new();
+    }
+    let (size, more) =
+        (print_size(becomes.bytes()), print_size(becomes.bytes().saturating_sub(was.bytes())));
+    const HINT: &str = "resize2fs or xfs_growfs makes its file system longer too";
+    match is_over {
+        true => format!("{name}: has {legs} legs, and {size}, {more} more: {HINT}\n"),
+        false => format!(
+            "{name}: data moves onto {legs} legs (`dmsim raid status {name}` shows how far it is); when all has \
+             moved it has {size}, {more} more, and then {HINT}\n"
+        ),
+    }
 }
 
 /// Says how many legs more may fail.
@@ -163,6 +185,7 @@ mod tests {
             copies: Some(2),
             parities: 0,
             size: 1 << 20,
+            becomes: None,
             chunk_size: 128,
             region_size: 8192,
             health: "degraded",

@@ -56,7 +56,8 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
             let mut client = client::connect(instance)?;
             let (force, waits) = (typed.force, !typed.no_wait);
             let ask = raid::Grow { name: typed.name, images: typed.images, force, waits };
-            ended(raid::grow(&mut client, &ask, &Terminal::watch()?))
+            let grown = raid::grow(&mut client, &ask, &Terminal::watch()?)?;
+            print(&show::grown(&grown, waits))
         }
         What::Remove { name } => ended(raid::remove(&mut client::connect(instance)?, &name)),
     }

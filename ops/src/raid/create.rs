@@ -9,6 +9,7 @@ use targets::lines::raid::{Family, MAX_LEGS, Params, Synchronize};
 use targets::raid::layout::Format;
 
 use super::leg::label::Label;
+use super::leg::ring::Stretch;
 use super::leg::{META, MISSING, Names, image, refuse_full, refuse_twice};
 use super::level::{LEVELS, kind, level};
 use super::state::{Line, layout, table};
@@ -279,7 +280,7 @@ fn forward(
             None => done.clear_heads(&new.path)?,
         }
         done.label(&new.path, Some(plan.label))?;
-        done.leg(dm, &Names::of(name, leg), &new.word, plan.device)?;
+        done.leg(dm, &Names::of(name, leg), &new.word, &Stretch::whole(plan.device))?;
     }
     go_on(name, watch)?;
     let mut first = plan.line.clone();

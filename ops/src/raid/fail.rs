@@ -62,9 +62,11 @@ pub fn heal(
     for dev in healed {
         set_fails(dm, name, dev, Fails::Nothing)?;
     }
-    if !line.params.rebuild.is_empty() {
-        // What a replacement that was cut off has left. The new table looks for legs as well.
-        settle(dm, &device, &line)?;
+    let asks =
+        !line.params.rebuild.is_empty() || line.params.delta_disks.is_some_and(|more| more > 0);
+    if asks {
+        // What was left when `replace` or `grow` was cut off. The new table looks for legs as well.
+        settle(dm, &device, &line, device.size())?;
     } else if !look_at(dm, name)?.status.is_whole() {
         // It looks again which legs can be used.
         suspend(dm, name)?;

@@ -25,7 +25,7 @@ mod wait;
 pub use assemble::{Assemble, Assembled, assemble};
 pub use create::{Create, create};
 pub use fail::{fail, heal};
-pub use grow::{Grow, grow};
+pub use grow::{Grow, Grown, grow};
 pub use level::LEVELS;
 pub use remove::remove;
 pub use replace::{Replace, replace};

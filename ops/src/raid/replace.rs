@@ -4,14 +4,17 @@
 //! superblocks then, and the table that stays says nothing of it: one with `rebuild` would begin anew
 //! at each restart, and believe whatever leg it finds beside.
 
+use std::fmt::Display;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use daemon::Fault;
 use sim_core::control::{Command, Id, NewName};
-use sim_core::{Sectors, TargetSpec};
+use sim_core::{Access, Sectors, TargetSpec};
 use targets::lines::raid::{Action, LegHealth, Status};
 
 use super::leg::label::Label;
+use super::leg::ring::Stretch;
 use super::leg::{Names, file_of, image_there, leg as leg_of, refuse_full, refuse_small};
 use super::level::level;
 use super::remove::is_ours;
@@ -21,6 +24,7 @@ use super::wait::until_synced;
 use crate::commands::{act, suspend};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, find, named, refuse_suspended_below};
+use crate::files::fresh;
 use crate::mirror::swap::{Before, put, remove_below};
 use crate::parts::New;
 use crate::watch::{Watch, go_on};
@@ -47,8 +51,8 @@ pub(super) struct Plan {
     line: Line,
     leg: usize,
     new: New,
-    /// How much data a leg has.
-    data: Sectors,
+    /// Where the leg's data lies.
+    data: Stretch,
     /// That of the set, where its legs have one.
     label: Option<Label>,
     /// What the new leg's devices are called at first, and at the end.
@@ -90,7 +94,9 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fau
     let status = look_at(dm, name)?.status;
     refuse_unsynced(name, &line, lengths.device, leg, &status)?;
     let image = image_there(dm, name, &ask.image, "`truncate -s SIZE` makes one")?;
-    refuse_small(&image, lengths.device)?;
+    let label = label_of(dm, &line)?;
+    let data = stretch_of(name, label, line.legs.len(), lengths.device)?;
+    refuse_small(&image, &data)?;
     refuse_other_sectors(dm, name, image.block, &image.about)?;
     if !ask.force {
         refuse_full(&image.new.path, &image.about)?;
@@ -102,21 +108,48 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fau
         Err(_) => Names::of_new(name, leg),
     };
     names.refuse_taken(dm)?;
-    let label = label_of(dm, &line)?;
-    Ok(Plan { new: image.new, data: lengths.device, label, line, leg, names, last_names, device })
+    let label = label.map(|label| label.of_leg(leg));
+    Ok(Plan { new: image.new, data, label, line, leg, names, last_names, device })
 }
 
 /// Reads the label of a set from the first image that has one.
 pub(super) fn label_of(dm: &mut dyn DeviceMapper, line: &Line) -> Result<Option<Label>, Fault> {
+    let mut damaged = None;
     for leg in &line.legs {
+        let Some(path) = file_of(dm, number(leg.data.as_ref()))? else { continue };
         // One that cannot be read is perhaps why it is replaced.
-        let file = file_of(dm, number(leg.data.as_ref()))?;
-        let label = file.and_then(|file| Label::of(&file).ok().flatten());
-        if label.is_some() {
-            return Ok(label);
+        let Ok(file) = fresh(&path, Access::ReadOnly) else { continue };
+        match Label::read(&file) {
+            Ok(None) => {}
+            Ok(label) => return Ok(label),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                damaged = damaged.or(Some(Fault::new(path.display(), error)));
+            }
+            Err(_) => {}
         }
     }
-    Ok(None)
+    damaged.map_or(Ok(None), Err)
+}
+
+/// Says where the data of each leg lies, by the label of a set of so many legs with so much data.
+pub(super) fn stretch_of(
+    about: impl Display,
+    label: Option<Label>,
+    legs: usize,
+    data: Sectors,
+) -> Result<Stretch, Fault> {
+    let Some(ring) = label.and_then(|label| label.ring()) else {
+        return Ok(Stretch::whole(data));
+    };
+    let stretch = ring.stretch(legs).filter(|_| ring.data() == data);
+    stretch.ok_or_else(|| {
+        let (own, of) = (ring.data(), ring.legs());
+        let why = format!(
+            "its label tells of {of} legs with {own} sectors of data, and the set has {legs} with {data}: \
+             where its data lies is not known"
+        );
+        Fault::new(about, why)
+    })
 }
 
 /// Refuses to take a leg away whose data others lack.
@@ -200,7 +233,7 @@ pub(super) fn carry_out(
         let end = format_args!("no leg was replaced, and `{name}` is as it was");
         return Err(fault.undone(undone, end));
     }
-    settle(dm, &plan.device, &plan.line(true)).map_err(|fault| {
+    settle(dm, &plan.device, &plan.line(true), plan.device.size()).map_err(|fault| {
         let why = format!(
             "the new leg is in its place, and is filled: {fault}. Its table still has `rebuild {}`, \
              which would begin anew at a restart: `dmsim heal {name}` takes it out",
@@ -231,7 +264,7 @@ fn swap_in(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     done.label(&plan.new.path, plan.label)?;
-    done.leg(dm, &plan.names, &plan.new.word, plan.data)?;
+    done.leg(dm, &plan.names, &plan.new.word, &plan.data)?;
     swap(dm, &plan.device, &table(&plan.line(true), plan.device.size()), watch)
 }
 
@@ -262,12 +295,19 @@ pub(super) fn swap(
     })
 }
 
-/// Takes `rebuild` out of the table of a set: its superblocks know of it by now.
-pub(super) fn settle(dm: &mut dyn DeviceMapper, device: &Device, now: &Line) -> Result<(), Fault> {
+/// Takes what asks for something to begin out of the table of a set, `rebuild` or a reshape: its
+/// superblocks know of it by now.
+pub(super) fn settle(
+    dm: &mut dyn DeviceMapper,
+    device: &Device,
+    now: &Line,
+    len: Sectors,
+) -> Result<(), Fault> {
     let name = device.name();
     let mut last = now.clone();
     last.params.rebuild.clear();
-    let (now, last) = (table(now, device.size()), table(&last, device.size()));
+    (last.params.delta_disks, last.params.data_offset) = (None, None);
+    let (now, last) = (table(now, len), table(&last, len));
     let before = Before {
         name: name.to_owned(),
         access: device.access(),
@@ -295,12 +335,14 @@ fn clear_up(dm: &mut dyn DeviceMapper, plan: &Plan) -> Result<(), Fault> {
     }
     let pairs =
         [(&plan.names.meta, &plan.last_names.meta), (&plan.names.data, &plan.last_names.data)];
-    for (from, to) in pairs {
-        // A device that was not made here keeps its name, and so does the new one.
-        if find(dm, to)?.is_none() {
-            let new = NewName::Name(to.clone());
-            act(dm, from, Command::DevRename { id: named(from), new })?;
-        }
+    pairs.into_iter().try_for_each(|(from, to)| take_name(dm, from, to))
+}
+
+/// Gives a device its name, if that is free: a device that was not made here keeps its own.
+pub(super) fn take_name(dm: &mut dyn DeviceMapper, from: &str, to: &str) -> Result<(), Fault> {
+    if find(dm, to)?.is_some() {
+        return Ok(());
     }
-    Ok(())
+    let new = NewName::Name(to.to_owned());
+    act(dm, from, Command::DevRename { id: named(from), new }).map(drop)
 }

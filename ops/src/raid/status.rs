@@ -37,13 +37,16 @@ pub struct Set {
     /// How large it is.
     #[serde(rename = "size_bytes", serialize_with = "in_bytes")]
     pub size: u64,
+    /// How large it is when its data has moved onto more legs; nothing where none moves.
+    #[serde(rename = "becomes_bytes", serialize_with = "in_bytes_if_known")]
+    pub becomes: Option<u64>,
     /// How much is on a leg before the next one has its turn; 0 for a raid1.
     #[serde(rename = "chunk_size_bytes", serialize_with = "in_bytes")]
     pub chunk_size: u64,
     /// What a bit of the bitmap stands for; 0 for a raid0, which has none.
     #[serde(rename = "region_size_bytes", serialize_with = "in_bytes")]
     pub region_size: u64,
-    /// `in sync`, `resyncing`, `rebuilding`, `degraded`, `broken`, `suspended`: the worst of it.
+    /// `in sync`, `resyncing`, `rebuilding`, `reshaping`, `degraded`, `broken`, `suspended`: the worst of it.
     pub health: &'static str,
     /// How many legs more may fail, whichever they are. None until all are in sync for the first time.
     pub may_lose: usize,
@@ -85,6 +88,8 @@ pub enum LegState {
     Resyncing,
     /// What it lacks is written to it.
     Rebuilding,
+    /// Data moves to another place on it.
+    Reshaping,
     /// It has failed, and is not used.
     Failed,
     /// There is none.
@@ -142,6 +147,10 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
         what: if resyncs { Action::Resync.word() } else { status.action.word() },
         ..going(&line, size, &status, speed)
     });
+    let moves = matches!(status.action, Action::Reshape);
+    // The table has the length that it is to have.
+    let shown = dm.describe()?.into_iter().find(|described| described.name == name);
+    let shown = shown.filter(|_| moves).map_or(size, |shown| Sectors(shown.size));
     let mut legs = Vec::new();
     for (place, (leg, health)) in line.legs.iter().zip(&status.legs).enumerate() {
         let dev = number(leg.data.as_ref());
@@ -149,6 +158,7 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             LegHealth::InSync if resyncs => LegState::Resyncing,
             LegHealth::InSync => LegState::InSync,
             LegHealth::Behind if resyncs => LegState::Resyncing,
+            LegHealth::Behind if moves => LegState::Reshaping,
             LegHealth::Behind => LegState::Rebuilding,
             LegHealth::Failed => LegState::Failed,
             LegHealth::Missing => LegState::Missing,
@@ -162,10 +172,14 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
         });
     }
     let family = line.kind.family();
-    let is_lost = |leg: usize| status.legs[leg] != LegHealth::InSync;
+    let is_gone = |leg: usize| matches!(status.legs[leg], LegHealth::Failed | LegHealth::Missing);
+    // While data moves, all that are there have their part of it.
+    let is_lost = |leg: usize| match moves {
+        true => is_gone(leg),
+        false => status.legs[leg] != LegHealth::InSync,
+    };
     let lengths = line.lengths(size).ok();
     let places = lengths.and_then(|lengths| layout(&line, lengths.device));
-    let is_gone = |leg: usize| matches!(status.legs[leg], LegHealth::Failed | LegHealth::Missing);
     let is_broken = places.is_some_and(|layout| !has_all(&layout, is_gone));
     let may_lose = match resyncs {
         true => 0,
@@ -190,7 +204,8 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             _ => raid10.map(|(_, copies, _)| copies),
         },
         parities: family.parities(),
-        size: size.0,
+        size: shown.0,
+        becomes: (shown != size).then_some(size.0),
         chunk_size: line.chunk.0,
         region_size: match family {
             Family::Raid0 => 0,
@@ -234,6 +249,7 @@ fn health(status: &Status, legs: &[Leg], suspended: bool) -> &'static str {
     match () {
         () if suspended => "suspended",
         () if any(LegState::Failed) || any(LegState::Missing) => "degraded",
+        () if status.action == Action::Reshape => "reshaping",
         () if any(LegState::Rebuilding) => "rebuilding",
         () if any(LegState::Resyncing) || status.done != status.total && !is_check(status) => {
             "resyncing"

@@ -8,11 +8,13 @@ use sim_core::{Access, DevNumber, Sectors, TargetSpec};
 use targets::lines::DeviceWord;
 
 use super::leg::label::{self, Label};
+use super::leg::ring::Stretch;
 use super::leg::{HEADS, META, Names, heads};
-use crate::commands::{create, load, one, resume, unlike_any_other};
+use crate::commands::{create, load, one, resume, resume_beside, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
 use crate::files::fresh;
 use crate::mirror::swap::remove_below;
+use crate::parts::New;
 
 /// What the uuids of devices begin with that are made here.
 pub(super) const MADE_BY_US: &str = "DMSIM-RAID-";
@@ -20,6 +22,8 @@ pub(super) const MADE_BY_US: &str = "DMSIM-RAID-";
 enum Step {
     /// A file was made.
     File(PathBuf),
+    /// A file was so long, in bytes, and perhaps attached by this number.
+    Length(PathBuf, u64, Option<DevNumber>),
     /// A file had this at some byte.
     Bytes(PathBuf, u64, Vec<u8>),
     /// A device was made, or was about to be: where an answer is lost, nobody knows.
@@ -62,6 +66,21 @@ impl Done {
         write(path, label::AT, &new)
     }
 
+    /// Makes the file of an image as long as this, if it is shorter.
+    pub(super) fn longer(
+        &mut self,
+        dm: &mut dyn DeviceMapper,
+        image: &New,
+        needed: Sectors,
+    ) -> Result<(), Fault> {
+        let len = image.path.metadata().about(image.path.display())?.len();
+        if len >= needed.bytes() {
+            return Ok(());
+        }
+        self.0.push(Step::Length(image.path.clone(), len, image.dev));
+        set_len(dm, &image.path, needed.bytes(), image.dev)
+    }
+
     /// Makes a device with a table, and lets it run.
     pub(super) fn device(
         &mut self,
@@ -80,12 +99,33 @@ impl Done {
         table: Vec<TargetSpec>,
         access: Access,
     ) -> Result<(), Fault> {
+        self.loaded(dm, name, table, access)?;
+        resume(dm, name)
+    }
+
+    /// As [`Done::device`], of one over sectors that another device has, and has no more soon.
+    pub(super) fn device_beside(
+        &mut self,
+        dm: &mut dyn DeviceMapper,
+        name: &str,
+        table: Vec<TargetSpec>,
+    ) -> Result<(), Fault> {
+        self.loaded(dm, name, table, Access::ReadWrite)?;
+        resume_beside(dm, name)
+    }
+
+    fn loaded(
+        &mut self,
+        dm: &mut dyn DeviceMapper,
+        name: &str,
+        table: Vec<TargetSpec>,
+        access: Access,
+    ) -> Result<(), Fault> {
         self.0.push(Step::Device(name.to_owned()));
         // A number that makes the uuid unlike that of the device before it.
         let number = DevNumber::mapped(self.0.len() as u32);
         create(dm, name, Some(format!("{MADE_BY_US}{}", unlike_any_other(number))))?;
-        load(dm, name, access, table)?;
-        resume(dm, name)
+        load(dm, name, access, table)
     }
 
     /// Makes the devices of a leg over an image.
@@ -94,10 +134,10 @@ impl Done {
         dm: &mut dyn DeviceMapper,
         names: &Names,
         image: &DeviceWord,
-        data: Sectors,
+        data: &Stretch,
     ) -> Result<(), Fault> {
         self.device(dm, &names.meta, one(META, "linear", &format!("{image} 0")))?;
-        self.device(dm, &names.data, one(data, "linear", &format!("{image} {META}")))
+        self.device(dm, &names.data, data.table(image))
     }
 
     /// Undoes all of it, the last first. Each is tried, whatever became of the others; returns the
@@ -107,12 +147,25 @@ impl Done {
         for step in self.0.into_iter().rev() {
             result = result.and(match step {
                 Step::File(path) => std::fs::remove_file(&path).about(path.display()),
+                Step::Length(path, len, dev) => set_len(dm, &path, len, dev),
                 Step::Bytes(path, at, bytes) => write(&path, at, &bytes),
                 Step::Device(name) => remove_below(dm, &name),
             });
         }
         result
     }
+}
+
+/// Gives a file a length, durably, and has the image that it perhaps is go by that.
+fn set_len(
+    dm: &mut dyn DeviceMapper,
+    path: &Path,
+    bytes: u64,
+    dev: Option<DevNumber>,
+) -> Result<(), Fault> {
+    let file = fresh(path, Access::ReadWrite)?;
+    file.set_len(bytes).and_then(|()| file.sync_all()).about(path.display())?;
+    dev.map_or(Ok(()), |dev| dm.resize(&dev.to_string()))
 }
 
 fn write(path: &Path, at: u64, bytes: &[u8]) -> Result<(), Fault> {

@@ -31,12 +31,14 @@ pub(super) fn until_synced(
         return Ok(());
     }
     let mut stands = 0;
-    let ended = until_done(&format!("resync of {name}"), watch, || {
+    let action = look(dm, name)?.map(|look| look.status.action);
+    let what = if action == Some(Action::Reshape) { "reshape" } else { "resync" };
+    let ended = until_done(&format!("{what} of {name}"), watch, || {
         let Some(look) = look(dm, name)? else {
             return Ok(Look::Failed("is no RAID set any more".to_owned()));
         };
         if look.suspended {
-            let why = format!("is suspended, and the resync with it: `dmsim resume {name}`");
+            let why = format!("is suspended, and the {what} with it: `dmsim resume {name}`");
             return Err(Fault::new(name, why));
         }
         let status = look.status;
@@ -75,7 +77,7 @@ pub(super) fn until_synced(
         Ok(Look::Left(status.total.saturating_sub(status.done)))
     });
     ended.map_err(|fault| match fault.status {
-        INTERRUPTED => Fault { why: format!("{}; the resync goes on", fault.why), ..fault },
+        INTERRUPTED => Fault { why: format!("{}; the {what} goes on", fault.why), ..fault },
         _ => fault,
     })
 }

@@ -2,6 +2,7 @@
 //! rebuild, sets put together again from their images alone.
 
 mod bios;
+mod grow;
 mod md;
 mod parity;
 mod scale;

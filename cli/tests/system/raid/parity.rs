@@ -35,7 +35,7 @@ fn parity_is_right(instance: &Instance) {
 }
 
 /// Makes an ext4 with some files; returns what they are.
-fn filled(device: &Path) -> BTreeMap<String, String> {
+pub(super) fn filled(device: &Path) -> BTreeMap<String, String> {
     sh("mkfs.ext4", &["-q", "-F", text(device)]);
     let mounted = Mounted::over(device, false);
     let kept = mounted.dir.path().join("kept");
@@ -45,7 +45,7 @@ fn filled(device: &Path) -> BTreeMap<String, String> {
 }
 
 /// Reads the files again.
-fn kept(device: &Path) -> BTreeMap<String, String> {
+pub(super) fn kept(device: &Path) -> BTreeMap<String, String> {
     let mounted = Mounted::over(device, false);
     digests(&mounted.dir.path().join("kept"))
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod label;
 pub(super) mod marked;
+pub(super) mod ring;
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -9,15 +10,16 @@ use std::path::{Path, PathBuf};
 
 use daemon::{About, Fault};
 use sim_core::control::Id;
-use sim_core::{DevNumber, Sectors};
-use targets::lines::{self, DeviceWord, raid};
+use sim_core::{DevNumber, Sectors, TargetSpec};
+use targets::lines::{self, DeviceWord, Place, raid};
 use targets::raid::superblock::Superblock;
 
+use self::ring::Stretch;
 use super::level::level_of;
 use super::remove::is_ours;
 use super::state::{Line, number};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{above, by_id, find};
+use crate::devices::{Device, above, by_id, find};
 use crate::files::first_byte;
 use crate::parts::{New, number_of, size_of, unused};
 use crate::size::print_size;
@@ -183,9 +185,9 @@ pub(super) fn refuse_full(path: &Path, about: &str) -> Result<(), Fault> {
     }
 }
 
-/// Refuses an image that is too small for a leg with this much data.
-pub(super) fn refuse_small(image: &Image, data: Sectors) -> Result<(), Fault> {
-    let needed = META + data;
+/// Refuses an image that is too small for a leg whose data lies so.
+pub(super) fn refuse_small(image: &Image, stretch: &Stretch) -> Result<(), Fault> {
+    let needed = stretch.needs();
     if image.size >= needed {
         return Ok(());
     }
@@ -228,12 +230,23 @@ pub(super) fn leg(
     Err(Fault::new(name, format!("has no leg `{word}`; its legs are {legs}")))
 }
 
-/// Returns what the device of a leg lies on, where it is one `linear` line.
+/// Returns what the device of a leg lies on, where its lines are `linear` and on one.
 fn below(dm: &mut dyn DeviceMapper, dev: DevNumber) -> Result<Option<DevNumber>, Fault> {
     let Some(device) = by_id(dm, Id::Dev(dev))? else { return Ok(None) };
-    let Some(line) = device.only("linear") else { return Ok(None) };
-    let line = lines::linear::Line::from_text(&line.params, line.len);
-    Ok(line.ok().and_then(|line| line.place.device.number()))
+    let Some(places) = places(&device) else { return Ok(None) };
+    let mut numbers = places.iter().map(|(_, place)| place.device.number());
+    let first = numbers.next().flatten();
+    Ok(first.filter(|_| numbers.all(|number| number == first)))
+}
+
+/// Returns where the lines of a device lie; nothing where one is not `linear`.
+pub(super) fn places(device: &Device) -> Option<Vec<(&TargetSpec, Place<DeviceWord>)>> {
+    let mut places = Vec::new();
+    for line in &device.live {
+        let linear = lines::linear::Line::from_text(&line.params, line.len).ok();
+        places.push((line, linear.filter(|_| line.target_type == "linear")?.place));
+    }
+    Some(places)
 }
 
 /// Returns the file in which a leg's bytes lie: that of its image, or of a device.

@@ -93,10 +93,4 @@ fn what_cannot_grow_says_why() {
     check(&mut bench, "r", true, &GO_ON).expect("a look");
     let fault = grow::plan(&mut bench, &more(&new)).err().expect("it is degraded");
     assert!(fault.why.contains("leg 1 is not in sync: `dmsim heal r`"), "{fault}");
-    remove(&mut bench, "r").expect("nobody uses it");
-    let raid5 = images(&bench, 3).iter().map(|path| path.with_extension("5")).collect::<Vec<_>>();
-    let size = Some((META + SIZE).bytes());
-    make(&mut bench, &Create { size, ..ask("raid5", &raid5) }, Fails::Never).expect("a set");
-    let fault = grow::plan(&mut bench, &more(&new)).err().expect("it is refused");
-    assert!(fault.why.contains("is a raid5, whose data has to move"), "{fault}");
 }

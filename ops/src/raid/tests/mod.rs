@@ -3,6 +3,7 @@
 
 mod grow;
 mod parity;
+mod reshape;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

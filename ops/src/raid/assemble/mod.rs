@@ -1,21 +1,22 @@
 //! `dmsim raid assemble`: puts a set together again from what its images say.
 
+mod member;
+
 use std::path::PathBuf;
 
-use daemon::{About, Fault};
+use daemon::Fault;
 use sim_core::{Access, Sectors};
 use targets::lines::raid::{Family, Kind, MAX_LEGS, Params, Synchronize};
-use targets::raid::bitmap::{HEADER, Header, OFFSET};
 use targets::raid::layout::{Layout, Raid10};
-use targets::raid::superblock::{DONE, Extension, Superblock};
+use targets::raid::superblock::DONE;
 
-use super::bios;
 use super::create::refuse_there;
 use super::leg::label::Label;
 use super::leg::marked::marked_in;
-use super::leg::{Image, MISSING, Names, heads, image_there, refuse_small, refuse_twice};
-use super::level::{level, level_of};
+use super::leg::{Image, MISSING, Names, image_there, refuse_small, refuse_twice};
+use super::level::level;
 use super::md;
+use super::replace::stretch_of;
 use super::state::{Line, has_all, layout, table};
 use super::steps::Done;
 use super::wait::until_synced;
@@ -23,10 +24,12 @@ use crate::commands::suspend;
 use crate::device_mapper::DeviceMapper;
 use crate::files::fresh;
 use crate::mirror::swap::put;
-use crate::parts::New;
 use crate::size::print_size;
 use crate::watch::{Watch, go_on};
 use crate::words::new_name;
+use member::{
+    Found, Member, Reshape, member, refuse_early, refuse_parted, refuse_stale, refuse_stranger,
+};
 
 /// Which set to put together.
 #[derive(Clone, Debug, Default)]
@@ -54,28 +57,26 @@ pub struct Assembled {
     pub told: Vec<String>,
 }
 
-/// By so many events a superblock may be behind the freshest: those that a crash has cut off.
-const CUT_OFF: u64 = 2;
-
-/// An image, and what its metadata says.
-struct Member {
+/// An image in its place.
+struct Seat {
+    place: usize,
     image: Image,
-    superblock: Superblock,
-    extension: Extension,
-    /// The bitmap's header, where there is one.
-    bitmap: Option<Header>,
-    /// That of its set, where it has one.
     label: Option<Label>,
+    /// It is being rebuilt.
+    behind: bool,
 }
 
 /// What is to be done.
 pub(super) struct Plan {
     pub(super) name: String,
     /// By the places of the legs.
-    legs: Vec<Option<Member>>,
+    legs: Vec<Option<Seat>>,
+    /// How much of a leg is in use.
     device: Sectors,
     len: Sectors,
     line: Line,
+    /// A reshape was cut off as it began: a leg knows nothing of it yet, and a line asks for it again.
+    asks: Option<Reshape>,
     /// The legs that are missing, or not in sync.
     lost: Vec<usize>,
     /// Without all legs, so much was marked in the bitmap when the set was used last.
@@ -117,47 +118,44 @@ pub fn assemble(
 pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fault> {
     let name = new_name("raid assemble", &ask.name)?;
     refuse_there(dm, &name)?;
-    let mut members = Vec::new();
+    let (mut members, mut blanks, mut news) = (Vec::new(), Vec::new(), Vec::new());
     for typed in &ask.images {
         let left_out = "one leg that is missing may be left out, or more, as the level has it";
-        members.push(member(image_there(dm, &name, typed, left_out)?)?);
+        let image = image_there(dm, &name, typed, left_out)?;
+        news.push(image.new.clone());
+        match member(image)? {
+            Found::Member(member) => members.push(*member),
+            Found::Blank(blank) => blanks.push(blank),
+        }
     }
-    let news: Vec<&New> = members.iter().map(|member| &member.image.new).collect();
-    refuse_twice(&news, &ask.images)?;
+    refuse_twice(&news.iter().collect::<Vec<_>>(), &ask.images)?;
     let freshest = members.iter().rev().max_by_key(|member| member.superblock.events);
     let freshest = freshest.ok_or_else(|| Fault::new("raid assemble", "expected an image"))?;
     members.iter().try_for_each(|member| refuse_stranger(freshest, member))?;
     refuse_parted(&members)?;
     members.iter().try_for_each(|member| refuse_stale(freshest, member))?;
     let devices = freshest.superblock.devices as usize;
-    let (device, len) =
-        (Sectors(freshest.extension.device_sectors), Sectors(freshest.extension.array_sectors));
+    let (device, moves) = (freshest.device(), freshest.reshape());
+    let shown = Sectors(freshest.extension.array_sectors);
     let mut line = line_of(freshest, devices)?;
+    let mut before = line.clone();
+    before.legs.truncate(moves.map_or(devices, |moves| moves.before));
+    let fits = layout(&before, device).filter(|layout| layout.len() == shown);
+    let fits = fits.and_then(|_| layout(&line, device));
+    let fits = fits.ok_or_else(|| Fault::new(&name, "its superblocks tell of no possible set"))?;
+    let len = fits.len();
+    set_region_size(&mut line, freshest, len);
+    blanks.iter().try_for_each(|blank| refuse_early(freshest, blank))?;
+    let asks = moves.filter(|_| !blanks.is_empty());
     let failed = freshest.superblock.failed;
     let is_dirty = freshest.superblock.resync_offset != DONE;
     let marked = marked_in(&fresh(&freshest.image.new.path, Access::ReadOnly)?);
-    let mut legs: Vec<Option<Member>> = (0..devices).map(|_| None).collect();
-    for member in members {
-        let place = member.superblock.position as usize;
-        refuse_small(&member.image, device)?;
-        match legs.get_mut(place) {
-            Some(leg @ None) => *leg = Some(member),
-            Some(Some(other)) => {
-                let why = format!("is leg {place}, as is {}: leave one out", other.image.about);
-                return Err(Fault::new(&member.image.about, why));
-            }
-            None => {
-                let why = format!("is leg {place} of a set of {devices}");
-                return Err(Fault::new(&member.image.about, why));
-            }
-        }
-    }
+    let seats = members.into_iter().map(Seat::from).chain(blanks.into_iter().map(Seat::from));
+    let legs = seated(seats, devices, device)?;
     let is_lost = |leg: usize| match &legs[leg] {
         None => true,
-        Some(member) => member.superblock.recovery_offset != DONE || failed.has(leg),
+        Some(seat) => seat.behind || failed.has(leg),
     };
-    let fits = layout(&line, device).filter(|layout| layout.len() == len);
-    let fits = fits.ok_or_else(|| Fault::new(&name, "its superblocks tell of no possible set"))?;
     // Without any redundancy, no leg of a raid0 is out of sync.
     let lacks = match line.kind.family() {
         Family::Raid0 => !has_all(&fits, |leg| legs[leg].is_none()),
@@ -192,7 +190,32 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         }
     }
     let marked = marked.filter(|marked| lacks_parity && !marked.is_zero());
-    Ok(Plan { name, legs, device, len, line, lost, marked, forced })
+    Ok(Plan { name, legs, device, len, line, asks, lost, marked, forced })
+}
+
+/// Puts images into the places of their legs.
+fn seated(
+    seats: impl Iterator<Item = Seat>,
+    devices: usize,
+    device: Sectors,
+) -> Result<Vec<Option<Seat>>, Fault> {
+    let mut legs: Vec<Option<Seat>> = (0..devices).map(|_| None).collect();
+    for seat in seats {
+        let (place, about) = (seat.place, &seat.image.about);
+        refuse_small(&seat.image, &stretch_of(about, seat.label, devices, device)?)?;
+        match legs.get_mut(place) {
+            Some(leg @ None) => *leg = Some(seat),
+            Some(Some(other)) => {
+                let why = format!("is leg {place}, as is {}: leave one out", other.image.about);
+                return Err(Fault::new(about, why));
+            }
+            None => {
+                let why = format!("is leg {place} of a set of {devices}");
+                return Err(Fault::new(about, why));
+            }
+        }
+    }
+    Ok(legs)
 }
 
 /// Says which legs to name as well.
@@ -205,107 +228,6 @@ fn name_too(missing: &[usize]) -> String {
             format!(": name the images of more of the legs {}, too", legs.join(", "))
         }
     }
-}
-
-/// Reads what an image says of its set.
-fn member(image: Image) -> Result<Member, Fault> {
-    let refuse = |why: &str| Err(Fault::new(&image.about, why));
-    let found = heads(&image.new.path)?;
-    let label = match &found {
-        Some((file, _)) => Label::read(file).about(&image.about)?,
-        None => None,
-    };
-    let bytes = found.map(|(_, bytes)| bytes).unwrap_or_default();
-    let superblock = match bytes.is_empty() {
-        true => None,
-        false => Superblock::read(&bytes),
-    };
-    let Some(superblock) = superblock else {
-        if let Some(why) = bios::stranger(&image) {
-            return refuse(&why);
-        }
-        return refuse(
-            "holds no leg of a set: expected a superblock at its start. `dmsim raid create` makes a set, \
-             `dmsim raid replace` puts an image in the place of a leg",
-        );
-    };
-    let bits = &bytes[OFFSET as usize..][..HEADER];
-    let bitmap = Header::read(bits.try_into().expect("so long a header is")).ok();
-    let Some(extension) = superblock.extension.clone() else {
-        return refuse("has a superblock of before dm-raid 1.9.0, which says too little");
-    };
-    if extension.reshape.is_some() || extension.data_offset != 0 {
-        return refuse("is of a set that was reshaped, which is not supported yet");
-    }
-    Ok(Member { image, superblock, extension, bitmap, label })
-}
-
-/// Refuses a leg of another set than that of the freshest.
-fn refuse_stranger(freshest: &Member, member: &Member) -> Result<(), Fault> {
-    let shape = |member: &Member| {
-        let superblock = &member.superblock;
-        let extension = &member.extension;
-        (superblock.geometry, superblock.devices, extension.array_sectors, extension.device_sectors)
-    };
-    if shape(freshest) == shape(member) {
-        let labels = freshest.label.zip(member.label);
-        return match labels.is_none_or(|(one, other)| one == other) {
-            true => Ok(()),
-            false => {
-                let about = &freshest.image.about;
-                let why = format!("is of another set than {about}: leave one of the two out");
-                Err(Fault::new(&member.image.about, why))
-            }
-        };
-    }
-    let text = |member: &Member| {
-        let (_, devices, array, _) = shape(member);
-        let level = level_of(&member.superblock);
-        format!("a {level} of {devices} legs and {array} sectors")
-    };
-    let (one, other) = (text(member), text(freshest));
-    let about = &freshest.image.about;
-    let why = match one == other {
-        true => format!("is laid out otherwise than the set of {about}: leave one of the two out"),
-        false => format!("belongs to {one}, and {about} to {other}: leave one of the two out"),
-    };
-    Err(Fault::new(&member.image.about, why))
-}
-
-/// Refuses two legs that were each used without the other.
-fn refuse_parted(members: &[Member]) -> Result<(), Fault> {
-    for (nr, one) in members.iter().enumerate() {
-        for other in &members[..nr] {
-            let has_failed = |one: &Member, other: &Member| {
-                one.superblock.failed.has(other.superblock.position as usize)
-            };
-            if has_failed(one, other) && has_failed(other, one) {
-                let (one, other) = (&one.image.about, &other.image.about);
-                let why = format!(
-                    "was used without {other}, and {other} without it, so that they differ: name the \
-                     one that is right, and `dmsim raid replace` the other"
-                );
-                return Err(Fault::new(one, why));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Refuses a leg that others have not as failed, and that was not there when they were used last: one
-/// that was replaced. The target would take it for good, as the kernel does.
-fn refuse_stale(freshest: &Member, member: &Member) -> Result<(), Fault> {
-    let (own, last) = (&member.superblock, &freshest.superblock);
-    let is_known = last.failed.has(own.position as usize);
-    if is_known || own.events.saturating_add(CUT_OFF) >= last.events {
-        return Ok(());
-    }
-    let why = format!(
-        "is not up to date, and {} knows nothing of that: it is at event {}, and the set at {}. It was \
-         replaced, or is an old copy: leave it out",
-        freshest.image.about, own.events, last.events
-    );
-    Err(Fault::new(&member.image.about, why))
 }
 
 /// Makes the line of a set, still without devices.
@@ -339,13 +261,15 @@ fn line_of(freshest: &Member, devices: usize) -> Result<Line, Fault> {
     };
     let chunk = Sectors(geometry.chunk_sectors.into());
     let legs = vec![MISSING; devices];
-    let mut line = Line { kind, chunk, params, legs };
-    let len = Sectors(freshest.extension.array_sectors);
-    if let Some(bitmap) = freshest.bitmap.as_ref().filter(|_| kind != Kind::Raid0) {
+    Ok(Line { kind, chunk, params, legs })
+}
+
+/// Names the region size in the line, where the bitmap has another than the usual one.
+fn set_region_size(line: &mut Line, freshest: &Member, len: Sectors) {
+    if let Some(bitmap) = freshest.bitmap.as_ref().filter(|_| line.kind != Kind::Raid0) {
         let region = Sectors(u64::from(bitmap.chunk_bytes) / sim_core::SECTOR_SIZE);
         line.params.region_size = (region != line.region_size(len)).then_some(region);
     }
-    Ok(line)
 }
 
 impl Plan {
@@ -376,9 +300,10 @@ fn forward(
 ) -> Result<(), Fault> {
     let Plan { name, .. } = plan;
     for (leg, member) in plan.legs.iter().enumerate() {
-        if let Some(member) = member {
+        if let Some(Seat { image, label, .. }) = member {
             go_on(name, watch)?;
-            done.leg(dm, &Names::of(name, leg), &member.image.new.word, plan.device)?;
+            let data = stretch_of(&image.about, *label, plan.legs.len(), plan.device)?;
+            done.leg(dm, &Names::of(name, leg), &image.new.word, &data)?;
         }
     }
     go_on(name, watch)?;
@@ -386,12 +311,18 @@ fn forward(
     if plan.forced {
         first.params.synchronize = Synchronize::Everything;
     }
-    done.device(dm, name, table(&first, plan.len))?;
-    if !plan.forced {
-        return Ok(());
+    if let Some(Reshape { before, room }) = plan.asks {
+        first.params.delta_disks = Some((plan.legs.len() - before) as i32);
+        first.params.data_offset = Some(room);
     }
-    // A table with `sync` would start any set that is open later.
-    until_synced(dm, name, &plan.line, &plan.lost, watch)?;
+    done.device(dm, name, table(&first, plan.len))?;
+    match () {
+        // A table with `sync` would start any set that is open later.
+        () if plan.forced => until_synced(dm, name, &plan.line, &plan.lost, watch)?,
+        // One that asks for a reshape would start none.
+        () if plan.asks.is_some() => {}
+        () => return Ok(()),
+    }
     suspend(dm, name)?;
     put(dm, name, Access::ReadWrite, &table(&plan.line, plan.len), None)
 }
