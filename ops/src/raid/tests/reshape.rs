@@ -343,7 +343,9 @@ fn a_power_cut_while_superblocks_learn_of_a_reshape_or_of_its_end_costs_nothing(
         let new = [images[legs].clone()];
         add(&mut bench, &new, Fails::From(asked.expect("a step"))).expect_err("it is cut off");
         goes_on(&bench, &before, &had, &format!("the beginning on {level}"));
+        assert!(status(&mut bench, "r").expect("a set").unsettled);
         heal(&mut bench, "r", None, true, &GO_ON).expect("it goes on");
+        assert!(!status(&mut bench, "r").expect("a set").unsettled);
         wait(&mut bench, "r", &GO_ON).expect("it is whole");
         let size = status(&mut bench, "r").expect("a set").size;
         remove(&mut bench, "r").expect("nobody uses it");
