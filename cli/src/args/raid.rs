@@ -147,6 +147,7 @@ pub(crate) struct Assemble {
 /// marked_bytes, what the bitmap has, or null; legs, a list of objects with leg (its place), state
 /// (in_sync, resyncing, rebuilding, reshaping, failed or missing), major and minor of its data's device, and file;
 /// action, null or an object with what, done_bytes, total_bytes, percent and seconds_left;
+/// unsettled, true where `replace` or `grow` was cut off and `dmsim heal` goes on with it;
 /// differing_bytes, what the last check found.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Status {

@@ -63,6 +63,12 @@ pub(crate) fn raid(set: &Set) -> String {
             None => add(format_args!("\n")),
         }
     }
+    if set.unsettled {
+        add(format_args!(
+            "its last `raid replace` or `raid grow` was cut off: `dmsim heal {}` goes on with it\n",
+            set.name
+        ));
+    }
     if let Some(marked) = set.marked.filter(|marked| *marked > 0) {
         add(format_args!("bitmap: {} marked\n", bytes(marked)));
         if let Some(legs) = lost(set).filter(|_| set.parities > 0) {
@@ -186,6 +192,7 @@ mod tests {
             parities: 0,
             size: 1 << 20,
             becomes: None,
+            unsettled: false,
             chunk_size: 128,
             region_size: 8192,
             health: "degraded",

@@ -6,7 +6,7 @@ use sim_core::{DevNumber, Fails};
 
 use super::leg::leg as leg_of;
 use super::replace::settle;
-use super::state::{look_at, number, set};
+use super::state::{is_unsettled, look_at, number, set};
 use super::wait::until_synced;
 use crate::commands::{act, resume, suspend};
 use crate::device_mapper::DeviceMapper;
@@ -62,9 +62,7 @@ pub fn heal(
     for dev in healed {
         set_fails(dm, name, dev, Fails::Nothing)?;
     }
-    let asks =
-        !line.params.rebuild.is_empty() || line.params.delta_disks.is_some_and(|more| more > 0);
-    if asks {
+    if is_unsettled(&line) {
         // What was left when `replace` or `grow` was cut off. The new table looks for legs as well.
         settle(dm, &device, &line, device.size())?;
     } else if !look_at(dm, name)?.status.is_whole() {

@@ -38,6 +38,12 @@ pub fn is_set(dm: &mut dyn DeviceMapper, word: &str) -> Result<bool, Fault> {
     }
 }
 
+/// Tells whether a line asks for what its superblocks know of by now: a command was cut off before it had
+/// the next table in use.
+pub(super) fn is_unsettled(line: &Line) -> bool {
+    !line.params.rebuild.is_empty() || line.params.delta_disks.is_some_and(|more| more > 0)
+}
+
 /// Finds a device whose table is a set.
 pub(super) fn set(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
     let name = device_name(dm.mount(), word);

@@ -12,7 +12,7 @@ use targets::raid::layout::{Format, Raid10};
 use super::leg::file_of;
 use super::leg::marked::{has_resync, marked};
 use super::level::level;
-use super::state::{Line, has_all, layout, look_at, may_lose, number, set};
+use super::state::{Line, has_all, is_unsettled, layout, look_at, may_lose, number, set};
 use crate::device_mapper::DeviceMapper;
 use crate::size::{in_bytes, in_bytes_if_known};
 
@@ -54,6 +54,8 @@ pub struct Set {
     pub legs: Vec<Leg>,
     /// What goes on, if anything does.
     pub action: Option<Going>,
+    /// `replace` or `grow` was cut off before its last table was in use: `heal` puts that in.
+    pub unsettled: bool,
     /// What the last check found; 0 where something else came after it.
     #[serde(rename = "differing_bytes", serialize_with = "in_bytes")]
     pub differing: u64,
@@ -218,6 +220,7 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
         may_lose,
         legs,
         action: going,
+        unsettled: is_unsettled(&line),
         differing: status.mismatches,
         marked: marked.map(|marked| marked.0),
     })

@@ -130,7 +130,8 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
     }
     refuse_twice(&news.iter().collect::<Vec<_>>(), &ask.images)?;
     let freshest = members.iter().rev().max_by_key(|member| member.superblock.events);
-    let freshest = freshest.ok_or_else(|| Fault::new("raid assemble", "expected an image"))?;
+    let freshest = freshest
+        .ok_or_else(|| Fault::new("raid assemble", "expected an image with a superblock"))?;
     members.iter().try_for_each(|member| refuse_stranger(freshest, member))?;
     refuse_parted(&members)?;
     members.iter().try_for_each(|member| refuse_stale(freshest, member))?;
