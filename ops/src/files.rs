@@ -5,6 +5,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use backing::Attached;
 use daemon::{About, Fault};
 use rustix::fs::OFlags;
 use sim_core::control::{Answer, Command, Id, Slot};
@@ -61,6 +62,20 @@ pub(crate) fn place(
     }
 }
 
+/// Tells whether two paths lead to one file: by links, and by other mounts too.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let inode = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    match (inode(one), inode(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => real(one) == real(other),
+    }
+}
+
+/// Returns the attached image that a path leads to.
+pub(crate) fn image_at(dm: &mut dyn DeviceMapper, path: &Path) -> Result<Option<Attached>, Fault> {
+    Ok(dm.images()?.into_iter().find(|image| is_same_file(&image.path, path)))
+}
+
 /// Refuses an image that a table uses already, or that could not be written while the origin is
 /// suspended.
 pub(crate) fn refuse_used(
@@ -77,9 +92,7 @@ pub(crate) fn refuse_used(
         }
         None => {
             refuse_on(dm, origin, path)?;
-            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            let images = dm.images().map_err(text)?;
-            match images.iter().find(|image| image.path == real) {
+            match image_at(dm, path).map_err(text)? {
                 Some(image) if image.access.is_read_only() => {
                     return Err("is attached read-only".to_owned());
                 }
@@ -105,10 +118,7 @@ pub(crate) fn refuse_shared(
 ) -> Result<(), Fault> {
     let number = match word.0.strip_prefix(MAPPER) {
         Some(name) => find(dm, name)?.map(|device| device.status.dev),
-        None => {
-            let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            dm.images()?.iter().find(|image| image.path == real).map(|image| image.number)
-        }
+        None => image_at(dm, path)?.map(|image| image.number),
     };
     let Some(number) = number else { return Ok(()) };
     match &above(dm, number)?[..] {
@@ -122,6 +132,10 @@ pub(crate) fn refuse_shared(
             Err(Fault::new(path.display(), why))
         }
     }
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Tells whether a device is this one, or maps onto it.

@@ -10,7 +10,7 @@ use targets::lines::DeviceWord;
 
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{by_id, find, in_use};
-use crate::files::{open_image, path_of, place, refuse_used};
+use crate::files::{is_same_file, open_image, path_of, place, refuse_used};
 use crate::words::{MAPPER, device_name};
 
 /// Returns the number of the device that a word means: by its number, an image's name or path, or a
@@ -20,9 +20,10 @@ pub(crate) fn number_of(dm: &mut dyn DeviceMapper, word: &str) -> Result<Option<
         return Ok(Some(dev));
     }
     let path = std::path::absolute(word).about(word)?;
-    let path = path.canonicalize().unwrap_or(path);
     let image = dm.images()?.into_iter().find(|image| {
-        image.name.as_deref() == Some(word) || image.kernel_name == word || image.path == path
+        image.name.as_deref() == Some(word)
+            || image.kernel_name == word
+            || is_same_file(&image.path, &path)
     });
     if let Some(image) = image {
         return Ok(Some(image.number));

@@ -369,3 +369,38 @@ fn a_device_that_is_to_go_keeps_its_file_for_as_long_as_it_is_open() {
     wait_until("it is gone", || !path.exists());
     assert!(names().is_empty());
 }
+
+#[test]
+fn what_is_missing_is_replaced_by_nothing_that_has_its_number() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    let image = |name: &str| {
+        fs::File::create(instance.root().join(name)).unwrap().set_len(1 << 20).unwrap();
+    };
+    ["a", "b", "c"].map(image);
+    // Two sessions, none of which knows of the other: both have 7:4096 and 253:0.
+    instance.ok(&["create", "one", "--table", "0 8 linear a 0"]);
+    instance.ok(&["stop"]);
+    instance.ok(&["create", "two", "--table", "0 8 linear b 0"]);
+    instance.ok(&["create", "else", "--table", "0 8 linear c 0"]);
+    instance.ok(&["create", "over-two", "--table", "0 8 linear two 0"]);
+    instance.crash();
+    fs::rename(instance.root().join("b"), instance.root().join("gone")).unwrap();
+    let told = instance.fails(&["restore"]);
+    // Of the first session all is there. What lies on it by number alone stays away.
+    assert!(told.contains("/b: open: no such file"), "{told}");
+    assert!(told.contains("two: 7:4096 is ") && told.contains("/a now, and was "), "{told}");
+    assert!(told.contains("over-two: 253:0 is `one` now, and was `two`"), "{told}");
+    assert_eq!(instance.ok(&["table", "one"]).trim(), "0 8 linear 7:4096 0");
+    instance.fails(&["table", "two"]);
+    instance.fails(&["table", "over-two"]);
+    instance.ok(&["remove", "one"]);
+    // With the image back, and the other away, all of it is.
+    fs::rename(instance.root().join("gone"), instance.root().join("b")).unwrap();
+    instance.ok(&["detach", "a"]);
+    instance.run(&["restore"]);
+    assert_eq!(instance.ok(&["table", "over-two"]).trim(), "0 8 linear 253:0 0");
+    assert_eq!(instance.ok(&["table", "two"]).trim(), "0 8 linear 7:4096 0");
+}

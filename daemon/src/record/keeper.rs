@@ -10,14 +10,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use backing::{ImageChange, block_on};
-use sim_core::BoxFuture;
 use sim_core::control::{Noted, Recorder};
+use sim_core::{BoxFuture, DevNumber};
 
 use super::convert::{convert, take_over};
 use super::entry::{Entry, Forgotten, ImageRecord, Started};
 use super::folder::{DiskFolder, Folder};
 use super::log::{Log, MARGIN, NAME, Note};
-use super::past::{Past, PastDevice, PastImage, superseded};
+use super::past::{Meant, Past, PastDevice, PastImage, superseded};
 use super::present::{NotedDevice, Present};
 use crate::fault::{About, Fault};
 
@@ -127,6 +127,24 @@ impl Keeper {
         let _told_where_it_was_noted = block_on(self.commit());
         let left = self.state().present.past().clone();
         Past::read(&lock(&self.log), &left).about(&self.shown)
+    }
+
+    /// Finds a number in the tables of a device that stood for something else when they were loaded than
+    /// it does now, by what `now` says of it; where nothing has it now, loading the table tells.
+    pub(crate) fn stranger(
+        &self,
+        past: &Past,
+        device: &PastDevice,
+        now: impl Fn(DevNumber) -> Option<Meant>,
+    ) -> Option<(DevNumber, Meant, Meant)> {
+        device.names().find_map(|(table, number)| {
+            let there = self.state().present.id_of(number)?;
+            let (id, meant) = past.meant(number, table)?;
+            // What came between the two is in the place of what was there before.
+            let is_it = (id..table).contains(&there);
+            let now = now(number).filter(|now| !is_it && *now != meant)?;
+            Some((number, now, meant))
+        })
     }
 
     /// Drops the record of what was there before.

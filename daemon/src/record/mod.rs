@@ -31,4 +31,4 @@ mod tests;
 
 pub(crate) use entry::ImageRecord;
 pub(crate) use keeper::{Change, Keeper};
-pub(crate) use past::{PastDevice, PastImage};
+pub(crate) use past::{Meant, Past, PastDevice, PastImage};

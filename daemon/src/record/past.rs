@@ -2,10 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
-use sim_core::DM_MAJOR;
 use sim_core::control::{Record, RecordedTable};
+use sim_core::{DM_MAJOR, DevNumber};
 
 use super::entry::{DeviceEntry, Entry, EntryId, ImageRecord};
 use super::log::Log;
@@ -35,7 +37,37 @@ pub(crate) struct PastDevice {
     pub(crate) device: Record,
 }
 
+/// What a number stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Meant {
+    /// An image, by the path of its file.
+    Image(PathBuf),
+    /// A device, by its name and its uuid.
+    Device(String, Option<String>),
+}
+
+impl fmt::Display for Meant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Meant::Image(path) => write!(f, "{}", path.display()),
+            Meant::Device(name, _) => write!(f, "`{name}`"),
+        }
+    }
+}
+
 impl Past {
+    /// Says what a number stood for when a table was loaded that names it: what had it last before.
+    pub(super) fn meant(&self, number: DevNumber, table: EntryId) -> Option<(EntryId, Meant)> {
+        let images = self.images.iter().filter(|past| past.image.dev == number);
+        let images = images.map(|past| (past.id, Meant::Image(past.image.path.clone())));
+        let devices =
+            self.devices.iter().filter(|past| DevNumber::mapped(past.entry.minor) == number);
+        let devices = devices.map(|PastDevice { entry, .. }| {
+            (entry.id, Meant::Device(entry.name.clone(), entry.uuid.clone()))
+        });
+        images.chain(devices).filter(|(id, _)| *id < table).max_by_key(|(id, _)| *id)
+    }
+
     /// Reads what is past and has an id in `left`.
     pub(super) fn read(log: &Log, left: &BTreeSet<EntryId>) -> io::Result<Past> {
         let mut past = Past::default();
@@ -106,6 +138,15 @@ impl PastDevice {
     fn tables(&self) -> impl Iterator<Item = &RecordedTable> {
         self.device.live.iter().chain(&self.device.inactive)
     }
+
+    /// Lists the numbers that its tables name, each with the id of the table.
+    pub(super) fn names(&self) -> impl Iterator<Item = (EntryId, DevNumber)> {
+        let live = self.entry.live.zip(self.device.live.as_ref());
+        let inactive = self.entry.inactive.zip(self.device.inactive.as_ref());
+        live.into_iter()
+            .chain(inactive)
+            .flat_map(|(id, table)| table.below.iter().map(move |number| (id, *number)))
+    }
 }
 
 /// Puts devices in an order in which they can be built: each after those that it maps onto, those
@@ -163,7 +204,7 @@ fn late(devices: &[PastDevice], above: &[Vec<usize>]) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sim_core::{Access, DevNumber};
+    use sim_core::Access;
 
     /// A device by its minor and what it maps onto; `!` in front of those that change it.
     fn device(minor: u32, below: &str) -> PastDevice {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use sim_core::control::{Node, Noted, NotedTable, RecordedTable};
-use sim_core::{DevNumber, Sectors};
+use sim_core::{DM_MAJOR, DevNumber, Sectors};
 
 use super::entry::{DeviceEntry, Entry, EntryId, ImageEntry, ImageRecord, TableEntry};
 use super::past::PastDevice;
@@ -92,6 +92,12 @@ impl Present {
     /// Returns what is past.
     pub(super) fn past(&self) -> &BTreeSet<EntryId> {
         &self.past
+    }
+
+    /// Returns the id of the image or the device that has a number.
+    pub(super) fn id_of(&self, number: DevNumber) -> Option<EntryId> {
+        let device = self.devices.get(&number.minor).filter(|_| number.major == DM_MAJOR);
+        device.map(|device| device.entry.id).or_else(|| self.images.get(&number).copied())
     }
 
     /// Returns the tables of a device that are on record.

@@ -10,12 +10,12 @@ use backing::{Cancel, block_on, block_on_or};
 use sim_core::control::{
     Answer, Command, Failure, Id, Record, RecordedTable, Report, Slot, WhenOpen,
 };
-use sim_core::{Control, DevNumber, Errno, Held, KeyText};
+use sim_core::{Control, DM_MAJOR, DevNumber, Errno, Held, KeyText};
 
 use super::state::Daemon;
 use crate::fault::Fault;
 use crate::protocol::{Filled, Keyless, KeylessStack, Restored};
-use crate::record::{ImageRecord, PastDevice, PastImage};
+use crate::record::{ImageRecord, Meant, Past, PastDevice, PastImage};
 
 impl Daemon {
     /// Lists the devices on record that lack their keys.
@@ -59,7 +59,8 @@ impl Daemon {
         for device in &past.devices {
             let name = device.device.name.clone();
             let filled = with_keys.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-            match self.rebuild(device, &complete(&device.device, filled), hung_up) {
+            let complete = complete(&device.device, filled);
+            match self.rebuild(&past, device, &complete, hung_up) {
                 Ok(()) => restored.done.push(name),
                 Err(why) => restored.failed.push((name, why.to_string())),
             }
@@ -76,10 +77,24 @@ impl Daemon {
         self.images.attach(&past.image.attach()).map(drop).map_err(|error| error.to_string())
     }
 
+    /// Says what has a number now.
+    fn meant(&self, number: DevNumber) -> Option<Meant> {
+        if number.major == DM_MAJOR {
+            let status = Command::DevStatus { id: Id::Dev(number), slot: Slot::Live };
+            return match block_on(self.control.perform(status)) {
+                Ok(Answer::Status(there)) => Some(Meant::Device(there.name, there.uuid)),
+                Ok(_) | Err(_) => None,
+            };
+        }
+        let image = self.images.list().into_iter().find(|image| image.number == number);
+        image.map(|image| Meant::Image(image.path))
+    }
+
     /// Builds a device, as far as it can be built: what cannot stays past. `complete` is the record
     /// with its keys.
     fn rebuild(
         &self,
+        all: &Past,
         past: &PastDevice,
         complete: &Record,
         hung_up: &Cancel,
@@ -89,6 +104,14 @@ impl Daemon {
         if there == There::AsRecorded {
             self.keeper.device_is_back(past);
             return Ok(());
+        }
+        // It would be put over somebody else's data.
+        if let Some((number, now, meant)) = self.keeper.stranger(all, past, |dev| self.meant(dev)) {
+            let why = format!(
+                "{number} is {now} now, and was {meant}: that is to be there first, or what is there now \
+                 to go"
+            );
+            return Err(Failure { errno: Errno::NXIO, table: None, why: Some(why) });
         }
         let given_up = || Err(Errno::INTR.into());
         let load_inactive = |table: &RecordedTable| {

@@ -17,7 +17,7 @@ use super::swap::{Before, put, remove_below, reset_log};
 use crate::commands::{create, load, one, resume, suspend, suspend_held, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, refuse_suspended_below, report};
-use crate::files::{first_byte, open_image, path_of};
+use crate::files::{first_byte, is_same_file, open_image, path_of};
 use crate::parts::{New, number_of, unused};
 use crate::watch::{Watch, go_on};
 use crate::words::{MAPPER, device_name};
@@ -273,8 +273,7 @@ fn new_log(
     };
     let about = typed.display();
     let log = unused(dm, device.name(), typed)?;
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if log.word == leg.word || real(&log.path) == real(&leg.path) {
+    if log.word == leg.word || is_same_file(&log.path, &leg.path) {
         return Err(Fault::new(about, "is the new leg already"));
     }
     match open_image(&log.path) {

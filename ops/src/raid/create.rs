@@ -260,10 +260,8 @@ pub(super) fn carry_out(
     plan: &Plan,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
-    let mut done = Done::default();
-    let Err(fault) = forward(dm, plan, &mut done, watch) else { return Ok(()) };
-    let undone = done.undo(dm);
-    Err(fault.undone(undone, "no set was made, and all is as it was"))
+    let end = "no set was made, and all is as it was";
+    Done::or_undo(dm, end, |dm, done| forward(dm, plan, done, watch))
 }
 
 fn forward(

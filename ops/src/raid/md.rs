@@ -71,11 +71,8 @@ pub(super) fn assemble(
     }
     told.extend(table.iter().map(TargetSpec::to_string));
     go_on(&name, watch)?;
-    let mut done = Done::default();
-    if let Err(fault) = done.device_as(dm, &name, table, access) {
-        let undone = done.undo(dm);
-        return Err(fault.undone(undone, "no array was opened, and all is as it was"));
-    }
+    let end = "no array was opened, and all is as it was";
+    Done::or_undo(dm, end, |dm, done| done.device_as(dm, &name, table, access))?;
     Ok(Some(Assembled { file: dm.mount().join(&name), told }))
 }
 

@@ -227,12 +227,8 @@ pub(super) fn carry_out(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     let name = plan.device.name();
-    let mut done = Done::default();
-    if let Err(fault) = swap_in(dm, plan, &mut done, watch) {
-        let undone = done.undo(dm);
-        let end = format_args!("no leg was replaced, and `{name}` is as it was");
-        return Err(fault.undone(undone, end));
-    }
+    let end = format_args!("no leg was replaced, and `{name}` is as it was");
+    Done::or_undo(dm, end, |dm, done| swap_in(dm, plan, done, watch))?;
     settle(dm, &plan.device, &plan.line(true), plan.device.size()).map_err(|fault| {
         let why = format!(
             "the new leg is in its place, and is filled: {fault}. Its table still has `rebuild {}`, \

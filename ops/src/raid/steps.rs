@@ -1,5 +1,6 @@
 //! What a workflow has made on its way, which goes again where a later step fails.
 
+use std::fmt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -138,6 +139,18 @@ impl Done {
     ) -> Result<(), Fault> {
         self.device(dm, &names.meta, one(META, "linear", &format!("{image} 0")))?;
         self.device(dm, &names.data, data.table(image))
+    }
+
+    /// Goes `forward`, and undoes what was done where that fails: then `end` says how things are.
+    pub(super) fn or_undo(
+        dm: &mut dyn DeviceMapper,
+        end: impl fmt::Display,
+        forward: impl FnOnce(&mut dyn DeviceMapper, &mut Done) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut done = Done::default();
+        let Err(fault) = forward(dm, &mut done) else { return Ok(()) };
+        let undone = done.undo(dm);
+        Err(fault.undone(undone, end))
     }
 
     /// Undoes all of it, the last first. Each is tried, whatever became of the others; returns the

@@ -287,10 +287,8 @@ pub(super) fn carry_out(
     plan: &Plan,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
-    let mut done = Done::default();
-    let Err(fault) = forward(dm, plan, &mut done, watch) else { return Ok(()) };
-    let undone = done.undo(dm);
-    Err(fault.undone(undone, "no set was put together, and all is as it was"))
+    let end = "no set was put together, and all is as it was";
+    Done::or_undo(dm, end, |dm, done| forward(dm, plan, done, watch))
 }
 
 fn forward(

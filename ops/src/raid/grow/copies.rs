@@ -75,12 +75,8 @@ pub(super) fn carry_out(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     let name = plan.device.name();
-    let mut done = Done::default();
-    if let Err(fault) = forward(dm, plan, &mut done, watch) {
-        let undone = done.undo(dm);
-        let end = format_args!("no leg was added, and `{name}` is as it was");
-        return Err(fault.undone(undone, end));
-    }
+    let end = format_args!("no leg was added, and `{name}` is as it was");
+    Done::or_undo(dm, end, |dm, done| forward(dm, plan, done, watch))?;
     settle(dm, &plan.device, &plan.grown(), plan.device.size()).map_err(|fault| {
         let why = format!(
             "the new legs are in their places, and are filled: {fault}. Its table still has `rebuild`, \

@@ -5,7 +5,7 @@ pub(super) mod marked;
 pub(super) mod ring;
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use daemon::{About, Fault};
@@ -20,7 +20,7 @@ use super::remove::is_ours;
 use super::state::{Line, number};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, above, by_id, find};
-use crate::files::first_byte;
+use crate::files::{first_byte, is_same_file};
 use crate::parts::{New, number_of, size_of, unused};
 use crate::size::print_size;
 use crate::words::MAPPER;
@@ -129,13 +129,9 @@ pub(super) fn image_there(
 
 /// Refuses an image that comes twice, by two names too.
 pub(super) fn refuse_twice(all: &[&New], typed: &[PathBuf]) -> Result<(), Fault> {
-    let real = |new: &New| new.path.canonicalize().unwrap_or_else(|_| new.path.clone());
     for (nr, one) in all.iter().enumerate() {
         let is_same = |other: &&&New| {
-            let files = inode(&other.path).zip(inode(&one.path));
-            real(other) == real(one)
-                || files.is_some_and(|(other, one)| other == one)
-                || one.dev.is_some() && other.dev == one.dev
+            is_same_file(&other.path, &one.path) || one.dev.is_some() && other.dev == one.dev
         };
         if all[..nr].iter().any(|other| is_same(&other)) {
             let why = "is there twice: each leg needs an image of its own";
@@ -143,11 +139,6 @@ pub(super) fn refuse_twice(all: &[&New], typed: &[PathBuf]) -> Result<(), Fault>
         }
     }
     Ok(())
-}
-
-/// Returns what the system knows a file by that is there.
-fn inode(path: &Path) -> Option<(u64, u64)> {
-    path.metadata().ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// What the start of an image has, and the file; nothing where it is too short to have anything.
