@@ -267,3 +267,65 @@ fn a_leg_that_the_line_leaves_out_is_missing() {
     let status = json(&instance);
     assert_eq!((&status["health"], &status["may_lose"]), (&"degraded".into(), &0.into()));
 }
+
+#[test]
+fn an_old_copy_of_a_leg_spoils_nothing() {
+    for (level, legs) in [("raid1", 2), ("raid10", 4), ("raid5", 3), ("raid6", 4)] {
+        for crashes in [false, true] {
+            let what = format!("{level}, {crashes}");
+            let instance = Instance::start();
+            let device = create(&instance, level, legs, "5M");
+            let images: Vec<String> = (0..legs).map(|leg| format!("{leg}.img")).collect();
+            let args = ["raid", "assemble"].into_iter().chain(images.iter().map(String::as_str));
+            let args: Vec<&str> = args.chain(["--name", "r"]).collect();
+            write_at(&device, 0, &bytes(1, 2 << 20)).expect("room for it");
+            instance.dmsim(&["wait", "--sync", "r"]);
+            instance.dmsim(&["raid", "remove", "r"]);
+            std::fs::copy(instance.path("0.img"), instance.path("copy")).expect("a copy");
+            instance.dmsim(&args);
+            let new = bytes(2, 2 << 20);
+            write_at(&device, 0, &new).expect("room for it");
+            let instance = match crashes {
+                true => Instance::start_in(instance.crash(), &[]),
+                false => {
+                    instance.dmsim(&["raid", "remove", "r"]);
+                    instance
+                }
+            };
+            std::fs::rename(instance.path("copy"), instance.path("0.img")).expect("a name");
+            let put = instance.run(&args);
+            let told = String::from_utf8_lossy(&put.stderr).into_owned();
+            if !put.status.success() {
+                // What was being written is in no parity, so that it makes up for nothing.
+                assert!(crashes && told.contains("these are a little behind"), "{what}: {told}");
+                let without: Vec<&str> =
+                    args.iter().copied().filter(|arg| *arg != "0.img").collect();
+                instance.dmsim(&without);
+            } else {
+                assert!(told.contains("leg 0 is a little behind"), "{what}: {told}");
+            }
+            assert!(read_at(&device, 0, new.len()).expect("a set") == new, "{what}");
+            if put.status.success() {
+                instance.dmsim(&["wait", "--sync", "r"]);
+                no_sector_differs(&instance);
+                assert!(read_at(&device, 0, new.len()).expect("a set") == new, "{what}");
+                let table = instance.dmsim(&["table", "r"]);
+                assert!(!table.contains("rebuild"), "{table}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_set_is_put_together_once_by_whatever_path() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "5M");
+    for leg in ["0", "1"] {
+        let image = instance.path(&format!("{leg}.img"));
+        std::fs::hard_link(image, instance.path(leg)).expect("a link");
+    }
+    let told = instance.refused(&["raid", "assemble", "0", "1", "--name", "again"]);
+    assert!(told.contains("0: is in use by the table of `r_r"), "{told}");
+    let told = instance.refused(&["raid", "create", "raid1", "new", "1", "other", "--size", "5M"]);
+    assert!(told.contains("1: is in use by the table of `r_r"), "{told}");
+}

@@ -221,6 +221,13 @@ pub(super) fn refuse_parted(members: &[Member]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Tells whether a leg that others have not as failed is behind them: a crash cut it off while superblocks
+/// were written, or it is a copy from before the set was used last. Nothing tells the one from the other.
+pub(super) fn is_late(freshest: &Member, member: &Member) -> bool {
+    let (own, last) = (&member.superblock, &freshest.superblock);
+    own.events < last.events && !last.failed.has(own.position as usize)
+}
+
 /// Refuses a leg that others have not as failed, and that was not there when they were used last: one
 /// that was replaced. The target would take it for good, as the kernel does.
 pub(super) fn refuse_stale(freshest: &Member, member: &Member) -> Result<(), Fault> {

@@ -28,7 +28,8 @@ use crate::size::print_size;
 use crate::watch::{Watch, go_on};
 use crate::words::new_name;
 use member::{
-    Found, Member, Reshape, member, refuse_early, refuse_parted, refuse_stale, refuse_stranger,
+    Found, Member, Reshape, is_late, member, refuse_early, refuse_parted, refuse_stale,
+    refuse_stranger,
 };
 
 /// Which set to put together.
@@ -79,6 +80,8 @@ pub(super) struct Plan {
     asks: Option<Reshape>,
     /// The legs that are missing, or not in sync.
     lost: Vec<usize>,
+    /// Those that are a little behind the others, and are rebuilt.
+    late: Vec<usize>,
     /// Without all legs, so much was marked in the bitmap when the set was used last.
     marked: Option<Sectors>,
     /// Its parity was never made right, and somebody takes it all the same.
@@ -101,6 +104,13 @@ pub fn assemble(
     let plan = plan(dm, ask)?;
     for leg in plan.missing() {
         watch.warn(&format!("{}: leg {leg} is missing", plan.name));
+    }
+    for leg in &plan.late {
+        watch.warn(&format!(
+            "{}: leg {leg} is a little behind the others: a crash cut it off, or it is an old copy. It is \
+             rebuilt",
+            plan.name
+        ));
     }
     if let Some(marked) = plan.marked {
         watch.warn(&format!(
@@ -148,6 +158,8 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
     set_region_size(&mut line, freshest, len);
     blanks.iter().try_for_each(|blank| refuse_early(freshest, blank))?;
     let asks = moves.filter(|_| !blanks.is_empty());
+    let late = members.iter().filter(|member| moves.is_none() && is_late(freshest, member));
+    let late: Vec<usize> = late.map(|member| member.superblock.position as usize).collect();
     let failed = freshest.superblock.failed;
     let is_dirty = freshest.superblock.resync_offset != DONE;
     let marked = marked_in(&fresh(&freshest.image.new.path, Access::ReadOnly)?);
@@ -184,6 +196,20 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         );
         return Err(Fault::new(&name, why));
     }
+    let is_marked = marked.is_some_and(|marked| !marked.is_zero());
+    let late = match line.kind.family() {
+        // One leg alone has what counts before the first resync is over.
+        Family::Raid0 => Vec::new(),
+        _ if is_dirty => Vec::new(),
+        // What is being written is in no parity.
+        family if family.parities() > 0 && is_marked && !late.is_empty() && !ask.force => {
+            return Err(refuse_late(&name, &late));
+        }
+        family if family.parities() > 0 && is_marked => Vec::new(),
+        _ if has_all(&fits, |leg| is_lost(leg) || late.contains(&leg)) => late,
+        _ if ask.force => Vec::new(),
+        _ => return Err(refuse_late(&name, &late)),
+    };
     for (leg, member) in legs.iter().enumerate() {
         if member.is_some() {
             Names::of(&name, leg).refuse_taken(dm)?;
@@ -191,7 +217,19 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         }
     }
     let marked = marked.filter(|marked| lacks_parity && !marked.is_zero());
-    Ok(Plan { name, legs, device, len, line, asks, lost, marked, forced })
+    Ok(Plan { name, legs, device, len, line, asks, lost, late, marked, forced })
+}
+
+/// Says that nobody knows which of the legs are right.
+fn refuse_late(name: &str, late: &[usize]) -> Fault {
+    let late: Vec<String> = late.iter().map(usize::to_string).collect();
+    let why = format!(
+        "of the legs, these are a little behind the others, which cannot make up for them: {}. If they are \
+         old copies, leave them out or find the later ones; if a crash cut them off, --force takes them as \
+         they are",
+        late.join(", ")
+    );
+    Fault::new(name, why)
 }
 
 /// Puts images into the places of their legs.
@@ -314,12 +352,15 @@ fn forward(
         first.params.delta_disks = Some((plan.legs.len() - before) as i32);
         first.params.data_offset = Some(room);
     }
+    first.params.rebuild = plan.late.iter().copied().collect();
     done.device(dm, name, table(&first, plan.len))?;
     match () {
         // A table with `sync` would start any set that is open later.
         () if plan.forced => until_synced(dm, name, &plan.line, &plan.lost, watch)?,
         // One that asks for a reshape would start none.
         () if plan.asks.is_some() => {}
+        // And one with `rebuild` would begin it anew at each start.
+        () if !plan.late.is_empty() => {}
         () => return Ok(()),
     }
     suspend(dm, name)?;
