@@ -158,7 +158,9 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
     set_region_size(&mut line, freshest, len);
     blanks.iter().try_for_each(|blank| refuse_early(freshest, blank))?;
     let asks = moves.filter(|_| !blanks.is_empty());
-    let late = members.iter().filter(|member| moves.is_none() && is_late(freshest, member));
+    // While data moves, or has just moved, superblocks differ in more than that.
+    let moved = members.iter().any(|member| member.extension.reshape.is_some());
+    let late = members.iter().filter(|member| !moved && is_late(freshest, member));
     let late: Vec<usize> = late.map(|member| member.superblock.position as usize).collect();
     let failed = freshest.superblock.failed;
     let is_dirty = freshest.superblock.resync_offset != DONE;
