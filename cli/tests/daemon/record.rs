@@ -379,7 +379,9 @@ fn what_is_missing_is_replaced_by_nothing_that_has_its_number() {
     let image = |name: &str| {
         fs::File::create(instance.root().join(name)).unwrap().set_len(1 << 20).unwrap();
     };
-    ["a", "b", "c"].map(image);
+    for name in ["a", "b", "c"] {
+        image(name);
+    }
     // Two sessions, none of which knows of the other: both have 7:4096 and 253:0.
     instance.ok(&["create", "one", "--table", "0 8 linear a 0"]);
     instance.ok(&["stop"]);
