@@ -56,6 +56,10 @@ fn replay(case: &str) {
                 if let Some(got) = got.as_mut().filter(|_| outcome.ended.is_some()) {
                     got.ended = machine.background_status();
                 }
+                if case.starts_with("raid") && line.starts_with("put /dev/mapper/r ") {
+                    // So long that the set is called clean, as in the guest.
+                    std::thread::sleep(Duration::from_millis(230));
+                }
                 if case == "mirror-log-fails" && !is_report(&line) {
                     // So long that regions are clean, as they are at once in the kernel.
                     std::thread::sleep(Duration::from_millis(450));

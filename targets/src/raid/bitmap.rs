@@ -188,13 +188,15 @@ pub struct Bitmap {
     /// What is written before the bits.
     pub header: Header,
     dirty: Bits,
+    /// What lies past the last bit, up to the end of its block: ones where the kernel has made it.
+    tail: bool,
 }
 
 impl Bitmap {
     /// Makes a bitmap in which all chunks are dirty, or none.
     pub fn new(header: Header, all: bool) -> Bitmap {
         let dirty = Bits::new(header.chunks(), all);
-        Bitmap { header, dirty }
+        Bitmap { header, dirty, tail: all }
     }
 
     /// Reads a bitmap whose header has been read: `bytes` are those after the header, whole 64-bit
@@ -204,7 +206,26 @@ impl Bitmap {
         let needed = bitmap.header.bytes() as usize - HEADER;
         assert!(bytes.len() >= needed, "{} bytes of a bitmap of {needed}", bytes.len());
         bitmap.dirty.put_bytes(0, &bytes[..needed]).ok()?;
+        let past = bitmap.header.chunks();
+        let byte = bytes.get((past / 8) as usize);
+        bitmap.tail = byte.is_some_and(|byte| byte >> (past % 8) & 1 == 1);
         Some(bitmap)
+    }
+
+    /// Makes a bitmap that says the same by another header, whose chunks may be of another length. What it
+    /// covers more is dirty.
+    pub fn converted(&self, header: Header) -> Bitmap {
+        let (old, new) = (self.header.sync_size.to_sector(), header.sync_size.to_sector());
+        let chunk = self.header.chunk().0;
+        let mut bitmap = Bitmap::new(header, false);
+        let sectors = |run: Range<u64>| Sector(run.start * chunk)..Sector(run.end * chunk).min(old);
+        for dirty in self.dirty().map(sectors).chain([old..new]) {
+            let dirty = dirty.start.min(new)..dirty.end.min(new);
+            if !dirty.is_empty() {
+                bitmap.set(bitmap.chunks_of(dirty), true);
+            }
+        }
+        bitmap
     }
 
     /// Returns how many blocks of `block` bytes the bitmap has.
@@ -217,7 +238,7 @@ impl Bitmap {
         (HEADER as u64 + chunk / 8) / block as u64
     }
 
-    /// Writes a block; past the last bit, zeros.
+    /// Writes a block; past the last bit, what has been there, zeros or ones.
     pub fn write_block(&self, nr: u64, bytes: &mut [u8]) {
         let begin = nr * bytes.len() as u64;
         let bits = match begin {
@@ -230,6 +251,26 @@ impl Bitmap {
         };
         let first = begin.saturating_sub(HEADER as u64) * 8;
         self.dirty.get_bytes(first, bits);
+        if self.tail {
+            let past = self.header.chunks().saturating_sub(first);
+            if let Some((byte, rest)) =
+                bits.get_mut((past / 8) as usize..).and_then(<[u8]>::split_first_mut)
+            {
+                *byte |= u8::MAX << (past % 8);
+                rest.fill(u8::MAX);
+            }
+        }
+    }
+
+    /// Forgets what lies past the last bit, as the kernel does where legs are rebuilt.
+    pub fn clear_tail(&mut self) {
+        self.tail = false;
+    }
+
+    /// Says of all chunks that they are dirty, as if the bitmap was new.
+    pub fn set_all(&mut self) {
+        self.dirty.set_range(0..self.header.chunks(), true);
+        self.tail = true;
     }
 
     /// Returns the chunks that sectors lie in.
@@ -348,7 +389,32 @@ mod tests {
         let mut block = [0xa5; 512];
         bitmap.write_block(0, &mut block);
         assert_eq!(block[..HEADER + 8], recorded[..HEADER + 8]);
+        // The kernel left ones behind the last bit when it made it, which stay there.
+        assert!(block[HEADER + 8..].iter().all(|byte| *byte == 0xff));
+        let header = bitmap.header.clone();
+        let mut again = Bitmap::read(header, &block[HEADER..]).expect("memory");
+        again.clear_tail();
+        again.write_block(0, &mut block);
+        assert_eq!(block[..HEADER + 8], recorded[..HEADER + 8]);
         assert!(block[HEADER + 8..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn other_chunks_say_the_same() {
+        let header = |sectors: u64, chunk: u64| {
+            Header::new(Sectors(sectors), Sectors(chunk), 1250, 0).expect("a header")
+        };
+        let mut bitmap = Bitmap::new(header(8200, 128), false);
+        bitmap.set(3..4, true);
+        bitmap.set(40..43, true);
+        let dirty =
+            |sectors, chunk| bitmap.converted(header(sectors, chunk)).dirty().collect::<Vec<_>>();
+        assert_eq!(dirty(8200, 128), [3..4, 40..43]);
+        assert_eq!(dirty(8200, 256), [1..2, 20..22]);
+        assert_eq!(dirty(8200, 64), [6..8, 80..86]);
+        // Shorter, and longer: nobody has told anything of the rest.
+        assert_eq!(dirty(5200, 128), [3..4, 40..41]);
+        assert_eq!(dirty(9000, 128), [3..4, 40..43, 64..71]);
     }
 
     proptest! {

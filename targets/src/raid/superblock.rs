@@ -103,6 +103,11 @@ impl Legs {
         self.0[leg / 64] |= 1 << (leg % 64);
     }
 
+    /// Returns how many legs are in the set.
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
     /// Tells whether no leg is in the set.
     pub fn is_empty(&self) -> bool {
         *self == Legs::default()

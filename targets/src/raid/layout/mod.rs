@@ -137,6 +137,17 @@ impl Layout {
         }
     }
 
+    /// Returns how much of what a resync, a recovery or a check goes through md does at a time: 64 KiB, or
+    /// a page of each leg where there is parity. Each begins at a multiple of it.
+    pub fn sync_step(&self) -> Sectors {
+        const MOST: Sectors = Sectors(128);
+        match self {
+            Layout::Raid0 { .. } | Layout::Raid1 { .. } => MOST,
+            Layout::Raid10(raid10) => raid10.chunk().min(MOST),
+            Layout::Parity(_) => Sectors(8),
+        }
+    }
+
     /// Returns where the places of a sector stop going on side by side: the end of its chunk, or
     /// of the set.
     pub fn run_end(&self, at: Sector) -> Sector {

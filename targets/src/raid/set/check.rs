@@ -18,7 +18,11 @@ impl RaidSet {
     /// Goes through the whole set.
     pub(super) async fn check(self: &Arc<Self>, round: &Round, action: Action) -> Walk {
         let end = self.len.to_sector();
-        let next = |to: Sector| (to < end).then(|| to..(to + WINDOW).min(end));
+        let next = |to: Sector| {
+            // Where nothing is left to compare, as much as a check of none.
+            let goes_on = to < end && !self.has_none_to_spare(&self.state());
+            goes_on.then(|| to..(to + WINDOW).min(end))
+        };
         let work = |window: Range<Sector>| async move {
             let _held = self.hold_for_copy(&window).await;
             if let Layout::Parity(parity) = &self.layout {

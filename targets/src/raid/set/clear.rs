@@ -3,11 +3,15 @@
 //! A bit is cleared when all legs have been flushed after the last write under it, and when no leg
 //! lacks anything: what a leg that comes back lacks is known by the bits.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select;
+
 use super::RaidSet;
-use super::state::Cleanness;
+use super::commit::Event;
+use super::state::{Cleanness, Cleared};
 use crate::parts::background::{Round, finish};
 
 /// How long after the last write a set is called clean, as md's `safe_mode_delay` begins with.
@@ -35,11 +39,16 @@ impl RaidSet {
 
     async fn clear_up(self: &Arc<Self>, round: &Round) {
         while round.goes_on() {
-            let sleep = match self.state().cleanness {
-                Cleanness::Dirty { .. } => self.daemon_sleep.min(SAFE_DELAY),
-                Cleanness::Clean | Cleanness::Unsaid => self.daemon_sleep,
-            };
-            round.sleep(&*self.runtime, sleep).await;
+            // Where nothing but bits waits, somebody may write meanwhile.
+            let is_to_be_clean = || self.state().is_to_be_clean().then_some(());
+            if is_to_be_clean().is_none() {
+                let slept = round.sleep(&*self.runtime, self.daemon_sleep);
+                select(pin!(slept), pin!(self.signal.until(is_to_be_clean))).await;
+            }
+            if is_to_be_clean().is_some() {
+                let sleep = self.daemon_sleep.min(SAFE_DELAY);
+                round.sleep(&*self.runtime, sleep).await;
+            }
             if !round.goes_on() {
                 break;
             }
@@ -81,9 +90,8 @@ impl RaidSet {
             }
             let mut pages = Vec::new();
             runs.into_iter().for_each(|run| state.intent.clear(run, before, &mut pages));
-            let events = state.events;
-            if let Some(header) = state.intent.header_mut() {
-                header.events_cleared = events;
+            if state.cleared == Cleared::Before {
+                state.cleared = Cleared::TooOld;
             }
             pages.push(0);
             state.commits.pages(pages)
@@ -92,7 +100,7 @@ impl RaidSet {
     }
 
     /// Has the superblocks call the set clean, where it is and nobody has written since `before`.
-    async fn make_clean(self: &Arc<Self>, before: Duration, is_left: bool) {
+    pub(super) async fn make_clean(self: &Arc<Self>, before: Duration, is_left: bool) {
         if !self.state().may_be_clean(before, is_left) || self.flush_legs().await.is_err() {
             return;
         }
@@ -103,7 +111,7 @@ impl RaidSet {
                 return;
             }
             state.cleanness = Cleanness::Clean;
-            state.commits.superblocks()
+            state.commit(if is_left { Event::Change } else { Event::Note }, 1)
         };
         self.commit(commit).await;
     }
@@ -120,8 +128,10 @@ impl RaidSet {
             set.state().give_torn_up(now);
             set.clear_bits(now).await;
             set.make_clean(now, true).await;
-            let commit = set.state().commits.superblocks();
-            set.commit(commit).await;
+            if set.state().is_broken() {
+                let commit = set.state().commit(Event::Change, 1);
+                set.commit(commit).await;
+            }
         })
         .await;
     }

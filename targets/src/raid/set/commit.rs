@@ -12,9 +12,74 @@ use sim_core::{Area, Bio, BlkResult, Sector, Sectors};
 
 use super::RaidSet;
 use super::intent::PAGE;
-use super::state::State;
+use super::state::{Cleanness, Cleared, State};
 use crate::bios::Stage;
 use crate::raid::bitmap::Header;
+
+/// What is counted in the superblocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// What a leg that does not learn of it must not be believed for.
+    Change,
+    /// That the set is called clean or dirty, or how far a resync has got.
+    Note,
+}
+
+/// The count of events in the superblocks, which is md's: it goes up with each event, but where a set
+/// without fault is clean again, which was so before, it goes back to what it was then.
+///
+/// Where several events come together they are written once. Whoever assembles an array of md's takes a
+/// member that lacks more than one event for out of date, which a power cut must not make it: there, each
+/// commit is one.
+#[derive(Debug)]
+pub(super) struct Events {
+    now: u64,
+    by_commit: bool,
+    /// The last was a note: the count may go back by it.
+    was_note: bool,
+}
+
+impl Events {
+    /// Goes on from a count that was found, event by event.
+    pub(super) fn each(found: u64) -> Events {
+        Events { now: found, by_commit: false, was_note: false }
+    }
+
+    /// Goes on from a count that was found, commit by commit.
+    pub(super) fn by_commit(found: u64) -> Events {
+        Events { now: found, by_commit: true, was_note: false }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Counts one, a note perhaps, in a set that is as it is to be.
+    fn count(&mut self, is_note: bool, is_good: bool) {
+        if self.by_commit {
+            return;
+        }
+        if self.was_note && is_note && is_good && self.now > 1 {
+            self.now -= 1;
+            self.was_note = false;
+        } else {
+            self.grow();
+            self.was_note = is_note;
+        }
+    }
+
+    /// Counts what begins to be written.
+    fn begin_commit(&mut self) {
+        if self.by_commit {
+            self.grow();
+        }
+    }
+
+    /// What is found may be the greatest that there is.
+    fn grow(&mut self) {
+        self.now = self.now.saturating_add(1);
+    }
+}
 
 /// Commits, counted from 1, and what the next one is to write.
 #[derive(Default)]
@@ -26,15 +91,22 @@ pub(super) struct Commits {
     is_running: bool,
     superblocks: bool,
     pages: BTreeSet<u64>,
+    /// The one that says which legs have failed, the last.
+    failure: u64,
     /// The last one could not be written everywhere, and no leg more can be lost.
     is_lost: bool,
 }
 
 impl Commits {
     /// Has the superblocks written. Returns the commit that does so.
-    pub(super) fn superblocks(&mut self) -> u64 {
+    fn superblocks(&mut self) -> u64 {
         self.superblocks = true;
         self.began + 1
+    }
+
+    /// Returns the last commit that says which legs have failed.
+    pub(super) fn failure(&self) -> u64 {
+        self.failure
     }
 
     /// Has pages of the bitmap written. Returns the commit that does so.
@@ -57,6 +129,35 @@ impl Commits {
 struct Batch {
     superblocks: bool,
     pages: BTreeSet<u64>,
+}
+
+impl State {
+    /// Counts an event so many times, and has the superblocks written. Returns the commit that does so.
+    pub(super) fn commit(&mut self, event: Event, times: u64) -> u64 {
+        self.count(event, times);
+        self.commits.superblocks()
+    }
+
+    /// Has the superblocks say which legs have failed: two events, that they have and that they are out,
+    /// for all of them by the time of the commit.
+    pub(super) fn commit_failure(&mut self) {
+        let commit = self.commits.superblocks();
+        if self.commits.failure != commit {
+            self.commits.failure = commit;
+            self.count(Event::Change, 2);
+        }
+    }
+
+    fn count(&mut self, event: Event, times: u64) {
+        let is_note = event == Event::Note && !self.is_degraded();
+        let is_good = self.cleanness == Cleanness::Clean && self.resync_from.is_none();
+        for _ in 0..times {
+            self.events.count(is_note, is_good);
+        }
+        if self.is_degraded() && self.cleared == Cleared::Now {
+            self.cleared = Cleared::Before;
+        }
+    }
 }
 
 impl RaidSet {
@@ -102,10 +203,12 @@ impl RaidSet {
 
     async fn write_batch(&self, mut batch: Batch) {
         loop {
-            let writes = self.writes_of(&batch);
-            let at_once = if self.metadata.may_tear() { 1 } else { writes.len().max(1) };
+            let (writes, behind) = self.writes_of(&batch);
+            // A leg that comes back says so before the others say no more that it has failed.
+            let (behind, others) = writes.split_at(behind);
+            let at_once = if self.metadata.may_tear() { 1 } else { self.legs.len() };
             let mut failed = Vec::new();
-            for writes in writes.chunks(at_once) {
+            for writes in behind.chunks(at_once).chain(others.chunks(at_once)) {
                 let mut ends: FuturesUnordered<_> =
                     writes.iter().map(|(leg, stages)| self.write_metadata(*leg, stages)).collect();
                 while let Some((leg, end)) = ends.next().await {
@@ -127,32 +230,35 @@ impl RaidSet {
         }
     }
 
-    /// Says what goes where: for each leg, what it is to have written.
-    fn writes_of(&self, batch: &Batch) -> Vec<(usize, Vec<Stage>)> {
+    /// Says what goes where: for each leg, what it is to have written. Those that are rebuilt come first;
+    /// how many they are is returned, too.
+    fn writes_of(&self, batch: &Batch) -> (Vec<(usize, Vec<Stage>)>, usize) {
         let mut state = self.state();
         // Where legs are lost that it needs, no superblock of md's says so.
         if self.is_read_only || state.is_broken() && self.metadata.is_cramped() {
-            return Vec::new();
+            return Default::default();
         }
         if batch.superblocks {
-            state.events += 1;
-            let events = state.events;
+            state.events.begin_commit();
+            let events = state.events.now();
             // What a leg lacks that is not there when data moves, no bit says.
             let is_blind = state.moves.position.is_some() && state.is_degraded();
             if let Some(header) = state.intent.header_mut() {
                 header.events = events;
-                if is_blind {
-                    header.events_cleared = events;
-                }
+                header.events_cleared =
+                    if is_blind { events } else { header.events_cleared.min(events) };
             }
         }
         let mut pages = batch.pages.clone();
         if batch.superblocks && state.intent.header().is_some() {
             pages.insert(0);
         }
-        let legs = (0..self.legs.len())
-            .filter(|leg| self.legs[*leg].meta.is_some() && state.legs[*leg].is_alive());
-        legs.map(|leg| {
+        let is_written =
+            |leg: &usize| self.legs[*leg].meta.is_some() && state.legs[*leg].is_alive();
+        let (behind, others): (Vec<usize>, Vec<usize>) =
+            (0..self.legs.len()).filter(is_written).partition(|leg| !state.is_in_sync(*leg));
+        let written = behind.iter().chain(&others).map(|leg| {
+            let leg = *leg;
             let mut stages = vec![Stage::new()];
             let meta = self.legs[leg].meta.as_ref();
             let block = meta.map_or(512, |meta| meta.limits().logical_block_size as usize);
@@ -172,18 +278,16 @@ impl RaidSet {
                 stages.extend(superblock);
             }
             (leg, stages)
-        })
-        .collect()
+        });
+        (written.collect(), behind.len())
     }
 
-    /// Gives out a page of the bitmap: where something else may follow, no more than its own blocks.
+    /// Gives out a page of the bitmap, no more than its own blocks: something else may follow.
     fn page(&self, state: &State, page: u64, block: usize) -> Vec<u8> {
         let mut bytes = state.intent.page(page);
-        if self.metadata.is_cramped() {
-            let all = state.intent.header().map_or(0, Header::bytes);
-            let left = all.saturating_sub(page * PAGE as u64) as usize;
-            bytes.truncate(left.next_multiple_of(block));
-        }
+        let all = state.intent.header().map_or(0, Header::bytes);
+        let left = all.saturating_sub(page * PAGE as u64) as usize;
+        bytes.truncate(left.next_multiple_of(block));
         bytes
     }
 

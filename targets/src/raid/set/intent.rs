@@ -148,9 +148,8 @@ impl Intent {
 
     /// Sets every bit.
     pub(super) fn set_all(&mut self) {
-        let all = 0..self.regions();
         if let Some(bitmap) = &mut self.bitmap {
-            bitmap.set(all, true);
+            bitmap.set_all();
         }
     }
 

@@ -10,11 +10,12 @@ use sim_core::{
     Signal, TargetEvents, TargetLog,
 };
 
+use super::commit::{Event, Events};
 use super::intent::{Intent, PAGE};
 use super::log::{Entry, Log};
 use super::metadata::{self, Metadata};
 use super::reshape::{Moves, Reshaping};
-use super::state::{Behind, Leg, State};
+use super::state::{Behind, Cleared, Leg, State};
 use super::stripes::{Cache, Turns};
 use super::{Devices, RaidSet};
 use crate::lines::raid::{Family, JournalHealth, JournalMode, Leg as LineLeg, Line};
@@ -55,14 +56,23 @@ pub(super) async fn candidates(line: &Line<Arc<OpenDevice>>) -> Vec<Candidate> {
     candidates
 }
 
-/// Decides how a set starts: what is with the bitmap matters at the first resume. What the kernel logs goes
+/// What matters at the first resume of a set.
+#[derive(Clone, Copy)]
+pub(super) struct Begins {
+    /// What is with the bitmap.
+    bitmap: BitmapStart,
+    /// The superblocks change by the table alone, which is an event of its own.
+    updates: bool,
+}
+
+/// Decides how a set starts, and what matters at the first resume. What the kernel logs goes
 /// to `log`.
 pub(super) async fn load(
     line: &Line<Arc<OpenDevice>>,
     around: &Surroundings,
     candidates: &[Candidate],
     log: &mut Vec<String>,
-) -> Result<(RaidSet, BitmapStart), CtrError> {
+) -> Result<(RaidSet, Begins), CtrError> {
     let start = start::decide(line, around.len, candidates, log)?;
     // Where its data lies is known when the superblocks are.
     let devices = |(nr, leg): (usize, &LineLeg<Arc<OpenDevice>>)| Devices {
@@ -218,7 +228,7 @@ fn make(
     around: &Surroundings,
     legs: Vec<Devices>,
     start: Start,
-) -> Result<(RaidSet, BitmapStart), CtrError> {
+) -> Result<(RaidSet, Begins), CtrError> {
     let mut layout = start.layout().ok_or_else(|| CtrError::new(RUN))?;
     let reshape = reshaping(&start, around.len)?;
     if let Some(reshape) = &reshape {
@@ -242,6 +252,8 @@ fn make(
         }
     };
     let is_new = start.bitmap == BitmapStart::New;
+    // What it says of a leg that comes back holds from now on.
+    let header = header.map(|header| Header { events_cleared: start.events, ..header });
     let bitmap = header.map(|header| Bitmap::new(header, is_new));
     let intent = Intent::new(rows, region, bitmap);
     let states = start.legs.iter().map(|leg| match leg {
@@ -254,7 +266,12 @@ fn make(
     });
     let gone = legs.len() - start.legs.len();
     let states = states.chain(std::iter::repeat_n(Leg::Missing, gone));
-    let mut state = State::new(states.collect(), start.events, start.resync_from, intent);
+    let events = Events::each(start.events);
+    let mut state = State::new(states.collect(), events, start.resync_from, intent);
+    if legs.iter().any(|leg| leg.meta.is_some()) {
+        state.metadata_says_clean = false;
+        state.reopen();
+    }
     state.moves = Moves::at(start.reshape.map(|reshape| reshape.position));
     let pace = Pace::default();
     // KiB a second.
@@ -285,7 +302,7 @@ fn make(
         pace,
         state: Locked::new(state),
     };
-    Ok((set, start.bitmap))
+    Ok((set, Begins { bitmap: start.bitmap, updates: start.write_superblocks }))
 }
 
 /// Says what moves, and how long a device of so many sectors is meanwhile.
@@ -309,78 +326,80 @@ fn reshaping(start: &Start, len: Sectors) -> Result<Option<Reshaping>, CtrError>
 
 impl RaidSet {
     /// Gets ready for the first resume: the bitmap is read, and what the legs are to have written.
-    pub(super) async fn begin(self: &Arc<Self>, bitmap: BitmapStart) -> Result<(), Refusal> {
+    pub(super) async fn begin(self: &Arc<Self>, begins: Begins) -> Result<(), Refusal> {
         let bytes = self.state().intent.header().map_or(0, |header| OFFSET + header.bytes());
         let metas = self.legs.iter().filter_map(|leg| leg.meta.as_ref());
         if metas.map(|meta| meta.device_size().bytes()).any(|size| size < bytes) {
             return Err(self.log.refusal(Errno::IO, FAILED));
         }
-        if bitmap == BitmapStart::Load {
-            self.read_bitmap().await?;
+        if begins.bitmap == BitmapStart::Load {
+            self.read_bitmap(begins.updates).await?;
         }
         if let (Some(log), Layout::Parity(parity)) = (&self.journal, &self.layout)
             && self.replay(log, parity).await.is_err()
         {
             return Err(self.log.refusal(Errno::IO, "Failed to replay the journal"));
         }
-        self.write_all_metadata().await;
+        self.write_all_metadata(if begins.updates { 2 } else { 1 }).await;
         if let Some(reshape) = &self.reshape {
             self.events.resize(reshape.before);
         }
         Ok(())
     }
 
-    /// Writes superblocks and bitmap to all legs.
-    pub(super) async fn write_all_metadata(self: &Arc<Self>) {
+    /// Writes superblocks and bitmap to all legs, with so many events more.
+    pub(super) async fn write_all_metadata(self: &Arc<Self>, events: u64) {
         let commit = {
             let mut state = self.state();
             let pages = state.intent.pages();
             state.commits.pages(pages);
-            state.commits.superblocks()
+            state.commit(Event::Change, events)
         };
         self.commit(commit).await;
     }
 
     /// Reads the bitmap of the first leg in sync that has one.
-    async fn read_bitmap(&self) -> Result<(), Refusal> {
+    async fn read_bitmap(&self, rebuilds: bool) -> Result<(), Refusal> {
         let source = {
             let state = self.state();
             let in_sync = (0..self.legs.len()).filter(|leg| state.is_in_sync(*leg));
             in_sync.filter_map(|leg| self.legs[leg].meta.as_ref()).next()
         };
         let Some(meta) = source else { return Ok(()) };
-        let pages = self.state().intent.pages();
-        let mut bytes = Buffer::take(pages.end as usize * PAGE);
+        let mut bytes = Buffer::take(PAGE);
         let at = Sectors::in_bytes(OFFSET).to_sector();
-        if meta.submit(at, Bio::read(at, &mut bytes)).await.is_err() {
-            return Err(self.log.refusal(Errno::IO, FAILED));
-        }
-        let (head, bits) = bytes.split_first_chunk::<HEADER>().expect("a page has a header");
-        let mut state = self.state();
-        let (events, resync_from) = (state.events, state.resync_from);
-        let own = state.intent.header().expect("a set that loads a bitmap has one").clone();
-        let fits = |found: &Header| {
-            (found.chunk_bytes, found.sync_size) == (own.chunk_bytes, own.sync_size)
-                && found.events >= events
-                && found.state & STALE == 0
+        let unreadable = |_| self.log.refusal(Errno::IO, FAILED);
+        meta.submit(at, Bio::read(at, &mut bytes)).await.map_err(unreadable)?;
+        let found = Header::read(bytes.first_chunk().expect("a page has a header"));
+        let room = meta.device_size().bytes() - OFFSET;
+        let (events, own) = {
+            let state = self.state();
+            let own = state.intent.header().expect("a set that loads a bitmap has one").clone();
+            (state.events.now(), own)
         };
-        let mut cleared = None;
-        match Header::read(head) {
-            Ok(found) if fits(&found) => {
-                cleared = Some(found.events_cleared);
-                let header =
-                    Header { events_cleared: found.events_cleared, uuid: found.uuid, ..own };
-                let bitmap = Bitmap::read(header, bits).ok_or(Errno::NOMEM)?;
-                state.intent.put_bitmap(bitmap);
-            }
-            // It says nothing, as where there is none: everything may have been written.
-            Ok(_) | Err(Fault::Magic) => state.intent.set_all(),
+        let is_good = |found: &Header| {
+            found.events >= events && found.state & STALE == 0 && found.bytes() <= room
+        };
+        let found = match found {
+            Ok(found) => Some(found).filter(is_good),
+            Err(Fault::Magic) => None,
             Err(fault) => {
-                drop(state);
                 let why = format!("{FAILED}: {}", fault.reason());
                 return Err(self.log.refusal(Errno::INVAL, &why));
             }
+        };
+        let cleared = found.as_ref().map(|found| found.events_cleared);
+        let bitmap = match found {
+            Some(found) => Some(self.load_bitmap(meta, found, own, rebuilds).await?),
+            None => None,
+        };
+        let mut state = self.state();
+        match bitmap {
+            Some(bitmap) => state.intent.put_bitmap(bitmap),
+            // It says nothing, as where there is none: everything may have been written.
+            None => state.intent.set_all(),
         }
+        let resync_from = state.resync_from;
         for leg in &mut state.legs {
             if let Leg::Behind(behind) = leg {
                 let back = behind.back.zip(cleared);
@@ -388,7 +407,36 @@ impl RaidSet {
             }
         }
         state.intent.distrust(resync_from);
+        if state.intent.has_bits() {
+            state.cleared = Cleared::Before;
+        }
         Ok(())
+    }
+
+    /// Reads a bitmap whose header was found, to be one that has what the set knows.
+    async fn load_bitmap(
+        &self,
+        meta: &Area,
+        found: Header,
+        own: Header,
+        rebuilds: bool,
+    ) -> Result<Bitmap, Refusal> {
+        let at = Sectors::in_bytes(OFFSET).to_sector();
+        let block = meta.limits().logical_block_size as usize;
+        let mut bytes = Buffer::take((found.bytes() as usize).next_multiple_of(block));
+        let read = meta.submit(at, Bio::read(at, &mut bytes)).await;
+        read.map_err(|_| self.log.refusal(Errno::IO, FAILED))?;
+        let is_same = (found.chunk_bytes, found.sync_size) == (own.chunk_bytes, own.sync_size);
+        let header = Header { events_cleared: found.events_cleared, uuid: found.uuid, ..own };
+        let read = |header| Bitmap::read(header, &bytes[HEADER..]).ok_or(Errno::NOMEM);
+        let mut bitmap = match is_same {
+            true => read(header)?,
+            false => read(found)?.converted(header),
+        };
+        if rebuilds {
+            bitmap.clear_tail();
+        }
+        Ok(bitmap)
     }
 
     /// Takes legs back that had failed, where their metadata can be read again: they lack what has
@@ -398,7 +446,8 @@ impl RaidSet {
             let state = self.state();
             (state.legs.clone(), state.intent.header().map(|header| header.events_cleared))
         };
-        let mut is_back = false;
+        // What comes back with all but what has a bit is no event.
+        let (mut is_back, mut events) = (false, 0);
         for (leg, was) in legs.into_iter().enumerate() {
             let devices = &self.legs[leg];
             let (Leg::Failed(_) | Leg::Broken, Some(meta), Some(_)) =
@@ -421,12 +470,15 @@ impl RaidSet {
                 // Nothing was written since; what it has alone is better than nothing.
                 Leg::Broken => Leg::InSync,
                 Leg::Failed(lacks) if is_known => Leg::Behind(lacks),
-                _ => Leg::Behind(Behind::ALL),
+                _ => {
+                    events = 1;
+                    Leg::Behind(Behind::ALL)
+                }
             };
             is_back = true;
         }
         if is_back {
-            self.write_all_metadata().await;
+            self.write_all_metadata(events).await;
         }
     }
 }

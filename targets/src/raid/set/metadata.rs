@@ -139,7 +139,7 @@ impl Metadata {
 
 fn raid(was: &Superblock, set: &RaidSet, state: &State, leg: usize) -> Superblock {
     let mut superblock = was.clone();
-    superblock.events = state.events;
+    superblock.events = state.events.now();
     let is_lost = |leg: &usize| matches!(state.legs[*leg], Leg::Failed(_) | Leg::Missing);
     let failed = (0..set.layout.legs()).filter(is_lost);
     superblock.failed = failed.collect();
@@ -167,7 +167,7 @@ fn change(number: impl Fn(usize) -> Option<usize>, state: &State) -> Change {
         }
     };
     Change {
-        events: state.events,
+        events: state.events.now(),
         resync_offset: state.resync_from.map_or(md::DONE, |from| from.0),
         dirty: state.cleanness.is_dirty(),
         places: state.legs.iter().enumerate().map(place).collect(),

@@ -42,7 +42,7 @@ use crate::raid::superblock::Geometry;
 use log::Log;
 use metadata::Metadata;
 use reshape::Reshaping;
-use state::{Behind, Leg, State};
+use state::{Behind, Cleared, Leg, State};
 use stripes::{Cache, Turns};
 
 /// The devices of a leg.
@@ -133,8 +133,11 @@ impl RaidSet {
             Leg::Behind(behind) => behind,
             Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => return false,
         };
+        if state.cleared == Cleared::TooOld {
+            state.is_on_all_legs();
+        }
         state.legs[leg] = Leg::Failed(lacks);
-        state.commits.superblocks();
+        state.commit_failure();
         true
     }
 
@@ -175,7 +178,7 @@ impl RaidSet {
             for (leg, error) in failed {
                 let has_parity = matches!(self.layout, Layout::Parity(_));
                 if self.fail(&mut state, leg) {
-                    commit = Some(state.commits.superblocks());
+                    commit = Some(state.commits.failure());
                 } else if has_parity && state.legs[leg] == Leg::InSync {
                     state.legs[leg] = Leg::Broken;
                     (result, broke) = (Err(error), true);
@@ -183,7 +186,7 @@ impl RaidSet {
                     result = Err(error);
                 } else {
                     // Somebody else has found it out; the others may not know of it yet.
-                    commit = Some(state.commits.superblocks());
+                    commit = Some(state.commits.failure());
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sim_core::Sector;
 
-use super::commit::Commits;
+use super::commit::{Commits, Event, Events};
 use super::intent::Intent;
 use super::reshape::Moves;
 use crate::lines::raid::Action;
@@ -51,6 +51,17 @@ impl Leg {
     }
 }
 
+/// Of what time `events_cleared` of the bitmap is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cleared {
+    /// Since no leg lacks anything.
+    Now,
+    /// Before legs lacked something: what that was has its bits still.
+    Before,
+    /// Before, and these bits have been cleared: a leg that was out then lacks what they said.
+    TooOld,
+}
+
 /// What is under way in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -83,8 +94,9 @@ pub(super) struct State {
     /// How many of them the set has: those after it were in it before a reshape.
     pub(super) width: usize,
     pub(super) moves: Moves,
-    /// The count in the superblocks.
-    pub(super) events: u64,
+    pub(super) events: Events,
+    /// What the bitmap's `events_cleared` is of.
+    pub(super) cleared: Cleared,
     /// From here on the copies may differ, as they were never made the same; nowhere for none.
     pub(super) resync_from: Option<Sector>,
     /// That is where a resync was cut off.
@@ -92,8 +104,10 @@ pub(super) struct State {
     pub(super) intent: Intent,
     pub(super) commits: Commits,
     pub(super) cleanness: Cleanness,
-    /// When the last write ended.
-    pub(super) last_write: Duration,
+    /// The superblocks have a word for that. (dm-raid's count only that it has changed.)
+    pub(super) metadata_says_clean: bool,
+    /// When the last write ended; none where nobody has written since the resume.
+    pub(super) last_write: Option<Duration>,
     /// Sectors of the set that are being written.
     pub(super) writes: HeldRanges<Sector>,
     /// How many writes have ended that some legs do not have yet.
@@ -123,7 +137,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(
         legs: Vec<Leg>,
-        events: u64,
+        events: Events,
         resync_from: Option<Sector>,
         intent: Intent,
     ) -> State {
@@ -132,12 +146,14 @@ impl State {
             legs,
             moves: Moves::default(),
             events,
+            cleared: Cleared::Now,
             resync_from,
             goes_on: resync_from.is_some_and(|from| from > Sector::ZERO),
             intent,
             commits: Commits::default(),
             cleanness: Cleanness::Unsaid,
-            last_write: Duration::ZERO,
+            metadata_says_clean: true,
+            last_write: None,
             writes: HeldRanges::default(),
             behind: 0,
             torn: Vec::new(),
@@ -180,7 +196,16 @@ impl State {
     pub(super) fn is_to_be_cleared(&self) -> bool {
         !self.torn.is_empty()
             || !self.is_degraded() && self.intent.has_bits()
-            || self.cleanness.is_dirty() && self.is_the_same()
+            || self.is_to_be_clean()
+    }
+
+    /// Tells whether the set is to be called clean as soon as nobody has written for a while.
+    pub(super) fn is_to_be_clean(&self) -> bool {
+        self.cleanness.is_dirty()
+            && match self.metadata_says_clean {
+                true => self.is_the_same(),
+                false => self.last_write.is_some() && !self.is_broken(),
+            }
     }
 
     /// Tells whether nothing is to be synchronized.
@@ -198,9 +223,8 @@ impl State {
             Cleanness::Unsaid => 0,
             Cleanness::Dirty { mark } => mark,
             Cleanness::Clean => {
-                let mark = self.commits.superblocks();
-                self.cleanness = Cleanness::Dirty { mark };
-                mark
+                self.cleanness = Cleanness::Dirty { mark: self.commits.began + 1 };
+                self.commit(Event::Note, 1)
             }
         }
     }
@@ -210,13 +234,37 @@ impl State {
     /// superblocks say up to where it came.
     pub(super) fn may_be_clean(&self, before: Duration, is_left: bool) -> bool {
         let is_the_same = match self.resync_from {
+            // Where it is no more than counted, this says nothing of the legs.
+            _ if !self.metadata_says_clean => {
+                (is_left || self.last_write.is_some()) && !self.is_broken()
+            }
             Some(_) if is_left => self.torn.is_empty() && !self.is_broken(),
             Some(_) | None => self.is_the_same(),
         };
         self.cleanness.is_dirty()
             && self.writes.is_empty()
-            && self.last_write <= before
+            && self.last_write.is_none_or(|at| at <= before)
             && is_the_same
+    }
+
+    /// Takes in that the set is in use from here on, as it may be written now.
+    pub(super) fn reopen(&mut self) {
+        if !self.metadata_says_clean {
+            self.cleanness = Cleanness::Dirty { mark: 0 };
+        }
+        self.last_write = None;
+    }
+
+    /// Takes in that all legs have what has been written: a leg that has failed by now, or fails
+    /// later, lacks what has a bit.
+    pub(super) fn is_on_all_legs(&mut self) {
+        let events = self.events.now();
+        if !self.is_degraded()
+            && let Some(header) = self.intent.header_mut()
+        {
+            header.events_cleared = header.events_cleared.max(events);
+            self.cleared = Cleared::Now;
+        }
     }
 
     /// Makes what was torn before some time stale; tells whether there was any.

@@ -13,6 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sim_core::{Sector, Sectors};
 
 use super::RaidSet;
+use super::commit::Event;
 use super::state::{Leg, Progress, State};
 use crate::lines::raid::Action;
 use crate::parts::background::{Round, yield_now};
@@ -24,8 +25,8 @@ pub(super) const WINDOW: Sectors = Sectors(2048);
 /// How many windows are copied at a time.
 const AT_A_TIME: usize = 4;
 
-/// After how many sectors, at least, the superblocks are told: 64 MiB.
-const CHECKPOINT: u64 = 1 << 17;
+/// After which time, at most, the superblocks are told how far it has got.
+const CHECKPOINT: Duration = Duration::from_secs(180);
 
 /// How a walk through the set ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,45 @@ pub(super) enum Walk {
     BrokenOff,
     /// Something could be read nowhere.
     GaveUp,
+}
+
+/// Where md tells the superblocks how far it has got: when it begins with something that is more than a
+/// sixteenth of all behind the last time.
+struct Checkpoints {
+    last: Sector,
+    apart: Sectors,
+    /// There was one since something was done: it counts as soon as something is.
+    waits: bool,
+}
+
+impl Checkpoints {
+    /// Says how many there are where something is done, in steps of so many sectors.
+    fn work(&mut self, window: &Range<Sector>, step: Sectors) -> u64 {
+        let (mut at, mut passed) = (window.start, 0);
+        while at < window.end {
+            self.waits |= self.is_at(at);
+            passed += u64::from(std::mem::take(&mut self.waits));
+            at = Sector((at.0 / step.0 + 1) * step.0);
+        }
+        passed
+    }
+
+    /// Goes over what is left out, as far at a time as `next` says.
+    fn skip(&mut self, range: Range<Sector>, next: impl Fn(Sector) -> Sector) {
+        let mut at = range.start;
+        while at < range.end {
+            self.waits |= self.is_at(at);
+            at = next(at);
+        }
+    }
+
+    fn is_at(&mut self, at: Sector) -> bool {
+        let is_here = at - self.last > self.apart;
+        if is_here {
+            self.last = at;
+        }
+        is_here
+    }
 }
 
 impl RaidSet {
@@ -98,12 +138,24 @@ impl RaidSet {
                 }
                 action
             };
+            if matches!(action, Action::Check | Action::Repair) {
+                self.make_clean(self.runtime.now(), false).await;
+            }
             let walk = match (action, &self.reshape) {
                 (Action::Reshape, Some(reshape)) => self.move_all(round, reshape).await,
                 (Action::Recover, _) => self.recover(round).await,
                 (Action::Check | Action::Repair, _) => self.check(round, action).await,
                 _ => self.resync(round).await,
             };
+            if walk != Walk::Over && action != Action::Reshape {
+                // As md: that it has ended, and that it is looked into what is next, if anything is.
+                let commit = {
+                    let mut state = self.state();
+                    let events = if state.frozen { 1 } else { 2 };
+                    state.commit(Event::Change, events)
+                };
+                self.commit(commit).await;
+            }
             {
                 let mut state = self.state();
                 state.gave_up |= walk == Walk::GaveUp;
@@ -165,7 +217,8 @@ impl RaidSet {
                     state.resync_from.map(|from| from.max(at)).filter(|at| *at < end);
             })
         };
-        self.walk(round, Sector::ZERO, end, next, work, reached).await
+        let from = self.state().next_to_resync(Sector::ZERO, end).unwrap_or(end);
+        self.walk(round, from, end, next, work, reached).await
     }
 
     /// Writes what legs lack.
@@ -209,6 +262,14 @@ impl RaidSet {
         let reached = |at: Sector| async move {
             self.flush_legs().await.is_ok().then(|| {
                 let mut state = self.state();
+                if self.has_none_to_spare(&state) {
+                    state.intent.resynced(&(from..at), self.len);
+                    let resync_from = state.resync_from.filter(|was| *was >= from);
+                    if resync_from.is_some() {
+                        state.resync_from =
+                            resync_from.map(|was| was.max(at)).filter(|at| *at < end);
+                    }
+                }
                 for leg in legs {
                     if let Leg::Behind(behind) = &mut state.legs[*leg] {
                         behind.from = behind.from.max(at);
@@ -220,6 +281,16 @@ impl RaidSet {
             })
         };
         self.walk(round, from, end, next, work, reached).await
+    }
+
+    /// Tells whether what the legs in sync have cannot differ: all else is made of it.
+    pub(super) fn has_none_to_spare(&self, state: &State) -> bool {
+        let in_sync = (0..state.width).filter(|leg| state.is_in_sync(*leg)).count();
+        match &self.layout {
+            Layout::Raid1 { .. } => in_sync == 1,
+            Layout::Parity(parity) => in_sync == parity.data_legs(),
+            Layout::Raid0 { .. } | Layout::Raid10(_) => false,
+        }
     }
 
     /// Finds the next sector of the legs that one of these lacks, as far as that is known at once.
@@ -291,7 +362,10 @@ impl RaidSet {
         R: Future<Output = Option<()>>,
     {
         let mut used = self.pace.used();
-        let (mut took, mut since) = (Duration::ZERO, 0);
+        let (mut took, mut told) = (Duration::ZERO, self.runtime.now());
+        // What lies between is left out as a whole.
+        let skip = |at: Sector| self.state().intent.region_around(at, self.len).end;
+        let mut checkpoints = Checkpoints { last: at, apart: Sectors(end.0 / 16), waits: false };
         loop {
             let mut windows: Vec<Range<Sector>> = Vec::new();
             while windows.len() < AT_A_TIME
@@ -300,8 +374,13 @@ impl RaidSet {
                 windows.push(window);
             }
             let is_over = windows.is_empty();
+            let mut passed = 0;
+            for window in &windows {
+                checkpoints.skip(at..window.start, skip);
+                passed += checkpoints.work(window, self.layout.sync_step());
+                at = window.end;
+            }
             let len: u64 = windows.iter().map(|window| window.end.0 - window.start.0).sum();
-            let to = windows.last().map_or(end, |last| last.end);
             if !is_over {
                 if !self.keep_pace(round, Sectors(len), &mut used, took).await {
                     return Walk::BrokenOff;
@@ -319,18 +398,25 @@ impl RaidSet {
                 if walk != Walk::Over {
                     return walk;
                 }
-                since += len;
-                self.state().progress.done = to.0;
+                self.state().progress.done = at.0;
+            } else {
+                at = end;
             }
-            at = to;
-            if is_over || since >= CHECKPOINT {
-                since = 0;
-                if reached(at).await.is_none() {
-                    return Walk::GaveUp;
-                }
-                let commit = self.state().commits.superblocks();
-                self.commit(commit).await;
+            let is_late = self.runtime.now().saturating_sub(told) >= CHECKPOINT;
+            if !is_over && passed == 0 && !is_late {
+                continue;
             }
+            told = self.runtime.now();
+            if reached(at).await.is_none() {
+                return Walk::GaveUp;
+            }
+            let commit = {
+                let mut state = self.state();
+                let commit = state.commit(Event::Note, passed.max(u64::from(is_late && !is_over)));
+                // That it has ended, and then what follows from it.
+                if is_over { state.commit(Event::Change, 2) } else { commit }
+            };
+            self.commit(commit).await;
             if is_over {
                 return Walk::Over;
             }

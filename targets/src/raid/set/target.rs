@@ -9,12 +9,12 @@ use sim_core::{
 };
 
 use super::RaidSet;
-use super::load::{Surroundings, candidates, load};
+use super::load::{Begins, Surroundings, candidates, load};
 use crate::lines;
 use crate::lines::raid::{Family, Kind, Line, Status};
 use crate::parts::lock::lock;
 use crate::raid::layout::Layout;
-use crate::raid::start::{BitmapStart, Candidate, Found};
+use crate::raid::start::{Candidate, Found};
 
 /// Several legs as one device that outlives some of them.
 pub struct Raid {
@@ -31,8 +31,7 @@ pub struct Raid {
 /// What matters at the first resume.
 struct First {
     found: Vec<Candidate>,
-    /// What is with the bitmap.
-    bitmap: BitmapStart,
+    begins: Begins,
 }
 
 impl TargetType for Raid {
@@ -59,8 +58,8 @@ impl Target for Raid {
             let mut log = Vec::new();
             let loaded = load(&self.line, &self.around, &found, &mut log).await;
             log.iter().for_each(|line| self.around.log.line(line));
-            let (set, bitmap) = loaded?;
-            *lock(&self.first) = Some(First { found, bitmap });
+            let (set, begins) = loaded?;
+            *lock(&self.first) = Some(First { found, begins });
             let _only_once = self.loaded.set(Arc::new(set));
             Ok(())
         })
@@ -174,6 +173,7 @@ impl Target for Raid {
     }
 
     fn resume(&self) {
+        self.set().state().reopen();
         self.set().go_on();
     }
 }
@@ -192,31 +192,28 @@ impl Raid {
         // A new set stays one: a raid0 that it is made of writes superblocks when it is suspended.
         let has_superblock =
             |candidate: &Candidate| matches!(candidate.found, Found::Superblock(_));
-        let (set, bitmap) = match found == first.found || !first.found.iter().any(has_superblock) {
-            true => (self.set().clone(), first.bitmap),
+        let (set, begins) = match found == first.found || !first.found.iter().any(has_superblock) {
+            true => (self.set().clone(), first.begins),
             false => self.load_again(&found).await?,
         };
-        set.begin(bitmap).await?;
+        set.begin(begins).await?;
         let _only_once = self.running.set(set);
         // As md, which has begun then.
         self.around.events.raise();
         Ok(())
     }
 
-    async fn load_again(
-        &self,
-        found: &[Candidate],
-    ) -> Result<(Arc<RaidSet>, BitmapStart), Refusal> {
+    async fn load_again(&self, found: &[Candidate]) -> Result<(Arc<RaidSet>, Begins), Refusal> {
         // It has been said when the table was loaded.
         let mut log = Vec::new();
         let loaded = load(&self.line, &self.around, found, &mut log).await;
-        let (set, bitmap) =
+        let (set, begins) =
             loaded.map_err(|error| Refusal::because(error.errno, error.to_string()))?;
         if set.layout != self.set().layout {
             let why = "the set is another than when the table was loaded: load it again";
             return Err(Refusal::because(Errno::IO, why));
         }
-        Ok((Arc::new(set), bitmap))
+        Ok((Arc::new(set), begins))
     }
 
     fn map_raid0<'a>(&'a self, bio: Bio<'a>) -> Mapped<'a> {

@@ -69,7 +69,7 @@ impl Drop for Ticket {
             let Some(mut state) = set.state_if_whole() else { return };
             let now = set.runtime.now();
             state.writes.remove(&self.range);
-            state.last_write = now;
+            state.last_write = Some(now);
             state.intent.leave(&self.range, now);
             let Range { start, end } = self.range;
             match self.progress {
@@ -77,8 +77,11 @@ impl Drop for Ticket {
                 Progress::Torn => state.torn.push((start..end, now)),
                 // What an earlier one had left here is written over.
                 Progress::Over => {
-                    state.torn.retain(|(torn, _)| torn.start < start || end < torn.end)
+                    state.torn.retain(|(torn, _)| torn.start < start || end < torn.end);
                 }
+            }
+            if self.progress != Progress::Torn {
+                state.is_on_all_legs();
             }
         }
         set.signal.notify();

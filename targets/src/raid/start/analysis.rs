@@ -130,11 +130,15 @@ impl<'a, D> Analysis<'a, D> {
         (0..self.members.len()).filter(|nr| *nr != freshest).try_for_each(|nr| self.validate(nr))
     }
 
-    /// Returns the leg whose superblock is believed: that with the most events, the first of them.
-    /// A new one has none.
+    /// Returns the leg whose superblock is believed: that with the most events, and the first of them that
+    /// knows of the most legs that have failed. (The kernel takes the first. As its count goes back where a
+    /// set is clean again, a leg may have as many events as those that went on without it.) A new one has
+    /// none.
     fn freshest(&self) -> Option<usize> {
         let readable = |member: &&Member| member.has_data && member.has_meta && !member.faulty;
-        let events = |member: &Member| member.superblock.as_ref().map_or(0, |sb| sb.events);
+        let events = |member: &Member| {
+            member.superblock.as_ref().map_or((0, 0), |sb| (sb.events, sb.failed.count()))
+        };
         let members = self.members.iter().enumerate().filter(|(_, member)| readable(member));
         // The first that has any superblock would lose to a new one before it, if it had no
         // events; none has.

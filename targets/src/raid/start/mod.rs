@@ -280,7 +280,7 @@ impl Start {
 
     /// Returns the superblock of a leg as the set starts. Who writes it counts an event first.
     pub fn superblock(&self, leg: usize) -> Superblock {
-        let lengths = self.lengths;
+        let lengths = self.grown.unwrap_or(self.lengths);
         let (data_offset, new_data_offset) = self.data_offsets.unwrap_or_default();
         let recovery_offset = match self.legs[leg] {
             LegStart::Recover { from, .. } => from.0,

@@ -161,8 +161,10 @@ fn a_set_goes_on_where_it_was() {
 #[test]
 fn a_leg_that_had_failed_is_rebuilt_by_the_bitmap() {
     check(RAID1, &["failed=1 events=9", "good"], "Ar0b5 resync - events 9 Load", &[]);
-    // What one that is not fresher says of another counts for nothing.
-    check(RAID1, &["good", "failed=0"], "AA resync - events 5 Load", &[]);
+    // What one that is older says of another counts for nothing.
+    check(RAID1, &["good", "failed=0 events=4"], "AA resync - events 5 Load", &[]);
+    // One that is as fresh went on alone. (The kernel takes the first.)
+    check(RAID1, &["good", "failed=0"], "r0b5A resync - events 5 Load", &[]);
     let raid10 = "4096 raid10 3 64 region_size 128";
     let leg = "devices=4 level=10 layout=258 chunk=64 array=4096 device=2048";
     let first = format!("{leg} failed=1 events=9");

@@ -55,7 +55,7 @@ impl RaidSet {
             }
         }
         self.flush_legs().await?;
-        let before = seq.unwrap_or_else(|| self.state().events << 20);
+        let before = seq.unwrap_or_else(|| self.state().events.now() << 20);
         log.begin(before.wrapping_add(APART)).await?;
         log.state.lock().started = true;
         Ok(())

@@ -7,6 +7,7 @@ use sim_core::{
     Access, Area, Bio, Buffer, CtrError, Errno, Locked, OpenDevice, Sector, Sectors, Signal,
 };
 
+use super::super::commit::Events;
 use super::super::intent::Intent;
 use super::super::load::{Surroundings, TICK};
 use super::super::metadata::Metadata;
@@ -173,7 +174,7 @@ pub(super) fn make(
         Resync::From(from) => Some(from),
         Resync::ByBitmap | Resync::Nothing => None,
     };
-    let mut state = State::new(states, assembly.events, resync_from, intent);
+    let mut state = State::new(states, Events::by_commit(assembly.events), resync_from, intent);
     state.cleanness = match assembly.resync {
         _ if is_read_only => Cleanness::Unsaid,
         Resync::Nothing => Cleanness::Clean,

@@ -148,7 +148,7 @@ impl Target for Md {
                 }
                 Err(error) => return Err(Refusal::because(error.errno, error.to_string())),
             };
-            set.write_all_metadata().await;
+            set.write_all_metadata(1).await;
             let _only_once = self.running.set(set);
             self.set().events.raise();
             Ok(())
@@ -156,6 +156,7 @@ impl Target for Md {
     }
 
     fn resume(&self) {
+        self.set().state().reopen();
         self.set().go_on();
     }
 }

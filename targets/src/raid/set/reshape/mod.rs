@@ -16,6 +16,7 @@ use std::time::Duration;
 use sim_core::{Bio, BlkError, BlkResult, Op, Sector, Sectors};
 
 use super::RaidSet;
+use super::commit::Event;
 use super::state::{Behind, Leg, State};
 use super::sync::Walk;
 use super::write::range_of;
@@ -184,7 +185,7 @@ impl RaidSet {
                 let mut state = self.state();
                 state.moves.position = Some(moving.after(&range));
                 state.progress.done = moving.rows_done(moving.after(&range)).0;
-                state.commits.superblocks()
+                state.commit(Event::Change, 1)
             };
             self.commit(commit).await;
             drop(window);
@@ -223,7 +224,7 @@ impl RaidSet {
             // What the set had not before has different copies.
             let (moved, all) = (reshaping.moving.len(), reshaping.moving.new.len());
             state.resync_from = (moved < all).then(|| moved.to_sector());
-            state.commits.superblocks()
+            state.commit(Event::Change, 1)
         };
         self.commit(commit).await;
         self.events.resize(reshaping.after);
