@@ -164,10 +164,11 @@ pub(crate) struct Status {
 /// counted in pieces: of 64 KiB or a chunk, for each copy that is not as the first; of 4 KiB of each leg,
 /// where parity is wrong.
 ///
-/// Exit status: 0 where nothing differs; 1 where something does, or it failed; 130 when the command was
-/// interrupted.
+/// Exit status: 0 where nothing differs; 1 where something does, no two legs in sync have the same to be
+/// compared, or it failed; 130 when the command was interrupted.
 ///
-/// --json prints an object: name; level; differing_bytes; repaired; left_out, the places of the legs that
+/// --json prints an object: name; level; compared, false where there was nothing to be compared;
+/// differing_bytes; repaired; left_out, the places of the legs that
 /// are not in sync, and were not compared.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Check {
@@ -188,7 +189,7 @@ pub(crate) struct Check {
 /// for right, as the kernel does it. What a leg could not be read of is computed from the others, and
 /// written to it.
 ///
-/// Exit status: 0 where nothing differs any more; 1 where it failed; 130 when the command was interrupted.
+/// Exit status: 0 where nothing differs any more; 1 where nothing could be compared, or it failed; 130 when the command was interrupted.
 ///
 /// --json prints the object that `check` does; differing_bytes is what differed before.
 #[derive(Args, Clone, Debug)]

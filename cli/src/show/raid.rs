@@ -124,8 +124,9 @@ fn lost(set: &Set) -> Option<String> {
 
 /// Says what a check or a repair has found.
 pub(crate) fn checked(found: &Checked) -> String {
-    let Checked { name, differing, repaired, left_out, has_parity, .. } = found;
+    let Checked { name, differing, repaired, left_out, has_parity, compared, .. } = found;
     let what = match (*differing, *repaired) {
+        _ if !compared => "nothing was compared: no other leg in sync has what one has".to_owned(),
         (0, _) if *has_parity => "parity is right".to_owned(),
         (0, _) => "no sector differs".to_owned(),
         (some, false) => differ(some, *has_parity),
@@ -253,6 +254,7 @@ mod tests {
             name: "r".to_owned(),
             level: "raid1",
             has_parity: false,
+            compared: true,
             differing,
             repaired,
             left_out: left_out.to_vec(),
@@ -273,6 +275,12 @@ mod tests {
         assert_eq!(
             check(128, true, &[1]),
             "r: 128 sectors differ, and are repaired; leg 1 is not in sync, and was left out\n"
+        );
+        let alone = checked(&Checked { compared: false, ..found(0, false, &[1]) });
+        assert_eq!(
+            alone,
+            "r: nothing was compared: no other leg in sync has what one has; leg 1 is not in sync, and \
+             was left out\n"
         );
         assert!(
             check(0, false, &[1, 2]).ends_with("; legs 1, 2 are not in sync, and were left out\n")

@@ -71,5 +71,5 @@ fn checked(found: Option<raid::Checked>, json: bool) -> Result<ExitCode, Fault> 
         false => print(&show::checked(&found))?,
     };
     let differs = found.differing > 0 && !found.repaired;
-    Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if differs || !found.compared { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -4,6 +4,7 @@
 //! data: two `linear` devices, `NAME_rmeta_0` and `NAME_rimage_0` as LVM calls them, which the table
 //! of the set names.
 
+mod advice;
 mod assemble;
 mod bios;
 mod create;

@@ -13,6 +13,7 @@ use sim_core::control::{Command, Id, NewName};
 use sim_core::{Access, Sectors, TargetSpec};
 use targets::lines::raid::{Action, LegHealth, Status};
 
+use super::advice;
 use super::leg::label::Label;
 use super::leg::ring::Stretch;
 use super::leg::{Names, file_of, image_there, leg as leg_of, refuse_full, refuse_small};
@@ -92,7 +93,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fau
     let leg = leg_of(dm, name, &line, &ask.leg)?;
     let lengths = line.lengths(device.size()).map_err(|why| Fault::new(name, why))?;
     let status = look_at(dm, name)?.status;
-    refuse_unsynced(name, &line, lengths.device, leg, &status)?;
+    refuse_unsynced(dm, name, &line, lengths.device, leg, &status)?;
     let image = image_there(dm, name, &ask.image, "`truncate -s SIZE` makes one")?;
     let label = label_of(dm, &line)?;
     let data = stretch_of(name, label, line.legs.len(), lengths.device)?;
@@ -154,6 +155,7 @@ pub(super) fn stretch_of(
 
 /// Refuses to take a leg away whose data others lack.
 fn refuse_unsynced(
+    dm: &mut dyn DeviceMapper,
     name: &str,
     line: &Line,
     device: Sectors,
@@ -185,13 +187,13 @@ fn refuse_unsynced(
         Some(layout) if has_all(&layout, is_lost) => Ok(()),
         _ => {
             let gone = others.find(|other| status.legs[*other] != LegHealth::InSync);
-            let first = gone.map(|other| {
-                format!(
-                    ", as leg {other} is not in sync: `dmsim heal {name}`, or `dmsim raid replace {name} \
-                     {other} IMAGE`, first"
-                )
-            });
-            let first = first.unwrap_or_default();
+            let first = match gone {
+                Some(other) => format!(
+                    ", as leg {other} is not in sync. First, {}",
+                    advice::of_leg(dm, name, status, other)?
+                ),
+                None => String::new(),
+            };
             refuse(match line.kind.family().parities() {
                 0 => format!("leg {leg} is the only one that has some of the data{first}"),
                 _ => {

@@ -3,11 +3,14 @@
 use daemon::fault::USAGE;
 use daemon::{Fault, mangle};
 use serde::Serialize;
+use sim_core::Sectors;
 use sim_core::control::Slot;
 use targets::lines::raid::{Action, LegHealth, Status};
+use targets::raid::layout::Layout;
 
+use super::advice;
 use super::level::level;
-use super::state::{Line, look_at, redundant};
+use super::state::{Line, Look as Seen, layout, look_at, most_copies, redundant};
 use crate::commands::message;
 use crate::device_mapper::DeviceMapper;
 use crate::size::in_bytes;
@@ -32,6 +35,8 @@ pub struct Checked {
     /// It has parity, and no copies.
     #[serde(skip)]
     pub has_parity: bool,
+    /// Something was there to be compared with something: two copies at least of some of the data, or parity.
+    pub compared: bool,
     /// So many sectors lie in pieces that differ: of 64 KiB or a chunk, for each copy that does; of 4 KiB
     /// of each leg, where parity is wrong.
     #[serde(rename = "differing_bytes", serialize_with = "in_bytes")]
@@ -56,9 +61,9 @@ pub fn check(
 ) -> Result<Option<Checked>, Fault> {
     let (device, line) = redundant(dm, name)?;
     device.refuse_suspended()?;
-    let scrub = Scrub { name: device.name(), line: &line };
+    let scrub = Scrub { name: device.name(), line: &line, size: device.size() };
     if !waits {
-        return scrub.begin(dm, "check").map(|_| None);
+        return scrub.begin_alone(dm, "check");
     }
     let status = scrub.go_through(dm, "check", watch)?;
     Ok(Some(scrub.found(&status, false)))
@@ -79,9 +84,9 @@ pub fn repair(
     let (device, line) = redundant(dm, name)?;
     refuse_source(&line, from)?;
     device.refuse_suspended()?;
-    let scrub = Scrub { name: device.name(), line: &line };
+    let scrub = Scrub { name: device.name(), line: &line, size: device.size() };
     if !waits {
-        return scrub.begin(dm, "repair").map(|_| None);
+        return scrub.begin_alone(dm, "repair");
     }
     // What a repair finds it does not tell.
     let before = scrub.go_through(dm, "check", watch)?;
@@ -95,8 +100,7 @@ pub fn repair(
         left => {
             let why = format!(
                 "{left} sectors differ still: a leg does not keep what it is given, or something else \
-                 writes to an image. `dmsim tree` shows who uses them; `dmsim raid replace` puts \
-                 another in a leg's place"
+                 writes to an image. `dmsim tree` shows who uses them"
             );
             Err(Fault::new(scrub.name, why))
         }
@@ -123,31 +127,79 @@ fn left_out(status: &Status) -> Vec<usize> {
     legs.filter(|(_, health)| **health != LegHealth::InSync).map(|(leg, _)| leg).collect()
 }
 
+/// Says why nothing else can begin in a set; nothing where it can.
+fn busy(name: &str, status: &Status) -> Option<String> {
+    let what = match status.action {
+        Action::Idle if status.done == status.total => return None,
+        Action::Idle => {
+            return Some(format!(
+                "is not in sync, and nothing is copied: `dmsim heal {name}` has that go on first"
+            ));
+        }
+        Action::Frozen => {
+            return Some(format!(
+                "is frozen, and begins nothing: `dmsim suspend {name}` and `dmsim resume {name}` end that"
+            ));
+        }
+        Action::Resync => "a resync",
+        Action::Recover => "the rebuild of a leg",
+        Action::Check => "a check",
+        Action::Repair => "a repair",
+        Action::Reshape => "a reshape",
+    };
+    Some(format!("is busy with {what}: `dmsim raid status {name}` shows how far it is"))
+}
+
 /// A set that is gone through.
 struct Scrub<'a> {
     name: &'a str,
     line: &'a Line,
+    size: Sectors,
 }
 
 impl Scrub<'_> {
     fn found(&self, status: &Status, repaired: bool) -> Checked {
+        let compared = self.compares(status);
         Checked {
             name: mangle::decode(self.name),
             level: level(self.line.kind),
             has_parity: self.line.kind.family().parities() > 0,
-            differing: status.mismatches,
-            repaired,
+            compared,
+            // Where nothing was, the status has what an earlier check found.
+            differing: if compared { status.mismatches } else { 0 },
+            repaired: repaired && compared,
             left_out: left_out(status),
         }
     }
 
+    /// Tells whether legs in sync have two copies of some of the data. Parity is another matter: see
+    /// [`Scrub::refuse_used_up`].
+    fn compares(&self, status: &Status) -> bool {
+        let lost = left_out(status);
+        let device = self.line.lengths(self.size).map(|lengths| lengths.device);
+        match device.ok().and_then(|device| layout(self.line, device)) {
+            Some(layout @ (Layout::Raid1 { .. } | Layout::Raid10(_))) => {
+                most_copies(&layout, |leg| lost.contains(&leg)) > 1
+            }
+            Some(Layout::Raid0 { .. } | Layout::Parity(_)) | None => true,
+        }
+    }
+
+    /// Has a set gone through that nobody waits for; where nothing can be compared, says so at once.
+    fn begin_alone(&self, dm: &mut dyn DeviceMapper, what: &str) -> Result<Option<Checked>, Fault> {
+        let status = self.idle(dm)?.status;
+        match self.compares(&status) {
+            true => self.begin(dm, what).map(|_| None),
+            false => Ok(Some(self.found(&status, false))),
+        }
+    }
+
     /// Refuses a set whose parity is all needed for what is lost.
-    fn refuse_used_up(&self, status: &Status) -> Result<(), Fault> {
+    fn refuse_used_up(&self, dm: &mut dyn DeviceMapper, status: &Status) -> Result<(), Fault> {
         let (parities, lost) = (self.line.kind.family().parities(), left_out(status));
         let Some(leg) = lost.first().filter(|_| parities > 0 && lost.len() >= parities) else {
             return Ok(());
         };
-        let name = self.name;
         let legs = match &lost[..] {
             [leg] => format!("leg {leg} is not in sync"),
             legs => {
@@ -155,26 +207,26 @@ impl Scrub<'_> {
                 format!("legs {} are not in sync", legs.join(", "))
             }
         };
-        let why = format!(
-            "{legs}, and without that no parity is left over to be compared: `dmsim heal {name}` tries a \
-             leg again, `dmsim raid replace {name} {leg} IMAGE` puts another in its place"
-        );
-        Err(Fault::new(name, why))
+        let help = advice::of_leg(dm, self.name, status, *leg)?;
+        let why = format!("{legs}, and without that no parity is left over to be compared; {help}");
+        Err(Fault::new(self.name, why))
+    }
+
+    /// Looks at the set, and refuses one that is busy.
+    fn idle(&self, dm: &mut dyn DeviceMapper) -> Result<Seen, Fault> {
+        let name = self.name;
+        let look = look_at(dm, name)?;
+        match busy(name, &look.status) {
+            None => Ok(look),
+            Some(why) => Err(Fault::new(name, why)),
+        }
     }
 
     /// Asks the set to begin; returns the number of the event before.
     fn begin(&self, dm: &mut dyn DeviceMapper, what: &str) -> Result<u32, Fault> {
         let name = self.name;
-        let before = look_at(dm, name)?;
-        let status = before.status;
-        if status.action != Action::Idle || status.done != status.total {
-            let why = format!(
-                "is busy with a {}: `dmsim raid status {name}` shows how far it is",
-                status.action.word()
-            );
-            return Err(Fault::new(name, why));
-        }
-        self.refuse_used_up(&status)?;
+        let before = self.idle(dm)?;
+        self.refuse_used_up(dm, &before.status)?;
         message(dm, name, Slot::Live, what)?;
         Ok(before.event)
     }
@@ -188,7 +240,11 @@ impl Scrub<'_> {
         watch: &dyn Watch,
     ) -> Result<Status, Fault> {
         loop {
-            let before = look_at(dm, self.name)?.status.legs;
+            let before = self.idle(dm)?.status;
+            if !self.compares(&before) {
+                return Ok(before);
+            }
+            let before = before.legs;
             let status = self.go_through_once(dm, what, watch)?;
             if status.legs == before {
                 return Ok(status);

@@ -137,15 +137,23 @@ pub(super) fn may_lose(layout: &Layout, lost: impl Fn(usize) -> bool) -> usize {
             parity.parities().saturating_sub(gone)
         }
         Layout::Raid1 { .. } | Layout::Raid10(_) => {
-            // After as many chunks as there are legs, the same legs come again.
-            let chunk = layout.run_end(Sector::ZERO).0;
-            let chunks = (0..layout.legs() as u64).map(|nr| Sector(nr * chunk));
-            let chunks = chunks.take_while(|at| at.0 < layout.len().0);
-            let left =
-                chunks.map(|at| layout.places(at).iter().filter(|place| !lost(place.leg)).count());
-            left.min().unwrap_or_default().saturating_sub(1)
+            copies(layout, lost).min().unwrap_or_default().saturating_sub(1)
         }
     }
+}
+
+/// Returns how many copies legs that are not `lost` have of what they have most copies of.
+pub(super) fn most_copies(layout: &Layout, lost: impl Fn(usize) -> bool) -> usize {
+    copies(layout, lost).max().unwrap_or_default()
+}
+
+/// Counts the copies that legs which are not `lost` have of each chunk, as far as these do not come again.
+fn copies(layout: &Layout, lost: impl Fn(usize) -> bool) -> impl Iterator<Item = usize> {
+    // After as many chunks as there are legs, the same legs come again.
+    let chunk = layout.run_end(Sector::ZERO).0;
+    let chunks = (0..layout.legs() as u64).map(move |nr| Sector(nr * chunk));
+    let chunks = chunks.take_while(|at| at.0 < layout.len().0);
+    chunks.map(move |at| layout.places(at).iter().filter(|place| !lost(place.leg)).count())
 }
 
 /// Tells whether legs that are not `lost` have all of the data.

@@ -3,6 +3,7 @@
 use daemon::Fault;
 use targets::lines::raid::{Action, Family, LegHealth, Status};
 
+use super::advice;
 use super::state::{Line, look, set};
 use crate::device_mapper::DeviceMapper;
 use crate::watch::{INTERRUPTED, Look, Watch, until_done};
@@ -47,22 +48,11 @@ pub(super) fn until_synced(
             Action::Idle | Action::Frozen => &status.legs[..],
             _ => &[],
         };
-        for (leg, health) in lost.iter().enumerate().filter(|(leg, _)| !besides.contains(leg)) {
-            match health {
-                LegHealth::InSync | LegHealth::Behind => {}
-                LegHealth::Failed => {
-                    return Ok(Look::Failed(format!(
-                        "leg {leg} has failed: `dmsim heal {name}` tries again, `dmsim raid \
-                         replace {name} {leg} IMAGE` puts another in its place"
-                    )));
-                }
-                LegHealth::Missing => {
-                    return Ok(Look::Failed(format!(
-                        "leg {leg} is missing: `dmsim raid replace {name} {leg} IMAGE` puts an image \
-                         in its place"
-                    )));
-                }
-            }
+        let is_lost = |health: &LegHealth| matches!(health, LegHealth::Failed | LegHealth::Missing);
+        let legs = lost.iter().enumerate();
+        let mut gone = legs.filter(|(leg, health)| is_lost(health) && !besides.contains(leg));
+        if let Some((leg, _)) = gone.next() {
+            return Ok(Look::Failed(advice::of_leg(dm, name, &status, leg)?));
         }
         if is_over(&status) {
             return Ok(Look::Done);

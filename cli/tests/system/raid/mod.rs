@@ -6,6 +6,7 @@ mod grow;
 mod md;
 mod parity;
 mod scale;
+mod words;
 
 use std::path::PathBuf;
 use std::process::Output;

@@ -10,6 +10,7 @@ use daemon::Fault;
 use sim_core::Sectors;
 use targets::lines::raid::{Action, Family, LegHealth, MAX_LEGS, Status};
 
+use super::advice;
 use super::leg::ring::Stretch;
 use super::leg::{Image, Names, image_there, refuse_full, refuse_small, refuse_twice};
 use super::replace::refuse_other_sectors;
@@ -90,7 +91,8 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Grow) -> Result<Plan, Fault>
         let why = format!("would have {legs} legs: {MAX_LEGS} are the most");
         return Err(Fault::new(name, why));
     }
-    refuse_unsynced(name, &look_at(dm, name)?.status)?;
+    let status = look_at(dm, name)?.status;
+    refuse_unsynced(dm, name, &status)?;
     match family {
         Family::Raid1 => copies::plan(dm, ask, device, line).map(Box::new).map(Plan::Copies),
         _ => moves::plan(dm, ask, device, line).map(Box::new).map(Plan::Moves),
@@ -135,14 +137,11 @@ fn new_legs(
 }
 
 /// Refuses a set that lacks something, or is busy.
-fn refuse_unsynced(name: &str, status: &Status) -> Result<(), Fault> {
+fn refuse_unsynced(dm: &mut dyn DeviceMapper, name: &str, status: &Status) -> Result<(), Fault> {
     let is_lost = |health: &LegHealth| matches!(health, LegHealth::Failed | LegHealth::Missing);
     if let Some(leg) = status.legs.iter().position(is_lost) {
-        let why = format!(
-            "leg {leg} is not in sync: `dmsim heal {name}`, or `dmsim raid replace {name} {leg} IMAGE`, \
-             first"
-        );
-        return Err(Fault::new(name, why));
+        let help = advice::help(dm, name, status, leg)?;
+        return Err(Fault::new(name, format!("leg {leg} is not in sync: {help}")));
     }
     let why = match status.action {
         Action::Idle

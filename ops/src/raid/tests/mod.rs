@@ -428,7 +428,8 @@ fn a_leg_that_alone_has_some_of_the_data_stays() {
     make(&mut bench, &ask("raid1", &images), Fails::Never).expect("a set");
     wait(&mut bench, "r", &GO_ON).expect("it is synced");
     fail(&mut bench, "r", "1", Failing::All).expect("a leg");
-    check(&mut bench, "r", true, &GO_ON).expect("a look");
+    let found = check(&mut bench, "r", true, &GO_ON).expect("a look").expect("it waited");
+    assert!(!found.compared, "{found:?}");
     assert_eq!(states(&mut bench), [LegState::InSync, LegState::Failed]);
     let records = bench.records();
     let fault = put_in(&mut bench, "0", &new, Fails::Never).expect_err("it has the data");

@@ -1,0 +1,83 @@
+//! What helps a set that lacks a leg. Not every verb helps every set: nobody but mdadm, or the BIOS, gives
+//! theirs a new member.
+
+use daemon::Fault;
+use targets::lines::md::Line as MdLine;
+use targets::lines::raid::{Action, LegHealth, Status};
+
+use super::md::MD;
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{Device, find};
+
+/// Who gives a set new legs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeper {
+    Dmsim,
+    Mdadm,
+    Bios,
+}
+
+fn keeper(device: &Device) -> Keeper {
+    let Some(line) = device.only(MD) else { return Keeper::Dmsim };
+    match MdLine::from_text(&line.params, line.len) {
+        Ok(line) if line.volume.is_some() => Keeper::Bios,
+        Ok(_) | Err(_) => Keeper::Mdadm,
+    }
+}
+
+/// Says how a leg of a set is that is not in sync, and what helps it.
+pub(super) fn of_leg(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    status: &Status,
+    leg: usize,
+) -> Result<String, Fault> {
+    let is = match status.legs.get(leg) {
+        Some(LegHealth::InSync) => "is in sync",
+        Some(LegHealth::Behind) => "is not in sync",
+        Some(LegHealth::Failed) => "has failed",
+        Some(LegHealth::Missing) | None => "is missing",
+    };
+    Ok(format!("leg {leg} {is}: {}", help(dm, name, status, leg)?))
+}
+
+/// Says what helps a leg that is not in sync.
+pub(super) fn help(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    status: &Status,
+    leg: usize,
+) -> Result<String, Fault> {
+    let keeper = find(dm, name)?.as_ref().map_or(Keeper::Dmsim, keeper);
+    let puts = match keeper {
+        Keeper::Dmsim => format!("`dmsim raid replace {name} {leg} IMAGE` puts"),
+        Keeper::Mdadm => format!(
+            "an array of md gets a new member from mdadm alone: `dmsim raid remove {name}`, then \
+             `mdadm --add` puts"
+        ),
+        Keeper::Bios => format!(
+            "a set of a BIOS gets a new disk from the BIOS or mdadm alone: `dmsim raid remove {name}`, \
+             then `mdadm --add` puts"
+        ),
+    };
+    let own = match keeper {
+        Keeper::Dmsim => String::new(),
+        Keeper::Mdadm | Keeper::Bios => format!(
+            "where its image is there, `dmsim raid remove {name}` and `dmsim raid assemble` with all \
+             images; "
+        ),
+    };
+    Ok(match (status.legs.get(leg), status.action) {
+        (Some(LegHealth::InSync), _) => "nothing is to be done".to_owned(),
+        (Some(LegHealth::Behind), Action::Idle | Action::Frozen) => {
+            format!("`dmsim heal {name}` has it filled")
+        }
+        (Some(LegHealth::Behind), _) => {
+            format!("`dmsim wait --sync {name}` waits until it is")
+        }
+        (Some(LegHealth::Failed), _) => {
+            format!("`dmsim heal {name}` tries again, {puts} another in its place")
+        }
+        (Some(LegHealth::Missing) | None, _) => format!("{own}{puts} one in its place"),
+    })
+}
