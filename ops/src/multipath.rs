@@ -1,13 +1,14 @@
 //! Paths of a multipath device: made to fail, and healed.
 
-use daemon::Fault;
-use sim_core::control::{Command, Slot};
-use sim_core::{DevNumber, Fails};
+use daemon::{Fault, mangle};
+use sim_core::control::{Command, Report, Slot};
+use sim_core::{DevNumber, Fails, KeyText};
+use targets::lines::multipath::Status;
 use targets::lines::{self, DeviceWord};
 
 use crate::commands::{act, message};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{Device, find, named};
+use crate::devices::{Device, find, named, report};
 use crate::mirror::failing;
 use crate::parts::number_of;
 use crate::words::device_name;
@@ -34,23 +35,43 @@ pub fn fail(dm: &mut dyn DeviceMapper, name: &str, path: &str, fails: Fails) -> 
     set_fails(dm, name, dev, fails)
 }
 
-/// Makes a path work again, or all that fail on purpose, and reinstates them.
+/// Makes a path work again, or all that fail on purpose or have failed, and reinstates them. Says which, a line
+/// each.
 ///
 /// # Errors
 /// Where there is no such device or path, or it is suspended.
-pub fn heal(dm: &mut dyn DeviceMapper, name: &str, path: Option<&str>) -> Result<(), Fault> {
+pub fn heal(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    path: Option<&str>,
+) -> Result<Vec<String>, Fault> {
     let (device, line) = multipath(dm, name)?;
     let name = device.name();
     device.refuse_suspended()?;
-    let healed = match path {
+    let mut healed = match path {
         Some(path) => vec![path_of(dm, name, &line, path)?],
-        None => failing(dm, name)?,
+        None => [failing(dm, name)?, failed(dm, name)?].concat(),
     };
-    for dev in healed {
-        set_fails(dm, name, dev, Fails::Nothing)?;
+    healed.sort();
+    healed.dedup();
+    for dev in &healed {
+        set_fails(dm, name, *dev, Fails::Nothing)?;
         message(dm, name, Slot::Live, &format!("reinstate_path {dev}"))?;
     }
-    Ok(())
+    let name = mangle::decode(name);
+    let told = healed.iter().map(|dev| format!("{name}: the path {dev} is used again"));
+    Ok(match healed.is_empty() {
+        true => vec![format!("{name}: no path has failed: there is nothing to heal")],
+        false => told.collect(),
+    })
+}
+
+/// Lists the paths that have failed by the device's status.
+fn failed(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<DevNumber>, Fault> {
+    let found = report(dm, named(name), Report::Status, Slot::Live, KeyText::Zeros)?;
+    let status = found.and_then(|(_, lines)| Status::parse(&lines.first()?.params));
+    let paths = status.into_iter().flat_map(|status| status.groups).flat_map(|group| group.paths);
+    Ok(paths.filter(|path| !path.is_active).filter_map(|path| path.device.number()).collect())
 }
 
 fn line_of(device: &Device) -> Option<Line> {

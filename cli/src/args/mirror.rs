@@ -110,7 +110,9 @@ pub(crate) struct Fail {
 /// again gets what it has missed, by the bitmap. Returns when that is done. Paths of a multipath device
 /// are reinstated.
 ///
-/// Exit status: 0 when it has ended well, 1 when it failed, 130 when the command was interrupted.
+/// Says what was done, what is left, and what helps there. Exit status: 0 when it has ended well, or there was
+/// nothing to heal; 1 when it failed, or nothing could be done for a set's legs; 130 when the command was
+/// interrupted.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Heal {
     /// The mirror, the set, or the multipath device

@@ -85,15 +85,17 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         }
         Verb::Heal(options) => {
             let (mut client, leg) = (client::connect(&instance()?)?, options.leg.as_deref());
-            if ops::multipath::is_multipath(&mut client, &options.name)? {
-                return ended(ops::multipath::heal(&mut client, &options.name, leg));
-            }
-            let watch = Terminal::watch()?;
-            let heal = match ops::raid::is_set(&mut client, &options.name)? {
-                true => ops::raid::heal,
-                false => mirror::heal,
+            let told = if ops::multipath::is_multipath(&mut client, &options.name)? {
+                ops::multipath::heal(&mut client, &options.name, leg)?
+            } else {
+                let watch = Terminal::watch()?;
+                let heal = match ops::raid::is_set(&mut client, &options.name)? {
+                    true => ops::raid::heal,
+                    false => mirror::heal,
+                };
+                heal(&mut client, &options.name, leg, !options.no_wait, &watch)?
             };
-            ended(heal(&mut client, &options.name, leg, !options.no_wait, &watch))
+            print(&told.iter().map(|line| format!("{line}\n")).collect::<String>())
         }
         Verb::Diff(options) => diff(&instance()?, &options),
         Verb::Restore { forget: true, .. } => forget(&instance()?),

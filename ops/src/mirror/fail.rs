@@ -1,6 +1,6 @@
 //! `dmsim fail` and `dmsim heal`: a leg, or the log, that fails on purpose, and no more.
 
-use daemon::Fault;
+use daemon::{Fault, mangle};
 use sim_core::control::Command;
 use sim_core::{DevNumber, Fails};
 
@@ -24,7 +24,7 @@ pub fn fail(dm: &mut dyn DeviceMapper, name: &str, leg: &str, fails: Fails) -> R
 }
 
 /// Makes a leg that failed, or the log, or all of them, work again, and brings it up to date.
-/// Returns when the resync has begun, unless it `waits`.
+/// Returns when the resync has begun, unless it `waits`; says how it is then, a line each.
 ///
 /// # Errors
 /// Where there is no such mirror or leg, it fails again, or `watch` interrupts the waiting.
@@ -34,11 +34,12 @@ pub fn heal(
     leg: Option<&str>,
     waits: bool,
     watch: &dyn Watch,
-) -> Result<(), Fault> {
+) -> Result<Vec<String>, Fault> {
     let (device, line) = mirror(dm, name)?;
     let name = device.name();
     device.refuse_suspended()?;
     device.refuse_unready()?;
+    let was_good = failing(dm, name)?.is_empty() && is_good(dm, name)?;
     let healed = match leg {
         Some(leg) => vec![dev(dm, name, &line, leg)?],
         None => failing(dm, name)?,
@@ -46,7 +47,18 @@ pub fn heal(
     for below in healed {
         set(dm, name, below, Fails::Nothing)?;
     }
-    count_again(dm, name, waits, watch)
+    count_again(dm, name, waits, watch)?;
+    let still = failing(dm, name)?;
+    let still: Vec<String> =
+        still.iter().map(|dev| format!("{dev} fails on purpose still")).collect();
+    let told = match is_good(dm, name)? {
+        true if was_good => "all legs are in sync: there is nothing to heal",
+        true if still.is_empty() => "all legs are in sync again",
+        true => "the legs are in sync",
+        false => "not all legs are in sync yet: `dmsim status` shows how far it is",
+    };
+    let name = mangle::decode(name);
+    Ok([told.to_owned()].into_iter().chain(still).map(|what| format!("{name}: {what}")).collect())
 }
 
 fn dev(dm: &mut dyn DeviceMapper, name: &str, line: &Line, word: &str) -> Result<DevNumber, Fault> {

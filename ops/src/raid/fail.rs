@@ -1,9 +1,10 @@
 //! `dmsim fail` and `dmsim heal` of a set: a leg that fails on purpose, and no more.
 
-use daemon::Fault;
+use daemon::{Fault, mangle};
 use sim_core::control::Command;
 use sim_core::{DevNumber, Fails};
 
+use super::advice;
 use super::leg::leg as leg_of;
 use super::replace::settle;
 use super::state::{is_unsettled, look_at, number, set};
@@ -13,7 +14,7 @@ use crate::device_mapper::DeviceMapper;
 use crate::devices::{named, refuse_suspended_below};
 use crate::mirror::failing;
 use crate::watch::Watch;
-use targets::lines::raid::LegHealth;
+use targets::lines::raid::{LegHealth, Status};
 
 /// Makes the data of a leg fail for its set on purpose.
 ///
@@ -26,52 +27,61 @@ pub fn fail(dm: &mut dyn DeviceMapper, name: &str, leg: &str, fails: Fails) -> R
     match number(line.legs[place].data.as_ref()) {
         Some(dev) => set_fails(dm, name, dev, fails),
         None => {
-            let why = format!(
-                "leg {place} is missing already: `dmsim raid replace {name} {place} IMAGE` puts an \
-                 image in its place"
-            );
-            Err(Fault::new(name, why))
+            let status = look_at(dm, name)?.status;
+            let help = advice::help(dm, name, &status, place)?;
+            Err(Fault::new(name, format!("leg {place} is missing already: {help}")))
         }
     }
 }
 
 /// Makes a leg that failed, or all of them, work again, and has it brought up to date. Returns when that
-/// has begun, unless it `waits`.
+/// has begun, unless it `waits`; says what was done, and what is left, a line each.
 ///
 /// # Errors
-/// Where there is no such set or leg, it fails again, or `watch` interrupts the waiting.
+/// Where there is no such set or leg, nothing could be done for those that are lost, one fails again, or
+/// `watch` interrupts the waiting.
 pub fn heal(
     dm: &mut dyn DeviceMapper,
     name: &str,
     leg: Option<&str>,
     waits: bool,
     watch: &dyn Watch,
-) -> Result<(), Fault> {
+) -> Result<Vec<String>, Fault> {
     let (device, line) = set(dm, name)?;
     let name = device.name();
     device.refuse_suspended()?;
     device.refuse_unready()?;
     refuse_suspended_below(dm, &device)?;
-    let healed = match leg {
+    let before = look_at(dm, name)?.status;
+    let healed: Vec<DevNumber> = match leg {
         Some(leg) => {
             let place = leg_of(dm, name, &line, leg)?;
             number(line.legs[place].data.as_ref()).into_iter().collect()
         }
         None => failing(dm, name)?,
     };
+    let failed = failing(dm, name)?;
+    let mut told = Vec::new();
     for dev in healed {
         set_fails(dm, name, dev, Fails::Nothing)?;
+        let place = line.legs.iter().position(|leg| number(leg.data.as_ref()) == Some(dev));
+        if let Some(place) = place.filter(|_| failed.contains(&dev))
+            && before.legs.get(place) == Some(&LegHealth::InSync)
+        {
+            told.push(format!("leg {place} does not fail any more"));
+        }
     }
     if is_unsettled(&line) {
         // What was left when `replace` or `grow` was cut off. The new table looks for legs as well.
         settle(dm, &device, &line, device.size())?;
+        told.push("what was cut off goes on".to_owned());
     } else if !look_at(dm, name)?.status.is_whole() {
         // It looks again which legs can be used.
         suspend(dm, name)?;
         resume(dm, name)?;
     }
     if !waits {
-        return Ok(());
+        return tell(dm, name, &before, told);
     }
     let still = failing(dm, name)?;
     let status = look_at(dm, name)?.status;
@@ -81,7 +91,44 @@ pub fn heal(
             || number(leg.data.as_ref()).is_some_and(|dev| still.contains(&dev))
     });
     let besides: Vec<usize> = besides.map(|(leg, _)| leg).collect();
-    until_synced(dm, name, &line, &besides, watch)
+    until_synced(dm, name, &line, &besides, watch)?;
+    tell(dm, name, &before, told)
+}
+
+/// Says what has become of each leg that was lost, a line each, after what was `told` already.
+///
+/// # Errors
+/// Where some are, and nothing was done.
+fn tell(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    before: &Status,
+    told: Vec<String>,
+) -> Result<Vec<String>, Fault> {
+    let status = look_at(dm, name)?.status;
+    let (mut done, mut left) = (told, Vec::new());
+    for (leg, now) in status.legs.iter().enumerate() {
+        let was = before.legs.get(leg).unwrap_or(&LegHealth::Missing);
+        match (was, now) {
+            (LegHealth::InSync, LegHealth::InSync) => {}
+            (_, LegHealth::InSync) => done.push(format!("leg {leg} is in sync again")),
+            (_, LegHealth::Behind) => done.push(format!(
+                "leg {leg} gets what it lacks: `dmsim raid status {name}` shows how far that is"
+            )),
+            (_, LegHealth::Failed | LegHealth::Missing) => {
+                left.push(advice::of_leg(dm, name, &status, leg)?);
+            }
+        }
+    }
+    if done.is_empty() && !left.is_empty() {
+        return Err(Fault::new(name, format!("nothing could be healed: {}", left.join("; "))));
+    }
+    done.extend(left);
+    if done.is_empty() {
+        done.push("all legs are in sync: there is nothing to heal".to_owned());
+    }
+    let name = mangle::decode(name);
+    Ok(done.into_iter().map(|what| format!("{name}: {what}")).collect())
 }
 
 fn set_fails(

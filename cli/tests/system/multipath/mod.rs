@@ -75,6 +75,21 @@ fn a_file_system_stays_in_use_while_paths_come_and_go() {
     assert_eq!(digests(&mounted.dir.path().join("kept")), written);
 }
 
+#[test]
+fn a_heal_says_which_paths_it_tried_those_too_that_failed_by_themselves() {
+    let instance = Instance::start();
+    two_paths(&instance, "2 queue_mode bio", "1 1 queue-length 0 2 0 p0 p1");
+    let told = instance.dmsim(&["heal", "m"]);
+    assert_eq!(told, "m: no path has failed: there is nothing to heal\n");
+    instance.dmsim(&["message", "m", "0", "fail_path", "p1"]);
+    assert_eq!(states(&instance), "AF");
+    assert_eq!(instance.dmsim(&["heal", "m"]), "m: the path 253:1 is used again\n");
+    assert_eq!(states(&instance), "AA");
+    instance.dmsim(&["suspend", "m"]);
+    let told = instance.refused(&["heal", "m", "0"]);
+    assert!(told.contains("m: is suspended: `dmsim resume m` first"), "{told}");
+}
+
 fn group(failed: &str) -> String {
     (failed.find('F').expect("a path") + 1).to_string()
 }

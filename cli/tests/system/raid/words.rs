@@ -1,7 +1,9 @@
 //! What the verbs on sets say where there is little that they can do.
 
-use super::{checked, create, json};
-use crate::harness::{Instance, read_at};
+use testkit::write_md_images;
+
+use super::{checked, create, json, states};
+use crate::harness::{Instance, read_at, text};
 
 /// Has a leg fail, and the set notice it.
 fn lose(instance: &Instance, leg: &str) {
@@ -47,4 +49,61 @@ fn a_check_of_one_leg_says_that_nothing_was_compared() {
         assert_eq!(status == Some(0), is_compared, "{told}");
         assert_eq!(json(&instance)["health"], "degraded");
     }
+}
+
+#[test]
+fn a_heal_says_what_it_did_or_what_would_help() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 3, "9M");
+    assert_eq!(
+        instance.dmsim(&["heal", "r"]),
+        "r: all legs are in sync: there is nothing to heal\n"
+    );
+    instance.dmsim(&["fail", "r", "2"]);
+    assert_eq!(instance.dmsim(&["heal", "r"]), "r: leg 2 does not fail any more\n");
+    lose(&instance, "1");
+    instance.dmsim(&["fail", "r", "2"]);
+    let told = instance.dmsim(&["heal", "r", "1"]);
+    assert!(told.starts_with("r: leg 1 is in sync again\n"), "{told}");
+    instance.dmsim(&["heal", "r"]);
+    assert_eq!(states(&instance), ["in_sync"; 3]);
+    instance.dmsim(&["raid", "remove", "r"]);
+    instance.dmsim(&["raid", "assemble", "0.img", "--name", "r"]);
+    for leg in [&[][..], &["1"]] {
+        let told = instance.refused(&[&["heal", "r"], leg].concat());
+        let words = "nothing could be healed: leg 1 is missing: `dmsim raid replace r 1 IMAGE` puts \
+                     one in its place; leg 2 is missing: ";
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+#[test]
+fn what_helps_an_array_of_md_alone_is_said_of_one() {
+    let instance = Instance::start();
+    let images = write_md_images("raid5-1.2", &instance.path("")).expect("room for them");
+    let all: Vec<&str> = images.iter().map(|image| text(image)).collect();
+    let assemble = |images: &[&str]| {
+        instance.dmsim(&[&["raid", "assemble"], images, &["--name", "r"]].concat())
+    };
+    assemble(&[all[0], all[1], all[3]]);
+    let is_so = |told: &str| {
+        let helps = "where its image is there, `dmsim raid remove r` and `dmsim raid \
+                     assemble` with all images; an array of md gets a new member from mdadm alone";
+        assert!(told.contains(helps), "{told}");
+        assert!(!told.contains("heal r") && !told.contains("raid replace"), "{told}");
+    };
+    for verb in [&["heal", "r"][..], &["raid", "check", "r"], &["raid", "repair", "r"]] {
+        is_so(&instance.refused(verb));
+    }
+    is_so(&instance.refused(&["wait", "--sync", "r"]));
+    is_so(&instance.refused(&["fail", "r", "2"]));
+    // It is so: with all images it is whole, and a member that fails is healed.
+    instance.dmsim(&["raid", "remove", "r"]);
+    assemble(&all);
+    instance.dmsim(&["wait", "--sync", "r"]);
+    lose(&instance, "1");
+    let told = instance.refused(&["raid", "check", "r"]);
+    assert!(told.contains("leg 1 has failed: `dmsim heal r` tries again"), "{told}");
+    assert_eq!(instance.dmsim(&["heal", "r"]), "r: leg 1 is in sync again\n");
+    instance.dmsim(&["raid", "check", "r"]);
 }
