@@ -89,6 +89,14 @@ pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fau
     Ok(Fault::new(name, format!("is in use{by}")))
 }
 
+/// Tells whether a device was made by a workflow as a part of another: a leg of a set or a mirror, or what is
+/// below a snapshot's origin.
+pub fn is_part(status: &DevStatus) -> bool {
+    let made = [crate::raid::MADE_BY_US, crate::mirror::MADE_BY_US, crate::snapshot::MADE_BY_US];
+    let uuid = status.uuid.as_deref().unwrap_or_default();
+    made.iter().any(|prefix| uuid.starts_with(prefix))
+}
+
 /// Says what lies behind a kernel's name (`sda`, `dm-0`), as a person knows it: an image by its path, a
 /// mapped device by its name. Nothing where there is none.
 pub fn behind(dm: &mut dyn DeviceMapper, kernel_name: &str) -> Option<String> {

@@ -25,6 +25,6 @@ mod watch;
 mod words;
 
 pub use device_mapper::DeviceMapper;
-pub use devices::{behind, holders, overlap_text};
+pub use devices::{behind, holders, is_part, overlap_text};
 pub use stack::{Node, NodeKind, stack};
 pub use watch::{INTERRUPTED, Progress, Watch};

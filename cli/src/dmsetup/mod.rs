@@ -95,6 +95,7 @@ fn finish(session: &mut Session<'_, '_>, act: impl FnOnce(&mut Session<'_, '_>) 
     let result = act(session);
     let flushed = session.flush();
     session.tell_overlaps();
+    verbs::tell_left(session);
     match result.and(flushed) {
         Ok(()) | Err(Stop::Enough) => 0,
         Err(Stop::Failed) => {

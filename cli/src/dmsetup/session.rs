@@ -80,6 +80,8 @@ pub(super) struct Session<'a, 's> {
     mode: Mode,
     /// The first overlap of the command, and how many devices have one.
     overlaps: Option<(String, usize)>,
+    /// What was removed, each with the devices that were made as parts of it.
+    pub(super) removed: Vec<(String, Vec<String>)>,
 }
 
 impl<'a, 's> Session<'a, 's> {
@@ -94,7 +96,8 @@ impl<'a, 's> Session<'a, 's> {
             Mode::named(&word).unwrap_or_default()
         };
         let mode = options.mangling.unwrap_or_else(from_environment);
-        Session { called, verb: "", options, dm, io, mode, overlaps: None }
+        let (overlaps, removed) = (None, Vec::new());
+        Session { called, verb: "", options, dm, io, mode, overlaps, removed }
     }
 
     pub(super) fn mode(&self) -> Mode {

@@ -59,7 +59,18 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
             let grown = raid::grow(&mut client, &ask, &Terminal::watch()?)?;
             print(&show::grown(&grown, waits))
         }
-        What::Remove { name } => ended(raid::remove(&mut client::connect(instance)?, &name)),
+        What::Remove { name } => {
+            let left = raid::remove(&mut client::connect(instance)?, &name)?;
+            if !left.is_empty() {
+                let left: Vec<String> =
+                    left.iter().map(|image| image.display().to_string()).collect();
+                let left = left.join(", ");
+                eprintln!(
+                    "dmsim: {name}: its images stay attached: {left}: `dmsim detach IMAGE` lets one go"
+                );
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

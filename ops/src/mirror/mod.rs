@@ -21,6 +21,7 @@ pub use check::{Comparison, Differing, LegFile, OutOfSync, check};
 pub use drop::drop_leg;
 pub(crate) use fail::failing;
 pub use fail::{fail, heal};
+pub(crate) use state::MADE_BY_US;
 pub use wait::wait;
 
 /// Limits the resync of a mirror to so many bytes a second; zero is no limit.

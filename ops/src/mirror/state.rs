@@ -17,7 +17,7 @@ pub(super) type Line = lines::mirror::Line<DeviceWord>;
 pub(super) const MIRROR: &str = "mirror";
 
 /// What the uuid of a device begins with that `mirror --add` has put under its mirror.
-pub(super) const MADE_BY_US: &str = "DMSIM-LEG-";
+pub(crate) const MADE_BY_US: &str = "DMSIM-LEG-";
 
 /// Limits the resync to so many bytes a second; zero is no limit.
 pub(super) fn set_rate(

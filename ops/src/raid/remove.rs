@@ -1,22 +1,27 @@
 //! `dmsim raid remove`: takes a set's device away, and those of its legs. The images keep it.
 
+use std::path::PathBuf;
+
 use daemon::Fault;
 use sim_core::control::Id;
 
+use super::leg::file_of;
 use super::state::{number, set};
 use super::steps::MADE_BY_US;
 use crate::commands::remove as remove_device;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::by_id;
+use crate::devices::{above, by_id};
 
-/// Removes a set, and the devices of its legs that were made for it.
+/// Removes a set, and the devices of its legs that were made for it. Returns the images that stay attached,
+/// though no table uses them any more: those that were attached by themselves, or by a restore.
 ///
 /// # Errors
 /// Where somebody has it open, and all stays; or a leg's device cannot go, which the fault names.
-pub fn remove(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
+pub fn remove(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<PathBuf>, Fault> {
     let (device, line) = set(dm, name)?;
-    let mut below = Vec::new();
+    let (mut below, mut files) = (Vec::new(), Vec::new());
     for leg in &line.legs {
+        files.extend(file_of(dm, number(leg.data.as_ref()))?);
         for dev in [number(leg.meta.as_ref()), number(leg.data.as_ref())].into_iter().flatten() {
             if let Some(device) = by_id(dm, Id::Dev(dev))?
                 && is_ours(&device.status.uuid)
@@ -26,7 +31,14 @@ pub fn remove(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
         }
     }
     remove_device(dm, device.name())?;
-    below.iter().try_for_each(|name| remove_device(dm, name))
+    below.iter().try_for_each(|name| remove_device(dm, name))?;
+    let mut left = Vec::new();
+    for image in dm.images()? {
+        if files.contains(&image.path) && above(dm, image.number)?.is_empty() {
+            left.push(image.path);
+        }
+    }
+    Ok(left)
 }
 
 pub(super) fn is_ours(uuid: &Option<String>) -> bool {

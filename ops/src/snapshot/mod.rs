@@ -20,6 +20,7 @@ pub use merge::mark::{ATTRIBUTE, Unfinished, all_unfinished, unfinished, unfinis
 pub use merge::note::{noted, refuse_forgetting};
 pub use merge::rebuild::{rebuild, rebuild_noted};
 pub use merge::{Merge, WhenOpen, merge};
+pub(crate) use state::MADE_BY_US;
 pub use store::is_store;
 pub use summary::{StoreRun, Summary};
 pub use take::{Take, take};

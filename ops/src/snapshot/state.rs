@@ -14,7 +14,7 @@ pub(super) const ORIGIN: &str = "snapshot-origin";
 pub(super) const MERGE: &str = "snapshot-merge";
 
 /// What the uuid of a device begins with that `snapshot` has put under its origin.
-pub(super) const MADE_BY_US: &str = "DMSIM-ORIGIN-";
+pub(crate) const MADE_BY_US: &str = "DMSIM-ORIGIN-";
 
 /// A line of `snapshot` or `snapshot-merge` as it is read back.
 pub(super) type Line = lines::snapshot::Line<DevNumber>;

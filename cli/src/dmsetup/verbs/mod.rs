@@ -78,6 +78,8 @@ pub(super) const VERBS: &[Verb] = {
     ]
 };
 
+pub(super) use remove::tell_left;
+
 /// Carries a verb out.
 pub(super) fn act(session: &mut Session<'_, '_>, verb: &'static Verb, words: &[String]) -> Done {
     session.verb = verb.name;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use sim_core::control::{Answer, Command, Report, Slot, WhenOpen};
+use daemon::mangle;
+use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot, WhenOpen};
 use sim_core::{Access, Errno, KeyText, Params, Sector, Sectors, TargetSpec};
 
+use crate::dmsetup::Called;
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 
 /// How often `--retry` tries, and how long it waits in between.
@@ -21,11 +23,17 @@ pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done 
             Err(stop @ Stop::Output(_)) => return Err(stop),
         }
     }
+    let parts = parts(session, &task);
     let tries = if session.options.retry { TRIES } else { 1 };
     let open = when_open(session);
     for attempt in 1..=tries {
         let command = Command::DevRemove { id: task.id(), open };
-        let Err(failure) = session.dm.call(command) else { return Ok(()) };
+        let Err(failure) = session.dm.call(command) else {
+            session
+                .removed
+                .extend((!parts.is_empty()).then(|| (task.to_string().trim().to_owned(), parts)));
+            return Ok(());
+        };
         session.tell("remove", &task, &failure, None);
         if failure.errno != Errno::BUSY || attempt == tries {
             return Err(Stop::Failed);
@@ -33,6 +41,45 @@ pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done 
         std::thread::sleep(BETWEEN_TRIES);
     }
     Ok(())
+}
+
+/// Lists the devices that were made as parts of one which is about to be removed. To dmsetup there are none.
+fn parts(session: &mut Session<'_, '_>, task: &Task) -> Vec<String> {
+    if session.called == Called::Dmsetup || session.options.quiet {
+        return Vec::new();
+    }
+    let deps = Command::TableDeps { id: task.id(), slot: Slot::Live };
+    let Ok(Answer::Deps(deps)) = session.dm.call(deps) else { return Vec::new() };
+    // The last of a table comes first.
+    let parts = deps.into_iter().rev().filter_map(|dev| device(session, Id::Dev(dev)));
+    parts.filter(ops::is_part).map(|part| part.name).collect()
+}
+
+/// Returns how a device is; nothing where there is none.
+fn device(session: &mut Session<'_, '_>, id: Id) -> Option<DevStatus> {
+    match session.dm.call(Command::DevStatus { id, slot: Slot::Live }) {
+        Ok(Answer::Status(status)) => Some(status),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Tells of parts that nobody uses any more, and that stay.
+pub(in crate::dmsetup) fn tell_left(session: &mut Session<'_, '_>) {
+    for (name, parts) in std::mem::take(&mut session.removed) {
+        let mut left = Vec::new();
+        for part in parts {
+            if device(session, Id::Name(part.clone())).is_some_and(|part| part.open_count == 0) {
+                left.push(mangle::decode(&part));
+            }
+        }
+        if !left.is_empty() {
+            let (named, words) = (left.join(", "), left.join(" "));
+            session.complain_plainly(&format!(
+                "dmsim: {name}: what was made below it stays: {named}: `dmsim remove {words}` takes \
+                 that away too\n"
+            ));
+        }
+    }
 }
 
 /// `remove_all`: with `--force`, what is open reads as errors from then on.

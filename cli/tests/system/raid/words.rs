@@ -107,3 +107,39 @@ fn what_helps_an_array_of_md_alone_is_said_of_one() {
     assert_eq!(instance.dmsim(&["heal", "r"]), "r: leg 1 is in sync again\n");
     instance.dmsim(&["raid", "check", "r"]);
 }
+
+fn said(instance: &Instance, args: &[&str]) -> String {
+    let output = instance.run(args);
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_stays_of_a_set_that_was_removed_is_named_with_how_to_take_it_away() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    let told = said(&instance, &["remove", "r"]);
+    let command = told.split('`').nth(1).expect("a command");
+    assert_eq!(command, "dmsim remove r_rmeta_0 r_rimage_0 r_rmeta_1 r_rimage_1", "{told}");
+    let told = instance.refused(&["raid", "create", "raid1", "0.img", "1.img", "r", "--force"]);
+    assert!(told.contains("is left from a set that was removed, or"), "{told}");
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    assert_eq!(said(&instance, &words), "");
+    assert_eq!(instance.dmsim(&["ls"]), "No devices found\n");
+    assert_eq!(instance.dmsim(&["images"]).lines().count(), 1);
+    // All at once, or by the set's own verb, nothing stays; of what a restore attached something does.
+    let assemble = ["raid", "assemble", "0.img", "1.img", "--name", "r"];
+    instance.dmsim(&assemble);
+    let all: Vec<&str> = ["remove", "r"].into_iter().chain(words[1..].iter().copied()).collect();
+    assert_eq!(said(&instance, &all), "");
+    instance.dmsim(&assemble);
+    assert_eq!(said(&instance, &["raid", "remove", "r"]), "");
+    instance.dmsim(&assemble);
+    let instance = Instance::start_in(instance.crash(), &[]);
+    instance.dmsim(&["restore"]);
+    let told = said(&instance, &["raid", "remove", "r"]);
+    let (a, b) = (instance.path("0.img"), instance.path("1.img"));
+    let stay = format!("r: its images stay attached: {}, {}: `dmsim detach", text(&a), text(&b));
+    assert!(told.contains(&stay), "{told}");
+    instance.dmsim(&["detach", "0.img"]);
+}

@@ -64,8 +64,8 @@ impl Names {
             let users = above(dm, device.status.dev)?;
             if is_ours(&device.status.uuid) && device.status.open_count == 0 && users.is_empty() {
                 let why = format!(
-                    "is left from a command that was cut off, and in no set: `dmsim remove {name}` \
-                     first"
+                    "is left from a set that was removed, or a command that was cut off, and in no set: \
+                     `dmsim remove {name}` first"
                 );
                 return Err(Fault::new(name, why));
             }
