@@ -1,7 +1,9 @@
 //! The client's end of the socket.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection to an instance's daemon.
 pub struct Client {
     stream: UnixStream,
+    /// The folder of the instance.
+    dir: PathBuf,
     /// What the daemon said of itself.
     pub welcome: Welcome,
     warn: fn(&str),
@@ -44,7 +48,7 @@ impl Client {
         let about = instance.socket();
         loop {
             let error = match instance.connect() {
-                Ok(stream) => match Client::greet(stream) {
+                Ok(stream) => match Client::greet(stream, instance.dir()) {
                     Ok(client) => return client.about(about.display()).map(Some),
                     // It ended between taking the connection and answering.
                     Err(error) => error,
@@ -72,7 +76,7 @@ impl Client {
     }
 
     /// Says hello. The outer error is that of the connection, the inner one the daemon's.
-    fn greet(mut stream: UnixStream) -> io::Result<Result<Client, String>> {
+    fn greet(mut stream: UnixStream, dir: &Path) -> io::Result<Result<Client, String>> {
         write_message(&mut stream, &Hello { version: VERSION })?;
         let welcome: Welcome =
             read_message(&mut stream)?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
@@ -82,7 +86,19 @@ impl Client {
                 welcome.pid, welcome.version
             )));
         }
-        Ok(Ok(Client { stream, welcome, warn: |text| tracing::warn!("{text}"), quiet: false }))
+        let (dir, warn) = (dir.to_owned(), |text: &str| tracing::warn!("{text}"));
+        Ok(Ok(Client { stream, dir, welcome, warn, quiet: false }))
+    }
+
+    /// Takes the turn of commands of this instance that are not to run beside one another, until the file is
+    /// dropped, or the process ends; nothing where another one has it.
+    pub fn turn(&self) -> Result<Option<File>, Fault> {
+        let dir = File::open(&self.dir).about(self.dir.display())?;
+        match dir.try_lock() {
+            Ok(()) => Ok(Some(dir)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(Fault::new(self.dir.display(), error)),
+        }
     }
 
     /// Says who is told where a change was made and could not be recorded, or a stop had trouble;

@@ -1,5 +1,6 @@
 //! What workflows need of an instance.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use backing::Attached;
@@ -7,6 +8,14 @@ use daemon::client::unexpected;
 use daemon::protocol::{Outcome, Request, User};
 use daemon::{Client, Description, Fault};
 use sim_core::control::{Answer, Command, Failure};
+
+/// The turn of one workflow among those that change sets, until it is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Turn(
+    /// What keeps others from it, where there may be others.
+    pub Option<File>,
+);
 
 /// A device-mapper: that of an instance over its socket, or one in this process.
 pub trait DeviceMapper {
@@ -30,6 +39,9 @@ pub trait DeviceMapper {
 
     /// Returns the folder in which devices are shown.
     fn mount(&self) -> &Path;
+
+    /// Takes the turn of workflows that change sets; nothing where another one has it.
+    fn turn(&self) -> Result<Option<Turn>, Fault>;
 
     /// Is told what was done as asked, and may not have been meant.
     fn advise(&self, what: &str);
@@ -74,6 +86,10 @@ impl DeviceMapper for Client {
 
     fn mount(&self) -> &Path {
         &self.welcome.mount
+    }
+
+    fn turn(&self) -> Result<Option<Turn>, Fault> {
+        Ok(Client::turn(self)?.map(|lock| Turn(Some(lock))))
     }
 
     fn advise(&self, what: &str) {

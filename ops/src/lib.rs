@@ -24,7 +24,7 @@ mod stack;
 mod watch;
 mod words;
 
-pub use device_mapper::DeviceMapper;
+pub use device_mapper::{DeviceMapper, Turn};
 pub use devices::{behind, holders, is_part, overlap_text};
 pub use stack::{Node, NodeKind, stack};
 pub use watch::{INTERRUPTED, Progress, Watch};

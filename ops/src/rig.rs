@@ -12,7 +12,7 @@ use sim_core::{Access, Control, Errno, NoLog, Sectors};
 use tempfile::TempDir;
 
 use crate::commands::{load, one, resume};
-use crate::device_mapper::DeviceMapper;
+use crate::device_mapper::{DeviceMapper, Turn};
 
 /// When a command is made to fail, of those that are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,6 +85,10 @@ impl DeviceMapper for Bench {
 
     fn mount(&self) -> &Path {
         Path::new("/nowhere/mapper")
+    }
+
+    fn turn(&self) -> Result<Option<Turn>, Fault> {
+        Ok(Some(Turn(None)))
     }
 
     fn advise(&self, what: &str) {

@@ -14,6 +14,7 @@ use super::leg::{META, MISSING, Names, image, refuse_full, refuse_twice};
 use super::level::{LEVELS, kind, level};
 use super::state::{Line, layout, table};
 use super::steps::Done;
+use super::turn::turn;
 use crate::commands::{resume, suspend};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
@@ -84,6 +85,7 @@ pub fn create(
     ask: &Create,
     watch: &dyn Watch,
 ) -> Result<PathBuf, Fault> {
+    let _turn = turn(dm, &ask.name, watch)?;
     let plan = plan(dm, ask)?;
     plan.odd.iter().for_each(|odd| watch.warn(odd));
     carry_out(dm, &plan, watch)?;
@@ -167,8 +169,7 @@ fn uneven(images: &[PathBuf], sizes: &[Sectors]) -> Option<String> {
 pub(super) fn refuse_there(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {
     match find(dm, name)? {
         Some(_) => {
-            let why = "a device of this name is there already: `dmsim ls` shows all, `dmsim raid remove` \
-                       takes a set away";
+            let why = "a device of this name is there already: `dmsim ls` shows all that there are";
             Err(Fault::new(name, why))
         }
         None => Ok(()),
@@ -260,7 +261,7 @@ pub(super) fn carry_out(
     plan: &Plan,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
-    let end = "no set was made, and all is as it was";
+    let end = |_: &mut dyn DeviceMapper| "no set was made, and all is as it was".to_owned();
     Done::or_undo(dm, end, |dm, done| forward(dm, plan, done, watch))
 }
 

@@ -8,6 +8,7 @@ use super::advice;
 use super::leg::leg as leg_of;
 use super::replace::settle;
 use super::state::{is_unsettled, look_at, number, set};
+use super::turn::turn;
 use super::wait::until_synced;
 use crate::commands::{act, resume, suspend};
 use crate::device_mapper::DeviceMapper;
@@ -47,6 +48,7 @@ pub fn heal(
     waits: bool,
     watch: &dyn Watch,
 ) -> Result<Vec<String>, Fault> {
+    let turn = turn(dm, name, watch)?;
     let (device, line) = set(dm, name)?;
     let name = device.name();
     device.refuse_suspended()?;
@@ -80,6 +82,7 @@ pub fn heal(
         suspend(dm, name)?;
         resume(dm, name)?;
     }
+    drop(turn);
     if !waits {
         return tell(dm, name, &before, told);
     }

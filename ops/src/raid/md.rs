@@ -71,7 +71,7 @@ pub(super) fn assemble(
     }
     told.extend(table.iter().map(TargetSpec::to_string));
     go_on(&name, watch)?;
-    let end = "no array was opened, and all is as it was";
+    let end = |_: &mut dyn DeviceMapper| "no array was opened, and all is as it was".to_owned();
     Done::or_undo(dm, end, |dm, done| done.device_as(dm, &name, table, access))?;
     Ok(Some(Assembled { file: dm.mount().join(&name), told }))
 }

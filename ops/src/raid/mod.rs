@@ -21,6 +21,7 @@ mod status;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod wait;
 
 pub use assemble::{Assemble, Assembled, assemble};

@@ -1,6 +1,7 @@
 //! `dmsim raid remove`: takes a set's device away, and those of its legs. The images keep it.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use daemon::Fault;
 use sim_core::control::Id;
@@ -8,6 +9,7 @@ use sim_core::control::Id;
 use super::leg::file_of;
 use super::state::{number, set};
 use super::steps::MADE_BY_US;
+use super::turn::turn;
 use crate::commands::remove as remove_device;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{above, by_id};
@@ -18,6 +20,7 @@ use crate::devices::{above, by_id};
 /// # Errors
 /// Where somebody has it open, and all stays; or a leg's device cannot go, which the fault names.
 pub fn remove(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<PathBuf>, Fault> {
+    let _turn = turn(dm, name, &AtomicBool::new(false))?;
     let (device, line) = set(dm, name)?;
     let (mut below, mut files) = (Vec::new(), Vec::new());
     for leg in &line.legs {

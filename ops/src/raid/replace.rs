@@ -21,7 +21,8 @@ use super::level::level;
 use super::remove::is_ours;
 use super::state::{Line, has_all, layout, look_at, number, redundant, refuse_md, table};
 use super::steps::Done;
-use super::wait::until_synced;
+use super::turn::turn;
+use super::wait::{KEPT, until_synced};
 use crate::commands::{act, suspend};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, find, named, refuse_suspended_below};
@@ -67,8 +68,12 @@ pub(super) struct Plan {
 /// Where others lack some of the data, a step fails, or `watch` interrupts it: before the new leg is in
 /// use all is as it was, and after that the fault says how it stands.
 pub fn replace(dm: &mut dyn DeviceMapper, ask: &Replace, watch: &dyn Watch) -> Result<(), Fault> {
-    let plan = plan(dm, ask)?;
-    carry_out(dm, &plan, watch)?;
+    let plan = {
+        let _turn = turn(dm, &ask.name, watch)?;
+        let plan = plan(dm, ask)?;
+        carry_out(dm, &plan, watch)?;
+        plan
+    };
     if !ask.waits {
         return Ok(());
     }
@@ -229,9 +234,15 @@ pub(super) fn carry_out(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     let name = plan.device.name();
-    let end = format_args!("no leg was replaced, and `{name}` is as it was");
-    Done::or_undo(dm, end, |dm, done| swap_in(dm, plan, done, watch))?;
+    Done::or_undo(
+        dm,
+        |dm| as_it_was(dm, "no leg was replaced", name),
+        |dm, done| swap_in(dm, plan, done, watch),
+    )?;
     settle(dm, &plan.device, &plan.line(true), plan.device.size()).map_err(|fault| {
+        if is_gone(dm, name) {
+            return Fault::new(name, format!("the new leg is in its place, and {KEPT}"));
+        }
         let why = format!(
             "the new leg is in its place, and is filled: {fault}. Its table still has `rebuild {}`, \
              which would begin anew at a restart: `dmsim heal {name}` takes it out",
@@ -243,6 +254,19 @@ pub(super) fn carry_out(
         let why = format!("the new leg is in its place, and is filled; but {fault}");
         Fault::new(name, why)
     })
+}
+
+/// Says how a set is where a change was undone, which `none` names: as it was, if it is there.
+pub(super) fn as_it_was(dm: &mut dyn DeviceMapper, none: &str, name: &str) -> String {
+    match is_gone(dm, name) {
+        true => format!("{none}, and {KEPT}"),
+        false => format!("{none}, and `{name}` is as it was"),
+    }
+}
+
+/// Tells whether somebody has removed a set meanwhile.
+pub(super) fn is_gone(dm: &mut dyn DeviceMapper, name: &str) -> bool {
+    matches!(find(dm, name), Ok(None))
 }
 
 impl Plan {
@@ -288,6 +312,8 @@ pub(super) fn swap(
         put(dm, name, device.access(), new, None)
     });
     swapped.map_err(|fault| match before.bring_back(dm, new) {
+        // Nothing is there to be brought back.
+        Err(_) if is_gone(dm, name) => fault,
         Ok(()) => fault,
         undone => fault.undone(undone, ""),
     })

@@ -1,6 +1,5 @@
 //! What a workflow has made on its way, which goes again where a later step fails.
 
-use std::fmt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use super::leg::ring::Stretch;
 use super::leg::{HEADS, META, Names, heads};
 use crate::commands::{create, load, one, resume, resume_beside, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
+use crate::devices::find;
 use crate::files::fresh;
 use crate::mirror::swap::remove_below;
 use crate::parts::New;
@@ -28,7 +28,7 @@ enum Step {
     /// A file had this at some byte.
     Bytes(PathBuf, u64, Vec<u8>),
     /// A device was made, or was about to be: where an answer is lost, nobody knows.
-    Device(String),
+    Device { name: String, uuid: String },
 }
 
 /// Steps that were done, or begun.
@@ -122,10 +122,11 @@ impl Done {
         table: Vec<TargetSpec>,
         access: Access,
     ) -> Result<(), Fault> {
-        self.0.push(Step::Device(name.to_owned()));
         // A number that makes the uuid unlike that of the device before it.
-        let number = DevNumber::mapped(self.0.len() as u32);
-        create(dm, name, Some(format!("{MADE_BY_US}{}", unlike_any_other(number))))?;
+        let number = DevNumber::mapped(self.0.len() as u32 + 1);
+        let uuid = format!("{MADE_BY_US}{}", unlike_any_other(number));
+        self.0.push(Step::Device { name: name.to_owned(), uuid: uuid.clone() });
+        create(dm, name, Some(uuid))?;
         load(dm, name, access, table)
     }
 
@@ -144,12 +145,13 @@ impl Done {
     /// Goes `forward`, and undoes what was done where that fails: then `end` says how things are.
     pub(super) fn or_undo(
         dm: &mut dyn DeviceMapper,
-        end: impl fmt::Display,
+        end: impl FnOnce(&mut dyn DeviceMapper) -> String,
         forward: impl FnOnce(&mut dyn DeviceMapper, &mut Done) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let mut done = Done::default();
         let Err(fault) = forward(dm, &mut done) else { return Ok(()) };
         let undone = done.undo(dm);
+        let end = end(dm);
         Err(fault.undone(undone, end))
     }
 
@@ -162,7 +164,14 @@ impl Done {
                 Step::File(path) => std::fs::remove_file(&path).about(path.display()),
                 Step::Length(path, len, dev) => set_len(dm, &path, len, dev),
                 Step::Bytes(path, at, bytes) => write(&path, at, &bytes),
-                Step::Device(name) => remove_below(dm, &name),
+                // Somebody else may have been faster to make one of that name.
+                Step::Device { name, uuid } => match find(dm, &name) {
+                    Ok(Some(device)) if device.status.uuid.as_ref() == Some(&uuid) => {
+                        remove_below(dm, &name)
+                    }
+                    Ok(_) => Ok(()),
+                    Err(fault) => Err(fault),
+                },
             });
         }
         result

@@ -6,7 +6,12 @@ use targets::lines::raid::{Action, Family, LegHealth, Status};
 use super::advice;
 use super::state::{Line, look, set};
 use crate::device_mapper::DeviceMapper;
+use crate::devices::find;
 use crate::watch::{INTERRUPTED, Look, Watch, until_done};
+
+/// How it stands where a set was removed under a command. What was copied its superblocks know.
+pub(super) const KEPT: &str = "the set was removed meanwhile: its images keep what was done so far, and `dmsim raid \
+                               assemble` of all of them goes on with it";
 
 /// After so many looks at which nothing went on and something was left, nothing will.
 const PATIENCE: u32 = 10;
@@ -36,7 +41,8 @@ pub(super) fn until_synced(
     let what = if action == Some(Action::Reshape) { "reshape" } else { "resync" };
     let ended = until_done(&format!("{what} of {name}"), watch, || {
         let Some(look) = look(dm, name)? else {
-            return Ok(Look::Failed("is no RAID set any more".to_owned()));
+            let why = if find(dm, name)?.is_none() { KEPT } else { "is no RAID set any more" };
+            return Ok(Look::Failed(why.to_owned()));
         };
         if look.suspended {
             let why = format!("is suspended, and the {what} with it: `dmsim resume {name}`");

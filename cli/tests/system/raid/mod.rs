@@ -1,6 +1,7 @@
 //! RAID sets of image files: legs that fail under a mounted file system and are replaced, crashes in a
 //! rebuild, sets put together again from their images alone.
 
+mod beside;
 mod bios;
 mod grow;
 mod md;

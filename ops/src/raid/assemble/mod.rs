@@ -19,6 +19,7 @@ use super::md;
 use super::replace::stretch_of;
 use super::state::{Line, has_all, layout, table};
 use super::steps::Done;
+use super::turn::turn;
 use super::wait::until_synced;
 use crate::commands::suspend;
 use crate::device_mapper::DeviceMapper;
@@ -98,6 +99,7 @@ pub fn assemble(
     ask: &Assemble,
     watch: &dyn Watch,
 ) -> Result<Assembled, Fault> {
+    let _turn = turn(dm, &ask.name, watch)?;
     if let Some(array) = md::assemble(dm, ask, watch)? {
         return Ok(array);
     }
@@ -327,7 +329,7 @@ pub(super) fn carry_out(
     plan: &Plan,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
-    let end = "no set was put together, and all is as it was";
+    let end = |_: &mut dyn DeviceMapper| "no set was put together, and all is as it was".to_owned();
     Done::or_undo(dm, end, |dm, done| forward(dm, plan, done, watch))
 }
 

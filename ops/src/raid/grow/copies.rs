@@ -7,9 +7,10 @@ use daemon::Fault;
 use super::super::leg::Names;
 use super::super::leg::label::Label;
 use super::super::leg::ring::Stretch;
-use super::super::replace::{label_of, settle, swap};
+use super::super::replace::{as_it_was, is_gone, label_of, settle, swap};
 use super::super::state::{Line, table};
 use super::super::steps::Done;
+use super::super::wait::KEPT;
 use super::{Grow, new_legs};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::Device;
@@ -75,9 +76,15 @@ pub(super) fn carry_out(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     let name = plan.device.name();
-    let end = format_args!("no leg was added, and `{name}` is as it was");
-    Done::or_undo(dm, end, |dm, done| forward(dm, plan, done, watch))?;
+    Done::or_undo(
+        dm,
+        |dm| as_it_was(dm, "no leg was added", name),
+        |dm, done| forward(dm, plan, done, watch),
+    )?;
     settle(dm, &plan.device, &plan.grown(), plan.device.size()).map_err(|fault| {
+        if is_gone(dm, name) {
+            return Fault::new(name, format!("the new legs are in their places, and {KEPT}"));
+        }
         let why = format!(
             "the new legs are in their places, and are filled: {fault}. Its table still has `rebuild`, \
              which would begin anew at a restart: `dmsim heal {name}` takes it out"

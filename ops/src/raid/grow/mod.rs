@@ -15,6 +15,7 @@ use super::leg::ring::Stretch;
 use super::leg::{Image, Names, image_there, refuse_full, refuse_small, refuse_twice};
 use super::replace::refuse_other_sectors;
 use super::state::{look_at, refuse_md, set};
+use super::turn::turn;
 use super::wait::until_synced;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::refuse_suspended_below;
@@ -59,8 +60,12 @@ pub(super) enum Plan {
 /// Where a leg is not in sync, an image does not fit, a step fails, or `watch` interrupts it: before the
 /// new legs are in use all is as it was, and after that the fault says how it stands.
 pub fn grow(dm: &mut dyn DeviceMapper, ask: &Grow, watch: &dyn Watch) -> Result<Grown, Fault> {
-    let plan = plan(dm, ask)?;
-    carry_out(dm, &plan, watch)?;
+    let plan = {
+        let _turn = turn(dm, &ask.name, watch)?;
+        let plan = plan(dm, ask)?;
+        carry_out(dm, &plan, watch)?;
+        plan
+    };
     let (device, line, becomes) = match &plan {
         Plan::Copies(plan) => (plan.device(), plan.line(), plan.device().size()),
         Plan::Moves(plan) => (&plan.device, plan.last(), plan.becomes),

@@ -18,9 +18,10 @@ use super::super::leg::ring::{Ring, Stretch};
 use super::super::leg::{Image, META, Names, heads, places};
 use super::super::level::level;
 use super::super::remove::is_ours;
-use super::super::replace::{label_of, settle, stretch_of, swap, take_name};
+use super::super::replace::{as_it_was, is_gone, label_of, settle, stretch_of, swap, take_name};
 use super::super::state::{Line, layout, number, table};
 use super::super::steps::Done;
+use super::super::wait::KEPT;
 use super::{Grow, new_legs};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, find};
@@ -263,6 +264,12 @@ pub(super) fn carry_out(
     let name = plan.device.name();
     let mut done = Done::default();
     if let Err(fault) = forward(dm, plan, &mut done, watch) {
+        if plan.has_begun() && is_gone(dm, name) {
+            return Err(Fault::new(
+                name,
+                format!("{fault}. The reshape may have begun, and {KEPT}"),
+            ));
+        }
         if plan.has_begun() {
             let why = format!(
                 "{fault}. The reshape has begun, or may have, and nothing is undone: where `dmsim table {name}` \
@@ -272,10 +279,13 @@ pub(super) fn carry_out(
             return Err(Fault::new(name, why));
         }
         let undone = done.undo(dm);
-        let end = format_args!("no leg was added, and `{name}` is as it was");
+        let end = as_it_was(dm, "no leg was added", name);
         return Err(fault.undone(undone, end));
     }
     settle(dm, &plan.device, &plan.asking(), plan.becomes).map_err(|fault| {
+        if is_gone(dm, name) {
+            return Fault::new(name, format!("the new legs are in their places, and {KEPT}"));
+        }
         let why = format!(
             "the new legs are in their places; but {fault}. Its table asks for the reshape: `dmsim heal \
              {name}` lets it run"

@@ -1,0 +1,36 @@
+//! Workflows that change sets of an instance take turns: one that looks while another is half done would
+//! take the other's devices for left over, and its own way back would take them away.
+
+use std::time::{Duration, Instant};
+
+use daemon::Fault;
+
+use crate::device_mapper::{DeviceMapper, Turn};
+use crate::watch::{Watch, go_on};
+
+/// How often it is looked whether another one is done.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// How long nothing is said.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Waits until no other workflow changes a set, and keeps others from it until the turn is dropped.
+pub(super) fn turn(
+    dm: &mut dyn DeviceMapper,
+    about: &str,
+    watch: &dyn Watch,
+) -> Result<Turn, Fault> {
+    let began = Instant::now();
+    let mut is_silent = true;
+    loop {
+        if let Some(turn) = dm.turn()? {
+            return Ok(turn);
+        }
+        go_on(about, watch)?;
+        if is_silent && began.elapsed() > SOON {
+            watch.warn(&format!("{about}: waits for another command that changes a RAID set"));
+            is_silent = false;
+        }
+        std::thread::sleep(PERIOD);
+    }
+}
