@@ -205,6 +205,13 @@ pub(crate) fn fresh(path: &Path, access: Access) -> Result<File, Fault> {
     Ok(file)
 }
 
+/// Says why a file may not be written; nothing where it may.
+pub(crate) fn unwritable(path: &Path) -> Option<io::Error> {
+    let error = File::options().write(true).open(path).err()?;
+    let barred = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+    barred.contains(&error.kind()).then_some(error)
+}
+
 /// Looks where a file has something that is no zero, by its start and its end.
 pub(crate) fn first_byte(mut file: &File) -> io::Result<Option<u64>> {
     let len = file.seek(SeekFrom::End(0))?;

@@ -28,7 +28,7 @@ use super::steps::Done;
 use crate::commands::one;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::Device;
-use crate::files::fresh;
+use crate::files::{fresh, unwritable};
 use crate::parts::New;
 use crate::watch::{Watch, go_on};
 use crate::words::new_name;
@@ -65,7 +65,14 @@ pub(super) fn assemble(
         Some(found) => Some(found),
         None => bios::find(&images, ask)?,
     };
-    let Some(Found { mut told, warned, table, access }) = found else { return Ok(None) };
+    let Some(Found { mut told, mut warned, table, mut access }) = found else { return Ok(None) };
+    for image in &images {
+        if let Some(error) = unwritable(&image.new.path) {
+            let about = &image.about;
+            warned.push(format!("{about} cannot be written: {error}: all is opened read-only"));
+            access = Access::ReadOnly;
+        }
+    }
     for what in &warned {
         watch.warn(&format!("{name}: {what}"));
     }

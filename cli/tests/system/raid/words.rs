@@ -1,9 +1,11 @@
 //! What the verbs on sets say where there is little that they can do.
 
+use std::path::PathBuf;
+
 use testkit::write_md_images;
 
 use super::{checked, create, json, states};
-use crate::harness::{Instance, read_at, text};
+use crate::harness::{Instance, can_mount, read_at, sh, text, umount};
 
 /// Has a leg fail, and the set notice it.
 fn lose(instance: &Instance, leg: &str) {
@@ -142,4 +144,52 @@ fn what_stays_of_a_set_that_was_removed_is_named_with_how_to_take_it_away() {
     let stay = format!("r: its images stay attached: {}, {}: `dmsim detach", text(&a), text(&b));
     assert!(told.contains(&stay), "{told}");
     instance.dmsim(&["detach", "0.img"]);
+}
+
+/// A file system that is mounted read-only; unmounted when dropped.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    /// Copies images into one.
+    fn of(dir: PathBuf, images: &[PathBuf]) -> ReadOnly {
+        std::fs::create_dir(&dir).expect("a new folder");
+        sh("mount", &["-t", "tmpfs", "none", text(&dir)]);
+        for image in images {
+            let name = image.file_name().expect("a name");
+            std::fs::copy(image, dir.join(name)).expect("room for it");
+        }
+        sh("mount", &["-o", "remount,ro", text(&dir)]);
+        ReadOnly(dir)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        umount(&self.0);
+    }
+}
+
+#[test]
+fn a_leg_that_cannot_be_written_is_named_and_an_array_of_md_is_opened_read_only() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    instance.dmsim(&["raid", "remove", "r"]);
+    let mounted = ReadOnly::of(instance.path("ro"), &[instance.path("1.img")]);
+    let told = instance.refused(&["raid", "assemble", "0.img", "ro/1.img", "--name", "r"]);
+    assert!(told.contains("ro/1.img: cannot be written: Read-only file system"), "{told}");
+    drop(mounted);
+    let images = write_md_images("raid5-1.2", &instance.path("")).expect("room for them");
+    let mounted = ReadOnly::of(instance.path("md"), &images);
+    let images = images.iter().map(|image| mounted.0.join(image.file_name().expect("a name")));
+    let images: Vec<PathBuf> = images.collect();
+    let all: Vec<&str> = images.iter().map(|image| text(image)).collect();
+    let told = said(&instance, &[&["raid", "assemble"], &all[..], &["--name", "r"]].concat());
+    assert!(told.contains("cannot be written: Read-only file system"), "{told}");
+    assert!(told.contains("all is opened read-only"), "{told}");
+    assert_eq!(states(&instance), ["in_sync"; 4]);
+    assert!(read_at(&instance.device("r"), 0, 4096).is_ok());
+    instance.dmsim(&["raid", "remove", "r"]);
 }

@@ -23,7 +23,7 @@ use super::turn::turn;
 use super::wait::until_synced;
 use crate::commands::suspend;
 use crate::device_mapper::DeviceMapper;
-use crate::files::fresh;
+use crate::files::{fresh, unwritable};
 use crate::mirror::swap::put;
 use crate::size::print_size;
 use crate::watch::{Watch, go_on};
@@ -135,10 +135,12 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         let left_out = "one leg that is missing may be left out, or more, as the level has it";
         let image = image_there(dm, &name, typed, left_out)?;
         news.push(image.new.clone());
+        let barred = unwritable(&image.new.path).map(|error| cannot_be_written(&image, &error));
         match member(image)? {
             Found::Member(member) => members.push(*member),
             Found::Blank(blank) => blanks.push(blank),
         }
+        barred.map_or(Ok(()), Err)?;
     }
     refuse_twice(&news.iter().collect::<Vec<_>>(), &ask.images)?;
     let freshest = members.iter().rev().max_by_key(|member| member.superblock.events);
@@ -222,6 +224,15 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
     }
     let marked = marked.filter(|marked| lacks_parity && !marked.is_zero());
     Ok(Plan { name, legs, device, len, line, asks, lost, late, marked, forced })
+}
+
+/// Says that a leg would be lost with the first write: the set writes all of its superblocks.
+fn cannot_be_written(image: &Image, error: &std::io::Error) -> Fault {
+    let why = format!(
+        "cannot be written: {error}. The set would go on without this leg: make it writable (`chmod`, `mount -o \
+         remount,rw`), or leave it out"
+    );
+    Fault::new(&image.about, why)
 }
 
 /// Says that nobody knows which of the legs are right.
