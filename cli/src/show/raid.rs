@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ops::raid::{Checked, Going, Grown, LegState, Set};
+use ops::raid::{Checked, Going, Grown, Journal, JournalState, Leg, LegState, Set};
 use ops::size::print_size;
 use sim_core::SECTOR_SIZE;
 
@@ -55,6 +55,19 @@ pub(crate) fn raid(set: &Set) -> String {
         let file = leg.file.as_ref().map_or("-".to_owned(), |file| file.display().to_string());
         add(format_args!("{:<5}{state:<17}{file}\n", leg.leg));
     }
+    let later = set.legs.iter().filter(|leg| leg.write_mostly);
+    if let Some(legs) = named(later) {
+        add(format_args!("write-mostly: {legs}\n"));
+    }
+    if let Some(Journal { state, file, .. }) = &set.journal {
+        let state = match state {
+            JournalState::WriteThrough => "writethrough",
+            JournalState::WriteBack => "writeback",
+            JournalState::Failed => "failed",
+        };
+        let file = file.as_ref().map_or("-".to_owned(), |file| file.display().to_string());
+        add(format_args!("journal: {state}, {file}\n"));
+    }
     if let Some(going) = &set.action {
         let (done, total) = (print_whole(going.done), print_whole(going.total));
         add(format_args!("{}: {:.0} %, {done} of {total}", going.what, floor(going)));
@@ -71,7 +84,7 @@ pub(crate) fn raid(set: &Set) -> String {
     }
     if let Some(marked) = set.marked.filter(|marked| *marked > 0) {
         add(format_args!("bitmap: {} marked\n", bytes(marked)));
-        if let Some(legs) = lost(set).filter(|_| set.parities > 0) {
+        if let Some(legs) = lost(set).filter(|_| set.parities > 0 && !has_journal(set)) {
             add(format_args!(
                 "write hole: after a crash, what {legs} had of that may be wrong, also where nobody wrote: \
                  run fsck then\n"
@@ -111,11 +124,24 @@ fn spare(may_lose: usize) -> String {
     }
 }
 
-/// Names the legs that have not everything.
+/// Names the legs whose data parity alone knows: not those of a set that is synchronized for the first time, whose
+/// data is what it is.
 fn lost(set: &Set) -> Option<String> {
-    let lost = set.legs.iter().filter(|leg| leg.state != LegState::InSync);
-    let lost: Vec<String> = lost.map(|leg| leg.leg.to_string()).collect();
-    match &lost[..] {
+    let is_lost = |leg: &&Leg| match leg.state {
+        LegState::Failed | LegState::Missing | LegState::Rebuilding => true,
+        LegState::InSync | LegState::Resyncing | LegState::Reshaping => false,
+    };
+    named(set.legs.iter().filter(is_lost))
+}
+
+/// Tells whether what is being written is in a journal, so that nothing of it is lost.
+fn has_journal(set: &Set) -> bool {
+    set.journal.as_ref().is_some_and(|journal| journal.state != JournalState::Failed)
+}
+
+fn named<'a>(legs: impl Iterator<Item = &'a Leg>) -> Option<String> {
+    let legs: Vec<String> = legs.map(|leg| leg.leg.to_string()).collect();
+    match &legs[..] {
         [] => None,
         [leg] => Some(format!("leg {leg}")),
         legs => Some(format!("legs {}", legs.join(", "))),
@@ -175,11 +201,11 @@ fn print_time(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ops::raid::Leg;
 
     fn leg(leg: usize, state: LegState, file: Option<&str>) -> Leg {
         let number = |part| file.map(|_| part);
-        Leg { leg, state, major: number(253), minor: number(1), file: file.map(Into::into) }
+        let (major, minor, file) = (number(253), number(1), file.map(Into::into));
+        Leg { leg, state, major, minor, file, write_mostly: false }
     }
 
     #[test]
@@ -204,6 +230,7 @@ mod tests {
                 leg(2, LegState::Failed, Some("/c")),
                 leg(3, LegState::Missing, None),
             ],
+            journal: None,
             action: Some(Going {
                 what: "recover",
                 done: 1 << 18,
@@ -246,6 +273,41 @@ mod tests {
                         0    in sync          /a\n\
                         the last check: 256 sectors differ\n";
         assert_eq!(raid(&set), expected);
+    }
+
+    #[test]
+    fn the_write_hole_is_told_of_where_parity_alone_knows_data_that_no_journal_has() {
+        let mut set = Set {
+            name: "r".to_owned(),
+            level: "raid6",
+            raid_type: "raid6_zr",
+            format: None,
+            copies: None,
+            parities: 2,
+            size: 1 << 20,
+            becomes: None,
+            unsettled: false,
+            chunk_size: 128,
+            region_size: 8192,
+            health: "resyncing",
+            may_lose: 0,
+            legs: (0..4).map(|nr| leg(nr, LegState::Resyncing, Some("/a"))).collect(),
+            journal: None,
+            action: None,
+            differing: 0,
+            marked: Some(8192),
+        };
+        let is_told = |set: &Set| raid(set).contains("write hole");
+        assert!(!is_told(&set), "it is new");
+        (set.legs[1].state, set.legs[0].write_mostly) = (LegState::Failed, true);
+        assert!(is_told(&set));
+        let file = Some("/j".into());
+        let state = JournalState::WriteBack;
+        set.journal = Some(Journal { state, major: Some(7), minor: Some(9), file });
+        assert!(!is_told(&set));
+        assert!(raid(&set).contains("write-mostly: leg 0\njournal: writeback, /j\n"));
+        set.journal.iter_mut().for_each(|journal| journal.state = JournalState::Failed);
+        assert!(is_told(&set) && raid(&set).contains("journal: failed, /j\n"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use remove::remove;
 pub use replace::{Replace, replace};
 pub use scrub::{Checked, Source, check, repair};
 pub use state::is_set;
-pub use status::{Going, Leg, LegState, Set, status};
+pub use status::{Going, Journal, JournalState, Leg, LegState, Set, status};
 pub(crate) use steps::MADE_BY_US;
 pub use targets::raid::layout::Format;
 pub use wait::wait;

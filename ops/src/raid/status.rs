@@ -6,7 +6,7 @@ use std::time::Duration;
 use daemon::{Fault, mangle};
 use serde::Serialize;
 use sim_core::{DevNumber, Sectors};
-use targets::lines::raid::{Action, Family, Leg as LineLeg, LegHealth, Status};
+use targets::lines::raid::{Action, Family, JournalHealth, Leg as LineLeg, LegHealth, Status};
 use targets::raid::layout::{Format, Raid10};
 
 use super::leg::file_of;
@@ -52,11 +52,14 @@ pub struct Set {
     pub may_lose: usize,
     /// Its legs, in the order of the table.
     pub legs: Vec<Leg>,
+    /// The device of its journal, where it has one.
+    pub journal: Option<Journal>,
     /// What goes on, if anything does.
     pub action: Option<Going>,
     /// `replace` or `grow` was cut off before its last table was in use: `heal` puts that in.
     pub unsettled: bool,
-    /// What the last check found; 0 where something else came after it.
+    /// What the last check found; 0 where something else came after it, or there was none: a status does not
+    /// tell the one from the other.
     #[serde(rename = "differing_bytes", serialize_with = "in_bytes")]
     pub differing: u64,
     /// How much of what it synchronizes is marked in the bitmap: it is being written, was a moment ago,
@@ -78,6 +81,33 @@ pub struct Leg {
     pub minor: Option<u32>,
     /// Where its bytes lie.
     pub file: Option<PathBuf>,
+    /// It is read only where no other has the data, and a raid1 may write it later than others.
+    pub write_mostly: bool,
+}
+
+/// The journal of a set with parity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Journal {
+    /// How it is used.
+    pub state: JournalState,
+    /// The number of its device.
+    pub major: Option<u32>,
+    /// The other half of it.
+    pub minor: Option<u32>,
+    /// Where its bytes lie.
+    pub file: Option<PathBuf>,
+}
+
+/// How a journal is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalState {
+    /// A write ends when the legs have it.
+    WriteThrough,
+    /// A write ends when the journal has it.
+    WriteBack,
+    /// It has failed, and is not used.
+    Failed,
 }
 
 /// How a leg is.
@@ -171,8 +201,10 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             major: dev.map(|dev: DevNumber| dev.major),
             minor: dev.map(|dev| dev.minor),
             file: file_of(dm, dev)?,
+            write_mostly: line.params.write_mostly.contains(&place),
         });
     }
+    let journal = journal(dm, &line, &status)?;
     let family = line.kind.family();
     let is_gone = |leg: usize| matches!(status.legs[leg], LegHealth::Failed | LegHealth::Missing);
     // While data moves, all that are there have their part of it.
@@ -219,11 +251,28 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
         },
         may_lose,
         legs,
+        journal,
         action: going,
         unsettled: is_unsettled(&line),
         differing: status.mismatches,
         marked: marked.map(|marked| marked.0),
     })
+}
+
+fn journal(
+    dm: &mut dyn DeviceMapper,
+    line: &Line,
+    status: &Status,
+) -> Result<Option<Journal>, Fault> {
+    let state = match status.journal {
+        JournalHealth::Missing => return Ok(None),
+        JournalHealth::WriteThrough => JournalState::WriteThrough,
+        JournalHealth::WriteBack => JournalState::WriteBack,
+        JournalHealth::Failed => JournalState::Failed,
+    };
+    let dev = number(line.params.journal_dev.as_ref());
+    let (major, minor) = (dev.map(|dev| dev.major), dev.map(|dev| dev.minor));
+    Ok(Some(Journal { state, major, minor, file: file_of(dm, dev)? }))
 }
 
 fn is_going(status: &Status) -> bool {

@@ -193,3 +193,36 @@ fn a_leg_that_cannot_be_written_is_named_and_an_array_of_md_is_opened_read_only(
     assert!(read_at(&instance.device("r"), 0, 4096).is_ok());
     instance.dmsim(&["raid", "remove", "r"]);
 }
+
+/// Loads the table again with other parameters, and puts it in.
+fn with_params(instance: &Instance, more: &[&str]) {
+    let table = instance.dmsim(&["table", "r"]);
+    let words: Vec<&str> = table.split_whitespace().collect();
+    let params: usize = words[4].parse().expect("a number of parameters");
+    let (old, legs) = words[5..].split_at(params);
+    let count = (params + more.len()).to_string();
+    let table = [&words[..4], &[&count], old, more, legs].concat().join(" ");
+    instance.dmsim(&["load", "r", "--table", &table]);
+    instance.dmsim(&["suspend", "r"]);
+    instance.dmsim(&["resume", "r"]);
+}
+
+#[test]
+fn a_journal_and_legs_that_are_written_mostly_are_shown() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    with_params(&instance, &["write_mostly", "1"]);
+    assert!(instance.dmsim(&["raid", "status", "r"]).ends_with("write-mostly: leg 1\n"));
+    assert_eq!(json(&instance)["legs"][1]["write_mostly"], true);
+    assert_eq!(json(&instance)["legs"][0]["write_mostly"], false);
+    assert_eq!(json(&instance)["journal"], serde_json::Value::Null);
+    instance.dmsim(&["raid", "remove", "r"]);
+    let instance = Instance::start();
+    create(&instance, "raid5", 3, "9M");
+    let journal = instance.image("j.img", "/dev/sdj", 8 << 20);
+    with_params(&instance, &["journal_dev", "/dev/sdj"]);
+    let told = instance.dmsim(&["raid", "status", "r"]);
+    assert!(told.contains(&format!("journal: writethrough, {}\n", text(&journal))), "{told}");
+    let shown = &json(&instance)["journal"];
+    assert_eq!((&shown["state"], &shown["file"]), (&"writethrough".into(), &text(&journal).into()));
+}
