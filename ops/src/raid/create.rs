@@ -223,6 +223,12 @@ fn line(ask: &Create) -> Result<Line, Fault> {
     if copies.is_some_and(|copies| copies < 2) {
         return Err(usage("--copies", "expected 2 at least"));
     }
+    if copies.is_some_and(|copies| copies > MAX_LEGS) {
+        return Err(usage(
+            "--copies",
+            &format!("expected {MAX_LEGS} at most: each is on a leg of its own"),
+        ));
+    }
     if legs < least || legs > MAX_LEGS {
         let why = format!("a {level} takes {least} to {MAX_LEGS} images, found {legs}");
         return Err(usage("raid create", &why));
@@ -243,6 +249,10 @@ fn line(ask: &Create) -> Result<Line, Fault> {
         return Err(usage("--chunk", &format!("expected a power of two, 4K to {largest}")));
     }
     let region_size = match ask.region_size {
+        // Tables have it as a number of 32 bits.
+        Some(bytes) if bytes >> 40 > 0 => {
+            return Err(usage("--region-size", "expected less than 1 TiB"));
+        }
         Some(bytes) => Some(sectors("--region-size", bytes)?),
         None => None,
     };

@@ -289,3 +289,27 @@ impl Scrub<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_set_is_busy_with_is_said_in_words() {
+        for (status, words) in [
+            ("AA 8/8 idle", None),
+            ("Aa 4/8 idle", Some("is not in sync, and nothing is copied: `dmsim heal r`")),
+            ("AA 8/8 frozen", Some("is frozen, and begins nothing: `dmsim suspend r`")),
+            ("aa 4/8 resync", Some("is busy with a resync: `dmsim raid status r`")),
+            ("Aa 4/8 recover", Some("is busy with the rebuild of a leg: ")),
+            ("AA 4/8 check", Some("is busy with a check: ")),
+        ] {
+            let text = format!("raid1 2 {status} 0 0 -");
+            let status = Status::parse(&text).expect("a status");
+            let why = busy("r", &status);
+            assert_eq!(why.is_some(), words.is_some(), "{text}: {why:?}");
+            let why = why.unwrap_or_default();
+            assert!(why.starts_with(words.unwrap_or_default()), "{text}: {why}");
+        }
+    }
+}

@@ -32,6 +32,9 @@ pub(super) const META: Sectors = Sectors(2048);
 /// The part of the metadata that tells that there is a set: superblock, and the bitmap's header.
 pub(super) const HEADS: usize = 8192;
 
+/// So many legs are named where one is asked for that there is not; more of them by their numbers.
+const SHOWN: usize = 16;
+
 /// What the devices of a leg are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Names {
@@ -212,6 +215,10 @@ pub(super) fn leg(
         }
     }
     let mut legs = Vec::new();
+    if line.legs.len() > SHOWN {
+        let why = format!("has no leg `{word}`; its legs are 0 to {}", line.legs.len() - 1);
+        return Err(Fault::new(name, why));
+    }
     for (place, leg) in line.legs.iter().enumerate() {
         let file = file_of(dm, number(leg.data.as_ref()))?;
         let file = file.map_or("missing".to_owned(), |file| file.display().to_string());

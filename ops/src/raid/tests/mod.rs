@@ -364,7 +364,9 @@ fn what_makes_no_set_is_refused_in_words() {
     let twice = with("raid10_far", |ask| ask.format = Some(Format::Far));
     refused(twice, "raid10_far says it already");
     refused(with("raid10", |ask| ask.copies = Some(1)), "--copies: expected 2 at least");
+    refused(with("raid10", |ask| ask.copies = Some(254)), "--copies: expected 253 at most");
     refused(with("raid1", |ask| ask.region_size = Some(3 << 10)), "power of 2");
+    refused(with("raid1", |ask| ask.region_size = Some(1 << 40)), "--region-size: expected less");
     make(&mut bench, &ask("raid1", &two), Fails::Never).expect("a set");
     wait(&mut bench, "r", &GO_ON).expect("it is synced");
     let fault = put_in(&mut bench, "nothing", &good[2], Fails::Never).expect_err("no leg");
