@@ -6,6 +6,7 @@ use targets::lines::md::Line as MdLine;
 use targets::lines::raid::{Action, LegHealth, Status};
 
 use super::md::MD;
+use super::state::{Line, RAID};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find};
 
@@ -15,9 +16,28 @@ enum Keeper {
     Dmsim,
     Mdadm,
     Bios,
+    /// No leg has metadata that could say how far it is.
+    Nobody,
+}
+
+/// What is to be known of a set whose table names no metadata.
+const NO_METADATA: &str = "its table names no metadata (`-`), so that no leg of it can be rebuilt: copy its data to a \
+                           set that `dmsim raid create` makes";
+
+/// Refuses a set whose legs have no metadata.
+pub(super) fn refuse_without_metadata(name: &str, line: &Line) -> Result<(), Fault> {
+    match line.legs.iter().any(|leg| leg.meta.is_some()) {
+        true => Ok(()),
+        false => Err(Fault::new(name, NO_METADATA)),
+    }
 }
 
 fn keeper(device: &Device) -> Keeper {
+    if let Some(line) = device.only(RAID) {
+        let line = Line::from_text(&line.params, line.len);
+        let has_any = line.is_ok_and(|line| refuse_without_metadata(device.name(), &line).is_ok());
+        return if has_any { Keeper::Dmsim } else { Keeper::Nobody };
+    }
     let Some(line) = device.only(MD) else { return Keeper::Dmsim };
     match MdLine::from_text(&line.params, line.len) {
         Ok(line) if line.volume.is_some() => Keeper::Bios,
@@ -50,6 +70,7 @@ pub(super) fn help(
 ) -> Result<String, Fault> {
     let keeper = find(dm, name)?.as_ref().map_or(Keeper::Dmsim, keeper);
     let puts = match keeper {
+        Keeper::Nobody => return Ok(NO_METADATA.to_owned()),
         Keeper::Dmsim => format!("`dmsim raid replace {name} {leg} IMAGE` puts"),
         Keeper::Mdadm => format!(
             "an array of md gets a new member from mdadm alone: `dmsim raid remove {name}`, then \
@@ -61,7 +82,7 @@ pub(super) fn help(
         ),
     };
     let own = match keeper {
-        Keeper::Dmsim => String::new(),
+        Keeper::Dmsim | Keeper::Nobody => String::new(),
         Keeper::Mdadm | Keeper::Bios => format!(
             "where its image is there, `dmsim raid remove {name}` and `dmsim raid assemble` with all \
              images; "

@@ -92,6 +92,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fau
     let (device, line) = redundant(dm, &ask.name)?;
     refuse_md(&device)?;
     let name = device.name();
+    advice::refuse_without_metadata(name, &line)?;
     device.refuse_suspended()?;
     device.refuse_unready()?;
     refuse_suspended_below(dm, &device)?;

@@ -7,6 +7,7 @@ mod grow;
 mod md;
 mod parity;
 mod scale;
+mod tables;
 mod words;
 
 use std::path::PathBuf;

@@ -146,7 +146,8 @@ pub(super) fn member(image: Image) -> Result<Found, Fault> {
         }
         return refuse(
             "holds no leg of a set: expected a superblock at its start. `dmsim raid create` makes a set, \
-             `dmsim raid replace` puts an image in the place of a leg",
+             `dmsim raid replace` puts an image in the place of a leg; one whose metadata lies elsewhere is put \
+             together by its table (`dmsim create --table`)",
         );
     };
     let bits = &bytes[OFFSET as usize..][..HEADER];

@@ -13,7 +13,8 @@ use targets::raid::superblock::DONE;
 use super::create::refuse_there;
 use super::leg::label::Label;
 use super::leg::marked::marked_in;
-use super::leg::{Image, MISSING, Names, image_there, refuse_small, refuse_twice};
+use super::leg::ring::Stretch;
+use super::leg::{Image, MISSING, Names, image_there, refuse_twice};
 use super::level::level;
 use super::md;
 use super::replace::stretch_of;
@@ -226,6 +227,21 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
     Ok(Plan { name, legs, device, len, line, asks, lost, late, marked, forced })
 }
 
+/// Refuses an image that is shorter than its leg. Zeros at its end would be no data of the set.
+fn refuse_cut_off(seat: &Seat, data: &Stretch) -> Result<(), Fault> {
+    let (needed, Image { about, size, .. }) = (data.needs(), &seat.image);
+    if *size >= needed {
+        return Ok(());
+    }
+    let (has, needs) = (print_size(size.bytes()), print_size(needed.bytes()));
+    let why = format!(
+        "is too small: it has {has}, and leg {} with its data {needs}. It was cut short, or is the metadata alone of \
+         a set that a table made: such a table (`dmsim create --table`) puts that together again",
+        seat.place
+    );
+    Err(Fault::new(about, why))
+}
+
 /// Says that a leg would be lost with the first write: the set writes all of its superblocks.
 fn cannot_be_written(image: &Image, error: &std::io::Error) -> Fault {
     let why = format!(
@@ -256,7 +272,7 @@ fn seated(
     let mut legs: Vec<Option<Seat>> = (0..devices).map(|_| None).collect();
     for seat in seats {
         let (place, about) = (seat.place, &seat.image.about);
-        refuse_small(&seat.image, &stretch_of(about, seat.label, devices, device)?)?;
+        refuse_cut_off(&seat, &stretch_of(about, seat.label, devices, device)?)?;
         match legs.get_mut(place) {
             Some(leg @ None) => *leg = Some(seat),
             Some(Some(other)) => {

@@ -88,6 +88,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Grow) -> Result<Plan, Fault>
                    Make a larger set, and copy";
         return Err(Fault::new(name, why));
     }
+    advice::refuse_without_metadata(name, &line)?;
     device.refuse_suspended()?;
     device.refuse_unready()?;
     refuse_suspended_below(dm, &device)?;

@@ -147,7 +147,7 @@ fn old_leg(
         let level = level(line.kind);
         let why = format!(
             "leg {leg} does not lie on an image as `dmsim raid create` has it: the data of such a {level} \
-             moves by tables (docs/src/reshape.md)"
+             moves by tables, with `delta_disks` (docs/src/reshape.md)"
         );
         Fault::new(name, why)
     };

@@ -187,7 +187,8 @@ pub(super) fn refuse_small(image: &Image, stretch: &Stretch) -> Result<(), Fault
     }
     let (has, needs) = (print_size(image.size.bytes()), print_size(needed.bytes()));
     let why = format!(
-        "is too small: it has {has}, and a leg needs {needs}: `truncate -s` makes it larger"
+        "is too small: it has {has}, and a leg needs {needs}, the first MiB of it for its metadata: \
+         `truncate -s` makes it larger"
     );
     Err(Fault::new(&image.about, why))
 }
