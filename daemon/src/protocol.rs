@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -85,8 +85,8 @@ pub enum Request {
     /// Brings back what is recorded from before, with these tables in the place of those that
     /// lack their keys.
     Restore(Vec<Filled>),
-    /// Drops the record of what was there before.
-    Forget,
+    /// Drops the record of what was there before: of all of it, or of what is called so, as `restore` calls it.
+    Forget(Vec<String>),
     /// Says that more changes follow on this connection: they are made durable together, with
     /// [`Request::Commit`], or when the client hangs up. A power cut in the middle leaves those
     /// up to one of them.

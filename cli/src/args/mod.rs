@@ -109,9 +109,13 @@ pub(crate) enum Verb {
     ///
     /// Prints what is back. Exit status: 1 where something is not, or there is no record.
     Restore {
-        /// Drop the record instead
+        /// Drop the record instead, or what it has of these
         #[arg(long)]
         forget: bool,
+        /// With --forget: drop these alone, called as `restore` calls them, or an image by its path; the rest stays
+        /// on record
+        #[arg(value_name = "NAME", requires = "forget")]
+        names: Vec<String>,
         /// Take a device's passphrase or key from a file. May be given again
         #[arg(long = "key-file", value_name = "NAME=FILE", value_parser = parse_named_file)]
         key_files: Vec<(String, PathBuf)>,

@@ -98,8 +98,8 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             print(&told.iter().map(|line| format!("{line}\n")).collect::<String>())
         }
         Verb::Diff(options) => diff(&instance()?, &options),
-        Verb::Restore { forget: true, .. } => forget(&instance()?),
-        Verb::Restore { forget: false, key_files, headers } => {
+        Verb::Restore { forget: true, names, .. } => forget(&instance()?, names),
+        Verb::Restore { forget: false, key_files, headers, .. } => {
             restore(&instance()?, &RestoreKeys { files: key_files, headers })
         }
         Verb::Tree { json } => {

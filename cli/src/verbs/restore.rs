@@ -29,13 +29,20 @@ pub(super) fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCod
     }
     print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     tell_failed(&restored.failed);
+    if let Some((name, _)) = restored.failed.first() {
+        eprintln!(
+            "dmsim: restore: what is not back stays on record for the next try; `dmsim restore --forget {name}` drops \
+             one of it alone"
+        );
+    }
     for unfinished in snapshot::all_unfinished(&mut client, &instance)? {
         eprintln!("dmsim: warning: {unfinished}");
     }
     Ok(if restored.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub(super) fn forget(instance: &Instance) -> Result<ExitCode, Fault> {
+/// Drops the record, or what it has of these.
+pub(super) fn forget(instance: &Instance, names: Vec<String>) -> Result<ExitCode, Fault> {
     let (mut client, stays) = match client::find(instance)? {
         Some(client) => (client, true),
         None if !instance.has_record() => return Err(no_record(instance)),
@@ -44,7 +51,7 @@ pub(super) fn forget(instance: &Instance) -> Result<ExitCode, Fault> {
     };
     let served = client.served(instance);
     let forgotten = snapshot::refuse_forgetting(&mut client, &served)
-        .and_then(|()| client.done(&Request::Forget));
+        .and_then(|()| client.done(&Request::Forget(names)));
     drop(client);
     if !stays {
         stop(instance, false)?;

@@ -312,6 +312,44 @@ fn what_is_on_record_is_forgotten_without_a_daemon_too() {
 }
 
 #[test]
+fn one_entry_that_cannot_come_back_is_forgotten_alone() {
+    if !can_mount() {
+        return;
+    }
+    let instance = Instance::new();
+    for name in ["a", "b"] {
+        instance.ok(&[
+            "attach",
+            &format!("{name}.img"),
+            "--create",
+            "1M",
+            "--as",
+            &format!("/dev/sd{name}"),
+        ]);
+        instance.ok(&["create", name, "--table", &format!("0 8 linear /dev/sd{name} 0")]);
+    }
+    instance.crash();
+    fs::remove_file(instance.root().join("a.img")).unwrap();
+    let told = instance.fails(&["restore"]);
+    assert!(told.contains("`dmsim restore --forget /dev/sda` drops one of it alone"), "{told}");
+    let told = instance.fails(&["restore", "--forget", "/dev/sda", "b"]);
+    assert!(told.contains("b: nothing of this name is on record from before"), "{told}");
+    assert!(
+        instance.fails(&["restore"]).contains("/dev/sda"),
+        "one of the two was none: both stay"
+    );
+    instance.ok(&["restore", "--forget", "/dev/sda"]);
+    let told = instance.fails(&["restore"]);
+    assert!(told.contains("restore: a: "), "{told}");
+    instance.ok(&["restore", "--forget", "a"]);
+    instance.ok(&["restore"]);
+    instance.crash();
+    // What is back was never forgotten.
+    assert_eq!(instance.ok(&["restore"]), "/dev/sdb\nb\n");
+    assert_eq!(instance.run(&["restore", "c"]).status.code(), Some(2));
+}
+
+#[test]
 fn stacks_that_are_made_anew_after_each_stop_are_on_record_once() {
     if !can_mount() {
         return;

@@ -78,9 +78,9 @@ impl<'a> Session<'a> {
                 Ok(restored) => Outcome::Restored(restored),
                 Err(fault) => Outcome::Failed(fault.to_string()),
             }),
-            Request::Forget => self.change(|| {
-                daemon.keeper.forget();
-                Outcome::Done
+            Request::Forget(names) => self.change(|| match daemon.forget(&names) {
+                Ok(()) => Outcome::Done,
+                Err(fault) => Outcome::Failed(fault.to_string()),
             }),
             Request::Batch => {
                 self.batch.get_or_insert_with(|| daemon.keeper.change());
