@@ -90,6 +90,28 @@ fn a_heal_says_which_paths_it_tried_those_too_that_failed_by_themselves() {
     assert!(told.contains("m: is suspended: `dmsim resume m` first"), "{told}");
 }
 
+#[test]
+fn a_program_that_waits_for_a_path_ends_when_bios_are_to_wait_no_longer() {
+    let instance = Instance::start();
+    let features = "3 queue_if_no_path queue_mode bio";
+    let device = two_paths(&instance, features, "1 1 queue-length 0 2 0 p0 p1");
+    for path in ["0", "1"] {
+        instance.dmsim(&["fail", "m", path]);
+    }
+    let to = format!("of={}", text(&device));
+    let mut waits = std::process::Command::new("dd")
+        .args(["if=/dev/zero", &to, "bs=4k", "count=1", "conv=notrunc", "oflag=direct"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("dd runs");
+    wait_until("no path is left", || states(&instance) == "FF");
+    waits.kill().expect("it runs");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(waits.try_wait().expect("it is ours").is_none(), "the README says that it waits");
+    instance.dmsim(&["message", "m", "0", "fail_if_no_path"]);
+    waits.wait().expect("it is ours");
+}
+
 fn group(failed: &str) -> String {
     (failed.find('F').expect("a path") + 1).to_string()
 }
