@@ -76,6 +76,10 @@ pub(crate) struct New {
     /// Where a raid10 keeps its copies [default: near]
     #[arg(long)]
     pub(crate) format: Option<Format>,
+    /// Of a raid4, raid5 or raid6: keep what a write changes in this image before a leg is written, which closes
+    /// the write hole. 5 MiB at least; the log is behind its first MiB
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) journal: Option<PathBuf>,
     /// Take the legs for the same already, or the parity for right: nothing is made so at first. What is
     /// wrong of a raid4 or a raid5 then comes to light when a leg is lost; a raid6 does not take it
     #[arg(long)]
@@ -124,6 +128,10 @@ pub(crate) struct Assemble {
     /// are too few others, and start what is not clean without all of its members
     #[arg(long)]
     pub(crate) force: bool,
+    /// The image of its journal, without which a set that has one does not start; with --force, an image that is to be
+    /// its journal instead of one that is lost
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) journal: Option<PathBuf>,
     /// Of a set of a BIOS (Intel's, DDF) with several volumes: open this one
     #[arg(long, value_name = "VOLUME")]
     pub(crate) volume: Option<String>,
@@ -285,7 +293,19 @@ impl From<New> for Create {
             Format::Far => raid::Format::Far,
             Format::Offset => raid::Format::Offset,
         });
-        let New { no_sync, force, .. } = typed;
-        Create { level, images, name, size, chunk, region_size, copies, format, no_sync, force }
+        let New { journal, no_sync, force, .. } = typed;
+        Create {
+            level,
+            images,
+            name,
+            size,
+            chunk,
+            region_size,
+            copies,
+            format,
+            journal,
+            no_sync,
+            force,
+        }
     }
 }

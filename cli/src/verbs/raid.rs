@@ -21,8 +21,8 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
         }
         What::Assemble(typed) => {
             let mut client = client::connect_or_start(instance)?;
-            let Assemble { images, name, force, volume, serials } = typed;
-            let ask = raid::Assemble { images, name, force, volume, serials };
+            let Assemble { images, name, force, journal, volume, serials } = typed;
+            let ask = raid::Assemble { images, name, force, journal, volume, serials };
             let set = raid::assemble(&mut client, &ask, &Terminal::watch()?)?;
             let told: String = set.told.iter().map(|line| format!("{line}\n")).collect();
             print(&format!("{told}{}\n", set.file.display()))

@@ -8,6 +8,7 @@ use sim_core::{Access, SECTOR_SIZE, Sectors};
 use targets::lines::raid::{Family, MAX_LEGS, Params, Synchronize};
 use targets::raid::layout::Format;
 
+use super::leg::journal::{self, Journal};
 use super::leg::label::Label;
 use super::leg::ring::Stretch;
 use super::leg::{META, MISSING, Names, image, refuse_full, refuse_twice};
@@ -55,6 +56,8 @@ pub struct Create {
     pub copies: Option<usize>,
     /// Where it keeps them; nothing for near.
     pub format: Option<Format>,
+    /// The image of its journal; nothing where it has none.
+    pub journal: Option<PathBuf>,
     /// The legs are the same already, or nobody minds: there is no first resync.
     pub no_sync: bool,
     /// Overwrites what the images hold.
@@ -69,6 +72,7 @@ pub(super) struct Plan {
     device: Sectors,
     len: Sectors,
     line: Line,
+    journal: Option<Journal>,
     no_sync: bool,
     label: Label,
     /// What is odd about the images.
@@ -125,8 +129,14 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Create) -> Result<Plan, Faul
         sizes.push(size);
         legs.push((new, made));
     }
-    let news: Vec<&New> = legs.iter().map(|(new, _)| new).collect();
-    refuse_twice(&news, &ask.images)?;
+    let journal = match &ask.journal {
+        Some(typed) => Some(Journal::new(dm, &name, typed, ask.force)?),
+        None => None,
+    };
+    let news = legs.iter().map(|(new, _)| new);
+    let news: Vec<&New> = news.chain(journal.iter().map(|journal| &journal.image().new)).collect();
+    let typed: Vec<PathBuf> = ask.images.iter().chain(&ask.journal).cloned().collect();
+    refuse_twice(&news, &typed)?;
     let least = sizes.iter().min().copied().unwrap_or_default();
     let step = match line.kind.family() {
         Family::Raid10 => Sectors(line.chunk.0 * line.copies() as u64),
@@ -143,13 +153,15 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Create) -> Result<Plan, Faul
     let len = layout(&line, device).map(|layout| layout.len());
     let len = len.ok_or_else(|| usage("--copies", "no set can be laid out so"))?;
     line.legs = (0..ask.images.len()).map(|leg| Names::of(&name, leg).words()).collect();
+    line.params.journal_dev = journal.is_some().then(|| journal::word(&name));
     // What the target will say of the parameters, before anything is done.
     Line::from_text(&line.to_string(), len).map_err(|error| Fault::new("raid create", error))?;
     // What was made just now is zeros on all legs.
     let is_new = legs.iter().all(|(_, made)| made.is_some());
     let no_sync = can_be_left(line.kind.family()) && (ask.no_sync || is_new);
     let odd = uneven(&ask.images, &sizes);
-    Ok(Plan { name, legs, device, len, line, no_sync, label: Label::new()?, odd })
+    let label = Label::new()?;
+    Ok(Plan { name, legs, device, len, line, journal, no_sync, label, odd })
 }
 
 /// Says which images are much larger than the smallest, whose size all legs have.
@@ -215,6 +227,7 @@ fn line(ask: &Create) -> Result<Line, Fault> {
     only("--chunk", ask.chunk.is_some(), family != Family::Raid1)?;
     only("--region-size", ask.region_size.is_some(), family != Family::Raid0)?;
     only("--no-sync", ask.no_sync, family != Family::Raid0)?;
+    only("--journal", ask.journal.is_some(), family.parities() > 0)?;
     only("--copies", ask.copies.is_some(), family == Family::Raid10)?;
     only("--format", ask.format.is_some(), family == Family::Raid10)?;
     let legs = ask.images.len();
@@ -292,6 +305,9 @@ fn forward(
         done.leg(dm, &Names::of(name, leg), &new.word, &Stretch::whole(plan.device))?;
     }
     go_on(name, watch)?;
+    if let Some(journal) = &plan.journal {
+        journal.carry_out(dm, name, Some(plan.label), done)?;
+    }
     let mut first = plan.line.clone();
     if plan.no_sync {
         first.params.synchronize = Synchronize::Nothing;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use daemon::fault::USAGE;
 use daemon::{About, Fault};
 use sim_core::{Access, SECTOR_SIZE, Sector, Sectors, TargetSpec};
 use targets::lines::linear::Line as Linear;
@@ -66,6 +67,10 @@ pub(super) fn assemble(
         None => bios::find(&images, ask)?,
     };
     let Some(Found { mut told, mut warned, table, mut access }) = found else { return Ok(None) };
+    if ask.journal.is_some() {
+        let why = "means nothing for an array of md or a BIOS's set: leave it out";
+        return Err(Fault::new("--journal", why).with_status(USAGE));
+    }
     for image in &images {
         if let Some(error) = unwritable(&image.new.path) {
             let about = &image.about;

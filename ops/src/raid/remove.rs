@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use daemon::Fault;
 use sim_core::control::Id;
+use targets::lines::raid::Leg;
 
 use super::leg::file_of;
 use super::state::{number, set};
@@ -23,7 +24,8 @@ pub fn remove(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<PathBuf>, Fau
     let _turn = turn(dm, name, &AtomicBool::new(false))?;
     let (device, line) = set(dm, name)?;
     let (mut below, mut files) = (Vec::new(), Vec::new());
-    for leg in &line.legs {
+    let journal = Leg { meta: None, data: line.params.journal_dev.clone() };
+    for leg in line.legs.iter().chain([&journal]) {
         files.extend(file_of(dm, number(leg.data.as_ref()))?);
         for dev in [number(leg.meta.as_ref()), number(leg.data.as_ref())].into_iter().flatten() {
             if let Some(device) = by_id(dm, Id::Dev(dev))?

@@ -54,6 +54,15 @@ impl Done {
         write(path, 0, &[0; HEADS])
     }
 
+    /// Writes bytes to an image.
+    pub(super) fn bytes(&mut self, path: &Path, at: u64, new: &[u8]) -> Result<(), Fault> {
+        let mut old = vec![0; new.len()];
+        let file = fresh(path, Access::ReadOnly)?;
+        file.read_exact_at(&mut old, at).about(path.display())?;
+        self.0.push(Step::Bytes(path.to_owned(), at, old));
+        write(path, at, new)
+    }
+
     /// Gives an image the label of its set, or takes that of another set away.
     pub(super) fn label(&mut self, path: &Path, label: Option<Label>) -> Result<(), Fault> {
         let mut old = vec![0; label::LEN];

@@ -16,6 +16,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 /// `remove DEVICE...`.
 pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done {
     let task = session.task(word)?;
+    let parts = parts(session, &task);
     if session.options.force {
         // Without an error target the device is removed all the same, or not.
         match replace_by_errors(session, &task) {
@@ -23,7 +24,6 @@ pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done 
             Err(stop @ Stop::Output(_)) => return Err(stop),
         }
     }
-    let parts = parts(session, &task);
     let tries = if session.options.retry { TRIES } else { 1 };
     let open = when_open(session);
     for attempt in 1..=tries {

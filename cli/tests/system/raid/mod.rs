@@ -4,6 +4,7 @@
 mod beside;
 mod bios;
 mod grow;
+mod journal;
 mod md;
 mod parity;
 mod scale;

@@ -6,6 +6,7 @@ use targets::raid::bitmap::{HEADER, Header, OFFSET};
 use targets::raid::superblock::{self, DONE, Extension, Superblock};
 
 use super::super::bios;
+use super::super::leg::journal::is_journal;
 use super::super::leg::label::Label;
 use super::super::leg::{Image, heads};
 use super::super::level::level_of;
@@ -47,6 +48,10 @@ pub(super) struct Reshape {
 }
 
 impl Member {
+    pub(super) fn label(&self) -> Option<Label> {
+        self.label
+    }
+
     /// Returns how much of the leg is in use: in a reshape, the room counts as well.
     pub(super) fn device(&self) -> Sectors {
         let room = if self.extension.reshape.is_some() { self.extension.data_offset } else { 0 };
@@ -132,12 +137,15 @@ pub(super) fn member(image: Image) -> Result<Found, Fault> {
         Some((file, _)) => Label::read(file).about(&image.about)?,
         None => None,
     };
-    let bytes = found.map(|(_, bytes)| bytes).unwrap_or_default();
+    let (file, bytes) = found.map(|(file, bytes)| (Some(file), bytes)).unwrap_or_default();
     let superblock = match bytes.is_empty() {
         true => None,
         false => Superblock::read(&bytes),
     };
     let Some(superblock) = superblock else {
+        if file.as_ref().is_some_and(is_journal) {
+            return refuse("is the journal of a set, and no leg: --journal names it");
+        }
         if let Some((label, place)) = label.and_then(|label| Some((label, label.place()?))) {
             return Ok(Found::Blank(Blank { image, label, place }));
         }

@@ -11,6 +11,7 @@ use targets::raid::layout::{Layout, Raid10};
 use targets::raid::superblock::DONE;
 
 use super::create::refuse_there;
+use super::leg::journal::{self, Journal};
 use super::leg::label::Label;
 use super::leg::marked::marked_in;
 use super::leg::ring::Stretch;
@@ -44,6 +45,8 @@ pub struct Assemble {
     /// Takes parity that was never made right for what a missing leg has; of an array of md, as `mdadm
     /// --assemble --force`.
     pub force: bool,
+    /// The image of its journal; nothing where it has none.
+    pub journal: Option<PathBuf>,
     /// Of a BIOS's set with several volumes: this one.
     pub volume: Option<String>,
     /// The serial numbers of the disks that the images are of, in their order; none where the names of the
@@ -78,6 +81,11 @@ pub(super) struct Plan {
     device: Sectors,
     len: Sectors,
     line: Line,
+    journal: Option<Journal>,
+    /// No bitmap is there, as with a set that was made with a journal.
+    has_no_bitmap: bool,
+    /// That of the set, where its legs have one.
+    label: Option<Label>,
     /// A reshape was cut off as it began: a leg knows nothing of it yet, and a line asks for it again.
     asks: Option<Reshape>,
     /// The legs that are missing, or not in sync.
@@ -143,10 +151,17 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         }
         barred.map_or(Ok(()), Err)?;
     }
-    refuse_twice(&news.iter().collect::<Vec<_>>(), &ask.images)?;
     let freshest = members.iter().rev().max_by_key(|member| member.superblock.events);
     let freshest = freshest
         .ok_or_else(|| Fault::new("raid assemble", "expected an image with a superblock"))?;
+    let label = members.iter().find_map(Member::label);
+    let journal = match &ask.journal {
+        Some(typed) => Some(Journal::of(dm, &name, typed, label, ask.force)?),
+        None => None,
+    };
+    news.extend(journal.iter().map(|journal| journal.image().new.clone()));
+    let typed: Vec<PathBuf> = ask.images.iter().chain(&ask.journal).cloned().collect();
+    refuse_twice(&news.iter().collect::<Vec<_>>(), &typed)?;
     members.iter().try_for_each(|member| refuse_stranger(freshest, member))?;
     refuse_parted(&members)?;
     members.iter().try_for_each(|member| refuse_stale(freshest, member))?;
@@ -167,6 +182,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
     let moved = members.iter().any(|member| member.extension.reshape.is_some());
     let late = members.iter().filter(|member| !moved && is_late(freshest, member));
     let late: Vec<usize> = late.map(|member| member.superblock.position as usize).collect();
+    let has_no_bitmap = line.kind.family().parities() > 0 && freshest.bitmap.is_none();
     let failed = freshest.superblock.failed;
     let is_dirty = freshest.superblock.resync_offset != DONE;
     let marked = marked_in(&fresh(&freshest.image.new.path, Access::ReadOnly)?);
@@ -223,8 +239,23 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
             line.legs[leg] = Names::of(&name, leg).words();
         }
     }
+    line.params.journal_dev = journal.is_some().then(|| journal::word(&name));
     let marked = marked.filter(|marked| lacks_parity && !marked.is_zero());
-    Ok(Plan { name, legs, device, len, line, asks, lost, late, marked, forced })
+    Ok(Plan {
+        name,
+        legs,
+        device,
+        len,
+        line,
+        journal,
+        has_no_bitmap,
+        label,
+        asks,
+        lost,
+        late,
+        marked,
+        forced,
+    })
 }
 
 /// Refuses an image that is shorter than its leg. Zeros at its end would be no data of the set.
@@ -357,7 +388,14 @@ pub(super) fn carry_out(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     let end = |_: &mut dyn DeviceMapper| "no set was put together, and all is as it was".to_owned();
-    Done::or_undo(dm, end, |dm, done| forward(dm, plan, done, watch))
+    let made = Done::or_undo(dm, end, |dm, done| forward(dm, plan, done, watch));
+    made.map_err(|fault| match plan.journal.is_none() && plan.has_no_bitmap {
+        true => {
+            let hint = "Where it was made with a journal, --journal names its image";
+            Fault { why: format!("{}. {hint}", fault.why), ..fault }
+        }
+        false => fault,
+    })
 }
 
 fn forward(
@@ -375,6 +413,9 @@ fn forward(
         }
     }
     go_on(name, watch)?;
+    if let Some(journal) = &plan.journal {
+        journal.carry_out(dm, name, plan.label, done)?;
+    }
     let mut first = plan.line.clone();
     if plan.forced {
         first.params.synchronize = Synchronize::Everything;

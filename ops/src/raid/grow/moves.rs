@@ -115,7 +115,7 @@ fn refuse_line(name: &str, line: &Line) -> Result<(), Fault> {
         }
         () if params.journal_dev.is_some() => refuse(
             "has a journal (`journal_dev`), and the kernel reshapes no set that has one: load its table without, \
-             first",
+             first; one that was made with it has no bitmap, and does not start without: make a larger set, and copy",
         ),
         () => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! Legs: what lies where on their images, what their devices are called, and how people name them.
 
+pub(super) mod journal;
 pub(super) mod label;
 pub(super) mod marked;
 pub(super) mod ring;
@@ -165,6 +166,10 @@ pub(super) fn refuse_full(path: &Path, about: &str) -> Result<(), Fault> {
             "is leg {position} of a {level} of {of} legs, and is left alone: `dmsim raid \
              assemble` puts that together again, --force overwrites it"
         );
+        return Err(Fault::new(about, why));
+    }
+    if let Some(what) = journal::told(&bytes) {
+        let why = format!("{what}, and is left alone: --force overwrites it");
         return Err(Fault::new(about, why));
     }
     match first_byte(&file).about(about)? {

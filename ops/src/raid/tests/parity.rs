@@ -216,3 +216,24 @@ fn an_image_that_is_larger_than_the_others_is_told_of() {
     file.set_len((META + SIZE).bytes()).expect("it is cut");
     assert_eq!(create::plan(&mut bench, &ask("raid5", &all)).expect("a plan").odd, None);
 }
+
+#[test]
+fn whatever_fails_of_a_set_with_a_journal_its_image_is_as_it_was() {
+    for at in 1.. {
+        let mut bench = Bench::new();
+        let all = images(&bench, 3);
+        let journal = bench.file("journal", 7, Sectors(16 << 11));
+        let ask = Create { journal: Some(journal.clone()), force: true, ..ask("raid5", &all) };
+        let (records, before) = (bench.records(), std::fs::read(&journal).expect("an image"));
+        match make(&mut bench, &ask, Fails::At(at)) {
+            Ok(()) if bench.calls < at => break,
+            Ok(()) => panic!("step {at} failed, and nobody noticed"),
+            Err(fault) => {
+                assert!(fault.why.contains("all is as it was"), "step {at}: {fault}");
+                assert_eq!(bench.records(), records, "step {at}");
+                let now = std::fs::read(&journal).expect("an image");
+                assert!(now == before, "step {at} has changed the journal's image");
+            }
+        }
+    }
+}

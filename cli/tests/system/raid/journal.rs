@@ -1,0 +1,81 @@
+//! Sets with a journal: an image that is of one set, and given to no other.
+
+use std::fs::File;
+
+use super::{comes_back_after_a_crash, is_right, json};
+use crate::harness::{Instance, bytes, read_at, text, write_at};
+
+const LEGS: [&str; 3] = ["0.img", "1.img", "2.img"];
+
+fn sparse(instance: &Instance, name: &str, mib: u64) {
+    let file = File::create(instance.path(name)).expect("a new file");
+    file.set_len(mib << 20).expect("it is sparse");
+}
+
+/// Makes a raid5 with a journal.
+fn with_journal(instance: &Instance, name: &str, images: &[&str], journal: &str) {
+    sparse(instance, journal, 16);
+    let args =
+        [&["raid", "create", "raid5"], images, &[name, "--size", "12M", "--journal", journal]];
+    instance.dmsim(&args.concat());
+}
+
+fn assemble<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["raid", "assemble"], &LEGS[..], &["--name", "r"], more].concat()
+}
+
+#[test]
+fn a_set_comes_back_with_its_journal_after_a_crash_and_from_its_images_alone() {
+    let instance = Instance::start();
+    with_journal(&instance, "r", &LEGS, "j.img");
+    assert_eq!(json(&instance)["journal"]["file"], text(&instance.path("j.img")));
+    comes_back_after_a_crash(instance, "a raid5 with a journal");
+    let instance = Instance::start();
+    with_journal(&instance, "r", &LEGS, "j.img");
+    let data = bytes(3, 2 << 20);
+    write_at(&instance.device("r"), 0, &data).expect("room for it");
+    let dir = instance.crash();
+    let instance = Instance::start_in(dir, &[]);
+    let told = instance.refused(&assemble(&[]));
+    assert!(told.contains("--journal names its image"), "{told}");
+    let told = instance.refused(&assemble(&["j.img"]));
+    assert!(told.contains("j.img: is the journal of a set, and no leg"), "{told}");
+    instance.dmsim(&assemble(&["--journal", "j.img"]));
+    assert!(read_at(&instance.device("r"), 0, data.len()).expect("a read") == data);
+    is_right(&instance);
+    instance.dmsim(&["raid", "remove", "r"]);
+    assert_eq!(instance.dmsim(&["ls"]), "No devices found\n");
+}
+
+#[test]
+fn a_journal_of_another_set_is_refused() {
+    let instance = Instance::start();
+    with_journal(&instance, "r", &LEGS, "j.img");
+    instance.dmsim(&["raid", "remove", "r"]);
+    with_journal(&instance, "other", &["a.img", "b.img", "c.img"], "other.img");
+    instance.dmsim(&["raid", "remove", "other"]);
+    let others = instance.path("other.img");
+    let before = std::fs::read(&others).expect("an image");
+    let make =
+        ["raid", "create", "raid5", "x.img", "y.img", "z.img", "n", "--size", "12M", "--journal"];
+    for journal in ["j.img", "other.img"] {
+        let told = instance.refused(&[&make[..], &[journal]].concat());
+        assert!(told.contains("is the journal of a set, and is left alone: --force"), "{told}");
+    }
+    let told = instance.refused(&assemble(&["--journal", "other.img"]));
+    assert!(told.contains("other.img: is not the journal of this set"), "{told}");
+    assert!(std::fs::read(&others).expect("an image") == before);
+    // One that a table was given as a whole is known by how md's log begins.
+    write_at(&others, 0, &[0x09, 0xc5, 0x33, 0x64]).expect("room for it");
+    let told = instance.refused(&[&make[..], &["other.img"]].concat());
+    assert!(told.contains("is a journal in md's format, of a set or an array"), "{told}");
+    sparse(&instance, "small", 4);
+    let told = instance.refused(&[&make[..], &["small"]].concat());
+    assert!(told.contains("small: is too small: a journal needs 5 MiB at least"), "{told}");
+    // The lost one is replaced where that is asked for.
+    sparse(&instance, "new.img", 16);
+    let told = instance.refused(&assemble(&["--journal", "new.img"]));
+    assert!(told.contains("where that is lost, --force takes this one"), "{told}");
+    instance.dmsim(&assemble(&["--journal", "new.img", "--force"]));
+    is_right(&instance);
+}
