@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use sim_core::control::{Command, Slot};
-use sim_core::{BlkError, Held, MappedDevice, Sector, Sectors, StatusKind};
+use sim_core::{Bio, BlkError, BlockDevice, Held, MappedDevice, Sector, Sectors, StatusKind};
 use targets::lines::raid::Kind;
 use targets::raid::layout::{Format, Layout, Parity, Place, Raid10};
 use testkit::{
@@ -317,6 +317,17 @@ impl Rig {
     /// Takes the bios that failed.
     pub(crate) fn take_errors(&self) -> Vec<(BioStep, BlkError)> {
         std::mem::take(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes a sector, makes it durable, and leaves the background no time for anything.
+    pub(crate) fn write_durably(&self, sector: u64) -> Result<(), String> {
+        let data = [0x99; SECTOR];
+        let bios = [Bio::write(Sector(sector), &data), Bio::flush()];
+        for bio in bios {
+            let end = self.world.sim.try_block_on(self.device.submit(bio));
+            end.map_err(|stuck| stuck.to_string())?.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Reads the whole device.
