@@ -118,7 +118,7 @@ fn lose_a_leg(
     let content = rig.content().map_err(why)?;
     legal.check_power_cut(&content).map_err(why)?;
     // Its superblocks may have the last word of the set, or not.
-    if seed / case.legs % 2 == 0 {
+    if (seed / case.legs).is_multiple_of(2) {
         rig.idle()?;
         rig.run(&case.steps(&mut Rng::new(seed as u64), 4), 1).map_err(why)?;
         rig.suspend()?;
