@@ -117,15 +117,18 @@ fn lose_a_leg(
     let rig = Rig::over(&without, seed as u64, disks);
     let content = rig.content().map_err(why)?;
     legal.check_power_cut(&content).map_err(why)?;
-    // Its superblocks may have the last word of the set, or not.
-    if (seed / case.legs).is_multiple_of(2) {
+    let is_left_in_order = (seed / case.legs).is_multiple_of(2);
+    if is_left_in_order {
         rig.idle()?;
         rig.run(&case.steps(&mut Rng::new(seed as u64), 4), 1).map_err(why)?;
-        rig.suspend()?;
     } else {
         rig.write_durably(0)?;
     }
     let content = rig.content().map_err(why)?;
+    // Its superblocks have the last word of the set, or have not.
+    if is_left_in_order {
+        rig.suspend()?;
+    }
     drop(rig);
     let rig = Rig::over(case, seed as u64, disks);
     rig.idle()?;

@@ -12,8 +12,9 @@ use super::super::leg::{Image, heads};
 use super::super::level::level_of;
 use super::Seat;
 
-/// By so many events a superblock may be behind the freshest: those that a crash has cut off.
-const CUT_OFF: u64 = 2;
+/// By so many events a superblock may be behind the freshest: those of one commit, which a crash has cut off.
+/// Most are one; a leg that fails is two, and so is what a table changes.
+const CUT_OFF: u64 = 4;
 
 /// An image, and what its metadata says.
 pub(super) struct Member {

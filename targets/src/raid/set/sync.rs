@@ -410,9 +410,14 @@ impl RaidSet {
             if reached(at).await.is_none() {
                 return Walk::GaveUp;
             }
+            // One at a time: who is cut off from the last of them is not far behind the others.
+            for _ in 1..passed {
+                let commit = self.state().commit(Event::Note, 1);
+                self.commit(commit).await;
+            }
             let commit = {
                 let mut state = self.state();
-                let commit = state.commit(Event::Note, passed.max(u64::from(is_late && !is_over)));
+                let commit = state.commit(Event::Note, u64::from(!is_over));
                 // That it has ended, and then what follows from it.
                 if is_over { state.commit(Event::Change, 2) } else { commit }
             };
