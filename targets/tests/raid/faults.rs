@@ -2,7 +2,7 @@
 //! acknowledged, a bio fails only where a set has no other leg, and a leg that failed and is back has
 //! what it lacked: with the power off and on in between too.
 
-use sim_core::{Bio, BlockDevice, Op, Sector};
+use sim_core::{Bio, BlockDevice, Flags, Op, Sector};
 use testkit::{BioStep, Damage, Fault, FaultSpan, Rng, SimDisk, Speed, each_seed};
 
 use crate::rig::{Case, FLUSH, Rig, SECTOR, Step};
@@ -138,6 +138,37 @@ fn a_leg_that_fails_while_it_is_rebuilt_is_rebuilt_whole_when_it_is_back() {
         let (after, lasts) = (seed / 2 % 5, FaultSpan::ForGood);
         rig.disks[Case::data(leg)].inject(Fault::At { after, lasts, damage: Damage::Error });
         rig.run(&case.steps(&mut Rng::new(seed), STEPS), 2)?;
+        revive(&rig)
+    });
+}
+
+/// What is written while it is out lies before where its rebuild had got.
+#[test]
+fn a_leg_that_fails_far_into_its_rebuild_lacks_what_is_written_before_that() {
+    /// Three rounds of a rebuild.
+    const DEVICE: u64 = 3 * 4 * 2048;
+    each_seed(TEST, 8, |seed| {
+        let mut case = match seed % 2 {
+            0 => Case { in_sync: true, legs: 2, more: String::new(), ..Case::of(seed * 6) },
+            _ => Case { in_sync: true, ..Case::with_parity(seed / 2) },
+        };
+        case.len = case.parity().map_or(1, |parity| parity.data_legs() as u64) * DEVICE;
+        let disks = Rig::new(&case, seed).disks;
+        case.more = format!(" rebuild {}", case.legs - 1);
+        let rig = Rig::again(&case, seed, &disks);
+        let lasts = FaultSpan::ForGood;
+        let leg = &rig.disks[Case::data(case.legs - 1)];
+        // In the second round, or the third.
+        let after = if case.parity().is_some() { DEVICE / 8 / 2 } else { 6 };
+        leg.inject(Fault::At { after, lasts, damage: Damage::Error });
+        rig.idle()?;
+        let mut rng = Rng::new(seed);
+        let mut write = |_| {
+            let sector = rng.below(case.len as usize / 4) as u64;
+            Step::Bio(BioStep { op: Op::Write, sector, len: 1, flags: Flags::default() })
+        };
+        let steps: Vec<Step> = (0..STEPS).map(&mut write).collect();
+        rig.run(&steps, 1)?;
         revive(&rig)
     });
 }

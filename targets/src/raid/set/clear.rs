@@ -101,7 +101,11 @@ impl RaidSet {
 
     /// Has the superblocks call the set clean, where it is and nobody has written since `before`.
     pub(super) async fn make_clean(self: &Arc<Self>, before: Duration, is_left: bool) {
-        if !self.state().may_be_clean(before, is_left) || self.flush_legs().await.is_err() {
+        if !self.state().may_be_clean(before, is_left) {
+            return;
+        }
+        let says_clean = self.state().metadata_says_clean;
+        if says_clean && self.flush_legs().await.is_err() {
             return;
         }
         let commit = {
@@ -110,8 +114,13 @@ impl RaidSet {
             if !state.may_be_clean(before, is_left) {
                 return;
             }
-            state.cleanness = Cleanness::Clean;
-            state.commit(if is_left { Event::Change } else { Event::Note }, 1)
+            match is_left {
+                true => {
+                    state.cleanness = Cleanness::Clean;
+                    state.commit(Event::Change, 1)
+                }
+                false => state.note_cleanness(Cleanness::Clean),
+            }
         };
         self.commit(commit).await;
     }
@@ -128,8 +137,13 @@ impl RaidSet {
             set.state().give_torn_up(now);
             set.clear_bits(now).await;
             set.make_clean(now, true).await;
-            if set.state().is_broken() {
-                let commit = set.state().commit(Event::Change, 1);
+            let commit = {
+                let mut state = set.state();
+                let events = u64::from(state.is_broken());
+                let is_new = events > 0 || state.events.are_unwritten();
+                is_new.then(|| state.commit(Event::Change, events))
+            };
+            if let Some(commit) = commit {
                 set.commit(commit).await;
             }
         })

@@ -26,7 +26,8 @@ pub(super) enum Event {
 }
 
 /// The count of events in the superblocks, which is md's: it goes up with each event, but where a set
-/// without fault is clean again, which was so before, it goes back to what it was then.
+/// without fault is clean again, which was so before, it goes back to what it was then. That it is clean or
+/// dirty is not written by itself: what superblocks have never goes back.
 ///
 /// Where several events come together they are written once. Whoever assembles an array of md's takes a
 /// member that lacks more than one event for out of date, which a power cut must not make it: there, each
@@ -34,6 +35,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Events {
     now: u64,
+    written: u64,
     by_commit: bool,
     /// The last was a note: the count may go back by it.
     was_note: bool,
@@ -42,12 +44,12 @@ pub(super) struct Events {
 impl Events {
     /// Goes on from a count that was found, event by event.
     pub(super) fn each(found: u64) -> Events {
-        Events { now: found, by_commit: false, was_note: false }
+        Events { now: found, written: found, by_commit: false, was_note: false }
     }
 
     /// Goes on from a count that was found, commit by commit.
     pub(super) fn by_commit(found: u64) -> Events {
-        Events { now: found, by_commit: true, was_note: false }
+        Events { now: found, written: found, by_commit: true, was_note: false }
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -73,6 +75,12 @@ impl Events {
         if self.by_commit {
             self.grow();
         }
+        self.written = self.now;
+    }
+
+    /// Tells whether superblocks have another count.
+    pub(super) fn are_unwritten(&self) -> bool {
+        self.now != self.written
     }
 
     /// What is found may be the greatest that there is.
@@ -148,7 +156,8 @@ impl State {
         }
     }
 
-    fn count(&mut self, event: Event, times: u64) {
+    /// Counts an event so many times, for the next superblocks that are written.
+    pub(super) fn count(&mut self, event: Event, times: u64) {
         let is_note = event == Event::Note && !self.is_degraded();
         let is_good = self.cleanness == Cleanness::Clean && self.resync_from.is_none();
         for _ in 0..times {

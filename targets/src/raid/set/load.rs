@@ -400,10 +400,12 @@ impl RaidSet {
             None => state.intent.set_all(),
         }
         let resync_from = state.resync_from;
-        for leg in &mut state.legs {
-            if let Leg::Behind(behind) = leg {
+        for leg in 0..state.legs.len() {
+            if let Leg::Behind(behind) = state.legs[leg] {
                 let back = behind.back.zip(cleared);
-                behind.by_bitmap = back.is_some_and(|(events, cleared)| events >= cleared);
+                let by_bitmap =
+                    back.is_some_and(|(events, cleared)| state.has_all_but_bits(events, cleared));
+                state.legs[leg] = Leg::Behind(Behind { by_bitmap, ..behind });
             }
         }
         state.intent.distrust(resync_from);
@@ -465,7 +467,7 @@ impl RaidSet {
             ));
             // What is there may be another device by now.
             let is_known = matches!(found, metadata::Found::Own(events)
-                if cleared.is_some_and(|at| events >= at));
+                if cleared.is_some_and(|at| self.state().has_all_but_bits(events, at)));
             self.state().legs[leg] = match was {
                 // Nothing was written since; what it has alone is better than nothing.
                 Leg::Broken => Leg::InSync,

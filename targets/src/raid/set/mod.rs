@@ -130,7 +130,8 @@ impl RaidSet {
             Leg::InSync if self.can_lose(state, leg) => {
                 Behind { by_bitmap: state.intent.header().is_some(), ..Behind::ALL }
             }
-            Leg::Behind(behind) => behind,
+            // What is written from here on may lie before where it had got.
+            Leg::Behind(behind) => Behind { from: Sector::ZERO, ..behind },
             Leg::InSync | Leg::Failed(_) | Leg::Broken | Leg::Missing => return false,
         };
         if state.cleared == Cleared::TooOld {

@@ -223,10 +223,33 @@ impl State {
             Cleanness::Unsaid => 0,
             Cleanness::Dirty { mark } => mark,
             Cleanness::Clean => {
-                self.cleanness = Cleanness::Dirty { mark: self.commits.began + 1 };
-                self.commit(Event::Note, 1)
+                let mark = if self.metadata_says_clean { self.commits.began + 1 } else { 0 };
+                self.note_cleanness(Cleanness::Dirty { mark })
             }
         }
+    }
+
+    /// Takes in that the set is called clean, or dirty, and counts that. Returns the commit that says so; 0
+    /// where superblocks have no word for it, and have the count with what they are written for next: what
+    /// goes back need never be written.
+    pub(super) fn note_cleanness(&mut self, now: Cleanness) -> u64 {
+        self.cleanness = now;
+        match self.metadata_says_clean {
+            true => self.commit(Event::Note, 1),
+            false => {
+                self.count(Event::Note, 1);
+                0
+            }
+        }
+    }
+
+    /// Tells whether a leg with a superblock of so many events lacks no more than what has a bit, by the
+    /// bitmap's `events_cleared`. What is counted and not written yet, a leg does not have.
+    pub(super) fn has_all_but_bits(&self, events: u64, cleared: u64) -> bool {
+        /// That it was called clean, and dirty again.
+        const UNWRITTEN: u64 = 2;
+        let unwritten = if self.metadata_says_clean { 0 } else { UNWRITTEN };
+        events.saturating_add(unwritten) >= cleared
     }
 
     /// Tells whether the superblocks may call the set clean: nobody has written since `before`, and

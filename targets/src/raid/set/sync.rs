@@ -410,20 +410,26 @@ impl RaidSet {
             if reached(at).await.is_none() {
                 return Walk::GaveUp;
             }
-            // One at a time: who is cut off from the last of them is not far behind the others.
-            for _ in 1..passed {
-                let commit = self.state().commit(Event::Note, 1);
-                self.commit(commit).await;
-            }
-            let commit = {
-                let mut state = self.state();
-                let commit = state.commit(Event::Note, u64::from(!is_over));
-                // That it has ended, and then what follows from it.
-                if is_over { state.commit(Event::Change, 2) } else { commit }
-            };
-            self.commit(commit).await;
             if is_over {
+                // That it has ended, and then what follows from it.
+                let commit = self.state().commit(Event::Change, 2);
+                self.commit(commit).await;
                 return Walk::Over;
+            }
+            // One at a time: who is cut off from the last of them is not far behind the others. How far
+            // a check has got is in no superblock.
+            for _ in 0..passed.max(1) {
+                let commit = {
+                    let mut state = self.state();
+                    let is_told = !matches!(state.progress.action, Action::Check | Action::Repair);
+                    if !is_told {
+                        state.count(Event::Note, 1);
+                    }
+                    is_told.then(|| state.commit(Event::Note, 1))
+                };
+                if let Some(commit) = commit {
+                    self.commit(commit).await;
+                }
             }
         }
     }

@@ -131,9 +131,8 @@ impl<'a, D> Analysis<'a, D> {
     }
 
     /// Returns the leg whose superblock is believed: that with the most events, and the first of them that
-    /// knows of the most legs that have failed. (The kernel takes the first. As its count goes back where a
-    /// set is clean again, a leg may have as many events as those that went on without it.) A new one has
-    /// none.
+    /// knows of the most legs that have failed: one that was cut off as the set started may have as many
+    /// as those that went on without it. (The kernel takes the first.) A new one has none.
     fn freshest(&self) -> Option<usize> {
         let readable = |member: &&Member| member.has_data && member.has_meta && !member.faulty;
         let events = |member: &Member| {
