@@ -52,7 +52,11 @@ fn a_restore_brings_everything_back_after_a_crash_and_after_a_stop() {
     assert!(note.status.success());
     assert!(String::from_utf8(note.stderr).unwrap().contains("dmsim restore"));
     assert_eq!(instance.json(&["info", "--json"]).to_string(), "[]", "nothing by itself");
-    instance.ok(&["restore"]);
+    let restored = instance.run(&["restore"]);
+    assert!(restored.status.success());
+    let told = String::from_utf8(restored.stderr).unwrap();
+    let suspended = "dmsim: warning: still is suspended, as it was left: who uses it waits until `dmsim resume still`\n";
+    assert_eq!(told, suspended);
     assert_eq!(report(&instance), before);
     assert_eq!(fs::read(instance.path("mapper/top")).unwrap()[..4096], [7; 4096]);
     instance.ok(&["stop"]);

@@ -78,4 +78,28 @@ fn a_journal_of_another_set_is_refused() {
     assert!(told.contains("where that is lost, --force takes this one"), "{told}");
     instance.dmsim(&assemble(&["--journal", "new.img", "--force"]));
     is_right(&instance);
+    // The lost one has what is older, should it turn up again.
+    instance.dmsim(&["raid", "remove", "r"]);
+    let told = instance.refused(&assemble(&["--journal", "j.img"]));
+    assert!(told.contains("j.img: is not the journal of this set"), "{told}");
+    instance.dmsim(&assemble(&["--journal", "new.img"]));
+    is_right(&instance);
+}
+
+#[test]
+fn a_set_that_is_given_a_journal_does_not_start_without_it() {
+    let instance = Instance::start();
+    instance.dmsim(&[&["raid", "create", "raid5"], &LEGS[..], &["r", "--size", "12M"]].concat());
+    let data = bytes(5, 2 << 20);
+    write_at(&instance.device("r"), 0, &data).expect("room for it");
+    instance.dmsim(&["wait", "--sync", "r"]);
+    instance.dmsim(&["raid", "remove", "r"]);
+    sparse(&instance, "j.img", 16);
+    instance.dmsim(&assemble(&["--journal", "j.img", "--force"]));
+    instance.dmsim(&["raid", "remove", "r"]);
+    let told = instance.refused(&assemble(&[]));
+    assert!(told.contains("--journal names its image"), "{told}");
+    instance.dmsim(&assemble(&["--journal", "j.img"]));
+    assert!(read_at(&instance.device("r"), 0, data.len()).expect("a read") == data);
+    is_right(&instance);
 }

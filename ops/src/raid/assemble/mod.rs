@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use daemon::Fault;
 use sim_core::{Access, Sectors};
 use targets::lines::raid::{Family, Kind, MAX_LEGS, Params, Synchronize};
+use targets::raid::bitmap::{HEADER, OFFSET};
 use targets::raid::layout::{Layout, Raid10};
 use targets::raid::superblock::DONE;
 
@@ -398,6 +399,18 @@ pub(super) fn carry_out(
     })
 }
 
+/// Makes a set that gets another journal known by a new label: the old one, which may turn up again, has what is
+/// older from now on. And takes its bitmaps away, so that it does not start without the journal.
+fn renew(plan: &Plan, done: &mut Done) -> Result<Label, Fault> {
+    let set = Label::new()?;
+    for Seat { image, label, .. } in plan.legs.iter().flatten() {
+        let path = &image.new.path;
+        done.label(path, Some(label.map_or(set, |label| label.of_set(set))))?;
+        done.bytes(path, OFFSET, &[0; HEADER])?;
+    }
+    Ok(set)
+}
+
 fn forward(
     dm: &mut dyn DeviceMapper,
     plan: &Plan,
@@ -414,7 +427,8 @@ fn forward(
     }
     go_on(name, watch)?;
     if let Some(journal) = &plan.journal {
-        journal.carry_out(dm, name, plan.label, done)?;
+        let label = if journal.is_new() { Some(renew(plan, done)?) } else { plan.label };
+        journal.carry_out(dm, name, label, done)?;
     }
     let mut first = plan.line.clone();
     if plan.forced {

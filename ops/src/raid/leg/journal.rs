@@ -119,6 +119,11 @@ impl Journal {
         Ok(Journal { image, len, is_new: false })
     }
 
+    /// Tells whether the set had another one, or none.
+    pub(in super::super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     pub(in super::super) fn image(&self) -> &Image {
         &self.image
     }

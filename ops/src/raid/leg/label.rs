@@ -56,6 +56,11 @@ impl Label {
         Label { ring: self.ring.map(|(ring, _)| (ring, leg)), ..self }
     }
 
+    /// Returns that of the same leg of a set that is known by another label.
+    pub(in super::super) fn of_set(self, set: Label) -> Label {
+        Label { ring: self.ring, ..set }
+    }
+
     pub(in super::super) fn ring(&self) -> Option<Ring> {
         self.ring.map(|(ring, _)| ring)
     }
