@@ -96,6 +96,7 @@ errnos! {
     AGAIN 11 "Resource temporarily unavailable",
     NOMEM 12 "Cannot allocate memory",
     ACCES 13 "Permission denied",
+    FAULT 14 "Bad address",
     NOTBLK 15 "Block device required",
     BUSY 16 "Device or resource busy",
     EXIST 17 "File exists",

@@ -66,9 +66,8 @@ impl Control {
         match name {
             "" => refuse("name not supplied when creating device"),
             "control" | "." | ".." => refuse("device name cannot be \"control\", \".\", or \"..\""),
-            _ if name.contains(['/', '\0']) || name.len() > MAX_NAME => {
-                refuse("invalid device name")
-            }
+            _ if name.contains('/') => refuse("device name cannot contain '/'"),
+            _ if name.contains('\0') || name.len() > MAX_NAME => refuse("invalid device name"),
             _ => Ok(()),
         }
     }
@@ -103,7 +102,8 @@ impl Control {
             return Err(self.failure(Errno::BUSY, &why));
         }
         let Some(cell) = cells.find_name(from) else {
-            let why = format!("Unable to rename non-existent device, {from} to {to}");
+            let what = if matches!(new, NewName::Uuid(_)) { "uuid " } else { "" };
+            let why = format!("Unable to rename non-existent device, {from} to {what}{to}");
             return Err(self.failure(Errno::NXIO, &why));
         };
         if let (NewName::Uuid(_), Some(set)) = (&new, &cell.uuid) {

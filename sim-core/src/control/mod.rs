@@ -10,6 +10,7 @@ mod claims;
 mod command;
 mod devices;
 mod find;
+pub mod ioctl;
 mod lifecycle;
 mod record;
 mod tables;
