@@ -3,6 +3,8 @@
 
 mod describe;
 mod recording;
+mod request;
+mod round_trip;
 
 use describe::describe;
 use recording::Exchange;

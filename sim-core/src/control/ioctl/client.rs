@@ -1,5 +1,7 @@
 //! The other direction: commands as a program writes them, and answers as it reads them.
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 use super::flags::{
@@ -18,12 +20,18 @@ use crate::control::{
 use crate::{DM_MAJOR, DevNumber, Errno, Held, Params, Sector, Sectors, TargetSpec};
 
 /// A call to be made.
-#[derive(Debug)]
 pub struct Written {
     /// The ioctl's code.
     pub code: u32,
     /// The buffer to make it with. Holds keys where the command does.
     pub buffer: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Written {
+    /// Leaves the bytes out, which may be keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}, {} bytes", self.code, self.buffer.len())
+    }
 }
 
 /// What a program learns from an answer.

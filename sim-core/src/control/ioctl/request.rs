@@ -1,5 +1,7 @@
 //! A call as a command, and what came of the command as a reply.
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 use super::flags::{
@@ -27,7 +29,6 @@ pub enum When {
 }
 
 /// A call that was read: what is to be carried out, and what its reply is made from.
-#[derive(Debug)]
 pub struct Request {
     kind: Kind,
     header: Header,
@@ -40,6 +41,14 @@ pub struct Request {
     also: Option<(When, Command)>,
     /// What is wrong with the payload, where the kernel looks for the device first.
     fault: Option<Reply>,
+}
+
+impl fmt::Debug for Request {
+    /// Leaves the bytes out, which may be keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { size, wipes, command, also, fault, .. } = self;
+        write!(f, "{command:?}, also {also:?}, fault {fault:?}, {size} bytes, wipes {wipes}")
+    }
 }
 
 /// What a call's payload comes to.
