@@ -51,6 +51,11 @@ fn requests() {
 }
 
 #[test]
+fn ioctl() {
+    run("ioctl", fuzz::ioctl);
+}
+
+#[test]
 fn metadata() {
     run("metadata", fuzz::metadata_of_ours);
 }
