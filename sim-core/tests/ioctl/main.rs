@@ -6,6 +6,8 @@ mod recording;
 mod request;
 mod round_trip;
 
+use std::path::Path;
+
 use describe::describe;
 use recording::Exchange;
 use sim_core::Errno;
@@ -35,7 +37,8 @@ fn a_session_of_lvm() {
 /// Reads each call of a recording, and compares what it says with what is expected of it; then makes
 /// the reply from what the kernel's answer says, and compares it byte by byte.
 fn check(name: &str) {
-    let exchanges = recording::read(name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ioctl");
+    let exchanges = recording::read(&folder.join(name));
     assert!(exchanges.len() > 20, "{name}: {}", exchanges.len());
     for (index, exchange) in exchanges.iter().enumerate() {
         let place = format!("{name}: {}: ioctl {index}", exchange.title);

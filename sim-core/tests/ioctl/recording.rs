@@ -19,9 +19,8 @@ pub(crate) struct Exchange {
 }
 
 /// Reads a file of exchanges.
-pub(crate) fn read(name: &str) -> Vec<Exchange> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ioctl");
-    let text = std::fs::read_to_string(folder.join(name)).expect("a recording");
+pub(crate) fn read(path: &Path) -> Vec<Exchange> {
+    let text = std::fs::read_to_string(path).expect("a recording");
     let (mut all, mut title): (Vec<Exchange>, _) = (Vec::new(), "");
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
