@@ -43,6 +43,19 @@ fn too_short_for_a_version_writes_nothing() {
 }
 
 #[test]
+fn a_header_that_changes_under_the_call_counts_for_nothing() {
+    let written = client::write(&load(), 1024).expect("a call");
+    let call = Call::read(written.code, &written.buffer).expect("a header");
+    let mut changed = written.buffer.to_vec();
+    changed[12..28].fill(0xff);
+    changed[48] = b'b';
+    let request = call.decode(changed.into()).expect("a load");
+    assert_eq!(request.command(), &load());
+    let reply = request.reply(Ok(Answer::Status(status())), None);
+    assert_eq!(reply.bytes.len(), FIELDS_LEN);
+}
+
+#[test]
 fn paths_start_where_the_caller_is() {
     let written = client::write(&load(), 0).expect("a call");
     let mut request = ioctl::decode(written.code, written.buffer.to_vec()).expect("a load");

@@ -20,14 +20,14 @@ use crate::control::{
 use crate::{DM_MAJOR, DevNumber, Errno, Held, Params, Sector, Sectors, TargetSpec};
 
 /// A call to be made.
-pub struct Written {
+pub struct Prepared {
     /// The ioctl's code.
     pub code: u32,
     /// The buffer to make it with. Holds keys where the command does.
     pub buffer: Zeroizing<Vec<u8>>,
 }
 
-impl fmt::Debug for Written {
+impl fmt::Debug for Prepared {
     /// Leaves the bytes out, which may be keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}, {} bytes", self.code, self.buffer.len())
@@ -51,7 +51,7 @@ pub struct Reading {
 /// - `ENAMETOOLONG`: a name, a uuid or the name of a target type that is too long.
 /// - `EINVAL`: a NUL in a text, or an empty one where that would mean another call.
 /// - `EFBIG`: more than [`MAX_DATA_SIZE`].
-pub fn write(command: &Command, size: usize) -> Result<Written, Errno> {
+pub fn write(command: &Command, size: usize) -> Result<Prepared, Errno> {
     let mut call = Draft::default();
     let kind = call.put(command)?;
     let payload = call.payload.len();
@@ -68,7 +68,7 @@ pub fn write(command: &Command, size: usize) -> Result<Written, Errno> {
     if payload > 0 {
         buffer[START..START + payload].copy_from_slice(&call.payload);
     }
-    Ok(Written { code: kind.code(), buffer })
+    Ok(Prepared { code: kind.code(), buffer })
 }
 
 /// A call as far as it is made.

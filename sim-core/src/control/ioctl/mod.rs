@@ -10,6 +10,9 @@
 //! 3. [`Request::reply`] takes what came of them and gives a [`Reply`]: what the ioctl returns,
 //!    what is written to the caller's buffer, and lines for the kernel's log.
 //!
+//! What [`Command::ArmPoll`](super::Command::ArmPoll) answers is for whoever serves the call to keep
+//! with the caller's open file: from then on that polls as readable once another event came.
+//!
 //! A refusal on the way is a [`Reply`] too. [`Control::ioctl`] does the second and the third step
 //! together.
 //!
@@ -19,8 +22,8 @@
 //!
 //! What the kernel does and this does not: names, uuids, parameters and messages have to be UTF-8;
 //! measurements for IMA are refused; of a table whose list of targets breaks off, the targets
-//! before the break are not built, so that their errors do not come first; and nobody is told that
-//! a uevent was made, as none was.
+//! before the break are not built, so that their errors do not come first; file systems are not
+//! frozen by a suspend; and nobody is told that a uevent was made, as none was.
 
 pub mod client;
 mod flags;
@@ -62,8 +65,8 @@ impl Call {
     /// - `EFAULT`: too few bytes.
     pub fn read(code: u32, head: &[u8]) -> Result<Call, Reply> {
         // The size and the direction in the code count for nothing.
-        let (kernel_type, nr) = (code >> 8 & 0xff, code & 0xff);
-        if kernel_type != kind::TYPE {
+        let (type_byte, nr) = (code >> 8 & 0xff, code & 0xff);
+        if type_byte != kind::TYPE {
             return Err(Reply::untouched(Errno::NOTTY));
         }
         let word = |at| header::u32_at(head, at);

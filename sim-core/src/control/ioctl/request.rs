@@ -66,7 +66,8 @@ impl From<Command> for Asked {
 
 impl Call {
     /// Reads the call from the start of the caller's buffer, which is to be as long as
-    /// [`reads`](Self::reads) says. Where there is more of it, answers keep what the caller had
+    /// [`reads`](Self::reads) says. The header is what it was when it was looked at, whatever the
+    /// caller has made of it since. Where there is more of it, answers keep what the caller had
     /// between their parts, as the kernel's do; else zeros are there. What the buffer holds is
     /// wiped when the request or its reply is dropped.
     ///
