@@ -160,6 +160,8 @@ pub struct Filled {
 pub struct Restored {
     /// What is back, as it is called.
     pub done: Vec<String>,
+    /// Which of these are suspended, as they were left.
+    pub suspended: Vec<String>,
     /// What is not, and why. It stays on record.
     pub failed: Vec<(String, String)>,
 }

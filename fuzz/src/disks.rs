@@ -13,8 +13,11 @@ use testkit::Sim;
 /// The names of the disks in table lines: `a` is 7:0, and so on. `/dev/loop0` is `a` too.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Disks of zeros, each by its name and its number.
-struct Disks(Vec<Arc<Memory>>);
+/// Disks in memory, each found by its number, by `/dev/` and its name, and in table lines by its letter.
+pub struct Disks(
+    /// Four at most.
+    pub Vec<Arc<Memory>>,
+);
 
 impl Backing for Disks {
     fn by_number(&self, number: DevNumber) -> Result<Arc<dyn BlockDevice>, Errno> {

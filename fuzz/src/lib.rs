@@ -22,6 +22,7 @@ mod threads;
 pub use bios::bios;
 pub use container::container;
 pub use control::control_plane;
+pub use disks::Disks;
 pub use file::file;
 pub use frames::frames;
 pub use ioctl::ioctl;

@@ -8,31 +8,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use backing::Memory;
+use fuzz::Disks;
 use recording::Exchange;
-use sim_core::control::Backing;
 use sim_core::control::ioctl::{Call, Reply};
-use sim_core::{BlockDevice, BoxFuture, Control, DevNumber, Errno, KernelLog, Sectors};
+use sim_core::{Control, DevNumber, KernelLog, Sectors};
 use testkit::Sim;
-
-/// The two disks of the recordings, by their names and numbers there.
-struct Disks([Arc<Memory>; 2]);
-
-impl Backing for Disks {
-    fn by_number(&self, number: DevNumber) -> Result<Arc<dyn BlockDevice>, Errno> {
-        let disk = self.0.iter().find(|disk| disk.number() == number);
-        disk.map(|disk| disk.clone() as Arc<dyn BlockDevice>).ok_or(Errno::NXIO)
-    }
-
-    fn by_word<'a>(
-        &'a self,
-        word: &'a str,
-        _base: &'a str,
-    ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
-        let disk = self.0.iter().find(|disk| word.strip_prefix("/dev/") == Some(&disk.name()));
-        let found = disk.map(|disk| disk.clone() as Arc<dyn BlockDevice>).ok_or(Errno::NOENT);
-        Box::pin(async move { found })
-    }
-}
 
 #[derive(Default)]
 struct Log(Mutex<Vec<String>>);
@@ -104,7 +84,7 @@ fn check(name: &str, known: Known<'_>) {
     let disk =
         |minor, name| Memory::new(DevNumber { major: 254, minor }, name, Sectors(131_072), 512);
     let (sim, log) = (Sim::new(0), Arc::new(Log::default()));
-    let disks = Arc::new(Disks([disk(0, "vda"), disk(16, "vdb")]));
+    let disks = Arc::new(Disks(vec![disk(0, "vda"), disk(16, "vdb")]));
     let control = Control::new(targets::registry(), disks, sim.runtime(), log.clone());
     let (mut same, mut met) = (0, vec![false; known.len()]);
     for exchange in recording::read(&folder.join(name)) {

@@ -132,6 +132,12 @@ impl Images {
         Ok(image.attached())
     }
 
+    /// Returns the image that has a number.
+    pub fn attached(&self, number: DevNumber) -> Option<Attached> {
+        let image = self.locked().get(number).and_then(|entry| entry.image());
+        image.filter(|image| !image.is_gone()).map(|image| image.attached())
+    }
+
     /// Lists what is attached, by number.
     pub fn list(&self) -> Vec<Attached> {
         self.all().iter().map(|image| image.attached()).collect()

@@ -6,7 +6,6 @@ use daemon::client::unexpected;
 use daemon::protocol::{Outcome, Request, Restored};
 use daemon::{Client, Fault, Instance, mangle};
 use ops::snapshot;
-use sim_core::control::{Answer, Command, Id, Slot};
 
 use super::{ended, stop};
 use crate::client;
@@ -30,7 +29,12 @@ pub(super) fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCod
     }
     print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     tell_failed(&restored.failed);
-    tell_suspended(&mut client, &restored.done)?;
+    // Somebody meant it so, or a command that would have resumed it was cut off.
+    for name in restored.suspended.iter().map(|name| mangle::decode(name)) {
+        eprintln!(
+            "dmsim: warning: {name} is suspended, as it was left: who uses it waits until `dmsim resume {name}`"
+        );
+    }
     if let Some((name, _)) = restored.failed.first() {
         eprintln!(
             "dmsim: restore: what is not back stays on record for the next try; `dmsim restore --forget {name}` drops \
@@ -76,25 +80,6 @@ pub(super) fn tell_failed(failed: &[(String, String)]) {
     for (name, why) in failed {
         eprintln!("dmsim: restore: {name}: {why}");
     }
-}
-
-/// Names the devices that are back as they were left, suspended: somebody meant them to be, or a command that
-/// would have resumed them was cut off.
-fn tell_suspended(client: &mut Client, done: &[String]) -> Result<(), Fault> {
-    for name in done {
-        let id = Id::Name(name.clone());
-        if let Ok(Answer::Status(status)) =
-            client.control(Command::DevStatus { id, slot: Slot::Live })?
-            && status.suspended
-            && status.live_present
-        {
-            let name = mangle::decode(name);
-            eprintln!(
-                "dmsim: warning: {name} is suspended, as it was left: who uses it waits until `dmsim resume {name}`"
-            );
-        }
-    }
-    Ok(())
 }
 
 fn no_record(instance: &Instance) -> Fault {

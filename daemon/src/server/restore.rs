@@ -62,7 +62,12 @@ impl Daemon {
             let filled = with_keys.get(name.as_str()).map_or(&[][..], Vec::as_slice);
             let complete = complete(&device.device, filled);
             match self.rebuild(&past, device, &complete, hung_up) {
-                Ok(()) => restored.done.push(name),
+                Ok(()) => {
+                    if complete.suspended && complete.live.is_some() {
+                        restored.suspended.push(name.clone());
+                    }
+                    restored.done.push(name);
+                }
                 Err(why) => restored.failed.push((name, why.to_string())),
             }
         }
@@ -121,8 +126,7 @@ impl Daemon {
                 Ok(_) | Err(_) => None,
             };
         }
-        let image = self.images.list().into_iter().find(|image| image.number == number);
-        image.map(|image| Meant::Image(image.path))
+        self.images.attached(number).map(|image| Meant::Image(image.path))
     }
 
     /// Builds a device, as far as it can be built: what cannot stays past. `complete` is the record

@@ -17,6 +17,15 @@ const SECOND: Plan = Plan { listed: 2, random: 1, seed: 0 };
 /// One of so many restarts is cut off by a second power cut.
 const CUT_AGAIN: u64 = 7;
 
+/// Returns the place in what each disk has had done, to go back to.
+fn checkpoint(disks: &[Arc<SimDisk>]) -> Vec<usize> {
+    disks.iter().map(|disk| disk.checkpoint()).collect()
+}
+
+fn rewind(disks: &[Arc<SimDisk>], to: &[usize]) {
+    disks.iter().zip(to).for_each(|(disk, at)| disk.rewind(*at));
+}
+
 /// Explores the power cuts of one run, and returns how many states there were.
 fn explore(case: &Case, seed: u64) -> Result<u64, String> {
     let plan = if case.parity().is_some() { PARITY } else { PLAN };
@@ -34,7 +43,7 @@ fn explore_after(
     let rig = Rig::new(case, seed);
     rig.run(before_it, 1)?;
     let mut legal = rig.legal();
-    let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
+    let begin = checkpoint(&rig.disks);
     rig.record();
     // Between the two the set is called clean.
     for steps in steps.chunks(steps.len().div_ceil(2)) {
@@ -46,22 +55,21 @@ fn explore_after(
     rig.copies_are_equal()?;
     let (disks, record) = (rig.disks.clone(), rig.sent.journal().take());
     drop(rig);
-    disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
+    rewind(&disks, &begin);
     let (mut count, mut seconds) = (0, 0);
     let plan = Plan { seed, ..plan };
     let first = Explorer::new(&disks, &record).run(plan, &mut legal, |crash, legal| {
         count += 1;
-        let before: Vec<usize> = disks.iter().map(|disk| disk.checkpoint()).collect();
+        let before = checkpoint(&disks);
         let recovery = come_back(case, &disks, crash, legal)?;
         if count % CUT_AGAIN != 0 || !before_it.is_empty() {
             return Ok(());
         }
-        let rewind = || disks.iter().zip(&before).for_each(|(disk, at)| disk.rewind(*at));
-        rewind();
+        rewind(&disks, &before);
         // With parity, both at once can be too much, unless there is a journal.
         if case.in_sync && (case.parity().is_none() || case.has_journal) {
             lose_a_leg(case, &disks, crash.at + count as usize, legal)?;
-            rewind();
+            rewind(&disks, &before);
         }
         let again = Explorer::new(&disks, &recovery);
         let again = again.run(SECOND, &mut legal.clone(), |crash, legal| {
@@ -164,18 +172,18 @@ fn a_leg_that_is_lost_as_the_set_starts_is_not_believed() {
         rig.suspend()?;
         let (mut legal, disks) = (rig.legal(), rig.disks.clone());
         drop(rig);
-        let begin: Vec<usize> = disks.iter().map(|disk| disk.checkpoint()).collect();
+        let begin = checkpoint(&disks);
         let rig = Rig::over(&case, seed, &disks);
         rig.idle()?;
         let record = rig.sent.journal().take();
         drop(rig);
-        disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
+        rewind(&disks, &begin);
         let plan = Plan { seed, ..PARITY };
         states += Explorer::new(&disks, &record).run(plan, &mut legal, |_, legal| {
-            let before: Vec<usize> = disks.iter().map(|disk| disk.checkpoint()).collect();
+            let before = checkpoint(&disks);
             for leg in 0..case.legs {
                 lose_a_leg(&case, &disks, case.legs + leg, legal)?;
-                disks.iter().zip(&before).for_each(|(disk, at)| disk.rewind(*at));
+                rewind(&disks, &before);
             }
             Ok(())
         })?;
@@ -200,7 +208,7 @@ fn a_leg_that_comes_back_is_believed_when_it_has_what_it_lacked() {
         rig.run(&[Step::Bio(FLUSH)], 1)?;
         gone.heal();
         let mut legal = rig.legal();
-        let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
+        let begin = checkpoint(&rig.disks);
         // No more than what it takes to come back.
         rig.sent.journal().take();
         rig.record();
@@ -210,7 +218,7 @@ fn a_leg_that_comes_back_is_believed_when_it_has_what_it_lacked() {
         rig.is_whole()?;
         let (disks, record) = (rig.disks.clone(), rig.sent.journal().take());
         drop(rig);
-        disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
+        rewind(&disks, &begin);
         let plan = Plan { seed, ..PARITY };
         states += Explorer::new(&disks, &record).run(plan, &mut legal, |crash, legal| {
             come_back(&case, &disks, crash, legal).map(drop)
@@ -228,12 +236,12 @@ fn a_power_cut_and_a_lost_leg_together_open_the_write_hole() {
         let case = Case { in_sync: true, ..Case::with_parity(seed * 2) };
         let rig = Rig::new(&case, seed);
         let mut legal = rig.legal();
-        let begin: Vec<usize> = rig.disks.iter().map(|disk| disk.checkpoint()).collect();
+        let begin = checkpoint(&rig.disks);
         rig.record();
         rig.run(&case.steps(&mut Rng::new(seed), 6), 1).expect("steps");
         let (disks, record) = (rig.disks.clone(), rig.sent.journal().take());
         drop(rig);
-        disks.iter().zip(begin).for_each(|(disk, at)| disk.rewind(at));
+        rewind(&disks, &begin);
         let without = Case { missing: vec![0], ..case };
         let holes = Explorer::new(&disks, &record).run(PLAN, &mut legal, |crash, legal| {
             let rig = Rig::over(&without, crash.at as u64, &disks);

@@ -3,6 +3,7 @@
 //! what it lacked: with the power off and on in between too.
 
 use sim_core::{Bio, BlockDevice, Flags, Op, Sector};
+use targets::raid::superblock::Superblock;
 use testkit::{BioStep, Damage, Fault, FaultSpan, Rng, SimDisk, Speed, each_seed};
 
 use crate::rig::{Case, FLUSH, Rig, SECTOR, Step};
@@ -155,11 +156,15 @@ fn a_leg_that_fails_far_into_its_rebuild_lacks_what_is_written_before_that() {
         case.len = case.parity().map_or(1, |parity| parity.data_legs() as u64) * DEVICE;
         let disks = Rig::new(&case, seed).disks;
         case.more = format!(" rebuild {}", case.legs - 1);
+        let leg = &disks[Case::data(case.legs - 1)];
+        let before = ended(leg);
         let rig = Rig::again(&case, seed, &disks);
-        let lasts = FaultSpan::ForGood;
-        let leg = &rig.disks[Case::data(case.legs - 1)];
-        // In the second round, or the third.
-        let after = if case.parity().is_some() { DEVICE / 8 / 2 } else { 6 };
+        rig.idle()?;
+        rig.suspend()?;
+        drop(rig);
+        // In the second round of three, or the third.
+        let (after, lasts) = ((ended(leg) - before) * 2 / 3, FaultSpan::ForGood);
+        let rig = Rig::again(&case, seed, &disks);
         leg.inject(Fault::At { after, lasts, damage: Damage::Error });
         rig.idle()?;
         let mut rng = Rng::new(seed);
@@ -169,6 +174,11 @@ fn a_leg_that_fails_far_into_its_rebuild_lacks_what_is_written_before_that() {
         };
         let steps: Vec<Step> = (0..STEPS).map(&mut write).collect();
         rig.run(&steps, 1)?;
+        let superblock = rig.disks[Case::meta(case.legs - 1)].sector(Sector(0));
+        let reached = Superblock::read(&superblock).map(|superblock| superblock.recovery_offset);
+        if !reached.is_some_and(|reached| (DEVICE / 4..DEVICE).contains(&reached)) {
+            return Err(format!("its rebuild came to {reached:?}"));
+        }
         revive(&rig)
     });
 }

@@ -72,6 +72,13 @@ fn a_journal_of_another_set_is_refused() {
     sparse(&instance, "small", 4);
     let told = instance.refused(&[&make[..], &["small"]].concat());
     assert!(told.contains("small: is too small: a journal needs 5 MiB at least"), "{told}");
+    // No leg is taken for one, whatever is asked for.
+    let told = instance.refused(&assemble(&["--journal", "gone.img"]));
+    assert!(told.contains("gone.img: no such file") && !told.contains("truncate"), "{told}");
+    let without =
+        ["raid", "assemble", "0.img", "1.img", "--name", "r", "--journal", "2.img", "--force"];
+    let told = instance.refused(&without);
+    assert!(told.contains("2.img: is a leg of this set: name it with the others"), "{told}");
     // The lost one is replaced where that is asked for.
     sparse(&instance, "new.img", 16);
     let told = instance.refused(&assemble(&["--journal", "new.img"]));

@@ -71,7 +71,7 @@ impl Journal {
         typed: &Path,
         force: bool,
     ) -> Result<Journal, Fault> {
-        let journal = Journal::find(dm, set, typed)?;
+        let journal = Journal::find(dm, set, typed, "`truncate -s 64M` makes one")?;
         if !force {
             refuse_full(&journal.image.new.path, &journal.image.about)?;
         }
@@ -86,13 +86,17 @@ impl Journal {
         label: Option<Label>,
         force: bool,
     ) -> Result<Journal, Fault> {
-        let journal = Journal::find(dm, set, typed)?;
+        let journal = Journal::find(dm, set, typed, "the set's own has what its legs may lack")?;
         let about = &journal.image.about;
         let file = fresh(&journal.image.new.path, Access::ReadOnly)?;
         let mut head = MAGIC;
         file.read_exact_at(&mut head, 0).about(about)?;
-        let own = Label::read(&file).about(about)?.filter(|_| head == MAGIC);
-        let is_own = own.zip(label).is_some_and(|(own, label)| own.is_of_same(&label));
+        let found = Label::read(&file).about(about)?;
+        let is_same = found.zip(label).is_some_and(|(found, label)| found.is_of_same(&label));
+        let is_own = is_same && head == MAGIC;
+        if is_same && !is_own {
+            return Err(Fault::new(about, "is a leg of this set: name it with the others"));
+        }
         if is_own || force {
             return Ok(Journal { is_new: !is_own, ..journal });
         }
@@ -101,7 +105,13 @@ impl Journal {
         Err(Fault::new(about, why))
     }
 
-    fn find(dm: &mut dyn DeviceMapper, set: &str, typed: &Path) -> Result<Journal, Fault> {
+    /// Finds an image; `absent` is said of one that is not there.
+    fn find(
+        dm: &mut dyn DeviceMapper,
+        set: &str,
+        typed: &Path,
+        absent: &str,
+    ) -> Result<Journal, Fault> {
         let name = name_of(set);
         if find(dm, &name)?.is_some() {
             return Err(Fault::new(
@@ -109,7 +119,7 @@ impl Journal {
                 "is there already, and the journal's device is to be called so",
             ));
         }
-        let image = image_there(dm, set, typed, "`truncate -s 64M` makes one")?;
+        let image = image_there(dm, set, typed, absent)?;
         let len = Sectors(image.size.0.saturating_sub(META.0) / BLOCK * BLOCK);
         if len < LEAST {
             let needed = print_size((META + LEAST).bytes());

@@ -363,6 +363,7 @@ impl RaidSet {
     {
         let mut used = self.pace.used();
         let (mut took, mut told) = (Duration::ZERO, self.runtime.now());
+        let action = self.state().progress.action;
         // What lies between is left out as a whole.
         let skip = |at: Sector| self.state().intent.region_around(at, self.len).end;
         let mut checkpoints = Checkpoints { last: at, apart: Sectors(end.0 / 16), waits: false };
@@ -416,20 +417,16 @@ impl RaidSet {
                 self.commit(commit).await;
                 return Walk::Over;
             }
-            // One at a time: who is cut off from the last of them is not far behind the others. How far
-            // a check has got is in no superblock.
-            for _ in 0..passed.max(1) {
-                let commit = {
-                    let mut state = self.state();
-                    let is_told = !matches!(state.progress.action, Action::Check | Action::Repair);
-                    if !is_told {
-                        state.count(Event::Note, 1);
-                    }
-                    is_told.then(|| state.commit(Event::Note, 1))
-                };
-                if let Some(commit) = commit {
-                    self.commit(commit).await;
-                }
+            let notes = passed.max(1);
+            // How far a check has got is in no superblock.
+            if matches!(action, Action::Check | Action::Repair) {
+                self.state().count(Event::Note, notes);
+                continue;
+            }
+            // One at a time: who is cut off from the last of them is not far behind the others.
+            for _ in 0..notes {
+                let commit = self.state().commit(Event::Note, 1);
+                self.commit(commit).await;
             }
         }
     }
