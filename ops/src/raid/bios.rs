@@ -3,21 +3,18 @@
 
 use std::path::Path;
 
-use daemon::{About, Fault};
+use daemon::Fault;
 use sim_core::{Access, Sector, Sectors};
 use targets::bios::assembly::{Candidate, Chosen, choose};
 use targets::bios::vendors::{self, Vendor};
 use targets::bios::{Member, Pieces, read_whole};
 use targets::lines::DeviceWord;
 use targets::lines::md::Line as MdLine;
-use targets::md::assembly::{Mode, Taken};
 
 use super::assemble::Assemble;
-use super::leg::{Image, file_of};
-use super::md::{Found, MD, all_or_none, legs, line, mode, read, refuse, shown, warnings};
-use super::state::Line;
+use super::leg::Image;
+use super::md::{Found, MD, all_or_none, line, mode, read, refuse, warnings};
 use crate::commands::one;
-use crate::device_mapper::DeviceMapper;
 use crate::files::fresh;
 
 /// Looks whether images are disks of a set; nothing where none is.
@@ -147,31 +144,4 @@ fn vendor(image: &Image) -> Option<&'static Vendor> {
     let file = fresh(&image.new.path, Access::ReadOnly).ok()?;
     let look = |pieces: &Pieces| vendors::find(image.size, pieces);
     read_whole(look, |at, len| read(&file, at, len.bytes() as usize).ok()).ok()?
-}
-
-/// Returns a volume that is in use as a line of `raid` would have it; nothing where it is none any more.
-pub(super) fn line_of(
-    dm: &mut dyn DeviceMapper,
-    found: &MdLine<DeviceWord>,
-) -> Result<Option<Line>, Fault> {
-    let (mut candidates, mut words) = (Vec::new(), Vec::new());
-    for (nr, word) in found.members.iter().enumerate() {
-        let Some(path) = file_of(dm, word.number())? else { continue };
-        let size = std::fs::metadata(&path).about(path.display())?.len();
-        let len = Sectors::in_bytes(size);
-        if let Ok(Some(member)) = member(&path, len) {
-            candidates.push(Candidate { member, len, serial: found.serials.get(nr).cloned() });
-            words.push(word.clone());
-        }
-    }
-    let Ok(chosen) = choose(&candidates, found.volume.as_deref()) else { return Ok(None) };
-    let Ok(assembly) = chosen.assembly(Mode::Force) else { return Ok(None) };
-    let mut legs = legs(&assembly, &words);
-    // Those that have failed since.
-    for (place, leg) in legs.iter_mut().enumerate() {
-        if assembly.places[place] == Taken::Nobody {
-            leg.data = chosen.failed_at(place).map(|nr| words[nr].clone());
-        }
-    }
-    Ok(Some(shown(&assembly, legs, Sectors::ZERO)))
 }

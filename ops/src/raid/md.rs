@@ -7,26 +7,28 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use daemon::Fault;
 use daemon::fault::USAGE;
-use daemon::{About, Fault};
+use sim_core::control::Slot;
 use sim_core::{Access, SECTOR_SIZE, Sector, Sectors, TargetSpec};
 use targets::lines::linear::Line as Linear;
-use targets::lines::md::Line as MdLine;
-use targets::lines::raid::{Kind, Leg, Params};
+use targets::lines::md::{Line as MdLine, MEMBERS, Members};
+use targets::lines::raid::{Family, Kind, Leg, Params};
 use targets::lines::striped::Line as Striped;
 use targets::lines::{DeviceWord, Place};
 use targets::md::assembly::{Assembly, Candidate, Mode, Refused, Taken, decide, name_of};
-use targets::md::superblock::{self, Fault as Bad, Role, Superblock, Version};
+use targets::md::superblock::{self, Fault as Bad, Superblock, Version};
 use targets::md::tables::{Span, is_flat, spans};
 use targets::raid::bitmap::{HEADER, Header};
+use targets::raid::layout::Raid10;
 
 use super::assemble::{Assemble, Assembled};
 use super::bios;
 use super::create::refuse_there;
-use super::leg::{Image, MISSING, file_of, image_there, refuse_twice};
+use super::leg::{Image, image_there, refuse_twice};
 use super::state::Line;
 use super::steps::Done;
-use crate::commands::one;
+use crate::commands::{message, one};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::Device;
 use crate::files::{fresh, unwritable};
@@ -248,53 +250,26 @@ pub(super) fn read(file: &File, at: Sector, len: usize) -> std::io::Result<Vec<u
 
 /// Returns an array that is in use as a line of `raid` would have it, with the members in their places;
 /// nothing where a device is no array.
+///
+/// It is the array itself that is asked: its superblocks are written while it is in use, and images may be
+/// gone by now.
 pub(super) fn line_of(dm: &mut dyn DeviceMapper, device: &Device) -> Result<Option<Line>, Fault> {
-    let Some(found) = device.only(MD) else { return Ok(None) };
-    let (len, params) = (found.len, found.params.clone());
-    let Ok(line) = MdLine::from_text(&params, len) else { return Ok(None) };
-    if line.volume.is_some() {
-        return bios::line_of(dm, &line);
+    if device.only(MD).is_none() {
+        return Ok(None);
     }
-    let mut candidates = Vec::new();
-    let mut words = Vec::new();
-    for word in &line.members {
-        let Some(path) = file_of(dm, word.number())? else { continue };
-        let size = std::fs::metadata(&path).about(path.display())?.len();
-        // Another may have been written over it.
-        if let Ok(Some(candidate)) = candidate(&path, Sectors::in_bytes(size)) {
-            candidates.push(candidate);
-            words.push(word.clone());
-        }
-    }
-    let Ok(assembly) = decide(&candidates, Mode::Force) else { return Ok(None) };
-    let mut legs = legs(&assembly, &words);
-    // Those that have failed since.
-    for (nr, candidate) in candidates.iter().enumerate() {
-        if let Role::Active(place) = candidate.superblock.facts().role
-            && let Some(leg @ Leg { data: None, .. }) = legs.get_mut(place)
-        {
-            leg.data = Some(words[nr].clone());
-        }
-    }
-    legs.resize(assembly.places.len(), MISSING);
-    let region = assembly.bitmap.as_ref().map_or(Sectors::ZERO, Header::chunk);
-    Ok(Some(shown(&assembly, legs, region)))
-}
-
-/// Returns the legs of an array: who has which place.
-pub(super) fn legs(assembly: &Assembly, words: &[DeviceWord]) -> Vec<Leg<DeviceWord>> {
-    let leg = |taken: &Taken| Leg { meta: None, data: taken.member().map(|nr| words[nr].clone()) };
-    assembly.places.iter().map(leg).collect()
-}
-
-/// Returns an array as a line of `raid` would have it.
-pub(super) fn shown(assembly: &Assembly, legs: Vec<Leg<DeviceWord>>, region: Sectors) -> Line {
-    let geometry = assembly.geometry;
+    let name = device.name();
+    let told = message(dm, name, Slot::Live, MEMBERS)?.unwrap_or_default();
+    let unknown = || Fault::new(name, format!("unknown answer to `{MEMBERS}`: `{told}`"));
+    let Members { geometry, region, places } = Members::from_text(&told).ok_or_else(unknown)?;
     let kind = Kind::nearest(geometry.level, geometry.layout);
     let mut params = Params { region_size: Some(region), ..Params::default() };
-    if let targets::raid::layout::Layout::Raid10(raid10) = &assembly.layout {
+    if kind.family() == Family::Raid10 {
+        // Its lengths are no matter here.
+        let (legs, chunk) = (places.len(), Sectors(geometry.chunk_sectors.into()));
+        let raid10 = Raid10::new(geometry.layout, legs, chunk, chunk).ok_or_else(unknown)?;
         params.raid10_copies = Some(raid10.copies());
         params.raid10_format = Some(raid10.format());
     }
-    Line { kind, chunk: Sectors(geometry.chunk_sectors.into()), params, legs }
+    let legs = places.into_iter().map(|data| Leg { meta: None, data }).collect();
+    Ok(Some(Line { kind, chunk: Sectors(geometry.chunk_sectors.into()), params, legs }))
 }

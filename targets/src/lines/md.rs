@@ -12,6 +12,7 @@ use sim_core::{CtrError, Sectors, Words};
 
 use super::raid::MAX_LEGS;
 use super::words::{DeviceWord, Devices, from_text};
+use crate::raid::superblock::Geometry;
 
 /// A table line of `md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +116,53 @@ impl<D: fmt::Display> fmt::Display for Line<D> {
     }
 }
 
+/// The message that is answered by [`Members`].
+pub const MEMBERS: &str = "members";
+
+/// What an array is, and who has which place in it, as the array in use knows it: its superblocks cannot be
+/// read for this, as they may be written at that moment.
+///
+/// In text `<level> <layout> <chunk> <region> <#places> {<dev>|-}+`: level and layout as md counts them, the
+/// length of a chunk and of what a bit of the bitmap stands for in sectors, 0 where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members<D> {
+    /// How the array is laid out.
+    pub geometry: Geometry,
+    /// What a bit of its bitmap stands for; 0 without a bitmap.
+    pub region: Sectors,
+    /// Who has each place, or had it until it failed.
+    pub places: Vec<Option<D>>,
+}
+
+impl Members<DeviceWord> {
+    /// Reads the text; nothing where it is none.
+    pub fn from_text(text: &str) -> Option<Members<DeviceWord>> {
+        let mut words = text.split(' ');
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let [level, layout, chunk, region, count] =
+            [number()?, number()?, number()?, number()?, number()?];
+        let small = |number: u64| u32::try_from(number).ok();
+        let (level, layout, chunk_sectors) = (small(level)?, small(layout)?, small(chunk)?);
+        let geometry = Geometry { level, layout, chunk_sectors };
+        let places: Vec<Option<DeviceWord>> =
+            words.map(|word| (word != "-").then(|| DeviceWord(word.to_owned()))).collect();
+        let is_whole = places.len() as u64 == count;
+        is_whole.then_some(Members { geometry, region: Sectors(region), places })
+    }
+}
+
+impl<D: fmt::Display> fmt::Display for Members<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Geometry { level, layout, chunk_sectors } = self.geometry;
+        let (region, count) = (self.region, self.places.len());
+        write!(f, "{level} {layout} {chunk_sectors} {region} {count}")?;
+        self.places.iter().try_for_each(|place| match place {
+            Some(device) => write!(f, " {device}"),
+            None => f.write_str(" -"),
+        })
+    }
+}
+
 /// Writes a text as one word; no text at all is a `%`.
 fn escape(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b',' | b'\\');
@@ -159,6 +207,16 @@ mod tests {
         ] {
             let line = Line::from_text(text, Sectors(8)).expect("a line");
             assert_eq!(line.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn members_are_read_and_printed() {
+        for text in ["1 0 0 0 2 7:0 -", "5 2 128 131072 3 7:2 7:0 7:1"] {
+            assert_eq!(Members::from_text(text).expect("members").to_string(), text);
+        }
+        for text in ["", "1 0 0 0 2 7:0", "1 0 0 x 1 7:0", "4294967296 0 0 0 1 -"] {
+            assert_eq!(Members::from_text(text), None, "{text}");
         }
     }
 

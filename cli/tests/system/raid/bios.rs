@@ -94,6 +94,24 @@ fn a_volume_comes_back_after_a_crash() {
     }
 }
 
+/// Who has which place is not read from the images: they are written meanwhile, and may be gone.
+#[test]
+fn a_volume_is_known_whatever_becomes_of_its_images() {
+    let instance = Instance::start();
+    for (name, level) in [("imsm5", "raid5"), ("ddf10", "raid10"), ("imsm1", "raid1")] {
+        let images = images(&instance, name);
+        let all: Vec<usize> = (0..images.len()).collect();
+        assemble(&instance, &images, &all, &[]);
+        images.iter().for_each(|image| std::fs::remove_file(image).expect("it is there"));
+        instance.dmsim(&["wait", "--sync", "r"]);
+        let status = json(&instance);
+        assert_eq!(status["level"], level, "{name}: {status}");
+        assert_eq!(states(&instance), vec!["in_sync"; images.len()], "{name}");
+        super::is_right(&instance);
+        instance.dmsim(&["raid", "remove", "r"]);
+    }
+}
+
 #[test]
 fn what_is_the_matter_with_a_set_is_told() {
     let instance = Instance::start();

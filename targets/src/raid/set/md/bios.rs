@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use sim_core::{Access, Area, Bio, Buffer, CtrError, OpenDevice, SECTOR_SIZE};
 
-use super::super::RaidSet;
 use super::super::load::Surroundings;
 use super::super::metadata::Metadata;
-use super::load::{Loaded, RUN, has_len, make, refuse};
+use super::load::{Array, Loaded, RUN, has_len, make, places, refuse};
 use crate::bios::assembly::{Candidate, choose};
 use crate::bios::{Pieces, Stop, read};
 use crate::lines::md::Line;
@@ -20,7 +19,7 @@ pub(super) async fn load(
     mode: Mode,
     access: Access,
     around: &Surroundings,
-) -> Result<RaidSet, CtrError> {
+) -> Result<Array, CtrError> {
     let areas: Vec<Area> = line.members.iter().cloned().map(Area::whole).collect();
     let mut candidates = Vec::new();
     for (nr, area) in areas.iter().enumerate() {
@@ -34,8 +33,13 @@ pub(super) async fn load(
     let assembly = chosen.assembly(mode).map_err(|why| refuse(&areas, why))?;
     has_len(chosen.volume.len, around)?;
     let metadata = Metadata::Bios(Box::new(chosen.writer(&candidates)));
+    let mut places = places(&assembly);
+    for (place, member) in places.iter_mut().enumerate() {
+        *member = member.or_else(|| chosen.failed_at(place));
+    }
     let loaded = Loaded { members: &line.members, assembly: &assembly, bitmap: None, metadata };
-    Ok(make(loaded, |place, _| (chosen.start(place), false), access, around))
+    let set = make(loaded, |place, _| (chosen.start(place), false), access, around);
+    Ok(Array { set: Arc::new(set), places })
 }
 
 /// Reads what a disk says of its set.

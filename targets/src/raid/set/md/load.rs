@@ -17,7 +17,7 @@ use super::super::{Devices, RaidSet};
 use super::bios;
 use crate::lines::md::Line;
 use crate::md::assembly::{Assembly, Candidate, Mode, Refused, Resync, Taken, decide};
-use crate::md::superblock::{self, Fault, Superblock, Version};
+use crate::md::superblock::{self, Fault, Role, Superblock, Version};
 use crate::parts::background::Background;
 use crate::parts::pace::Pace;
 use crate::raid::bitmap::{Bitmap, HEADER, Header};
@@ -30,12 +30,19 @@ const REGION: Sectors = Sectors(8192);
 /// A bit stays for five seconds, where no bitmap says so.
 const DAEMON_SLEEP: u32 = 5;
 
+/// An array that was read from its members.
+pub(super) struct Array {
+    pub(super) set: Arc<RaidSet>,
+    /// Which member has each place, or had it until it failed.
+    pub(super) places: Vec<Option<usize>>,
+}
+
 /// Reads the superblocks of members, and makes the array of them.
 pub(super) async fn load(
     line: &Line<Arc<OpenDevice>>,
     access: Access,
     around: &Surroundings,
-) -> Result<RaidSet, CtrError> {
+) -> Result<Array, CtrError> {
     let members = &line.members[..];
     let mode = if line.force { Mode::Force } else { Mode::Careful };
     if let Some(volume) = &line.volume {
@@ -64,8 +71,21 @@ pub(super) async fn load(
         Some(own)
     };
     let metadata = Metadata::Md(assembly.places.iter().map(own).collect());
+    let mut places = places(&assembly);
+    for (member, candidate) in candidates.iter().enumerate() {
+        if let Role::Active(place) = candidate.superblock.facts().role
+            && let Some(nobody @ None) = places.get_mut(place)
+        {
+            *nobody = Some(member);
+        }
+    }
     let loaded = Loaded { members, assembly: &assembly, bitmap, metadata };
-    Ok(make(loaded, place, access, around))
+    Ok(Array { set: Arc::new(make(loaded, place, access, around)), places })
+}
+
+/// Returns the member of each place that has one in use.
+pub(super) fn places(assembly: &Assembly) -> Vec<Option<usize>> {
+    assembly.places.iter().map(Taken::member).collect()
 }
 
 /// Says why members make no array.

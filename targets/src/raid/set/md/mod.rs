@@ -7,16 +7,18 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use sim_core::{
-    Access, Area, Args, Bio, BlkError, BoxFuture, CtrError, Flat, Limits, Mapped, Op, OpenDevice,
-    Profile, Refusal, Reply, Sector, StatusKind, StatusWriter, Target, TargetType, reply,
+    Access, Area, Args, Bio, BlkError, BoxFuture, CtrError, DevNumber, Flat, Limits, Mapped, Op,
+    OpenDevice, Profile, Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target,
+    TargetType, reply,
 };
 
 use super::RaidSet;
 use super::load::Surroundings;
 use crate::lines;
-use crate::lines::md::Line;
+use crate::lines::md::{Line, MEMBERS, Members};
+use crate::raid::bitmap::Header;
 use crate::raid::layout::Layout;
-use load::load;
+use load::{Array, load};
 
 /// An array of Linux MD.
 pub struct Md {
@@ -24,9 +26,9 @@ pub struct Md {
     around: Surroundings,
     access: Access,
     /// As its superblocks had it when the table was loaded.
-    loaded: OnceLock<Arc<RaidSet>>,
+    loaded: OnceLock<Array>,
     /// As they had it at the first resume: another table may have been in use until then.
-    running: OnceLock<Arc<RaidSet>>,
+    running: OnceLock<Array>,
 }
 
 impl TargetType for Md {
@@ -49,8 +51,7 @@ impl TargetType for Md {
 impl Target for Md {
     fn read_metadata(&mut self) -> BoxFuture<'_, Result<(), CtrError>> {
         Box::pin(async {
-            let set = self.load().await?;
-            let _only_once = self.loaded.set(Arc::new(set));
+            let _only_once = self.loaded.set(self.load().await?);
             Ok(())
         })
     }
@@ -80,12 +81,12 @@ impl Target for Md {
     }
 
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
-        let Some(set) = self.running.get().or(self.loaded.get()) else { return };
-        set.legs.iter().filter_map(|leg| leg.data.as_ref()).for_each(each);
+        let Some(array) = self.running.get().or(self.loaded.get()) else { return };
+        array.set.legs.iter().filter_map(|leg| leg.data.as_ref()).for_each(each);
     }
 
     fn profile(&self) -> Profile {
-        let layout = self.loaded.get().map(|set| &set.layout);
+        let layout = self.loaded.get().map(|array| &array.set.layout);
         let discards = !matches!(layout, Some(Layout::Parity(_)));
         Profile {
             max_io_len: None,
@@ -100,7 +101,7 @@ impl Target for Md {
     }
 
     fn io_hints(&self, limits: &mut Limits) {
-        let Some(set) = self.loaded.get() else { return };
+        let Some(Array { set, .. }) = self.loaded.get() else { return };
         let chunk = u64::from(set.geometry.chunk_sectors);
         if chunk == 0 {
             return;
@@ -119,7 +120,10 @@ impl Target for Md {
     }
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
-        reply(self.set().take_message(words))
+        reply(match words {
+            [word] if word.eq_ignore_ascii_case(MEMBERS) => Ok(Some(self.members().to_string())),
+            _ => self.set().take_message(words),
+        })
     }
 
     fn presuspend(&self) {
@@ -136,20 +140,20 @@ impl Target for Md {
 
     fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async {
-            if let Some(set) = self.running.get() {
-                set.revive().await;
+            if let Some(array) = self.running.get() {
+                array.set.revive().await;
                 return Ok(());
             }
-            let set = match self.load().await {
-                Ok(set) if set.layout == self.loaded().layout => Arc::new(set),
+            let array = match self.load().await {
+                Ok(array) if array.set.layout == self.loaded().set.layout => array,
                 Ok(_) => {
                     let why = "the array is another than when the table was loaded";
                     return Err(Refusal::because(sim_core::Errno::IO, why));
                 }
                 Err(error) => return Err(Refusal::because(error.errno, error.to_string())),
             };
-            set.write_all_metadata(1).await;
-            let _only_once = self.running.set(set);
+            array.set.write_all_metadata(1).await;
+            let _only_once = self.running.set(array);
             self.set().events.raise();
             Ok(())
         })
@@ -162,15 +166,27 @@ impl Target for Md {
 }
 
 impl Md {
-    async fn load(&self) -> Result<RaidSet, CtrError> {
+    async fn load(&self) -> Result<Array, CtrError> {
         load(&self.line, self.access, &self.around).await
     }
 
-    fn loaded(&self) -> &Arc<RaidSet> {
+    fn loaded(&self) -> &Array {
         self.loaded.get().expect("a target is used when its metadata has been read")
     }
 
-    fn set(&self) -> &Arc<RaidSet> {
+    fn array(&self) -> &Array {
         self.running.get().unwrap_or_else(|| self.loaded())
+    }
+
+    fn set(&self) -> &Arc<RaidSet> {
+        &self.array().set
+    }
+
+    fn members(&self) -> Members<DevNumber> {
+        let Array { set, places } = self.array();
+        let number = |member: usize| self.line.members[member].number();
+        let region = set.state().intent.header().map_or(Sectors::ZERO, Header::chunk);
+        let places = places.iter().map(|member| member.map(number)).collect();
+        Members { geometry: set.geometry, region, places }
     }
 }
