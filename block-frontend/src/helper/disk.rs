@@ -32,10 +32,10 @@ use rustix::fs::{
 };
 use sim_core::{DevNumber, Errno, LOOP_MAJOR, SECTOR_SIZE};
 
-use crate::FIRST_DISK;
 use crate::ioctls::{self, AUTOCLEAR, DIRECT_IO, READ_ONLY};
 use crate::node::{Error, Node, Shown};
 use crate::special::Special;
+use crate::{FIRST_DISK, PARTITION};
 
 /// How long a node is waited for that somebody has open for a moment, as blkid has.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
@@ -48,9 +48,6 @@ const LOOK_EACH: Duration = Duration::from_millis(5);
 
 /// The most loop devices that are tried: the numbers of others are passed over.
 const MOST_TRIED: u32 = 1 << 16;
-
-/// The partition's number on its disk.
-const PARTITION: u32 = 1;
 
 /// The size of the placeholder, in bytes: a page.
 const PLACEHOLDER: u64 = 4096;
