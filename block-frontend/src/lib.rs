@@ -29,7 +29,7 @@ pub const FIRST_DISK: u32 = 4096;
 /// The partition's number on its disk.
 const PARTITION: u32 = 1;
 
-pub use client::{ANSWER_WITHIN, Nodes};
+pub use client::{ANSWER_WITHIN, Nodes, SYNCED_WITHIN};
 pub use helper::serve;
 pub use node::{Error, Node, Shown};
 pub use tree::{Facts, Tree};

@@ -15,9 +15,10 @@ use crate::FIRST_DISK;
 /// What is mounted in a `/dev`: an empty folder each, also where it is a plain folder of the host.
 const MOUNT_POINTS: [&str; 4] = ["pts", "shm", "mqueue", "hugepages"];
 
-/// How many loop devices have nodes and links before they are there, as nobody tells us of a new
-/// one.
-const LOOPS: u32 = 64;
+/// How many loop devices have nodes and links after the last that is in use, there or not: nobody
+/// tells us of a new one. They are few, as whoever opens such a node (LVM2 opens all) makes the
+/// kernel make the device.
+const SPARE_LOOPS: u32 = 16;
 
 /// The folder where the kernel has all block devices by their numbers.
 const BY_NUMBER: &str = "/sys/dev/block";
@@ -67,7 +68,6 @@ impl Host {
     /// Shows what is new, and takes away what has gone.
     pub(super) fn refresh(&mut self, place: &Place) -> io::Result<()> {
         let now = there()?;
-        let first = self.devices.is_empty();
         let before: BTreeSet<_> = self.devices.keys().copied().collect();
         for (dev, device) in &now {
             if self.devices.get(dev) != Some(device) {
@@ -76,17 +76,18 @@ impl Host {
         }
         for dev in before.iter().filter(|dev| !now.contains_key(dev)) {
             if let Some(device) = self.devices.get(dev) {
-                self.hide(place, *dev, device)?;
+                self.hide(*dev, device)?;
             }
         }
-        if first {
-            let missing = |minor: &u32| {
-                let dev = DevNumber { major: LOOP_MAJOR, minor: *minor };
-                !now.contains_key(&dev)
-            };
-            for minor in (0..LOOPS).filter(missing) {
-                self.announce(place, minor)?;
-            }
+        let loops = now.iter().filter(|(dev, _)| dev.major == LOOP_MAJOR);
+        let used = loops.filter(|(_, device)| device.real.join("loop").exists());
+        let end = used.map(|(dev, _)| dev.minor + 1).max().unwrap_or(0) + SPARE_LOOPS;
+        let missing = |minor: &u32| {
+            let dev = DevNumber { major: LOOP_MAJOR, minor: *minor };
+            !now.contains_key(&dev)
+        };
+        for minor in (0..end).filter(missing) {
+            self.announce(place, minor)?;
         }
         self.devices = now;
         Ok(())
@@ -101,16 +102,13 @@ impl Host {
         place.node(&self.dir.join("dev").join(name), disk(dev), self.disk_group)
     }
 
-    fn hide(&self, place: &Place, dev: DevNumber, device: &Device) -> io::Result<()> {
+    fn hide(&self, dev: DevNumber, device: &Device) -> io::Result<()> {
         absent(fs::remove_file(self.by_number(dev)))?;
         let Some(name) = device.real.file_name() else { return Ok(()) };
         if device.by_name.is_some() {
             absent(fs::remove_file(self.dir.join("sys-block").join(name)))?;
         }
-        match dev {
-            DevNumber { major: LOOP_MAJOR, minor } if minor < LOOPS => self.announce(place, minor),
-            _ => remove_node(&self.dir.join("dev").join(name), disk(dev)),
-        }
+        remove_node(&self.dir.join("dev").join(name), disk(dev))
     }
 
     /// Makes what a loop device needs that is not there yet.
