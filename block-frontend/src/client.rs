@@ -238,6 +238,7 @@ mod tests {
         let nodes = Nodes::with_limit(ours, Duration::from_millis(20));
         let error = nodes.reserve().unwrap_err();
         assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut lines = BufReader::new(&theirs).lines();
         let number = next(&mut lines).number;
         send(&theirs, &Answer { number, outcome: Ok(Outcome::Reserved(NODE)) }).unwrap();

@@ -223,7 +223,7 @@ fn a_partition_table_in_the_data_is_not_read() {
 
 #[test]
 fn the_end_of_the_client_leaves_nothing() {
-    let Some(rig) = Rig::start() else { return };
+    let Some(rig) = Rig::start_alone() else { return };
     let nodes: Vec<_> = (0..4).map(|_| rig.nodes.reserve().unwrap()).collect();
     for (at, node) in nodes.iter().enumerate().skip(1) {
         let file = rig.image(&format!("data{at}"), MIB);
@@ -231,7 +231,7 @@ fn the_end_of_the_client_leaves_nothing() {
     }
     let exclusive = rustix::fs::OFlags::EXCL.bits().cast_signed();
     let held = File::options().read(true).custom_flags(exclusive).open(rig.path(nodes[3])).unwrap();
-    let dir = rig.end();
+    let alone = rig.end();
     assert!(nodes[..3].iter().all(|node| !is_there(*node)));
     // What is in use stays until it is closed.
     assert!(is_there(nodes[3]) && file_of(nodes[3].disk).is_some());
@@ -239,7 +239,7 @@ fn the_end_of_the_client_leaves_nothing() {
     assert_eq!(file_of(nodes[3].disk), None);
     assert!(!Path::new(&format!("/sys/dev/block/{}", nodes[3].dev)).exists());
     // The loop device itself is for the next who reserves.
-    drop(dir);
+    drop(alone);
 }
 
 #[test]
@@ -388,7 +388,7 @@ impl Drop for Mounted {
 
 #[test]
 fn sixty_nodes_take_no_time() {
-    let Some(rig) = Rig::start() else { return };
+    let Some(rig) = Rig::start_alone() else { return };
     let started = Instant::now();
     let nodes: Vec<_> = (0..60).map(|_| rig.nodes.reserve().unwrap()).collect();
     let reserved = started.elapsed();
@@ -410,7 +410,7 @@ fn sixty_nodes_take_no_time() {
     }
     let removed = started.elapsed();
     let started = Instant::now();
-    drop(rig.end());
+    let _alone = rig.end();
     let ended = started.elapsed();
     println!("reserve {reserved:?}/60, show {first:?}/60, again {again:?}/60");
     println!("remove {removed:?}/30, end {ended:?}");

@@ -167,6 +167,12 @@ fn a_renamed_device_has_its_new_name_alone() {
     planted.tree.put(&Facts { name: "new".into(), suspended: true, ..first.clone() }).unwrap();
     assert!(is_node_of(&new, first.dev) && !old.exists());
     assert_eq!(planted.says(first.dev, "dm/name"), "new");
+    // There and back: it is no old name any more.
+    planted.tree.put(&Facts { name: "other".into(), ..first.clone() }).unwrap();
+    planted.tree.put(&Facts { name: "new".into(), ..first.clone() }).unwrap();
+    std::thread::sleep(OLD_NAME_LASTS);
+    planted.tree.refresh().unwrap();
+    assert!(is_node_of(&new, first.dev) && !planted.path("dev/mapper/other").exists());
     // The old name is another's now, and stays so.
     let second = facts(1, "old", &[]);
     planted.tree.put(&second).unwrap();

@@ -257,9 +257,6 @@ impl Disk {
             self.showing.as_ref().map(|showing| (showing.shown.block, showing.shown.bytes));
         let Some((block, bytes)) = before else { return Ok(()) };
         let held = self.held()?;
-        if shown.bytes < bytes {
-            self.resize(held, shown.bytes)?;
-        }
         if shown.block != block {
             ioctls::set_block_size(held, shown.block).map_err(|error| match error {
                 error if is(&error, Errno::BUSY) => self.busy(),

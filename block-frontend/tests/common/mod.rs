@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
 use block_frontend::{Node, Nodes, Shown};
@@ -20,16 +21,36 @@ enum Ends {
     Process(Child),
 }
 
+/// Held by each rig: a number that one has given back is at once another's.
+static NUMBERS: RwLock<()> = RwLock::new(());
+
+/// What a rig has of the numbers.
+#[allow(dead_code, reason = "it is held")]
+enum Numbers {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
 /// A helper, its client, and a folder for images and nodes.
 pub(crate) struct Rig {
     pub(crate) nodes: Nodes,
     pub(crate) dir: TempDir,
     helper: Ends,
+    numbers: Numbers,
 }
 
 impl Rig {
     /// Starts a helper, or says why a test cannot run.
     pub(crate) fn start() -> Option<Rig> {
+        Rig::start_with(Numbers::Shared(NUMBERS.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Starts a helper while no other test has one: for a test that looks whether numbers are free.
+    pub(crate) fn start_alone() -> Option<Rig> {
+        Rig::start_with(Numbers::Alone(NUMBERS.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn start_with(numbers: Numbers) -> Option<Rig> {
         let root = rustix::process::geteuid().is_root();
         if !root || !Path::new("/dev/loop-control").exists() {
             return skip("no root, or no loop devices");
@@ -37,12 +58,16 @@ impl Rig {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let helper = Ends::Thread(thread::spawn(move || block_frontend::serve(theirs)));
         let dir = tempfile::tempdir_in("/dev").unwrap();
-        Some(Rig { nodes: Nodes::start(ours), dir, helper })
+        Some(Rig { nodes: Nodes::start(ours), dir, helper, numbers })
     }
 
     /// Starts a helper that is a process, as in real use.
     pub(crate) fn start_process() -> Option<Rig> {
-        let rig = Rig::start()?;
+        let Rig { nodes, dir, helper: Ends::Thread(helper), numbers } = Rig::start()? else {
+            return None;
+        };
+        drop(nodes);
+        helper.join().unwrap().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "helper_process", "--ignored"])
@@ -50,8 +75,7 @@ impl Rig {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let dir = rig.end();
-        Some(Rig { nodes: Nodes::start(ours), dir, helper: Ends::Process(child) })
+        Some(Rig { nodes: Nodes::start(ours), dir, helper: Ends::Process(child), numbers })
     }
 
     /// Kills a helper that is a process, by SIGKILL.
@@ -80,14 +104,14 @@ impl Rig {
     }
 
     /// Ends the client, and waits until the helper has ended.
-    pub(crate) fn end(self) -> TempDir {
-        let Rig { nodes, dir, helper } = self;
+    pub(crate) fn end(self) -> (TempDir, impl Sized) {
+        let Rig { nodes, dir, helper, numbers } = self;
         drop(nodes);
         match helper {
             Ends::Thread(thread) => thread.join().unwrap().unwrap(),
             Ends::Process(mut child) => drop(child.wait().unwrap()),
         }
-        dir
+        (dir, numbers)
     }
 }
 
