@@ -89,6 +89,10 @@ fn a_node_in_use_gets_another_size() {
     open(&file).unwrap().set_len(MIB).unwrap();
     let error = rig.nodes.show(node, &shown(&file, 2 * MIB)).unwrap_err();
     assert!(error.to_string().contains("expected 2097152 bytes, found 1048576"), "{error}");
+    // Nothing is taken for done that was not.
+    open(&file).unwrap().set_len(4 * MIB).unwrap();
+    rig.nodes.show(node, &shown(&file, 2 * MIB)).unwrap();
+    assert_eq!(size(&mut device), 2 * MIB);
     rig.nodes.show(node, &shown(&file, MIB)).unwrap();
     assert_eq!(size(&mut device), MIB);
     rig.end();

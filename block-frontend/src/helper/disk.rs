@@ -72,7 +72,10 @@ pub(super) struct Disk {
 
 /// What a device is over.
 struct Showing {
-    shown: Shown,
+    /// What it was made to show; `None` where that failed half-way.
+    shown: Option<Shown>,
+    /// The file, by the last name that was looked at.
+    file: PathBuf,
     /// The file's device and inode.
     identity: (u64, u64),
     access: Access,
@@ -179,7 +182,7 @@ impl Disk {
 
     /// Makes the node what `shown` says.
     pub(super) fn show(&mut self, shown: &Shown, placeholder: &File) -> Result<(), Error> {
-        if self.showing.as_ref().is_some_and(|showing| showing.shown == *shown) {
+        if self.showing.as_ref().is_some_and(|showing| showing.shown.as_ref() == Some(shown)) {
             return Ok(());
         }
         if shown.bytes == 0 || !shown.bytes.is_multiple_of(u64::from(shown.block)) {
@@ -190,26 +193,30 @@ impl Disk {
                 shown.bytes
             )));
         }
+        let made = self.make(shown, placeholder);
+        if let Some(showing) = &mut self.showing {
+            // What has failed half-way is done anew the next time, whatever is asked for then.
+            showing.shown = made.is_ok().then(|| shown.clone());
+        }
+        made
+    }
+
+    fn make(&mut self, shown: &Shown, placeholder: &File) -> Result<(), Error> {
         match &self.showing {
             Some(showing) if showing.may_stay(shown)? => self.change(shown)?,
             Some(_) | None => self.put_over(shown, placeholder)?,
         }
+        self.fit(shown)?;
         // Whatever sets up a device, or its block size, sets the read-ahead too. Otherwise it stays
         // as programs have set it, until another is asked for.
-        let keeps_read_ahead = self.showing.as_ref().is_some_and(|showing| {
-            let before = &showing.shown;
-            before.bytes > 0 && (before.block, before.read_ahead) == (shown.block, shown.read_ahead)
-        });
-        self.fit(shown)?;
-        if !keeps_read_ahead {
-            let part = self.part.read().map_err(self.failed("opening the partition of"))?;
-            ioctls::set_read_ahead(&part, shown.read_ahead)
-                .map_err(self.failed("setting the read-ahead of"))?;
+        let before = self.showing.as_ref().and_then(|showing| showing.shown.as_ref());
+        let before = before.map(|before| (before.block, before.read_ahead));
+        if before == Some((shown.block, shown.read_ahead)) {
+            return Ok(());
         }
-        if let Some(showing) = &mut self.showing {
-            showing.shown = shown.clone();
-        }
-        Ok(())
+        let part = self.part.read().map_err(self.failed("opening the partition of"))?;
+        ioctls::set_read_ahead(&part, shown.read_ahead)
+            .map_err(self.failed("setting the read-ahead of"))
     }
 
     /// Puts the loop device over another file.
@@ -232,9 +239,8 @@ impl Disk {
         }
         self.held = Some(free);
         let identity = (metadata.dev(), metadata.ino());
-        // What fits nothing that could be asked for: it is put right by `fit`, or by the next call.
-        let unknown = Shown { bytes: 0, ..shown.clone() };
-        self.showing = Some(Showing { shown: unknown, identity, access });
+        let file = shown.file.clone();
+        self.showing = Some(Showing { shown: None, file, identity, access });
         Ok(())
     }
 
@@ -253,18 +259,20 @@ impl Disk {
 
     /// Changes what can be changed while the node is in use.
     fn change(&mut self, shown: &Shown) -> Result<(), Error> {
-        let before =
-            self.showing.as_ref().map(|showing| (showing.shown.block, showing.shown.bytes));
-        let Some((block, bytes)) = before else { return Ok(()) };
+        let before = self.showing.as_ref().and_then(|showing| showing.shown.as_ref());
+        let before = before.map(|before| (before.block, before.bytes));
         let held = self.held()?;
-        if shown.block != block {
+        if before.is_none_or(|(block, _)| block != shown.block) {
             ioctls::set_block_size(held, shown.block).map_err(|error| match error {
                 error if is(&error, Errno::BUSY) => self.busy(),
                 error => self.failed("setting the block size of")(error),
             })?;
         }
-        if shown.bytes != bytes {
+        if before.is_none_or(|(_, bytes)| bytes != shown.bytes) {
             ioctls::set_capacity(held).map_err(self.failed("setting the size of"))?;
+        }
+        if let Some(showing) = &mut self.showing {
+            showing.file.clone_from(&shown.file);
         }
         Ok(())
     }
@@ -362,7 +370,7 @@ impl Showing {
     /// Tells whether a device may go on over the file that it has.
     fn may_stay(&self, shown: &Shown) -> Result<bool, Error> {
         let writes = shown.read_only || self.access == Access::ReadWrite;
-        if self.shown.file == shown.file {
+        if self.file == shown.file {
             return Ok(writes);
         }
         // The path alone says nothing: a mapped device that is renamed has the same file.

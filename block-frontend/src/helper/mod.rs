@@ -31,7 +31,8 @@ const CONTROL: DevNumber = DevNumber { major: 10, minor: 237 };
 /// closed or gone. Then it takes all nodes away; one that somebody has open is taken away by the
 /// kernel when it is closed. Nothing but loop devices that this call made is ever touched.
 ///
-/// To be run by a process that does nothing else. It must not serve the mount whose files are
+/// To be run by a process that does nothing else, where `/sys`, `/proc` and the files that are shown
+/// are the daemon's: not where a [`Tree`](crate::Tree) is bound. It must not serve the mount whose files are
 /// shown, and must not die with the one that does: it should have a session of its own.
 ///
 /// # Errors

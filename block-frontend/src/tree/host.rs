@@ -220,17 +220,24 @@ fn make_folder(path: &Path, like: &fs::Metadata) -> io::Result<()> {
 pub(super) fn devices(text: &str) -> String {
     let mut out = String::new();
     let mut block = false;
+    let ours = format!("{:>3} device-mapper\n", PARTITIONS.0);
     for line in text.lines() {
         block |= line.starts_with("Block devices");
         let mut words = line.split_whitespace();
         match (block, words.next(), words.next()) {
             (true, Some(_), Some("device-mapper")) => continue,
             (true, Some(major), Some(name)) if (major, name) == PARTITIONS => {
-                out.push_str(&format!("{major:>3} device-mapper"));
+                out.push_str(&ours);
             }
-            (true | false, _, _) => out.push_str(line),
+            (true | false, _, _) => {
+                out.push_str(line);
+                out.push('\n');
+            }
         }
-        out.push('\n');
+    }
+    // Block devices are last.
+    if !out.contains(&ours) {
+        out.push_str(&ours);
     }
     out
 }
@@ -266,6 +273,8 @@ mod tests {
         let expected = "Character devices:\n  1 mem\n259 blkext\n\nBlock devices:\n  7 loop\n\
                         259 device-mapper\n";
         assert_eq!(devices(text), expected);
+        let without = "Block devices:\n  7 loop\n";
+        assert_eq!(devices(without), "Block devices:\n  7 loop\n259 device-mapper\n");
     }
 
     #[test]
