@@ -96,6 +96,12 @@ impl Call {
         Ok(Call { kind, header })
     }
 
+    /// Tells whether it may wait in the kernel in a way that any signal ends, and not only one that
+    /// kills: for an event, or for what a suspend lets end.
+    pub fn is_interruptible(&self) -> bool {
+        matches!(self.kind, Kind::DevWait | Kind::DevSuspend)
+    }
+
     /// How much of the caller's buffer [`decode`](Self::decode) wants, from its start, in bytes: all
     /// of it where there is a payload, else the header's fields.
     pub fn reads(&self) -> usize {
