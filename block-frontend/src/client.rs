@@ -1,0 +1,219 @@
+//! The daemon's end.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::node::{Error, Node, Shown};
+use crate::wire::{Answer, Ask, Outcome, Request, send};
+
+/// How long an answer of the helper is waited for.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The block nodes of an instance, made by a helper process that runs [`serve`](crate::serve) at
+/// the other end of a socket.
+///
+/// Methods block, at most for [`ANSWER_WITHIN`], and may be called by several threads: what is
+/// asked of one node waits for nothing that is asked of another. When it is dropped, the helper
+/// takes all nodes away.
+#[derive(Debug)]
+pub struct Nodes {
+    shared: Arc<Connection>,
+    limit: Duration,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    /// Held while a line is written.
+    writing: Mutex<()>,
+    next: AtomicU64,
+    /// Who waits for which answer; `None` once the helper has ended.
+    waiting: Mutex<Option<Waiting>>,
+}
+
+/// Who waits, by the number of the request.
+type Waiting = HashMap<u64, SyncSender<Result<Outcome, Error>>>;
+
+impl Nodes {
+    /// Takes the daemon's end of the socket, and starts a thread that reads answers.
+    pub fn start(stream: UnixStream) -> Nodes {
+        Nodes::with_limit(stream, ANSWER_WITHIN)
+    }
+
+    fn with_limit(stream: UnixStream, limit: Duration) -> Nodes {
+        let shared = Arc::new(Connection {
+            stream,
+            writing: Mutex::new(()),
+            next: AtomicU64::new(0),
+            waiting: Mutex::new(Some(HashMap::new())),
+        });
+        let reader = Arc::clone(&shared);
+        thread::spawn(move || reader.read());
+        Nodes { shared, limit }
+    }
+
+    /// Reserves a node: there is a number, and nothing to be read or written. It has the size of
+    /// one sector, as no partition is smaller.
+    ///
+    /// # Errors
+    /// What the system says where no loop device or partition can be had.
+    pub fn reserve(&self) -> Result<Node, Error> {
+        match self.ask("reserving a block node", Ask::Reserve)? {
+            Outcome::Reserved(node) => Ok(node),
+            Outcome::Done => Err(Error::Refused("the block helper answers something else".into())),
+        }
+    }
+
+    /// Makes a node show a file, or another size, block size, read-ahead or whether it may be
+    /// written. It costs no system call of the helper where nothing has changed.
+    ///
+    /// # Errors
+    /// [`Error::is_busy`] where what is asked needs a node that nobody has open, and somebody has:
+    /// another file, the first one among them, and writing where the file had been opened for
+    /// reading only. The file is too short or cannot be opened.
+    pub fn show(&self, node: Node, shown: &Shown) -> Result<(), Error> {
+        let what = format!("showing {} as {}", shown.file.display(), node.dev);
+        self.ask(&what, Ask::Show { node, shown: shown.clone() }).map(|_| ())
+    }
+
+    /// Takes a node away, and its number. When it returns the file has been let go of.
+    ///
+    /// # Errors
+    /// [`Error::is_busy`] where somebody has the node open or mounted: everything is as it was.
+    pub fn remove(&self, node: Node) -> Result<(), Error> {
+        self.ask(&format!("removing {}", node.dev), Ask::Remove { node }).map(|_| ())
+    }
+
+    fn ask(&self, what: &str, ask: Ask) -> Result<Outcome, Error> {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = sync_channel(1);
+        self.shared.waiting().as_mut().ok_or(Error::Ended)?.insert(number, answer);
+        self.shared.send(&Request { number, ask });
+        match answered.recv_timeout(self.limit) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(waiting) = self.shared.waiting().as_mut() {
+                    waiting.remove(&number);
+                }
+                // It may have come meanwhile.
+                answered.try_recv().unwrap_or_else(|_| {
+                    Err(Error::TimedOut { what: what.to_owned(), limit: self.limit })
+                })
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Error::Ended),
+        }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        // The helper reads an end, and so does our reader.
+        let _ = self.shared.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Connection {
+    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a request. One that cannot be sent has no answer: the reader sees the end too.
+    fn send(&self, request: &Request) {
+        let _whole = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if send(&self.stream, request).is_err() {
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn read(&self) {
+        for line in BufReader::new(&self.stream).lines() {
+            let Ok(line) = line else { break };
+            let Ok(Answer { number, outcome }) = serde_json::from_str(&line) else { break };
+            // The lock is held until the answer is handed over: whoever gives up takes it, and finds
+            // the answer or is no longer looked for.
+            let mut waiting = self.waiting();
+            let waiter = waiting.as_mut().and_then(|waiting| waiting.remove(&number));
+            match (waiter, outcome) {
+                (Some(waiter), outcome) => {
+                    let _ = waiter.try_send(outcome);
+                }
+                // Nobody has this number, nor ever will: the node would stay for good.
+                (None, Ok(Outcome::Reserved(node))) => {
+                    drop(waiting);
+                    let number = self.next.fetch_add(1, Ordering::Relaxed);
+                    self.send(&Request { number, ask: Ask::Remove { node } });
+                }
+                (None, Ok(Outcome::Done) | Err(_)) => {}
+            }
+        }
+        // Whoever waits sees its sender go.
+        self.waiting().take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sim_core::DevNumber;
+
+    const NODE: Node = Node { dev: DevNumber { major: 259, minor: 1 }, disk: 4096 };
+
+    fn next(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> Request {
+        serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn answers_may_come_in_any_order() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let nodes = Nodes::start(ours);
+        let helper = thread::spawn(move || {
+            let mut lines = BufReader::new(&theirs).lines();
+            let requests = [next(&mut lines), next(&mut lines)];
+            for request in requests.iter().rev() {
+                let outcome = match request.ask {
+                    Ask::Reserve => Ok(Outcome::Reserved(NODE)),
+                    Ask::Show { .. } | Ask::Remove { .. } => Err(Error::Busy("open".into())),
+                };
+                send(&theirs, &Answer { number: request.number, outcome }).unwrap();
+            }
+        });
+        thread::scope(|scope| {
+            let removing = scope.spawn(|| nodes.remove(NODE));
+            assert_eq!(nodes.reserve(), Ok(NODE));
+            assert!(removing.join().unwrap().unwrap_err().is_busy());
+        });
+        helper.join().unwrap();
+    }
+
+    #[test]
+    fn a_node_that_comes_too_late_is_given_back() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let nodes = Nodes::with_limit(ours, Duration::from_millis(20));
+        let error = nodes.reserve().unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        let mut lines = BufReader::new(&theirs).lines();
+        let number = next(&mut lines).number;
+        send(&theirs, &Answer { number, outcome: Ok(Outcome::Reserved(NODE)) }).unwrap();
+        assert!(matches!(next(&mut lines).ask, Ask::Remove { node } if node == NODE));
+    }
+
+    #[test]
+    fn a_helper_that_ends_ends_what_waits_for_it() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let nodes = Nodes::start(ours);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| nodes.reserve());
+            BufReader::new(&theirs).lines().next().unwrap().unwrap();
+            theirs.shutdown(Shutdown::Both).unwrap();
+            assert_eq!(waiting.join().unwrap(), Err(Error::Ended));
+        });
+        assert_eq!(nodes.reserve(), Err(Error::Ended));
+    }
+}

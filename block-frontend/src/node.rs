@@ -1,0 +1,81 @@
+//! What the two ends speak of.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sim_core::{DevNumber, Errno};
+
+/// A reserved block node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Node {
+    /// The node's number, which stays until it is removed.
+    pub dev: DevNumber,
+    /// The number of the loop device below, `N` of `loopN`.
+    pub disk: u32,
+}
+
+/// What a node shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The mapped device's file. Another name of the same file may be given at any time.
+    #[serde(with = "crate::wire::path")]
+    pub file: PathBuf,
+    /// The size, in bytes: a multiple of `block`, and not zero.
+    pub bytes: u64,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// The logical block size, in bytes: a power of two from 512 up to the size of a page.
+    pub block: u32,
+    /// How far is read ahead, in sectors of 512 bytes. The kernel keeps whole pages of it.
+    pub read_ahead: u32,
+}
+
+/// Why a node could not be reserved, shown or removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Error {
+    /// Somebody has the node open or mounted.
+    #[error("{0}")]
+    Busy(String),
+    /// The system refused.
+    #[error("{what}")]
+    System {
+        /// What was done, to what.
+        what: String,
+        /// The system's answer.
+        #[source]
+        errno: Errno,
+    },
+    /// It cannot be done, for a reason of ours.
+    #[error("{0}")]
+    Refused(String),
+    /// There was no answer in time. What was asked may still happen.
+    #[error("{what}: no answer from the block helper in {}.{} s", limit.as_secs(), limit.subsec_millis() / 100)]
+    TimedOut {
+        /// What was asked.
+        what: String,
+        /// How long the answer was waited for.
+        limit: Duration,
+    },
+    /// The helper has ended.
+    #[error("the block helper has ended")]
+    Ended,
+}
+
+impl Error {
+    /// Tells whether somebody has the node open or mounted: then everything is as it was.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Error::Busy(_))
+    }
+
+    /// Returns what a system call that failed so would have said.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Error::Busy(_) => Errno::BUSY,
+            Error::System { errno, .. } => *errno,
+            Error::Refused(_) => Errno::INVAL,
+            Error::TimedOut { .. } => Errno::TIMEDOUT,
+            Error::Ended => Errno::IO,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A helper on a thread of the test, and what tests look at.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::{self, JoinHandle};
+
+use block_frontend::{Node, Nodes, Shown};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use tempfile::TempDir;
+
+/// A helper, its client, and a folder for images and nodes.
+pub(crate) struct Rig {
+    pub(crate) nodes: Nodes,
+    pub(crate) dir: TempDir,
+    helper: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Rig {
+    /// Starts a helper, or says why a test cannot run.
+    pub(crate) fn start() -> Option<Rig> {
+        let root = rustix::process::geteuid().is_root();
+        if !root || !Path::new("/dev/loop-control").exists() {
+            return skip("no root, or no loop devices");
+        }
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let helper = thread::spawn(move || block_frontend::serve(theirs));
+        let dir = tempfile::tempdir_in("/dev").unwrap();
+        Some(Rig { nodes: Nodes::start(ours), dir, helper: Some(helper) })
+    }
+
+    /// Makes an image of so many bytes, all of them zeros.
+    pub(crate) fn image(&self, name: &str, bytes: u64) -> PathBuf {
+        let path = self.dir.path().join(name);
+        File::create(&path).unwrap().set_len(bytes).unwrap();
+        path
+    }
+
+    /// Makes a device node of a reserved node, as programs would open it.
+    pub(crate) fn path(&self, node: Node) -> PathBuf {
+        let path = self.dir.path().join(format!("node-{}", node.dev.minor));
+        if !path.exists() {
+            let number = makedev(node.dev.major, node.dev.minor);
+            let mode = Mode::RUSR | Mode::WUSR;
+            mknodat(CWD, &path, FileType::BlockDevice, mode, number).unwrap();
+        }
+        path
+    }
+
+    /// Ends the client, and waits until the helper has ended.
+    pub(crate) fn end(self) -> TempDir {
+        let Rig { nodes, dir, helper } = self;
+        drop(nodes);
+        helper.unwrap().join().unwrap().unwrap();
+        dir
+    }
+}
+
+pub(crate) fn shown(file: &Path, bytes: u64) -> Shown {
+    Shown { file: file.to_owned(), bytes, read_only: false, block: 512, read_ahead: 256 }
+}
+
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// What a loop device is over, if anything.
+pub(crate) fn file_of(disk: u32) -> Option<PathBuf> {
+    let path = fs::read_to_string(format!("/sys/block/loop{disk}/loop/backing_file")).ok()?;
+    Some(path.trim_end().into())
+}
+
+/// Tells whether a loop device or its partition is there.
+pub(crate) fn is_there(node: Node) -> bool {
+    Path::new(&format!("/sys/block/loop{}", node.disk)).exists()
+        || Path::new(&format!("/sys/dev/block/{}", node.dev)).exists()
+}
+
+/// Reads a file of sysfs of the partition.
+pub(crate) fn sys(node: Node, name: &str) -> String {
+    let text = fs::read_to_string(format!("/sys/dev/block/{}/{name}", node.dev)).unwrap();
+    text.trim().to_owned()
+}
+
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Tells whether a program is there; says what is missing if not.
+pub(crate) fn has(program: &str) -> bool {
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+    let found = folders.iter().any(|folder| Path::new(folder).join(program).is_file());
+    found || skip::<()>(&format!("no {program}")).is_some()
+}
+
+pub(crate) fn skip<T>(why: &str) -> Option<T> {
+    assert!(std::env::var_os("CI").is_none(), "CI must not skip: {why}");
+    println!("skipped: {why}");
+    None
+}

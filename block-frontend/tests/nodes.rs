@@ -1,0 +1,275 @@
+//! Reserved, shown and removed nodes, over ordinary files.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
+
+use block_frontend::{Error, FIRST_DISK, Shown};
+use common::{Rig, file_of, has, is_there, open, run, shown, sys};
+use sim_core::Errno;
+
+const MIB: u64 = 1 << 20;
+
+fn size(file: &mut File) -> u64 {
+    file.seek(SeekFrom::End(0)).unwrap()
+}
+
+#[test]
+fn a_number_is_known_before_there_is_a_file() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let other = rig.nodes.reserve().unwrap();
+    assert_ne!(node.dev, other.dev);
+    assert!(node.disk >= FIRST_DISK);
+    assert_eq!(sys(node, "size"), "1");
+    let file = rig.image("late", 8 * MIB);
+    rig.nodes.show(node, &shown(&file, 8 * MIB)).unwrap();
+    assert_eq!(sys(node, "dev"), node.dev.to_string());
+    assert_eq!(size(&mut open(&rig.path(node)).unwrap()), 8 * MIB);
+    rig.end();
+}
+
+#[test]
+fn a_node_without_a_file_has_zeros_and_takes_no_write() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let device = File::open(rig.path(node)).unwrap();
+    let mut sector = [1; 512];
+    device.read_exact_at(&mut sector, 0).unwrap();
+    assert_eq!(sector, [0; 512]);
+    let written = open(&rig.path(node)).and_then(|device| device.write_all_at(&[1; 512], 0));
+    assert!(written.is_err());
+    rig.end();
+}
+
+#[test]
+fn what_is_written_to_a_node_is_in_the_file_and_back() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", 4 * MIB);
+    open(&file).unwrap().write_all_at(b"before", 3 * MIB).unwrap();
+    rig.nodes.show(node, &shown(&file, 4 * MIB)).unwrap();
+    let device = open(&rig.path(node)).unwrap();
+    let mut read = [0; 6];
+    device.read_exact_at(&mut read, 3 * MIB).unwrap();
+    assert_eq!(&read, b"before");
+    device.write_all_at(&[7; 4096], MIB).unwrap();
+    device.sync_all().unwrap();
+    let bytes = fs::read(&file).unwrap();
+    let at = usize::try_from(MIB).unwrap();
+    assert_eq!(bytes[at..at + 4096], [7; 4096]);
+    rig.end();
+}
+
+#[test]
+fn a_node_in_use_gets_another_size() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", 4 * MIB);
+    rig.nodes.show(node, &shown(&file, 4 * MIB)).unwrap();
+    let mut device = open(&rig.path(node)).unwrap();
+    for bytes in [16 * MIB, 2 * MIB, 2 * MIB + 512, 15 << 40] {
+        open(&file).unwrap().set_len(bytes).unwrap();
+        rig.nodes.show(node, &shown(&file, bytes)).unwrap();
+        assert_eq!(size(&mut device), bytes);
+    }
+    // A file that is longer than the device is no matter; a shorter one is.
+    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    assert_eq!(size(&mut device), MIB);
+    open(&file).unwrap().set_len(MIB).unwrap();
+    let error = rig.nodes.show(node, &shown(&file, 2 * MIB)).unwrap_err();
+    assert!(error.to_string().contains("expected 2097152 bytes, found 1048576"), "{error}");
+    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    assert_eq!(size(&mut device), MIB);
+    rig.end();
+}
+
+#[test]
+fn a_node_is_read_only_and_writable_again() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", MIB);
+    let writable = shown(&file, MIB);
+    let read_only = Shown { read_only: true, ..writable.clone() };
+    let writes = || open(&rig.path(node)).and_then(|device| device.write_all_at(&[1; 512], 0));
+    rig.nodes.show(node, &read_only).unwrap();
+    assert_eq!(sys(node, "ro"), "1");
+    assert!(writes().is_err());
+    let reader = File::open(rig.path(node)).unwrap();
+    rig.nodes.show(node, &writable).unwrap();
+    assert_eq!(sys(node, "ro"), "0");
+    writes().unwrap();
+    rig.nodes.show(node, &read_only).unwrap();
+    assert!(writes().is_err());
+    drop(reader);
+    rig.end();
+}
+
+#[test]
+fn block_size_and_read_ahead_are_those_asked_for() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", MIB);
+    let queue = |name: &str| {
+        let path = format!("/sys/block/loop{}/queue/{name}", node.disk);
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    };
+    for (block, read_ahead) in [(4096, 1024), (512, 256), (512, 64), (1024, 0)] {
+        rig.nodes.show(node, &Shown { block, read_ahead, ..shown(&file, MIB) }).unwrap();
+        assert_eq!(queue("logical_block_size"), block.to_string());
+        assert_eq!(queue("read_ahead_kb"), (read_ahead / 2).to_string());
+    }
+    let odd = Shown { block: 4096, ..shown(&file, 4096 + 512) };
+    assert!(matches!(rig.nodes.show(node, &odd), Err(Error::Refused(_))));
+    rig.end();
+}
+
+#[test]
+fn a_node_that_is_open_stays_and_goes_on() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", MIB);
+    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    let device = open(&rig.path(node)).unwrap();
+    let error = rig.nodes.remove(node).unwrap_err();
+    assert!(error.is_busy() && error.errno() == Errno::BUSY, "{error}");
+    device.write_all_at(&[5; 512], 0).unwrap();
+    device.sync_all().unwrap();
+    assert_eq!(fs::read(&file).unwrap()[..512], [5; 512]);
+    drop(device);
+    rig.nodes.remove(node).unwrap();
+    assert_eq!(file_of(node.disk), None);
+    assert!(matches!(rig.nodes.remove(node), Err(Error::Refused(_))));
+    rig.end();
+}
+
+#[test]
+fn a_mounted_node_stays() {
+    if !has("mkfs.ext4") {
+        return;
+    }
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", 16 * MIB);
+    rig.nodes.show(node, &shown(&file, 16 * MIB)).unwrap();
+    let path = rig.path(node);
+    let path = path.to_str().unwrap();
+    let place = rig.dir.path().join("mnt");
+    fs::create_dir(&place).unwrap();
+    run("mkfs.ext4", &["-q", path]);
+    run("mount", &[path, place.to_str().unwrap()]);
+    let refused = rig.nodes.remove(node);
+    fs::write(place.join("file"), "text").unwrap();
+    run("umount", &[place.to_str().unwrap()]);
+    assert!(refused.unwrap_err().is_busy());
+    rig.nodes.remove(node).unwrap();
+    rig.end();
+}
+
+#[test]
+fn a_file_under_another_name_is_the_same_and_another_file_is_not() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", MIB);
+    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    let device = open(&rig.path(node)).unwrap();
+    let renamed = rig.dir.path().join("renamed");
+    fs::rename(&file, &renamed).unwrap();
+    rig.nodes.show(node, &shown(&renamed, MIB)).unwrap();
+    let other = rig.image("other", 2 * MIB);
+    assert!(rig.nodes.show(node, &shown(&other, 2 * MIB)).unwrap_err().is_busy());
+    device.write_all_at(&[5; 512], 0).unwrap();
+    device.sync_all().unwrap();
+    assert_eq!(fs::read(&renamed).unwrap()[..512], [5; 512]);
+    drop(device);
+    rig.nodes.show(node, &shown(&other, 2 * MIB)).unwrap();
+    assert_eq!(file_of(node.disk), Some(other));
+    rig.end();
+}
+
+#[test]
+fn a_file_that_is_not_there_changes_nothing() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let error = rig.nodes.show(node, &shown(&rig.dir.path().join("none"), MIB)).unwrap_err();
+    assert_eq!(error.errno(), Errno::NOENT);
+    let file = rig.image("data", MIB);
+    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    rig.end();
+}
+
+#[test]
+fn a_partition_table_in_the_data_is_not_read() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", 4 * MIB);
+    // One entry of an MBR: from sector 2048, 1024 sectors, Linux.
+    let mut mbr = [0; 512];
+    mbr[446 + 4] = 0x83;
+    mbr[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+    mbr[446 + 12..446 + 16].copy_from_slice(&1024u32.to_le_bytes());
+    mbr[510..].copy_from_slice(&[0x55, 0xaa]);
+    open(&file).unwrap().write_all_at(&mbr, 0).unwrap();
+    rig.nodes.show(node, &shown(&file, 4 * MIB)).unwrap();
+    drop(File::open(rig.path(node)).unwrap());
+    assert_eq!((sys(node, "start"), sys(node, "size")), ("0".into(), "8192".into()));
+    rig.end();
+}
+
+#[test]
+fn the_end_of_the_client_leaves_nothing() {
+    let Some(rig) = Rig::start() else { return };
+    let nodes: Vec<_> = (0..4).map(|_| rig.nodes.reserve().unwrap()).collect();
+    for (at, node) in nodes.iter().enumerate().skip(1) {
+        let file = rig.image(&format!("data{at}"), MIB);
+        rig.nodes.show(*node, &shown(&file, MIB)).unwrap();
+    }
+    let exclusive = rustix::fs::OFlags::EXCL.bits().cast_signed();
+    let held = File::options().read(true).custom_flags(exclusive).open(rig.path(nodes[3])).unwrap();
+    let dir = rig.end();
+    assert!(nodes[..3].iter().all(|node| !is_there(*node)));
+    // What is in use stays until it is closed.
+    assert!(is_there(nodes[3]) && file_of(nodes[3].disk).is_some());
+    drop(held);
+    assert_eq!(file_of(nodes[3].disk), None);
+    assert!(!std::path::Path::new(&format!("/sys/dev/block/{}", nodes[3].dev)).exists());
+    // The loop device itself is for the next who reserves.
+    drop(dir);
+}
+
+#[test]
+fn sixty_nodes_take_no_time() {
+    let Some(rig) = Rig::start() else { return };
+    let started = Instant::now();
+    let nodes: Vec<_> = (0..60).map(|_| rig.nodes.reserve().unwrap()).collect();
+    let reserved = started.elapsed();
+    let file = |at: usize| rig.image(&format!("data{at}"), MIB);
+    let files: Vec<_> = (0..60).map(file).collect();
+    let started = Instant::now();
+    for (node, file) in nodes.iter().zip(&files) {
+        rig.nodes.show(*node, &shown(file, MIB)).unwrap();
+    }
+    let first = started.elapsed();
+    let started = Instant::now();
+    for (node, file) in nodes.iter().zip(&files) {
+        rig.nodes.show(*node, &shown(file, MIB)).unwrap();
+    }
+    let again = started.elapsed();
+    let started = Instant::now();
+    for node in &nodes[..30] {
+        rig.nodes.remove(*node).unwrap();
+    }
+    let removed = started.elapsed();
+    let started = Instant::now();
+    drop(rig.end());
+    let ended = started.elapsed();
+    println!("reserve {reserved:?}/60, show {first:?}/60, again {again:?}/60");
+    println!("remove {removed:?}/30, end {ended:?}");
+    assert!(nodes.iter().all(|node| !is_there(*node)));
+    assert!(again < Duration::from_secs(1) && reserved < Duration::from_secs(6));
+}
