@@ -16,10 +16,13 @@ use crate::wire::{Answer, Ask, Outcome, Request, send};
 /// How long an answer of the helper is waited for.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long [`Nodes::sync`] is waited for: there may be much to write.
+pub const SYNCED_WITHIN: Duration = Duration::from_secs(120);
+
 /// The block nodes of an instance, made by a helper process that runs [`serve`](crate::serve) at
 /// the other end of a socket.
 ///
-/// Methods block, at most for [`ANSWER_WITHIN`], and may be called by several threads: what is
+/// Methods block, at most for [`ANSWER_WITHIN`] unless they say otherwise, and may be called by several threads: what is
 /// asked of one node waits for nothing that is asked of another. When it is dropped, the helper
 /// takes all nodes away.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl Nodes {
     pub fn reserve(&self) -> Result<Node, Error> {
         match self.ask("reserving a block node", Ask::Reserve)? {
             Outcome::Reserved(node) => Ok(node),
-            Outcome::Done => Err(Error::Refused("the block helper answers something else".into())),
+            Outcome::Count(_) | Outcome::Done => Err(strange()),
         }
     }
 
@@ -91,25 +94,62 @@ impl Nodes {
         self.ask(&format!("removing {}", node.dev), Ask::Remove { node }).map(|_| ())
     }
 
+    /// Writes out what the kernel holds of a node: its buffers, and what a file system that is
+    /// mounted from it has not written. That is what the kernel does before it suspends a device, if
+    /// it is not asked for `noflush`; so it is to be called before, as long as the device answers.
+    ///
+    /// It waits for [`SYNCED_WITHIN`]. The node counts as open meanwhile.
+    ///
+    /// # Errors
+    /// What the system says of a write that failed.
+    pub fn sync(&self, node: Node) -> Result<(), Error> {
+        let limit = self.limit.max(SYNCED_WITHIN);
+        self.ask_within(limit, &format!("flushing {}", node.dev), Ask::Sync { node }).map(|_| ())
+    }
+
+    /// Counts how often a node is open: each open file once for each process that has it, and once
+    /// for each mount namespace where it is mounted.
+    ///
+    /// The kernel tells nobody, so all processes are looked at that the helper can see. What the
+    /// kernel itself has open is not found, as a loop device above the node, swap, or an external
+    /// journal: only [`remove`](Self::remove) knows for certain.
+    ///
+    /// # Errors
+    /// What the system says where the node cannot be looked at.
+    pub fn open_count(&self, node: Node) -> Result<u32, Error> {
+        match self.ask(&format!("counting who has {} open", node.dev), Ask::OpenCount { node })? {
+            Outcome::Count(count) => Ok(count),
+            Outcome::Reserved(_) | Outcome::Done => Err(strange()),
+        }
+    }
+
     fn ask(&self, what: &str, ask: Ask) -> Result<Outcome, Error> {
+        self.ask_within(self.limit, what, ask)
+    }
+
+    fn ask_within(&self, limit: Duration, what: &str, ask: Ask) -> Result<Outcome, Error> {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = sync_channel(1);
         self.shared.waiting().as_mut().ok_or(Error::Ended)?.insert(number, answer);
         self.shared.send(&Request { number, ask });
-        match answered.recv_timeout(self.limit) {
+        match answered.recv_timeout(limit) {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(waiting) = self.shared.waiting().as_mut() {
                     waiting.remove(&number);
                 }
                 // It may have come meanwhile.
-                answered.try_recv().unwrap_or_else(|_| {
-                    Err(Error::TimedOut { what: what.to_owned(), limit: self.limit })
-                })
+                answered
+                    .try_recv()
+                    .unwrap_or_else(|_| Err(Error::TimedOut { what: what.to_owned(), limit }))
             }
             Err(RecvTimeoutError::Disconnected) => Err(Error::Ended),
         }
     }
+}
+
+fn strange() -> Error {
+    Error::Refused("the block helper answers something else".into())
 }
 
 impl Drop for Nodes {
@@ -150,7 +190,7 @@ impl Connection {
                     let number = self.next.fetch_add(1, Ordering::Relaxed);
                     self.send(&Request { number, ask: Ask::Remove { node } });
                 }
-                (None, Ok(Outcome::Done) | Err(_)) => {}
+                (None, Ok(Outcome::Count(_) | Outcome::Done) | Err(_)) => {}
             }
         }
         // Whoever waits sees its sender go.
@@ -179,7 +219,7 @@ mod tests {
             for request in requests.iter().rev() {
                 let outcome = match request.ask {
                     Ask::Reserve => Ok(Outcome::Reserved(NODE)),
-                    Ask::Show { .. } | Ask::Remove { .. } => Err(Error::Busy("open".into())),
+                    _ => Err(Error::Busy("open".into())),
                 };
                 send(&theirs, &Answer { number: request.number, outcome }).unwrap();
             }

@@ -17,6 +17,7 @@ const LOOP_CONFIGURE: Opcode = 0x4c0a;
 const LOOP_CTL_ADD: Opcode = 0x4c80;
 const LOOP_CTL_REMOVE: Opcode = 0x4c81;
 const BLKROSET: Opcode = 0x125d;
+const BLKFLSBUF: Opcode = 0x1261;
 const BLKRASET: Opcode = 0x1262;
 const BLKPG: Opcode = 0x1269;
 
@@ -163,6 +164,12 @@ pub(crate) fn set_read_only(device: &File, read_only: bool) -> io::Result<()> {
 /// Sets how far a block device reads ahead, in sectors.
 pub(crate) fn set_read_ahead(device: &File, sectors: u32) -> io::Result<()> {
     with_number::<BLKRASET>(device, sectors)
+}
+
+/// Writes out what the kernel holds of a block device, and of a file system on it (since Linux
+/// 6.7, before that of the device alone).
+pub(crate) fn flush(device: &File) -> io::Result<()> {
+    with_number::<BLKFLSBUF>(device, 0)
 }
 
 fn partition(disk: &File, call: PartitionOperation, number: u32, bytes: u64) -> io::Result<()> {

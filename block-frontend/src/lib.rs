@@ -19,12 +19,17 @@ mod helper;
 mod ioctls;
 mod node;
 mod special;
+mod tree;
 mod wire;
 
 /// The first loop device that is tried, `N` of `loopN`: none of those that programs ask for, as the
 /// kernel gives them the lowest number.
 pub const FIRST_DISK: u32 = 4096;
 
-pub use client::{ANSWER_WITHIN, Nodes};
+/// The partition's number on its disk.
+const PARTITION: u32 = 1;
+
+pub use client::{ANSWER_WITHIN, Nodes, SYNCED_WITHIN};
 pub use helper::serve;
 pub use node::{Error, Node, Shown};
+pub use tree::{Facts, Tree};

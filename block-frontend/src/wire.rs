@@ -19,6 +19,8 @@ pub(crate) enum Ask {
     Reserve,
     Show { node: Node, shown: Shown },
     Remove { node: Node },
+    Sync { node: Node },
+    OpenCount { node: Node },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +32,7 @@ pub(crate) struct Answer {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     Reserved(Node),
+    Count(u32),
     Done,
 }
 

@@ -4,13 +4,18 @@
 
 mod common;
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use block_frontend::{Error, FIRST_DISK, Shown};
 use common::{Rig, file_of, has, is_there, open, run, shown, sys};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use sim_core::Errno;
 
 const MIB: u64 = 1 << 20;
@@ -157,15 +162,10 @@ fn a_mounted_node_stays() {
     let node = rig.nodes.reserve().unwrap();
     let file = rig.image("data", 16 * MIB);
     rig.nodes.show(node, &shown(&file, 16 * MIB)).unwrap();
-    let path = rig.path(node);
-    let path = path.to_str().unwrap();
-    let place = rig.dir.path().join("mnt");
-    fs::create_dir(&place).unwrap();
-    run("mkfs.ext4", &["-q", path]);
-    run("mount", &[path, place.to_str().unwrap()]);
+    let mounted = Mounted::new(&rig, &rig.path(node));
     let refused = rig.nodes.remove(node);
-    fs::write(place.join("file"), "text").unwrap();
-    run("umount", &[place.to_str().unwrap()]);
+    fs::write(mounted.0.join("file"), "text").unwrap();
+    drop(mounted);
     assert!(refused.unwrap_err().is_busy());
     rig.nodes.remove(node).unwrap();
     rig.end();
@@ -237,9 +237,153 @@ fn the_end_of_the_client_leaves_nothing() {
     assert!(is_there(nodes[3]) && file_of(nodes[3].disk).is_some());
     drop(held);
     assert_eq!(file_of(nodes[3].disk), None);
-    assert!(!std::path::Path::new(&format!("/sys/dev/block/{}", nodes[3].dev)).exists());
+    assert!(!Path::new(&format!("/sys/dev/block/{}", nodes[3].dev)).exists());
     // The loop device itself is for the next who reserves.
     drop(dir);
+}
+
+#[test]
+#[ignore = "what other tests start as the helper process, on their socket"]
+fn helper_process() {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    block_frontend::serve(socket.into()).unwrap();
+}
+
+#[test]
+fn a_helper_that_is_killed_leaves_no_file_open() {
+    if !has("delpart") {
+        return;
+    }
+    let Some(mut rig) = Rig::start_process() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", MIB);
+    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    assert_eq!(file_of(node.disk), Some(file));
+    rig.kill();
+    assert_eq!(file_of(node.disk), None);
+    assert_eq!(rig.nodes.reserve(), Err(Error::Ended));
+    // The partition is left, over nothing.
+    let whole = rig.dir.path().join("whole");
+    let number = rustix::fs::makedev(7, node.disk);
+    let kind = rustix::fs::FileType::BlockDevice;
+    rustix::fs::mknodat(rustix::fs::CWD, &whole, kind, rustix::fs::Mode::RUSR, number).unwrap();
+    run("delpart", &[whole.to_str().unwrap(), "1"]);
+    rig.end();
+}
+
+/// A FUSE mount that answers nothing, until it is dropped: then all that waits for it fails.
+struct Silent {
+    place: PathBuf,
+    _device: File,
+}
+
+impl Silent {
+    fn mount(place: &Path) -> Silent {
+        let device = open(Path::new("/dev/fuse")).unwrap();
+        let number = device.as_raw_fd();
+        let data = format!("fd={number},rootmode=40000,user_id=0,group_id=0");
+        let data = CString::new(data).unwrap();
+        mount("silent", place, "fuse", MountFlags::empty(), Some(data.as_c_str())).unwrap();
+        Silent { place: place.to_owned(), _device: device }
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        unmount(&self.place, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_hangs_hangs_nobody_else() {
+    let Some(rig) = Rig::start() else { return };
+    let place = rig.dir.path().join("silent");
+    fs::create_dir(&place).unwrap();
+    let silent = Silent::mount(&place);
+    let [hung, other] = [(); 2].map(|()| rig.nodes.reserve().unwrap());
+    let file = rig.image("data", MIB);
+    thread::scope(|scope| {
+        let showing = scope.spawn(|| rig.nodes.show(hung, &shown(&place.join("file"), MIB)));
+        thread::sleep(Duration::from_millis(50));
+        let started = Instant::now();
+        rig.nodes.show(other, &shown(&file, MIB)).unwrap();
+        rig.nodes.remove(other).unwrap();
+        rig.nodes.remove(rig.nodes.reserve().unwrap()).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(2) && !showing.is_finished());
+        drop(silent);
+        let error = showing.join().unwrap().unwrap_err();
+        // ENOTCONN, or ECONNABORTED.
+        assert!([107, 103].contains(&error.errno().0), "{error:?}");
+    });
+    rig.nodes.show(hung, &shown(&file, MIB)).unwrap();
+    rig.end();
+}
+
+#[test]
+fn who_has_a_node_open_is_counted() {
+    // Those of the helper itself are not counted, so it has to be another process.
+    let Some(rig) = Rig::start_process() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", 16 * MIB);
+    rig.nodes.show(node, &shown(&file, 16 * MIB)).unwrap();
+    let count = || rig.nodes.open_count(node).unwrap();
+    assert_eq!(count(), 0);
+    let path = rig.path(node);
+    let files = [File::open(&path).unwrap(), File::open(&path).unwrap()];
+    assert_eq!(count(), 2);
+    drop(files);
+    assert_eq!(count(), 0);
+    if has("mkfs.ext4") {
+        let mounted = Mounted::new(&rig, &path);
+        assert!(count() > 0);
+        drop(mounted);
+        assert_eq!(count(), 0);
+    }
+    rig.end();
+}
+
+#[test]
+fn a_sync_writes_out_buffers_and_the_file_system() {
+    if !has("mkfs.ext4") {
+        return;
+    }
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.nodes.reserve().unwrap();
+    let file = rig.image("data", 16 * MIB);
+    rig.nodes.show(node, &shown(&file, 16 * MIB)).unwrap();
+    let has_word =
+        |word: &[u8]| fs::read(&file).unwrap().windows(word.len()).any(|window| window == word);
+    let path = rig.path(node);
+    let device = open(&path).unwrap();
+    device.write_all_at(b"written to the buffers", 8 * MIB).unwrap();
+    rig.nodes.sync(node).unwrap();
+    assert!(has_word(b"written to the buffers"));
+    drop(device);
+    let mounted = Mounted::new(&rig, &path);
+    fs::write(mounted.0.join("file"), "written to the file system").unwrap();
+    rig.nodes.sync(node).unwrap();
+    assert!(has_word(b"written to the file system"));
+    drop(mounted);
+    rig.end();
+}
+
+/// An ext4 that is mounted here; unmounted when it is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(rig: &Rig, path: &Path) -> Mounted {
+        let place = rig.dir.path().join("mnt");
+        fs::create_dir(&place).unwrap();
+        run("mkfs.ext4", &["-q", "-F", path.to_str().unwrap()]);
+        mount(path, &place, "ext4", MountFlags::empty(), None).unwrap();
+        Mounted(place)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::empty()).unwrap();
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The helper process: it does all that opens a loop device, or a file of the mount.
 
 mod disk;
+mod openers;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use sim_core::DevNumber;
 
+use crate::ioctls;
 use crate::node::{Error, Node};
 use crate::special::Special;
 use crate::wire::{Answer, Ask, Outcome, Request, send};
@@ -20,7 +22,7 @@ use disk::{Disk, Gone};
 /// How long the end waits for requests that are under way, and for disks that are cleared: what
 /// takes longer waits for a file of a mount that does not answer, and is left to the kernel, which
 /// clears each loop device when this process has ended.
-const END_WITHIN: Duration = Duration::from_secs(5);
+const END_WITHIN: Duration = Duration::from_secs(3);
 
 /// `/dev/loop-control`, as `linux/miscdevice.h` numbers it.
 const CONTROL: DevNumber = DevNumber { major: 10, minor: 237 };
@@ -107,6 +109,15 @@ impl Helper {
                 gone = Some(disk);
                 Outcome::Done
             }),
+            Ask::Sync { node } => self.part(node).and_then(|part| {
+                let flushed = part.read().and_then(|part| ioctls::flush(&part));
+                flushed.map_err(disk::failed(format!("flushing {}", node.dev)))?;
+                Ok(Outcome::Done)
+            }),
+            Ask::OpenCount { node } => self.disk(node).and_then(|_| {
+                let count = openers::count(node.dev);
+                count.map(Outcome::Count).map_err(disk::failed(format!("looking at {}", node.dev)))
+            }),
         };
         let whole = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // Where nobody reads it the end is near, and takes away what was made.
@@ -128,6 +139,11 @@ impl Helper {
     fn disk(&self, node: Node) -> Result<Arc<Mutex<Disk>>, Error> {
         let unknown = || Error::Refused(format!("no block node {}", node.dev));
         self.disks().known.get(&node).cloned().ok_or_else(unknown)
+    }
+
+    /// The inode of a node. Whoever uses it keeps nobody else from the disk.
+    fn part(&self, node: Node) -> Result<Arc<Special>, Error> {
+        Ok(lock(&*self.disk(node)?).part())
     }
 
     fn remove(&self, node: Node) -> Result<Gone, Error> {

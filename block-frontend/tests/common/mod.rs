@@ -2,20 +2,29 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
 use block_frontend::{Node, Nodes, Shown};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use tempfile::TempDir;
 
+/// How a helper ends.
+enum Ends {
+    /// As this thread.
+    Thread(JoinHandle<io::Result<()>>),
+    /// As this process, which runs the test `helper_process` with its standard input.
+    Process(Child),
+}
+
 /// A helper, its client, and a folder for images and nodes.
 pub(crate) struct Rig {
     pub(crate) nodes: Nodes,
     pub(crate) dir: TempDir,
-    helper: Option<JoinHandle<io::Result<()>>>,
+    helper: Ends,
 }
 
 impl Rig {
@@ -26,9 +35,30 @@ impl Rig {
             return skip("no root, or no loop devices");
         }
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let helper = thread::spawn(move || block_frontend::serve(theirs));
+        let helper = Ends::Thread(thread::spawn(move || block_frontend::serve(theirs)));
         let dir = tempfile::tempdir_in("/dev").unwrap();
-        Some(Rig { nodes: Nodes::start(ours), dir, helper: Some(helper) })
+        Some(Rig { nodes: Nodes::start(ours), dir, helper })
+    }
+
+    /// Starts a helper that is a process, as in real use.
+    pub(crate) fn start_process() -> Option<Rig> {
+        let rig = Rig::start()?;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "helper_process", "--ignored"])
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let dir = rig.end();
+        Some(Rig { nodes: Nodes::start(ours), dir, helper: Ends::Process(child) })
+    }
+
+    /// Kills a helper that is a process, by SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        let Ends::Process(child) = &mut self.helper else { panic!("the helper is a thread") };
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Makes an image of so many bytes, all of them zeros.
@@ -53,7 +83,10 @@ impl Rig {
     pub(crate) fn end(self) -> TempDir {
         let Rig { nodes, dir, helper } = self;
         drop(nodes);
-        helper.unwrap().join().unwrap().unwrap();
+        match helper {
+            Ends::Thread(thread) => thread.join().unwrap().unwrap(),
+            Ends::Process(mut child) => drop(child.wait().unwrap()),
+        }
         dir
     }
 }

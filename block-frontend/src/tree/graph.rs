@@ -1,0 +1,102 @@
+//! What is above what: `holders` and `slaves`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sim_core::DevNumber;
+
+use super::place::absent;
+use super::{Facts, HIDDEN, State, Tree};
+
+impl Tree {
+    /// Writes the links of a device, of what is and was below it, and of what is above it.
+    pub(super) fn tie(
+        &self,
+        state: &State,
+        facts: &Facts,
+        was_below: &[DevNumber],
+    ) -> io::Result<()> {
+        let is_there = state.devices.contains_key(&facts.minor);
+        let above = state.devices.values().filter(|device| device.below.contains(&facts.dev));
+        for device in above.chain(is_there.then_some(facts)) {
+            let slaves = self.hidden().join(device.kernel_name()).join("slaves");
+            // From `.dm/dm-N/slaves`.
+            let of = |dev: &DevNumber| {
+                let (name, path) = self.folder_of(state, *dev)?;
+                Some((name, Path::new("../..").join(path)))
+            };
+            state.place.links(&slaves, &device.below.iter().filter_map(of).collect())?;
+        }
+        let own = is_there.then_some(&facts.dev);
+        let concerned: BTreeSet<_> = facts.below.iter().chain(was_below).chain(own).collect();
+        for dev in concerned {
+            self.write_holders(state, *dev)?;
+        }
+        Ok(())
+    }
+
+    fn write_holders(&self, state: &State, dev: DevNumber) -> io::Result<()> {
+        let above = state.devices.values().filter(|device| device.below.contains(&dev));
+        let names: Vec<_> = above.map(Facts::kernel_name).collect();
+        let Some((name, path)) = self.folder_of(state, dev) else { return Ok(()) };
+        let up: PathBuf = path.components().map(|_| "..").chain([".."]).collect();
+        let mut holders: BTreeMap<_, _> =
+            names.iter().map(|name| (name.clone(), up.join(name))).collect();
+        let folder = self.hidden().join(&path);
+        if state.devices.values().any(|device| device.dev == dev) {
+            return state.place.links(&folder.join("holders"), &holders);
+        }
+        let Some(device) = state.host.device(dev) else { return Ok(()) };
+        let number = self.dir.join("sys-dev-block").join(dev.to_string());
+        let by_name = self.dir.join("sys-block").join(&name);
+        if names.is_empty() {
+            state.place.link(&number, &device.by_number)?;
+            if let Some(target) = &device.by_name {
+                state.place.link(&by_name, target)?;
+            }
+            return absent(fs::remove_dir_all(&folder));
+        }
+        // Those that the host knows of, another partition's or array's.
+        for entry in fs::read_dir(device.real.join("holders")).into_iter().flatten() {
+            let entry = entry?;
+            if let (Ok(path), Ok(name)) =
+                (entry.path().canonicalize(), entry.file_name().into_string())
+            {
+                holders.entry(name).or_insert(path);
+            }
+        }
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&device.real)? {
+            let entry = entry?;
+            if entry.file_name() != "holders" {
+                state.place.link(&folder.join(entry.file_name()), &entry.path())?;
+            }
+        }
+        state.place.links(&folder.join("holders"), &holders)?;
+        state.place.link(&number, &Path::new(HIDDEN).join(&path))?;
+        if device.by_name.is_some() {
+            let target = Path::new("../dev/block").join(HIDDEN).join(&path);
+            state.place.link(&by_name, &target)?;
+        }
+        Ok(())
+    }
+
+    /// Finds a device's name, and where its folder or shadow is or would be, from `.dm`.
+    ///
+    /// That of a partition has the name of the disk above its own, as programs find the disk so.
+    fn folder_of(&self, state: &State, dev: DevNumber) -> Option<(String, PathBuf)> {
+        if let Some(device) = state.devices.values().find(|device| device.dev == dev) {
+            let name = device.kernel_name();
+            return Some((name.clone(), name.into()));
+        }
+        let device = state.host.device(dev)?;
+        let name = device.real.file_name()?.to_str()?.to_owned();
+        let path = match device.real.join("partition").exists() {
+            true => Path::new("partitions").join(device.real.parent()?.file_name()?).join(&name),
+            false => PathBuf::from(&name),
+        };
+        Some((name, path))
+    }
+}

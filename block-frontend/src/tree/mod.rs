@@ -1,0 +1,225 @@
+//! What programs see of the nodes: a `/dev`, `/sys/dev/block`, `/sys/block` and `/proc/devices`
+//! where mapped devices are as the kernel's would be, and all else is the host's.
+//!
+//! A mapped device is called `dm-N`. Its folder lies in `sys-dev-block/.dm`, where no program
+//! looks by itself; `259:k` is a link to it, as programs take the device's name from there, and so
+//! is `sys-block/dm-N`. What it does not say itself it says by links to the loop device.
+//!
+//! A device of the host that is below a mapped device has holders which its own folder cannot
+//! have, so it gets a shadow: a folder of links to all that is in the real one, but with its own
+//! `holders`. That is so as long as something is above it.
+
+mod device;
+mod graph;
+mod host;
+mod place;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::FileType;
+use sim_core::DevNumber;
+
+use host::Host;
+use place::{Place, Special, absent};
+
+/// The folder of mapped devices and shadows, in `sys-dev-block`.
+const HIDDEN: &str = ".dm";
+
+/// What programs are to see of one mapped device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The device's number with us, `N` of `dm-N`.
+    pub minor: u32,
+    /// The number of its block node.
+    pub dev: DevNumber,
+    /// The number of the loop device below the node, `N` of `loopN`.
+    pub disk: u32,
+    /// Its name as the kernel would have it, so mangled where libdevmapper mangled it: that is what
+    /// `dm/name` says, and how the node in `/dev/mapper` is called.
+    pub name: String,
+    /// Its uuid, likewise.
+    pub uuid: Option<String>,
+    /// Its size, in bytes; 0 without a table.
+    pub bytes: u64,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// Whether it may be read only.
+    pub read_only: bool,
+    /// Its logical block size, in bytes.
+    pub block: u32,
+    /// How far it reads ahead, in sectors of 512 bytes.
+    pub read_ahead: u32,
+    /// The block devices that its table has open, by the numbers that programs see. What has none
+    /// (an image that is a plain file) is left out.
+    pub below: Vec<DevNumber>,
+}
+
+impl Facts {
+    fn kernel_name(&self) -> String {
+        format!("dm-{}", self.minor)
+    }
+
+    fn node(&self) -> Special {
+        Special { kind: FileType::BlockDevice, dev: self.dev, mode: 0o660 }
+    }
+}
+
+/// The folders and files that are to be bound over those of the host: `dev`, `sys-dev-block` over
+/// `/sys/dev/block`, `sys-block` over `/sys/block`, `proc-devices` over `/proc/devices`.
+///
+/// They are plain, on a file system that must allow device nodes. Each file is replaced as a whole,
+/// so that a reader sees one state or the other. What programs make in `dev` themselves is left
+/// alone.
+#[derive(Debug)]
+pub struct Tree {
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    place: Place,
+    host: Host,
+    /// By their minor numbers.
+    devices: BTreeMap<u32, Facts>,
+    /// Those of which not all could be written.
+    unfinished: BTreeSet<u32>,
+}
+
+impl Tree {
+    /// Makes a tree in an empty folder, which is made where it is missing.
+    ///
+    /// `dev` is a copy of the host's `/dev`: its nodes with their modes and owners, its links, and
+    /// of what is mounted in it, as `pts` and `shm`, an empty folder to mount on. Mapped devices of
+    /// the host itself are left out, as their names are those of ours. `dev/mapper/control` is a
+    /// link to `control`.
+    ///
+    /// # Errors
+    /// InvalidInput where the folder is part of `/dev` itself, and not of something mounted there.
+    /// Otherwise what the system says. What was made so far stays.
+    pub fn make(dir: &Path, control: &Path) -> io::Result<Tree> {
+        fs::create_dir_all(dir)?;
+        host::refuse_place_in_dev(dir)?;
+        let place = Place::new(dir);
+        let dev = dir.join("dev");
+        host::copy_dev(&place, Path::new("/dev"), &dev)?;
+        fs::create_dir(dev.join("mapper"))?;
+        place.link(&dev.join("mapper/control"), control)?;
+        fs::create_dir_all(dir.join("sys-dev-block").join(HIDDEN))?;
+        fs::create_dir(dir.join("sys-block"))?;
+        let devices = host::devices(&fs::read_to_string("/proc/devices")?);
+        place.file(&dir.join("proc-devices"), &devices)?;
+        let mut host = Host::new(dir)?;
+        host.refresh(&place)?;
+        let state = State { place, host, devices: BTreeMap::new(), unfinished: BTreeSet::new() };
+        Ok(Tree { dir: dir.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// Shows a mapped device, or what has changed of it: name, size, state, what is below.
+    ///
+    /// # Errors
+    /// InvalidInput for a name that is no file name, or that of the control node; otherwise what the
+    /// system says. The next call completes what this one could not.
+    pub fn put(&self, facts: &Facts) -> io::Result<()> {
+        let reserved = ["", ".", "..", "control"].contains(&facts.name.as_str());
+        if reserved || facts.name.contains(['/', '\0']) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no name of a device: {:?}", facts.name),
+            ));
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.devices.get(&facts.minor).cloned();
+        if before.as_ref() == Some(facts) && !state.unfinished.contains(&facts.minor) {
+            return Ok(());
+        }
+        if before.as_ref().is_some_and(|before| before.dev != facts.dev) {
+            self.drop_device(&mut state, facts.minor)?;
+        }
+        let before = state.devices.get(&facts.minor).cloned();
+        state.unfinished.insert(facts.minor);
+        self.write(&mut state, before.as_ref(), facts)?;
+        state.unfinished.remove(&facts.minor);
+        Ok(())
+    }
+
+    fn write(&self, state: &mut State, before: Option<&Facts>, facts: &Facts) -> io::Result<()> {
+        let was_below = before.map(|before| before.below.clone()).unwrap_or_default();
+        state.devices.insert(facts.minor, facts.clone());
+        state.host.refresh(&state.place)?;
+        let name = facts.kernel_name();
+        let folder = self.hidden().join(&name);
+        device::write(&state.place, &folder, facts)?;
+        let number = self.dir.join("sys-dev-block").join(facts.dev.to_string());
+        state.place.link(&number, &Path::new(HIDDEN).join(&name))?;
+        let by_name = Path::new("../dev/block").join(HIDDEN).join(&name);
+        state.place.link(&self.dir.join("sys-block").join(&name), &by_name)?;
+
+        let dev = self.dir.join("dev");
+        state.place.node(&dev.join(&name), facts.node(), state.host.disk_group())?;
+        let mapper = dev.join("mapper");
+        state.place.node(&mapper.join(&facts.name), facts.node(), state.host.disk_group())?;
+        if let Some(before) = before.filter(|before| before.name != facts.name) {
+            place::remove_node(&mapper.join(&before.name), before.node())?;
+        }
+        self.tie(state, facts, &was_below)
+    }
+
+    /// Takes a device away. One that is not there is no error.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take(&self, minor: u32) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.drop_device(&mut state, minor)
+    }
+
+    fn drop_device(&self, state: &mut State, minor: u32) -> io::Result<()> {
+        let Some(facts) = state.devices.remove(&minor) else { return Ok(()) };
+        state.unfinished.remove(&minor);
+        let name = facts.kernel_name();
+        let dev = self.dir.join("dev");
+        place::remove_node(&dev.join("mapper").join(&facts.name), facts.node())?;
+        place::remove_node(&dev.join(&name), facts.node())?;
+        let links = [
+            self.dir.join("sys-dev-block").join(facts.dev.to_string()),
+            self.dir.join("sys-block").join(&name),
+        ];
+        for link in links {
+            absent(fs::remove_file(link))?;
+        }
+        absent(fs::remove_dir_all(self.hidden().join(&name)))?;
+        self.tie(state, &facts, &[])
+    }
+
+    /// Looks whether the host has other block devices than before, and shows them. Each
+    /// [`put`](Self::put) does so too.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn refresh(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { place, host, .. } = &mut *state;
+        host.refresh(place)
+    }
+
+    /// Removes all that was made, and what programs have made in it. It may be bound somewhere: it
+    /// is empty there then.
+    ///
+    /// # Errors
+    /// What the system says. The folder itself stays.
+    pub fn remove(self) -> io::Result<()> {
+        for name in ["dev", "sys-dev-block", "sys-block"] {
+            absent(fs::remove_dir_all(self.dir.join(name)))?;
+        }
+        absent(fs::remove_file(self.dir.join("proc-devices")))
+    }
+
+    fn hidden(&self) -> PathBuf {
+        self.dir.join("sys-dev-block").join(HIDDEN)
+    }
+}
