@@ -32,4 +32,4 @@ const PARTITION: u32 = 1;
 pub use client::{ANSWER_WITHIN, Nodes, SYNCED_WITHIN};
 pub use helper::serve;
 pub use node::{Error, Node, Shown};
-pub use tree::{Facts, Tree};
+pub use tree::{Facts, OLD_NAME_LASTS, Tree};

@@ -27,7 +27,8 @@ pub struct Shown {
     pub read_only: bool,
     /// The logical block size, in bytes: a power of two from 512 up to the size of a page.
     pub block: u32,
-    /// How far is read ahead, in sectors of 512 bytes. The kernel keeps whole pages of it.
+    /// How far is read ahead, in sectors of 512 bytes; the kernel keeps whole pages of it. It is set
+    /// when it changes here, so that what a program has set meanwhile stays.
     pub read_ahead: u32,
 }
 

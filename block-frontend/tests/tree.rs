@@ -8,8 +8,9 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use block_frontend::{Facts, Node, Tree};
+use block_frontend::{Facts, Node, OLD_NAME_LASTS, Tree};
 use common::{Rig, has, run, shown, skip};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use sim_core::DevNumber;
@@ -158,14 +159,37 @@ fn a_renamed_device_has_its_new_name_alone() {
     let first = facts(0, "old", &[]);
     planted.tree.put(&first).unwrap();
     planted.tree.put(&Facts { name: "new".into(), ..first.clone() }).unwrap();
-    assert!(is_node_of(&planted.path("dev/mapper/new"), first.dev));
-    assert!(!planted.path("dev/mapper/old").exists());
+    // The old one is there for libdevmapper, which renames it.
+    let [old, new] = ["old", "new"].map(|name| planted.path("dev/mapper").join(name));
+    assert!(is_node_of(&old, first.dev) && is_node_of(&new, first.dev));
+    fs::remove_file(&new).unwrap();
+    fs::rename(&old, &new).unwrap();
+    planted.tree.put(&Facts { name: "new".into(), suspended: true, ..first.clone() }).unwrap();
+    assert!(is_node_of(&new, first.dev) && !old.exists());
     assert_eq!(planted.says(first.dev, "dm/name"), "new");
     // The old name is another's now, and stays so.
     let second = facts(1, "old", &[]);
     planted.tree.put(&second).unwrap();
     planted.tree.put(&Facts { name: "third".into(), ..first }).unwrap();
-    assert!(is_node_of(&planted.path("dev/mapper/old"), second.dev));
+    assert!(is_node_of(&old, second.dev));
+    std::thread::sleep(OLD_NAME_LASTS);
+    planted.tree.refresh().unwrap();
+    assert!(is_node_of(&old, second.dev) && !new.exists());
+}
+
+#[test]
+fn a_node_that_is_missing_is_made_again_and_a_programs_link_is_kept() {
+    let Some(planted) = Planted::new() else { return };
+    let first = facts(0, "a", &[]);
+    let path = planted.path("dev/mapper/a");
+    planted.tree.put(&first).unwrap();
+    fs::remove_file(&path).unwrap();
+    planted.tree.put(&first).unwrap();
+    assert!(is_node_of(&path, first.dev));
+    fs::remove_file(&path).unwrap();
+    symlink("../dm-0", &path).unwrap();
+    planted.tree.put(&Facts { suspended: true, ..first }).unwrap();
+    assert_eq!(fs::read_link(&path).unwrap(), Path::new("../dm-0"));
 }
 
 #[test]
@@ -261,6 +285,33 @@ fn a_tree_is_removed_with_what_is_in_it() {
     assert!(Path::new("/sys/block/loop0/queue").exists());
 }
 
+#[test]
+fn two_hundred_devices_take_no_time() {
+    let Some(planted) = Planted::new() else { return };
+    let bottom = facts(0, "bottom", &[]);
+    planted.tree.put(&bottom).unwrap();
+    let above: Vec<_> = (1..=200).map(|n| facts(n, &format!("d{n}"), &[bottom.dev])).collect();
+    let started = Instant::now();
+    for device in &above {
+        planted.tree.put(device).unwrap();
+    }
+    let first = started.elapsed() / 200;
+    let started = Instant::now();
+    for device in &above {
+        planted.tree.put(&Facts { suspended: true, ..device.clone() }).unwrap();
+    }
+    let changed = started.elapsed() / 200;
+    assert_eq!(planted.names(bottom.dev, "holders").len(), 200);
+    let started = Instant::now();
+    for device in &above {
+        planted.tree.take(device.minor).unwrap();
+    }
+    let taken = started.elapsed() / 200;
+    println!("each: first {first:?}, changed {changed:?}, taken {taken:?}");
+    assert!(planted.names(bottom.dev, "holders").is_empty());
+    assert!((first + changed + taken).as_millis() < 100);
+}
+
 /// Runs a script where the tree is in the place of the host's.
 fn in_namespace(planted: &Planted, script: &str) -> String {
     let dir = planted.dir.path().to_str().unwrap();
@@ -276,7 +327,10 @@ fn facts_of(node: Node, minor: u32, name: &str, below: &[DevNumber]) -> Facts {
 
 #[test]
 fn programs_take_a_node_for_a_mapped_device() {
-    if !["lsblk", "blkid", "mkfs.ext4", "unshare", "findmnt"].iter().all(|program| has(program)) {
+    if !["lsblk", "blkid", "mkfs.ext4", "unshare", "findmnt", "blockdev"]
+        .iter()
+        .all(|program| has(program))
+    {
         return;
     }
     let (Some(rig), Some(planted)) = (Rig::start(), Planted::new()) else { return };
@@ -298,6 +352,13 @@ fn programs_take_a_node_for_a_mapped_device() {
     let all = in_namespace(&planted, "lsblk -nro NAME");
     assert!(all.lines().any(|name| name == "upper"), "{all}");
     assert!(!all.contains(&format!("loop{}", upper.disk)), "{all}");
+    // As libdevmapper sets it, and kept when something else changes.
+    let set = format!("echo 1024 > /sys/dev/block/{}/bdi/read_ahead_kb", lower.dev);
+    in_namespace(&planted, &set);
+    let file = rig.dir.path().join("data0");
+    rig.nodes.show(lower, &shown(&file, 4 * MIB)).unwrap();
+    let asked = in_namespace(&planted, "blockdev --getra /dev/mapper/vg-lower");
+    assert_eq!(asked, "2048\n");
     let source =
         "mkdir /dev/m; mount /dev/mapper/upper /dev/m; findmnt -no SOURCE /dev/m; umount /dev/m";
     assert_eq!(in_namespace(&planted, source), "/dev/mapper/upper\n");

@@ -194,7 +194,18 @@ impl Disk {
             Some(showing) if showing.may_stay(shown)? => self.change(shown)?,
             Some(_) | None => self.put_over(shown, placeholder)?,
         }
+        // Whatever sets up a device, or its block size, sets the read-ahead too. Otherwise it stays
+        // as programs have set it, until another is asked for.
+        let keeps_read_ahead = self.showing.as_ref().is_some_and(|showing| {
+            let before = &showing.shown;
+            before.bytes > 0 && (before.block, before.read_ahead) == (shown.block, shown.read_ahead)
+        });
         self.fit(shown)?;
+        if !keeps_read_ahead {
+            let part = self.part.read().map_err(self.failed("opening the partition of"))?;
+            ioctls::set_read_ahead(&part, shown.read_ahead)
+                .map_err(self.failed("setting the read-ahead of"))?;
+        }
         if let Some(showing) = &mut self.showing {
             showing.shown = shown.clone();
         }
@@ -261,7 +272,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Gives the partition its size, its read-ahead, and whether it may be written.
+    /// Gives the partition its size, and says whether it may be written.
     fn fit(&self, shown: &Shown) -> Result<(), Error> {
         let held = self.held()?;
         let found = self.sectors()?.saturating_mul(SECTOR_SIZE);
@@ -275,10 +286,7 @@ impl Disk {
         self.resize(held, shown.bytes)?;
         let part = self.part.read().map_err(self.failed("opening the partition of"))?;
         ioctls::set_read_only(&part, shown.read_only)
-            .map_err(self.failed("setting whether the partition may be written of"))?;
-        // Last, as another block size sets it too.
-        ioctls::set_read_ahead(&part, shown.read_ahead)
-            .map_err(self.failed("setting the read-ahead of"))
+            .map_err(self.failed("setting whether the partition may be written of"))
     }
 
     fn resize(&self, held: &File, bytes: u64) -> Result<(), Error> {

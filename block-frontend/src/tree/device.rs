@@ -22,7 +22,6 @@ pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<(
     for name in ["dm", "queue", "bdi", "holders", "slaves"] {
         fs::create_dir_all(folder.join(name))?;
     }
-    let read_ahead = u64::from(facts.read_ahead) * SECTOR_SIZE / 1024;
     let uuid = facts.uuid.as_deref().unwrap_or_default();
     let name = facts.kernel_name();
     let files = [
@@ -37,8 +36,6 @@ pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<(
         ("queue/logical_block_size", block.to_string()),
         ("queue/hw_sector_size", block.to_string()),
         ("queue/physical_block_size", block.to_string()),
-        ("queue/read_ahead_kb", read_ahead.to_string()),
-        ("bdi/read_ahead_kb", read_ahead.to_string()),
         ("alignment_offset", "0".into()),
         ("ext_range", "1".into()),
         ("hidden", "0".into()),
@@ -59,6 +56,17 @@ pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<(
     let partition = disk.join(format!("loop{}p{}", facts.disk, crate::PARTITION));
     for name in OF_PARTITION {
         place.link(&folder.join(name), &partition.join(name))?;
+    }
+    // libdevmapper writes to this one, so it has to be the kernel's own.
+    let read_ahead = disk.join("queue/read_ahead_kb");
+    for name in ["queue/read_ahead_kb", "bdi/read_ahead_kb"] {
+        match read_ahead.exists() {
+            true => place.link(&folder.join(name), &read_ahead)?,
+            false => {
+                let kib = u64::from(facts.read_ahead) * SECTOR_SIZE / 1024;
+                place.file(&folder.join(name), &format!("{kib}\n"))?;
+            }
+        }
     }
     place.link(&folder.join("subsystem"), Path::new("/sys/class/block"))?;
     // All that is said of the loop device's queue and not above.

@@ -67,7 +67,7 @@ impl Host {
 
     /// Shows what is new, and takes away what has gone.
     pub(super) fn refresh(&mut self, place: &Place) -> io::Result<()> {
-        let now = there()?;
+        let now = there(&self.devices)?;
         let before: BTreeSet<_> = self.devices.keys().copied().collect();
         for (dev, device) in &now {
             if self.devices.get(dev) != Some(device) {
@@ -129,8 +129,9 @@ fn disk(dev: DevNumber) -> Special {
     Special { kind: FileType::BlockDevice, dev, mode: 0o660 }
 }
 
-/// The block devices that the host has, but ours and mapped ones.
-fn there() -> io::Result<BTreeMap<DevNumber, Device>> {
+/// The block devices that the host has, but ours and mapped ones. Those that are as they were known
+/// are looked at no further.
+fn there(known: &BTreeMap<DevNumber, Device>) -> io::Result<BTreeMap<DevNumber, Device>> {
     let mut devices = BTreeMap::new();
     for entry in fs::read_dir(BY_NUMBER)? {
         let path = entry?.path();
@@ -138,6 +139,10 @@ fn there() -> io::Result<BTreeMap<DevNumber, Device>> {
         let (Some(dev), Ok(by_number)) = (number, fs::read_link(&path)) else { continue };
         let Some(name) = by_number.file_name().and_then(|name| name.to_str()) else { continue };
         if is_ours(name) || is_mapped(name) {
+            continue;
+        }
+        if let Some(device) = known.get(&dev).filter(|device| device.by_number == by_number) {
+            devices.insert(dev, device.clone());
             continue;
         }
         // It may have gone meanwhile.

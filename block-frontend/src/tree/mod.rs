@@ -19,6 +19,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FileType;
 use sim_core::DevNumber;
@@ -28,6 +29,13 @@ use place::{Place, Special, absent};
 
 /// The folder of mapped devices and shadows, in `sys-dev-block`.
 const HIDDEN: &str = ".dm";
+
+/// How long the node of a name lasts that a device has no more.
+///
+/// Where no udev runs, libdevmapper renames nodes itself after the ioctl, in `_rename_dev_node`: it
+/// removes a node of the new name, and renames that of the old one. Without an old one the device
+/// would have none.
+pub const OLD_NAME_LASTS: Duration = Duration::from_secs(2);
 
 /// What programs are to see of one mapped device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +59,8 @@ pub struct Facts {
     pub read_only: bool,
     /// Its logical block size, in bytes.
     pub block: u32,
-    /// How far it reads ahead, in sectors of 512 bytes.
+    /// How far it reads ahead, in sectors of 512 bytes. The loop device is asked where there is one:
+    /// programs may set it there.
     pub read_ahead: u32,
     /// The block devices that its table has open, by the numbers that programs see. What has none
     /// (an image that is a plain file) is left out.
@@ -88,6 +97,15 @@ struct State {
     devices: BTreeMap<u32, Facts>,
     /// Those of which not all could be written.
     unfinished: BTreeSet<u32>,
+    /// Nodes of names that devices had.
+    old_names: Vec<OldName>,
+}
+
+#[derive(Clone, Debug)]
+struct OldName {
+    path: PathBuf,
+    node: Special,
+    since: Instant,
 }
 
 impl Tree {
@@ -115,11 +133,20 @@ impl Tree {
         place.file(&dir.join("proc-devices"), &devices)?;
         let mut host = Host::new(dir)?;
         host.refresh(&place)?;
-        let state = State { place, host, devices: BTreeMap::new(), unfinished: BTreeSet::new() };
+        let state = State {
+            place,
+            host,
+            devices: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
+            old_names: Vec::new(),
+        };
         Ok(Tree { dir: dir.to_owned(), state: Mutex::new(state) })
     }
 
     /// Shows a mapped device, or what has changed of it: name, size, state, what is below.
+    ///
+    /// Nodes that are missing are made again. The node of a name that a device had lasts for
+    /// [`OLD_NAME_LASTS`], until the next call after it.
     ///
     /// # Errors
     /// InvalidInput for a name that is no file name, or that of the control node; otherwise what the
@@ -134,21 +161,28 @@ impl Tree {
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.devices.get(&facts.minor).cloned();
+        self.drop_old_names(&mut state)?;
         if before.as_ref() == Some(facts) && !state.unfinished.contains(&facts.minor) {
-            return Ok(());
+            return self.write_nodes(&state, Some(facts), facts);
         }
         if before.as_ref().is_some_and(|before| before.dev != facts.dev) {
             self.drop_device(&mut state, facts.minor)?;
         }
         let before = state.devices.get(&facts.minor).cloned();
-        state.unfinished.insert(facts.minor);
-        self.write(&mut state, before.as_ref(), facts)?;
+        if let Err(error) = self.write(&mut state, before.as_ref(), facts) {
+            // The next call has to know what this one could not take away.
+            before.map(|before| state.devices.insert(before.minor, before));
+            return Err(error);
+        }
         state.unfinished.remove(&facts.minor);
         Ok(())
     }
 
     fn write(&self, state: &mut State, before: Option<&Facts>, facts: &Facts) -> io::Result<()> {
-        let was_below = before.map(|before| before.below.clone()).unwrap_or_default();
+        let was_below = before.map(|before| before.below.clone());
+        let is_tied =
+            was_below.as_ref() == Some(&facts.below) && !state.unfinished.contains(&facts.minor);
+        state.unfinished.insert(facts.minor);
         state.devices.insert(facts.minor, facts.clone());
         state.host.refresh(&state.place)?;
         let name = facts.kernel_name();
@@ -159,14 +193,43 @@ impl Tree {
         let by_name = Path::new("../dev/block").join(HIDDEN).join(&name);
         state.place.link(&self.dir.join("sys-block").join(&name), &by_name)?;
 
-        let dev = self.dir.join("dev");
-        state.place.node(&dev.join(&name), facts.node(), state.host.disk_group())?;
-        let mapper = dev.join("mapper");
-        state.place.node(&mapper.join(&facts.name), facts.node(), state.host.disk_group())?;
+        self.write_nodes(state, before, facts)?;
+        let mapper = self.dir.join("dev/mapper");
+        let own = mapper.join(&facts.name);
+        state.old_names.retain(|old| old.path != own);
         if let Some(before) = before.filter(|before| before.name != facts.name) {
-            place::remove_node(&mapper.join(&before.name), before.node())?;
+            let path = mapper.join(&before.name);
+            state.old_names.push(OldName { path, node: before.node(), since: Instant::now() });
         }
-        self.tie(state, facts, &was_below)
+        if !is_tied {
+            self.tie(state, facts, &was_below.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the nodes of a device. Under a name that it has had for longer, what a program has put
+    /// in the place of a node stays; what is missing is made again.
+    fn write_nodes(&self, state: &State, before: Option<&Facts>, facts: &Facts) -> io::Result<()> {
+        let dev = self.dir.join("dev");
+        let nodes = [
+            (dev.join(facts.kernel_name()), before.is_none()),
+            (dev.join("mapper").join(&facts.name), before.is_none_or(|b| b.name != facts.name)),
+        ];
+        for (path, is_new) in nodes {
+            if is_new || fs::symlink_metadata(&path).is_err() {
+                state.place.node(&path, facts.node(), state.host.disk_group())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes nodes of names that devices have had for long enough.
+    fn drop_old_names(&self, state: &mut State) -> io::Result<()> {
+        let done = |old: &mut OldName| old.since.elapsed() >= OLD_NAME_LASTS;
+        for old in state.old_names.extract_if(.., done) {
+            place::remove_node(&old.path, old.node)?;
+        }
+        Ok(())
     }
 
     /// Takes a device away. One that is not there is no error.
@@ -175,6 +238,7 @@ impl Tree {
     /// What the system says.
     pub fn take(&self, minor: u32) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.drop_old_names(&mut state)?;
         self.drop_device(&mut state, minor)
     }
 
@@ -185,6 +249,9 @@ impl Tree {
         let dev = self.dir.join("dev");
         place::remove_node(&dev.join("mapper").join(&facts.name), facts.node())?;
         place::remove_node(&dev.join(&name), facts.node())?;
+        for old in state.old_names.extract_if(.., |old| old.node == facts.node()) {
+            place::remove_node(&old.path, old.node)?;
+        }
         let links = [
             self.dir.join("sys-dev-block").join(facts.dev.to_string()),
             self.dir.join("sys-block").join(&name),
@@ -203,6 +270,7 @@ impl Tree {
     /// What the system says.
     pub fn refresh(&self) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.drop_old_names(&mut state)?;
         let State { place, host, .. } = &mut *state;
         host.refresh(place)
     }
