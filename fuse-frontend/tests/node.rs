@@ -6,9 +6,10 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant};
 use backing::{Cancel, block_on_or};
 use common::World;
 use common::mounted::{apart, skip, soon};
-use fuse_frontend::Busy;
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::{Calls, ControlNode};
 use sim_core::Control;
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 /// What starts each program of perl: `call(number, payload, size)` makes an ioctl on the open node `F`
 /// with a header for the device `d`, and returns the errno and the buffer.
 const PERL: &str = r#"
-use strict; use warnings;
+use strict; use warnings; $| = 1;
 open(F, '+<', $ARGV[0]) or die "open: $!\n";
 sub header { my ($size, $flags, $name) = @_;
     return pack('L10 Q a128 a129 x7', 4, 0, 0, $size, 312, 0, 0, $flags, 0, 0, 0, $name, ''); }
@@ -288,11 +288,22 @@ fn others_than_the_owner_are_refused() {
 }
 
 #[test]
-fn it_goes_when_nobody_has_it_open() {
+fn once_it_is_unmounted_calls_are_refused() {
     let Some(node) = Node::mount() else { return };
-    let file = fs::File::open(node.path()).unwrap();
-    node.node.unmount(Busy::Refuse).expect_err("it is open");
-    drop(file);
-    node.node.unmount(Busy::Refuse).unwrap();
+    assert!(!node.node.is_open());
+    let program = "print +(call(0, header(512, 0, '')))[0]; <STDIN>; print +(call(0, header(512, 0, '')))[0];";
+    let mut caller = perl(program);
+    let caller = caller.arg(node.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut caller = caller.spawn().unwrap();
+    let mut said = caller.stdout.take().unwrap();
+    let mut first = [0];
+    said.read_exact(&mut first).unwrap();
+    assert!(&first == b"0" && node.node.is_open());
+    node.node.unmount();
     assert!(fs::metadata(node.path()).is_err());
+    drop(caller.stdin.take());
+    let mut second = String::new();
+    said.read_to_string(&mut second).unwrap();
+    assert_eq!(second, "19", "ENODEV");
+    caller.wait().unwrap();
 }

@@ -47,6 +47,10 @@ impl OpenFiles {
         self.slots().files.remove(&handle);
     }
 
+    pub(super) fn are_open(&self) -> bool {
+        !self.slots().files.is_empty()
+    }
+
     pub(super) fn close_all(&self) {
         self.slots().files.clear();
     }

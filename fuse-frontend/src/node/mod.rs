@@ -18,7 +18,6 @@ mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use backing::Cancel;
 use sim_core::control::ioctl::{Reply, Request};
@@ -36,9 +35,6 @@ pub const NAME: &str = "control";
 /// How many threads read requests: none of them waits for what a call does.
 const THREADS: usize = 2;
 
-/// How long an unmount waits for the calls that are under way.
-const UNMOUNT_LIMIT: Duration = Duration::from_secs(5);
-
 /// Carries out calls of device-mapper's ioctl interface.
 pub trait Calls: Send + Sync + 'static {
     /// Carries out a call, and waits for as long as it takes: until `given_up` is cancelled, as the
@@ -54,6 +50,7 @@ pub struct ControlNode {
     dir: PathBuf,
     device: DeviceId,
     connection: Arc<Connection>,
+    node: Arc<Node>,
 }
 
 impl ControlNode {
@@ -78,7 +75,7 @@ impl ControlNode {
         })?;
         node.served_by(&connection);
         let device = DeviceId::of(&dir).map_err(fault("the mount does not answer"))?;
-        Ok(ControlNode { dir, device, connection })
+        Ok(ControlNode { dir, device, connection, node })
     }
 
     /// Where the node is.
@@ -86,30 +83,26 @@ impl ControlNode {
         self.dir.join(NAME)
     }
 
-    /// Unmounts; does nothing where somebody else has. What is under way ends.
-    ///
-    /// # Errors
-    /// With [`Busy::Refuse`], where a program has the node open.
-    pub fn unmount(&self, busy: Busy) -> Result<(), MountError> {
-        if self.is_mounted() {
-            mount::detach(&self.dir, busy)?;
-            self.connection.wait(UNMOUNT_LIMIT);
-        }
-        Ok(())
+    /// Tells whether a program has the node open, in whichever mount namespace.
+    pub fn is_open(&self) -> bool {
+        self.node.is_open()
     }
 
-    fn is_mounted(&self) -> bool {
-        !self.connection.has_ended()
-            && DeviceId::of(&self.dir).is_ok_and(|device| device == self.device)
+    /// Unmounts; does nothing where somebody else has. Calls are refused from here on, by
+    /// [`Errno::NODEV`](sim_core::Errno::NODEV), also by a copy of the mount in another namespace, and what is
+    /// under way ends.
+    pub fn unmount(&self) {
+        self.node.close();
+        let is_there = !self.connection.has_ended()
+            && DeviceId::of(&self.dir).is_ok_and(|device| device == self.device);
+        if is_there && let Err(error) = mount::detach(&self.dir, Busy::Detach) {
+            tracing::error!(%error, "a control node is left behind");
+        }
     }
 }
 
 impl Drop for ControlNode {
     fn drop(&mut self) {
-        if self.is_mounted()
-            && let Err(error) = mount::detach(&self.dir, Busy::Detach)
-        {
-            tracing::error!(%error, "a control node is left behind");
-        }
+        self.unmount();
     }
 }

@@ -1,6 +1,6 @@
 //! Carries out what is asked of the mount of the node.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
 use std::time::SystemTime;
@@ -52,6 +52,7 @@ pub(super) struct Node {
     room: Arc<Room>,
     mounted: SystemTime,
     owner: (u32, u32),
+    is_closed: AtomicBool,
     /// Where polls are answered that wait.
     connection: OnceLock<Weak<Connection>>,
 }
@@ -81,6 +82,7 @@ impl Node {
             room: Arc::default(),
             mounted: SystemTime::now(),
             owner: mount::owner(),
+            is_closed: AtomicBool::new(false),
             connection: OnceLock::new(),
         }
     }
@@ -88,6 +90,16 @@ impl Node {
     /// Says who serves the mount.
     pub(super) fn served_by(&self, connection: &Arc<Connection>) {
         let _once = self.connection.set(Arc::downgrade(connection));
+    }
+
+    /// Tells whether somebody has the node open.
+    pub(super) fn is_open(&self) -> bool {
+        self.files.are_open()
+    }
+
+    /// Refuses calls from here on.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, SeqCst);
     }
 
     fn serve(self: &Arc<Node>, request: Request<'_>, reply: impl Replies) {
@@ -99,6 +111,9 @@ impl Node {
             }
             Operation::LookUp { .. } => reply.error(Errno::NOENT),
             Operation::Attributes => reply.ok(&self.attributes(inode)),
+            Operation::Open { .. } | Operation::Ioctl(_) if self.is_closed.load(SeqCst) => {
+                reply.error(Errno::NODEV);
+            }
             Operation::Open { .. } => match caller::check(caller) {
                 Ok(()) => {
                     let handle = self.files.open(self.control.events());
@@ -264,7 +279,7 @@ fn give_up_by(interruption: &Interruption, given_up: &Cancel) {
 
 /// How much calls under way have in memory.
 #[derive(Default)]
-struct Room(std::sync::atomic::AtomicUsize);
+struct Room(AtomicUsize);
 
 /// A part of the room, which is free again when this is dropped.
 struct Taken(Arc<Room>, usize);
