@@ -91,6 +91,11 @@ impl Instance {
         self.dir.join("mapper")
     }
 
+    /// Returns where the private device-mapper is, which `shell` shows.
+    pub fn private(&self) -> PathBuf {
+        self.dir.join("private")
+    }
+
     /// Returns the file with the lines that the kernel would log.
     pub fn kmsg(&self) -> PathBuf {
         self.dir.join("kmsg")

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -93,6 +93,8 @@ pub enum Request {
     Batch,
     /// Makes durable what was changed since [`Request::Batch`].
     Commit,
+    /// Makes the private device-mapper that unmodified programs use, if it is not there yet.
+    Private,
     /// Ends the daemon.
     Stop {
         /// Also when devices are open.
@@ -155,6 +157,15 @@ pub struct Filled {
     pub targets: Vec<TargetSpec>,
 }
 
+/// Where the private device-mapper is, for `dmsim shell` to put in the places of the machine's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Private {
+    /// The directory that has `dev`, `sys-dev-block` and `proc-devices`.
+    pub dir: PathBuf,
+    /// The directory of LVM's settings for it, and where LVM keeps copies of its metadata.
+    pub lvm: PathBuf,
+}
+
 /// What became of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
@@ -194,6 +205,8 @@ pub enum Outcome {
     Keyless(KeylessStack),
     /// What became of a restore.
     Restored(Restored),
+    /// The private device-mapper.
+    Private(Private),
     /// Why it failed.
     Failed(String),
 }

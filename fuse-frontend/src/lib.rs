@@ -44,6 +44,7 @@ pub mod files;
 mod frontend;
 mod invalidate;
 mod mount;
+pub mod node;
 mod options;
 pub mod wire;
 

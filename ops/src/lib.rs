@@ -10,6 +10,7 @@
 mod commands;
 mod device_mapper;
 mod devices;
+pub mod disk;
 mod files;
 pub mod mirror;
 pub mod multipath;

@@ -28,8 +28,7 @@ const ORDER: [&str; 17] = [
 ];
 
 /// Crates that stand on `sim-core` alone.
-const ON_CORE_ALONE: [&str; 4] =
-    ["dmsim-sdk", "dmsim-backing", "block-frontend", "dmsim-testkit"];
+const ON_CORE_ALONE: [&str; 4] = ["dmsim-sdk", "dmsim-backing", "block-frontend", "dmsim-testkit"];
 
 /// Crates that know nothing of devices and bios, nor of one another but in the order of the list.
 const OFF_CORE: [&str; 4] = ["dmsim-xts", "dmsim-crypto", "dmsim-parity", "dmsim-containers"];

@@ -105,6 +105,25 @@ impl Images {
         Ok(self.attach_as(ask, KeptBy::User)?.attached())
     }
 
+    /// Attaches a block device of this machine by its own number, for the tables that open it while
+    /// what is returned is there: it goes with the last of them. The path is that of its node.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach); where somebody else uses the device.
+    pub fn attach_host_device(
+        &self,
+        number: DevNumber,
+        path: &Path,
+    ) -> Result<Arc<dyn BlockDevice>, AttachError> {
+        match self.own.way(path) {
+            Way::Free => {}
+            Way::Mapped(name) => return Err(AttachError::Mapped { path: path.to_owned(), name }),
+            Way::Barred(why) => return Err(AttachError::OnDmsim { path: path.to_owned(), why }),
+        }
+        let ask = Attach { number: Some(number), host_device: true, ..on_the_spot(path) };
+        Ok(self.attach_for_tables(ask)?)
+    }
+
     /// Detaches what goes by a name, a number, a kernel name (`loop3`) or a path.
     pub fn detach(&self, word: &str) -> Result<(), AttachError> {
         let unknown = || AttachError::Unknown { word: word.to_owned() };
@@ -282,18 +301,11 @@ impl Images {
     }
 
     fn attach_on_the_spot(&self, path: &Path) -> Result<Arc<Image>, AttachError> {
-        let mut ask = Attach {
-            path: path.to_owned(),
-            name: None,
-            number: None,
-            access: Access::ReadWrite,
-            sector_size: 512,
-            create: None,
-            preallocate: false,
-            // A table is written by whoever talks to the socket: the machine's own disks are not
-            // for it.
-            host_device: false,
-        };
+        self.attach_for_tables(on_the_spot(path))
+    }
+
+    /// Attaches, read-only where it cannot be written.
+    fn attach_for_tables(&self, mut ask: Attach) -> Result<Arc<Image>, AttachError> {
         match self.attach_as(&ask, KeptBy::Tables) {
             Err(AttachError::System {
                 errno: Errno::ACCES | Errno::ROFS | Errno::PERM, ..
@@ -387,6 +399,21 @@ impl Backing for Images {
             // Even to look at a file may hang, on a network or in another daemon.
             blocking("attach", move || images.open_path(&path)).await
         })
+    }
+}
+
+/// What is asked for where a table names a path. The machine's own disks are not for it, as a table is
+/// written by whoever talks to the socket.
+fn on_the_spot(path: &Path) -> Attach {
+    Attach {
+        path: path.to_owned(),
+        name: None,
+        number: None,
+        access: Access::ReadWrite,
+        sector_size: 512,
+        create: None,
+        preallocate: false,
+        host_device: false,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sim_core::SECTOR_SIZE;
 
 use super::Facts;
-use super::place::Place;
+use super::place::{self, Place};
 
 /// What the loop device says as well as the mapped device would.
 const OF_DISK: [&str; 6] =
@@ -20,7 +20,7 @@ const OF_PARTITION: [&str; 3] = ["discard_alignment", "inflight", "stat"];
 pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<()> {
     let Facts { dev, block, .. } = facts;
     for name in ["dm", "queue", "bdi", "holders", "slaves"] {
-        fs::create_dir_all(folder.join(name))?;
+        place::folder(&folder.join(name))?;
     }
     let uuid = facts.uuid.as_deref().unwrap_or_default();
     let name = facts.kernel_name();

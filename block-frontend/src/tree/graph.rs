@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sim_core::DevNumber;
 
-use super::place::absent;
-use super::{Facts, HIDDEN, State, Tree};
+use super::place::{self, absent};
+use super::{Facts, State, Tree};
 
 impl Tree {
     /// Writes the links of a device, of what is and was below it, and of what is above it.
@@ -22,7 +22,7 @@ impl Tree {
         let above = state.devices.values().filter(|device| device.below.contains(&facts.dev));
         for device in above.chain(is_there.then_some(facts)) {
             let slaves = self.hidden().join(device.kernel_name()).join("slaves");
-            // From `.dm/dm-N/slaves`.
+            // From `dm-N/slaves`.
             let of = |dev: &DevNumber| {
                 let (name, path) = self.folder_of(state, *dev)?;
                 Some((name, Path::new("../..").join(path)))
@@ -67,7 +67,7 @@ impl Tree {
                 holders.entry(name).or_insert(path);
             }
         }
-        fs::create_dir_all(&folder)?;
+        place::folder(&folder)?;
         for entry in fs::read_dir(&device.real)? {
             let entry = entry?;
             if entry.file_name() != "holders" {
@@ -75,15 +75,14 @@ impl Tree {
             }
         }
         state.place.links(&folder.join("holders"), &holders)?;
-        state.place.link(&number, &Path::new(HIDDEN).join(&path))?;
+        state.place.link(&number, &folder)?;
         if device.by_name.is_some() {
-            let target = Path::new("../dev/block").join(HIDDEN).join(&path);
-            state.place.link(&by_name, &target)?;
+            state.place.link(&by_name, &folder)?;
         }
         Ok(())
     }
 
-    /// Finds a device's name, and where its folder or shadow is or would be, from `.dm`.
+    /// Finds a device's name, and where its folder or shadow is or would be, from where they all lie.
     ///
     /// That of a partition has the name of the disk above its own, as programs find the disk so.
     fn folder_of(&self, state: &State, dev: DevNumber) -> Option<(String, PathBuf)> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use sim_core::{DevNumber, LOOP_MAJOR};
 
-use super::place::{Owner, Place, Special, absent, kind, number, remove_node};
+use super::place::{self, Owner, Place, Special, absent, kind, number, remove_node};
 use crate::FIRST_DISK;
 
 /// What is mounted in a `/dev`: an empty folder each, also where it is a plain folder of the host.
@@ -208,7 +208,7 @@ fn copy_entries(
 }
 
 fn make_folder(path: &Path, like: &fs::Metadata) -> io::Result<()> {
-    fs::create_dir_all(path)?;
+    place::folder(path)?;
     chown(path, Some(like.uid()), Some(like.gid()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(like.mode() & 0o7777))
 }

@@ -1,9 +1,10 @@
 //! What programs see of the nodes: a `/dev`, `/sys/dev/block`, `/sys/block` and `/proc/devices`
 //! where mapped devices are as the kernel's would be, and all else is the host's.
 //!
-//! A mapped device is called `dm-N`. Its folder lies in `sys-dev-block/.dm`, where no program
-//! looks by itself; `259:k` is a link to it, as programs take the device's name from there, and so
-//! is `sys-block/dm-N`. What it does not say itself it says by links to the loop device.
+//! A mapped device is called `dm-N`. Its folder lies in `sys-devices`, which is bound nowhere, as lvm
+//! takes all that there is in `/sys/dev/block` for a device; `259:k` is a link to it, as programs take
+//! the device's name from there, and so is `sys-block/dm-N`. What it does not say itself it says by
+//! links to the loop device.
 //!
 //! A device of the host that is below a mapped device has holders which its own folder cannot
 //! have, so it gets a shadow: a folder of links to all that is in the real one, but with its own
@@ -27,8 +28,8 @@ use sim_core::DevNumber;
 use host::Host;
 use place::{Place, Special, absent};
 
-/// The folder of mapped devices and shadows, in `sys-dev-block`.
-const HIDDEN: &str = ".dm";
+/// The folder of mapped devices and shadows.
+const HIDDEN: &str = "sys-devices";
 
 /// How long the node of a name lasts that a device has no more.
 ///
@@ -40,7 +41,7 @@ pub const OLD_NAME_LASTS: Duration = Duration::from_secs(2);
 /// What programs are to see of one mapped device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The device's number with us, `N` of `dm-N`.
+    /// `N` of `dm-N`: the minor number of its node, as lvm takes one for the other.
     pub minor: u32,
     /// The number of its block node.
     pub dev: DevNumber,
@@ -120,15 +121,18 @@ impl Tree {
     /// InvalidInput where the folder is part of `/dev` itself, and not of something mounted there.
     /// Otherwise what the system says. What was made so far stays.
     pub fn make(dir: &Path, control: &Path) -> io::Result<Tree> {
-        fs::create_dir_all(dir)?;
+        place::folder(dir)?;
+        // Links lead to folders by their paths.
+        let dir = &dir.canonicalize()?;
         host::refuse_place_in_dev(dir)?;
         let place = Place::new(dir);
         let dev = dir.join("dev");
         host::copy_dev(&place, Path::new("/dev"), &dev)?;
-        fs::create_dir(dev.join("mapper"))?;
+        place::folder(&dev.join("mapper"))?;
         place.link(&dev.join("mapper/control"), control)?;
-        fs::create_dir_all(dir.join("sys-dev-block").join(HIDDEN))?;
-        fs::create_dir(dir.join("sys-block"))?;
+        for name in ["sys-dev-block", "sys-block", HIDDEN] {
+            place::folder(&dir.join(name))?;
+        }
         let devices = host::devices(&fs::read_to_string("/proc/devices")?);
         place.file(&dir.join("proc-devices"), &devices)?;
         let mut host = Host::new(dir)?;
@@ -189,9 +193,8 @@ impl Tree {
         let folder = self.hidden().join(&name);
         device::write(&state.place, &folder, facts)?;
         let number = self.dir.join("sys-dev-block").join(facts.dev.to_string());
-        state.place.link(&number, &Path::new(HIDDEN).join(&name))?;
-        let by_name = Path::new("../dev/block").join(HIDDEN).join(&name);
-        state.place.link(&self.dir.join("sys-block").join(&name), &by_name)?;
+        state.place.link(&number, &folder)?;
+        state.place.link(&self.dir.join("sys-block").join(&name), &folder)?;
 
         self.write_nodes(state, before, facts)?;
         let mapper = self.dir.join("dev/mapper");
@@ -281,13 +284,13 @@ impl Tree {
     /// # Errors
     /// What the system says. The folder itself stays.
     pub fn remove(self) -> io::Result<()> {
-        for name in ["dev", "sys-dev-block", "sys-block"] {
+        for name in ["dev", "sys-dev-block", "sys-block", HIDDEN] {
             absent(fs::remove_dir_all(self.dir.join(name)))?;
         }
         absent(fs::remove_file(self.dir.join("proc-devices")))
     }
 
     fn hidden(&self) -> PathBuf {
-        self.dir.join("sys-dev-block").join(HIDDEN)
+        self.dir.join(HIDDEN)
     }
 }

@@ -68,7 +68,7 @@ impl Place {
 
     /// Makes a folder have these links and nothing else.
     pub(super) fn links(&self, folder: &Path, links: &BTreeMap<String, PathBuf>) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
+        self::folder(folder)?;
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if !entry.file_name().to_str().is_some_and(|name| links.contains_key(name)) {
@@ -86,6 +86,18 @@ impl Place {
         make(&self.new)?;
         fs::rename(&self.new, path)
     }
+}
+
+/// Makes a folder that all may look into, whatever the process's umask is, and those that lead to it.
+pub(super) fn folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        folder(parent)?;
+    }
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 /// Removes a node, unless something else has come into its place.

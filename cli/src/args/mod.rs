@@ -6,6 +6,7 @@ pub(crate) mod ignored;
 pub(crate) mod mirror;
 pub(crate) mod open;
 pub(crate) mod raid;
+pub(crate) mod shell;
 pub(crate) mod snapshot;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use dump::{Close, Dump};
 use mirror::{Change, Check, Fail, Heal};
 use open::Open;
 use raid::Raid;
+use shell::Shell;
 use snapshot::{Diff, GiveUp, Merge, Take};
 
 /// What the help says of the verbs that dmsetup has.
@@ -63,6 +65,11 @@ pub(crate) enum Verb {
         number: String,
         daemon: u32,
     },
+    /// Serve block nodes on the standard input: what a daemon starts for `shell`
+    #[command(hide = true)]
+    Nodes,
+    /// Run a shell, or a command, that sees this instance as the machine's device-mapper
+    Shell(Shell),
     /// Flush, unmount and end the daemon
     Stop {
         /// Also when devices are open (what is held fails with EIO), or an image cannot be flushed

@@ -2,8 +2,10 @@
 
 mod raid;
 mod restore;
+mod shell;
 
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,6 +45,8 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Guard { mount, number, daemon } => {
             daemon::guard(&mount, &number, daemon).map(|()| ExitCode::SUCCESS)
         }
+        Verb::Nodes => nodes(),
+        Verb::Shell(options) => shell::run(&instance()?, &options),
         Verb::Stop { force } => stop(&instance()?, force),
         Verb::Attach(image) => attach(&instance()?, image),
         Verb::Detach { name } => {
@@ -214,6 +218,13 @@ fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {
     let (instance, watch) = (client.served(instance), Terminal::watch()?);
     let file = snapshot::take(&mut client, &instance, &options.ask(), &watch)?;
     print(&format!("{}\n", file.display()))
+}
+
+/// Serves block nodes to the daemon that is at the other end of the standard input.
+fn nodes() -> Result<ExitCode, Fault> {
+    let socket = io::stdin().as_fd().try_clone_to_owned().about("nodes")?;
+    block_frontend::serve(socket.into()).about("nodes")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn wait(instance: &Instance, options: &Wait) -> Result<ExitCode, Fault> {

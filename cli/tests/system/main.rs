@@ -18,6 +18,7 @@ mod mirrors;
 mod multipath;
 mod raid;
 mod refusals;
+mod shell;
 mod snapshots;
 mod stacks;
 mod stores;

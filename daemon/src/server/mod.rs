@@ -8,6 +8,7 @@ mod kmsg;
 mod request;
 mod restore;
 mod settle;
+mod shell;
 mod state;
 mod stop;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use counted::Count;
 use guard::Guard;
 pub use guard::guard;
 use kmsg::Kmsg;
+use shell::Shell;
 use state::{Daemon, Event, spawn};
 
 /// Runs the daemon of an instance until it is stopped; calls `ready` when the mount serves.
@@ -109,7 +111,7 @@ fn start(
     let images = Images::new();
     let kmsg = Arc::new(Kmsg::open(&instance.kmsg())?);
     let backing: Arc<dyn Backing> = images.clone();
-    let control = Control::new(registry, backing, pool.clone(), kmsg);
+    let control = Control::new(registry, backing, pool.clone(), kmsg.clone());
     let frontend = fuse_frontend::Options {
         allow_other: options.allow_other,
         cache: options.cache,
@@ -123,12 +125,17 @@ fn start(
     let shows = frontend.clone();
     control.watch(move |changed| shows.changed(changed));
     let keeper = record(keeper, &control, &images)?;
-    Ok(Arc::new(Daemon {
+    Ok(Arc::new_cyclic(|me| Daemon {
+        me: me.clone(),
         mount,
         state: instance.state().to_owned(),
         control,
         images,
         frontend,
+        kmsg,
+        shell: Shell::default(),
+        private_dir: instance.private(),
+        program: options.guard.clone(),
         keeper,
         damage,
         clients: Arc::default(),

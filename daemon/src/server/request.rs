@@ -82,6 +82,10 @@ impl<'a> Session<'a> {
                 Ok(()) => Outcome::Done,
                 Err(fault) => Outcome::Failed(fault.to_string()),
             }),
+            Request::Private => reply(match daemon.private() {
+                Ok(private) => Outcome::Private(private),
+                Err(fault) => Outcome::Failed(fault.to_string()),
+            }),
             Request::Batch => {
                 self.batch.get_or_insert_with(|| daemon.keeper.change());
                 reply(Outcome::Done)
@@ -140,10 +144,14 @@ fn guarded(kind: Kind, perform: impl FnOnce() -> Reply) -> Reply {
 }
 
 impl Daemon {
-    fn control(&self, command: Command, hung_up: &Cancel) -> Result<Answer, Failure> {
+    pub(super) fn control(&self, command: Command, hung_up: &Cancel) -> Result<Answer, Failure> {
+        let touched = self.before(&command);
         settle(&self.control, &command);
         let changes = command.changes() || matches!(command, Command::SetFails { .. });
         let done = block_on_or(self.control.perform(command), hung_up);
+        if let Some(touched) = touched {
+            self.after(touched, done.as_ref().and_then(|done| done.as_ref().ok()));
+        }
         if changes {
             self.frontend.settled();
         }

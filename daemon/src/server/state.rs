@@ -1,8 +1,8 @@
 //! What the daemon holds, and what its threads tell each other.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Weak};
 
 use backing::Images;
 use fuse_frontend::Frontend;
@@ -10,17 +10,27 @@ use sim_core::Control;
 
 use super::clients::Clients;
 use super::counted::Count;
+use super::kmsg::Kmsg;
+use super::shell::Shell;
 use crate::fault::{About, Fault};
 use crate::record::Keeper;
 
 /// What the daemon holds.
 pub(super) struct Daemon {
+    pub(super) me: Weak<Daemon>,
     pub(super) mount: PathBuf,
     /// The directory of what survives a reboot.
     pub(super) state: PathBuf,
     pub(super) control: Arc<Control>,
     pub(super) images: Arc<Images>,
     pub(super) frontend: Arc<Frontend>,
+    /// What the kernel would log.
+    pub(super) kmsg: Arc<Kmsg>,
+    /// What `dmsim shell` shows, and where.
+    pub(super) shell: Shell,
+    pub(super) private_dir: PathBuf,
+    /// The program of dmsim that helpers run.
+    pub(super) program: Option<PathBuf>,
     pub(super) keeper: Arc<Keeper>,
     /// What of the record was found damaged when the daemon started.
     pub(super) damage: Option<String>,

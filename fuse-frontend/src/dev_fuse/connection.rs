@@ -34,6 +34,14 @@ impl Connection {
         Ok(())
     }
 
+    /// Tells the kernel that a poll is to look again.
+    pub(crate) fn wake_poll(&self, poll: u64) {
+        if let Err(error) = rustix::io::write(&self.lanes[0], &wire::poll_wakeup(poll)) {
+            // The file has been closed meanwhile.
+            tracing::debug!(%error, poll, "nobody polls");
+        }
+    }
+
     /// Tells whether the connection has ended.
     pub(crate) fn has_ended(&self) -> bool {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner)

@@ -17,6 +17,7 @@ use sim_core::Errno;
 
 use super::connection::Connection;
 use super::reply;
+use super::waiting::Ends;
 use crate::wire::INTERRUPT_BIT;
 
 /// How long an interrupt is kept whose request is not known.
@@ -44,7 +45,7 @@ impl Connection {
             }
         }
         while let Some(caller) = self.waiting.find(unique) {
-            if is_being_killed(caller.pid) {
+            if caller.ends == Ends::Signalled || is_being_killed(caller.pid) {
                 caller.interruption.set();
             }
             self.runtime.sleep(LOOK).await;

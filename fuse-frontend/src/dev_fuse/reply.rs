@@ -9,10 +9,12 @@ use sim_core::Errno;
 use zerocopy::IntoBytes;
 
 use super::connection::Connection;
+use super::waiting::Ends;
 use crate::files::{
-    Attributes, Entry, Interruption, Listing, Opened, Output, Position, Refuse, Reply, Statistics,
+    Attributes, Entry, Interruption, Listing, Opened, Output, Polled, Position, Refuse, Reply,
+    Statistics,
 };
-use crate::wire::{self, Header, LseekOut, WriteOut};
+use crate::wire::{self, Header, LseekOut, PollOut, WriteOut};
 
 /// The answer that one request is due.
 pub(super) struct DeviceReply {
@@ -82,7 +84,12 @@ impl Refuse for DeviceReply {
 
     fn interruption(&mut self) -> Option<Arc<Interruption>> {
         self.waits = true;
-        Some(self.connection.waiting.add(&self.header))
+        Some(self.connection.waiting.add(&self.header, Ends::Killed))
+    }
+
+    fn signal(&mut self) -> Option<Arc<Interruption>> {
+        self.waits = true;
+        Some(self.connection.waiting.add(&self.header, Ends::Signalled))
     }
 }
 
@@ -132,6 +139,12 @@ impl Reply<Opened> for DeviceReply {
 impl Reply<Output> for DeviceReply {
     fn ok(self, output: &Output) {
         self.send(&wire::output(output));
+    }
+}
+
+impl Reply<Polled> for DeviceReply {
+    fn ok(self, Polled(events): &Polled) {
+        self.send(PollOut { revents: *events, padding: 0 }.as_bytes());
     }
 }
 

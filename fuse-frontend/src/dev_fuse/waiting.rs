@@ -15,14 +15,24 @@ pub(super) struct Waiting(Mutex<HashMap<u64, Caller>>);
 pub(super) struct Caller {
     pub(super) pid: u32,
     inode: u64,
+    pub(super) ends: Ends,
     pub(super) interruption: Arc<Interruption>,
 }
 
+/// What its caller must have got for a request to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// A signal that kills it.
+    Killed,
+    /// Any signal.
+    Signalled,
+}
+
 impl Waiting {
-    pub(super) fn add(&self, header: &Header) -> Arc<Interruption> {
+    pub(super) fn add(&self, header: &Header, ends: Ends) -> Arc<Interruption> {
         let interruption = Arc::<Interruption>::default();
         let (pid, inode) = (header.caller.pid, header.inode);
-        let caller = Caller { pid, inode, interruption: interruption.clone() };
+        let caller = Caller { pid, inode, ends, interruption: interruption.clone() };
         self.callers().insert(header.unique, caller);
         interruption
     }

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use sim_core::DevNumber;
+
 /// What `stat` tells of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
@@ -28,6 +30,8 @@ pub enum Kind {
     Directory,
     /// A device's file.
     File,
+    /// A character device with this number, as `stat` shows it.
+    CharacterDevice(DevNumber),
 }
 
 /// A file that was found by its name.
@@ -66,6 +70,10 @@ pub struct Output {
     /// What is written.
     pub bytes: Vec<u8>,
 }
+
+/// The events that have come to an open file: the bits of poll(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polled(pub u32);
 
 /// Names of the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,9 +19,10 @@ mod task;
 mod truncate;
 
 pub use answers::{
-    Attributes, Entry, Kind, Listed, Listing, Opened, Output, Pages, Position, Statistics,
+    Attributes, Entry, Kind, Listed, Listing, Opened, Output, Pages, Polled, Position, Statistics,
 };
 pub use barrier::barred;
+pub(crate) use nodes::ROOT;
 pub use nodes::User;
 pub use operation::{Caller, Ioctl, Operation, Origin, Request, Service, SetAttributes};
 pub use reply::{Interruption, Refuse, Replies, Reply};

@@ -115,6 +115,13 @@ pub enum Operation<'a> {
     },
     /// An ioctl: [`Output`](super::Output).
     Ioctl(Ioctl<'a>),
+    /// Which events have come to an open file: [`Polled`](super::Polled).
+    Poll {
+        /// The open file.
+        handle: u64,
+        /// Who is to be woken when one comes later, by the kernel's name for it.
+        wakes: Option<u64>,
+    },
     /// The last descriptor of an open file is closed.
     Release {
         /// The open file.

@@ -9,7 +9,7 @@ use std::task::Waker;
 use futures_util::task::AtomicWaker;
 use sim_core::{Buffer, Errno};
 
-use super::answers::{Attributes, Entry, Listing, Opened, Output, Position, Statistics};
+use super::answers::{Attributes, Entry, Listing, Opened, Output, Polled, Position, Statistics};
 
 /// Takes the end of one request, on whichever thread that comes.
 ///
@@ -21,6 +21,11 @@ pub trait Refuse: Send + 'static {
     /// The request waits from here on. Returns what tells that the caller does not want its
     /// answer any more, where the transport can know.
     fn interruption(&mut self) -> Option<Arc<Interruption>> {
+        None
+    }
+
+    /// As [`interruption`](Self::interruption), for what any signal breaks off that the caller gets.
+    fn signal(&mut self) -> Option<Arc<Interruption>> {
         None
     }
 }
@@ -58,6 +63,10 @@ impl<R: Refuse> Refuse for Preceded<R> {
     fn interruption(&mut self) -> Option<Arc<Interruption>> {
         self.reply.interruption()
     }
+
+    fn signal(&mut self) -> Option<Arc<Interruption>> {
+        self.reply.signal()
+    }
 }
 
 impl<T: ?Sized, R: Reply<T>> Reply<T> for Preceded<R> {
@@ -76,7 +85,7 @@ macro_rules! replies {
     };
 }
 
-replies!((), [u8], u32, Attributes, Entry, Listing, Opened, Output, Position, Statistics,);
+replies!((), [u8], u32, Attributes, Entry, Listing, Opened, Output, Polled, Position, Statistics,);
 
 /// Tells a request that waits that its caller is about to die.
 #[derive(Debug, Default)]

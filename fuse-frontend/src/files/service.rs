@@ -123,6 +123,8 @@ impl Service for Files {
             }
             Operation::ReleaseDirectory | Operation::FlushDirectory => reply.ok(&()),
             Operation::Statistics => reply.ok(&statistics(&self.nodes.control)),
+            // As the kernel has it then: always ready.
+            Operation::Poll { .. } => reply.error(Errno::NOSYS),
             // Files come and go with their devices, and in no other way.
             Operation::Rearrange => reply.error(Errno::PERM),
         }

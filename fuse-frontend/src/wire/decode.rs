@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 
 use super::protocol::{
     Dirent, FallocateIn, FlushIn, FsyncIn, InHeader, InitIn, InterruptIn, IoctlIn, LseekIn,
-    MAX_WRITE, OpenIn, ReadIn, ReleaseIn, SetattrIn, WriteIn, opcode, valid,
+    MAX_WRITE, OpenIn, PollIn, ReadIn, ReleaseIn, SetattrIn, WriteIn, opcode, valid,
 };
 use crate::files::request::{Durability, Units};
 use crate::files::{Caller, Ioctl, Operation, Origin, SetAttributes};
@@ -26,6 +26,9 @@ const O_DSYNC: u32 = 0o10000;
 
 /// open(2), which differs with the architecture.
 const O_DIRECT: u32 = rustix::fs::OFlags::DIRECT.bits();
+
+/// A poll is to be told when something has come: `FUSE_POLL_SCHEDULE_NOTIFY`.
+const SCHEDULE_NOTIFY: u32 = 1;
 
 /// The least that one name of a directory takes: a byte of it is filled up to eight.
 const SHORTEST_NAME: usize = size_of::<Dirent>() + 8;
@@ -113,6 +116,10 @@ pub fn decode(code: u32, body: &[u8]) -> Result<Message<'_>, Errno> {
             Operation::Seek { handle: fh, at: offset, whence }
         }
         opcode::IOCTL => ioctl(body)?,
+        opcode::POLL => {
+            let PollIn { fh, kh, flags, .. } = read(body)?;
+            Operation::Poll { handle: fh, wakes: (flags & SCHEDULE_NOTIFY != 0).then_some(kh) }
+        }
         opcode::RELEASE => Operation::Release { handle: read::<ReleaseIn>(body)?.fh },
         opcode::RELEASEDIR => Operation::ReleaseDirectory,
         opcode::READDIR => {
@@ -239,7 +246,7 @@ mod tests {
         let ioctl =
             IoctlIn { fh: 3, cmd: 7, arg: 0x7f00_dead_beef, in_size: 4, ..IoctlIn::default() };
         let write = WriteIn { fh: 3, size: 4, flags: O_DSYNC, ..WriteIn::default() };
-        let requests: [(u32, Vec<u8>); 13] = [
+        let requests: [(u32, Vec<u8>); 14] = [
             (opcode::INIT, InitIn::default().as_bytes().to_vec()),
             (opcode::INTERRUPT, InterruptIn { unique: 8 }.as_bytes().to_vec()),
             (opcode::LOOKUP, b"a\0".to_vec()),
@@ -252,6 +259,7 @@ mod tests {
             (opcode::FALLOCATE, FallocateIn::default().as_bytes().to_vec()),
             (opcode::LSEEK, LseekIn::default().as_bytes().to_vec()),
             (opcode::IOCTL, [ioctl.as_bytes(), b"data"].concat()),
+            (opcode::POLL, PollIn::default().as_bytes().to_vec()),
             (opcode::RELEASE, ReleaseIn::default().as_bytes().to_vec()),
         ];
         for (code, body) in &requests {
@@ -269,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_to_the_kernel() {
-        for code in [0, 22, 23, 40, 47, 50, 52, 4096, u32::MAX] {
+        for code in [0, 22, 23, 47, 50, 52, 4096, u32::MAX] {
             assert_eq!(message(code, &[0; 200]), Err(Errno::NOSYS), "{code}");
         }
     }

@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use fuser::{FopenFlags, InitFlags};
-use sim_core::SECTOR_SIZE;
+use sim_core::{DevNumber, SECTOR_SIZE};
 use zerocopy::IntoBytes;
 
 use super::protocol::{
@@ -19,6 +19,7 @@ const MAX_BACKGROUND: u16 = 256;
 const CONGESTED: u16 = MAX_BACKGROUND / 4 * 3;
 
 // The kinds of a file, in its mode: linux/stat.h.
+const CHARACTER_DEVICE: u32 = 0o020_000;
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 
@@ -163,11 +164,14 @@ fn attr(file: &Attributes) -> Attr {
         mode: kind(file.kind) | file.mode & 0o7777,
         nlink: match file.kind {
             Kind::Directory => 2,
-            Kind::File => 1,
+            Kind::File | Kind::CharacterDevice(_) => 1,
         },
         uid: file.uid,
         gid: file.gid,
-        rdev: 0,
+        rdev: match file.kind {
+            Kind::CharacterDevice(number) => rdev(number),
+            Kind::Directory | Kind::File => 0,
+        },
         blksize: PAGE as u32,
         flags: 0,
     }
@@ -177,7 +181,14 @@ fn kind(kind: Kind) -> u32 {
     match kind {
         Kind::Directory => DIRECTORY,
         Kind::File => REGULAR,
+        Kind::CharacterDevice(_) => CHARACTER_DEVICE,
     }
+}
+
+/// Packs a device's number as `new_encode_dev` of Linux does.
+fn rdev(number: DevNumber) -> u32 {
+    let DevNumber { major, minor } = number;
+    minor & 0xff | major << 8 | (minor & !0xff) << 12
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod protocol;
 pub use decode::{Header, Message, decode};
 pub(crate) use decode::{is_silent, room};
 pub use encode::{Negotiated, attributes, entry, init, listing, opened, output, statistics};
-pub use protocol::{INTERRUPT_BIT, VERSION, WRITE_AHEAD, invalidation};
+pub use protocol::{INTERRUPT_BIT, VERSION, WRITE_AHEAD, invalidation, poll_wakeup};
 #[cfg(test)]
 pub(crate) use protocol::{InHeader, InitIn, InitOut, InterruptIn, OutHeader, ReadIn, opcode};
-pub(crate) use protocol::{LseekOut, MAX_WRITE, PAGE, WriteOut, header};
+pub(crate) use protocol::{LseekOut, MAX_WRITE, PAGE, PollOut, WriteOut, header};

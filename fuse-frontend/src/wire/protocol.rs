@@ -18,6 +18,9 @@ pub(super) const OLDEST_MINOR: u32 = 23;
 /// Set in the identity of an interrupt: that of the request it is about, and this bit.
 pub const INTERRUPT_BIT: u64 = 1;
 
+/// The code of a notification that what a poll asked for may be there.
+const POLL: i32 = 1;
+
 /// The code of a notification that the pages and the attributes of a file are out of date.
 const INVALIDATE_INODE: i32 = 2;
 
@@ -50,6 +53,7 @@ pub(crate) mod opcode {
     pub(crate) const INTERRUPT: u32 = 36;
     pub(crate) const DESTROY: u32 = 38;
     pub(crate) const IOCTL: u32 = 39;
+    pub(crate) const POLL: u32 = 40;
     pub(crate) const BATCH_FORGET: u32 = 42;
     pub(crate) const FALLOCATE: u32 = 43;
     pub(crate) const RENAME2: u32 = 45;
@@ -127,12 +131,15 @@ structures! {
     InterruptIn { unique: u64, }
     IoctlIn { fh: u64, flags: u32, cmd: u32, arg: u64, in_size: u32, out_size: u32, }
     IoctlOut { result: i32, flags: u32, in_iovs: u32, out_iovs: u32, }
+    PollIn { fh: u64, kh: u64, flags: u32, events: u32, }
+    PollOut { revents: u32, padding: u32, }
     FallocateIn { fh: u64, offset: u64, length: u64, mode: u32, padding: u32, }
     LseekIn { fh: u64, offset: u64, whence: u32, padding: u32, }
     LseekOut { offset: u64, }
     /// One name of a directory; the name follows, filled up to eight bytes.
     Dirent { ino: u64, off: u64, namelen: u32, kind: u32, }
     InvalidateInode { ino: u64, off: i64, len: i64, }
+    PollWakeup { kh: u64, }
 }
 
 /// How long a message is, ahead of the data of a WRITE: the two structures that it begins with.
@@ -153,6 +160,13 @@ pub(crate) fn header(unique: u64, error: i32, len: usize) -> OutHeader {
 pub fn invalidation(inode: u64) -> Vec<u8> {
     let body = InvalidateInode { ino: inode, off: 0, len: 0 };
     let header = header(0, INVALIDATE_INODE, size_of::<InvalidateInode>());
+    [header.as_bytes(), body.as_bytes()].concat()
+}
+
+/// Returns the notification that a poll, by the kernel's name for it, is to look again.
+pub fn poll_wakeup(poll: u64) -> Vec<u8> {
+    let body = PollWakeup { kh: poll };
+    let header = header(0, POLL, size_of::<PollWakeup>());
     [header.as_bytes(), body.as_bytes()].concat()
 }
 
@@ -182,6 +196,8 @@ mod tests {
             (size_of::<StatfsOut>(), 80),
             (size_of::<IoctlIn>(), 32),
             (size_of::<IoctlOut>(), 16),
+            (size_of::<PollIn>(), 24),
+            (size_of::<PollOut>(), 8),
             (size_of::<FallocateIn>(), 32),
             (size_of::<LseekIn>(), 24),
             (size_of::<LseekOut>(), 8),

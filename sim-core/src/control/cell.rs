@@ -72,7 +72,7 @@ impl Cell {
             name: self.name.clone(),
             uuid: self.uuid.clone(),
             dev: self.device.number(),
-            open_count: self.device.open_count(),
+            open_count: self.device.user_count(),
             event_nr: self.device.events().number(),
             target_count: asked.map_or(0, |table| table.count()),
             suspended: self.device.is_suspended(),

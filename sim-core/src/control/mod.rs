@@ -268,6 +268,11 @@ impl Control {
         TargetEvents::new(device.events().clone(), self.events.clone(), device.shared_size())
     }
 
+    /// Returns the number of the last event of all devices.
+    pub fn events(&self) -> u32 {
+        self.events.number()
+    }
+
     /// Waits for an event of any device after the one with this number
     /// ([`Command::ArmPoll`] returns the last).
     pub async fn any_event(&self, known: u32) {

@@ -165,6 +165,17 @@ impl MappedDevice {
         self.opens.count()
     }
 
+    /// Says how many of those who have the device open only show it as something else, and are no
+    /// users to anybody who asks. As long as they have it open, it cannot be removed all the same.
+    pub fn set_showing(&self, opens: u32) {
+        self.opens.set_showing(opens);
+    }
+
+    /// Returns how many users have the device open, without those who only show it.
+    pub fn user_count(&self) -> u32 {
+        self.opens.users()
+    }
+
     /// Turns away whoever opens the device from here on; [`Errno::BUSY`] where somebody has it
     /// open.
     pub(crate) fn retire(&self) -> Result<(), Errno> {

@@ -41,7 +41,7 @@ pub use reply::Reply;
 pub use request::{Request, When};
 use zeroize::Zeroizing;
 
-use super::{Control, INTERFACE_VERSION};
+use super::{Answer, Command, Control, INTERFACE_VERSION};
 use crate::Errno;
 
 /// The largest buffer that a call can have, in bytes: the most targets with the longest
@@ -96,6 +96,12 @@ impl Call {
         Ok(Call { kind, header })
     }
 
+    /// Tells whether it may wait in the kernel in a way that any signal ends, and not only one that
+    /// kills: for an event, or for what a suspend lets end.
+    pub fn is_interruptible(&self) -> bool {
+        matches!(self.kind, Kind::DevWait | Kind::DevSuspend)
+    }
+
     /// How much of the caller's buffer [`decode`](Self::decode) wants, from its start, in bytes: all
     /// of it where there is a payload, else the header's fields.
     pub fn reads(&self) -> usize {
@@ -120,20 +126,31 @@ impl Control {
     /// Carries out a call, as [`perform`](Self::perform) does a command: whoever calls this makes
     /// durable what it changed.
     pub async fn ioctl(&self, request: Request) -> Reply {
-        let (before, after) = match request.also().cloned() {
-            Some((When::Before, command)) => (Some(command), None),
-            Some((When::After, command)) => (None, Some(command)),
-            None => (None, None),
-        };
-        let before = match before {
-            Some(command) => self.perform(command).await.ok(),
-            None => None,
-        };
-        let result = self.perform(request.command().clone()).await;
-        let after = match after {
-            Some(command) if result.is_ok() => self.perform(command).await.ok(),
-            _ => None,
-        };
-        request.reply(result.map_err(|failure| failure.errno), before.or(after))
+        carry_out(request, async |command| {
+            self.perform(command).await.map_err(|failure| failure.errno)
+        })
+        .await
     }
+}
+
+/// Carries out a call by commands, of which `perform` does one at a time.
+pub async fn carry_out(
+    request: Request,
+    mut perform: impl AsyncFnMut(Command) -> Result<Answer, Errno>,
+) -> Reply {
+    let (before, after) = match request.also().cloned() {
+        Some((When::Before, command)) => (Some(command), None),
+        Some((When::After, command)) => (None, Some(command)),
+        None => (None, None),
+    };
+    let before = match before {
+        Some(command) => perform(command).await.ok(),
+        None => None,
+    };
+    let result = perform(request.command().clone()).await;
+    let after = match after {
+        Some(command) if result.is_ok() => perform(command).await.ok(),
+        _ => None,
+    };
+    request.reply(result, before.or(after))
 }

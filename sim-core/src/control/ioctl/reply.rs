@@ -50,6 +50,11 @@ impl Reply {
         Reply::refused(Errno::FAULT)
     }
 
+    /// The refusal of a call whose caller was told by a signal to wait no longer: `EINTR`.
+    pub fn interrupted() -> Reply {
+        Reply::refused(Errno::INTR)
+    }
+
     /// Adds a line of the ioctl part's.
     pub(super) fn log(mut self, line: impl fmt::Display) -> Reply {
         self.log.push(format!("device-mapper: ioctl: {line}"));

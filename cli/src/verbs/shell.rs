@@ -1,0 +1,99 @@
+//! `dmsim shell`: programs in a mount namespace in which the instance is the machine's device-mapper.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use daemon::client::unexpected;
+use daemon::protocol::{Outcome, Private, Request};
+use daemon::{About, Fault, Instance};
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
+};
+
+use crate::args::shell::Shell;
+use crate::client;
+use crate::output::print;
+
+/// What is mounted in /dev of the machine, and comes along.
+const BELOW_DEV: [&str; 4] = ["pts", "shm", "mqueue", "hugepages"];
+
+/// Where lvm keeps what it knows between two calls: of this instance, and of no other.
+const LVM_RUNS: [(&str, &str); 2] = [("/run/lvm", "lvm-run"), ("/run/lock/lvm", "lvm-lock")];
+
+/// What lies in other places.
+const PARTS: [(&str, &str); 3] = [
+    ("sys-dev-block", "/sys/dev/block"),
+    ("sys-block", "/sys/block"),
+    ("proc-devices", "/proc/devices"),
+];
+
+/// The exit status where the command is not there.
+const NO_COMMAND: u8 = 127;
+
+/// Runs a command, and returns its exit status.
+pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    for disk in &options.disks {
+        ops::disk::show(&mut client, disk)?;
+    }
+    let private = match client.ask(&Request::Private)? {
+        Outcome::Private(private) => private,
+        other => return Err(unexpected(other)),
+    };
+    drop(client);
+    let (program, args) = match options.command.split_first() {
+        Some((program, args)) => (program.clone(), args),
+        None => {
+            let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+            print(&format!(
+                "device-mapper of {}: dmsetup, lvm and cryptsetup of this machine work here; `exit` leaves\n",
+                instance.dir().display()
+            ))?;
+            (shell.unwrap_or_else(|| OsString::from("/bin/sh")), &[][..])
+        }
+    };
+    enter(&private)?;
+    let mut command = Command::new(&program);
+    command.args(args).env("DM_DISABLE_UDEV", "1").env("DMSIM_SHELL", instance.dir());
+    if std::env::var_os("LVM_SYSTEM_DIR").is_none() {
+        command.env("LVM_SYSTEM_DIR", &private.lvm);
+    }
+    // It takes this process's place: signals, terminal and exit status are its own.
+    let error = command.exec();
+    Err(Fault::new(program.display(), error).with_status(NO_COMMAND))
+}
+
+/// Enters a mount namespace that has the private device-mapper in the places of the machine's.
+fn enter(private: &Private) -> Result<(), Fault> {
+    let dir = &private.dir;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|error| Fault::new("shell", format!("no mount namespace: {}", error.desc())))?;
+    // What the machine mounts and unmounts still comes in, and nothing goes out.
+    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", flags).about("/")?;
+    let dev = dir.join("dev");
+    for name in BELOW_DEV {
+        let (from, to) = (Path::new("/dev").join(name), dev.join(name));
+        if from.is_dir() && to.is_dir() {
+            mount_bind_recursive(&from, &to).about(from.display())?;
+        }
+    }
+    mount_bind_recursive(&dev, "/dev").about("/dev")?;
+    for (ours, theirs) in PARTS {
+        mount_bind(dir.join(ours), theirs).about(theirs)?;
+    }
+    for (theirs, ours) in LVM_RUNS {
+        let ours = dir.join(ours);
+        std::fs::create_dir_all(theirs).about(theirs)?;
+        mount_bind(&ours, theirs).about(theirs)?;
+    }
+    // Whoever finds udev's files waits for what udev does, which knows nothing of these devices.
+    if Path::new("/run/udev").is_dir() {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("dmsim", "/run/udev", "tmpfs", flags, c"mode=0755").about("/run/udev")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! `dmsim shell`: unmodified programs of the machine on a private device-mapper.
+
+use std::path::Path;
+
+use crate::harness::{Instance, can_mount, has, text, wait_until};
+
+/// An instance with two disks in a shell; nothing where that cannot be.
+fn start(programs: &[&str]) -> Option<Instance> {
+    (can_mount() && has(programs)).then(Instance::start)
+}
+
+/// Runs a script of sh in a shell, which must succeed, and returns what it printed.
+#[track_caller]
+fn run(instance: &Instance, script: &str) -> String {
+    let output = instance.run(&["shell", "--", "sh", "-ec", script]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{script}\n{printed}{said}");
+    printed.into_owned()
+}
+
+/// Makes files of this many MiB, and shows them as disks of these names.
+fn disks(instance: &Instance, disks: &[(&str, u64)]) {
+    let mut args = vec!["shell".to_owned()];
+    for (name, mib) in disks {
+        let path = instance.path(&format!("{name}.img"));
+        std::fs::File::create(&path).and_then(|file| file.set_len(mib << 20)).expect("a file");
+        args.extend(["--disk".to_owned(), text(&path).to_owned()]);
+    }
+    args.extend(["--", "true"].map(str::to_owned));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    instance.dmsim(&args);
+}
+
+#[test]
+fn dmsetup_sees_what_dmsim_does_and_the_reverse() {
+    let Some(instance) = start(&["dmsetup", "mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    let listed =
+        run(&instance, "dmsetup ls; dmsetup table a; stat -Lc '%F %t:%T' /dev/mapper/control");
+    assert!(listed.starts_with("a\t(259:"), "{listed}");
+    assert!(listed.contains("0 131072 linear 7:4096 0\ncharacter special file a:ec\n"), "{listed}");
+    run(
+        &instance,
+        "dmsetup create d --table \"0 65536 linear /dev/mapper/a 0\"
+        test -b /dev/mapper/d
+        blockdev --getsz /dev/mapper/d | grep -qx 65536
+        mkfs.ext4 -q /dev/mapper/d
+        mkdir -p /tmp/dmsim-shell-$$; mount /dev/mapper/d /tmp/dmsim-shell-$$
+        echo kept > /tmp/dmsim-shell-$$/file
+        ! dmsetup remove d 2>/dev/null
+        umount /tmp/dmsim-shell-$$; rmdir /tmp/dmsim-shell-$$
+        dmsetup suspend d; dmsetup load d --table '0 131072 linear /dev/mapper/a 0'; dmsetup resume d
+        blockdev --getsz /dev/mapper/d | grep -qx 131072
+        dmsetup rename d e; test -b /dev/mapper/e; test ! -e /dev/mapper/d",
+    );
+    assert_eq!(instance.dmsim(&["ls"]).lines().count(), 2);
+    assert_eq!(instance.dmsim(&["table", "e"]), "0 131072 linear 253:0 0\n");
+    assert!(!Path::new("/dev/mapper/e").exists(), "nobody outside sees it");
+    run(&instance, "dmsetup remove e; test ! -e /dev/mapper/e; test $(dmsetup ls | wc -l) = 1");
+    // One that dmsim makes is there at once.
+    instance.dmsim(&["create", "f", "--table", "0 2048 zero"]);
+    run(&instance, "test -b /dev/mapper/f; dmsetup info f | grep -q 'Open count:  *0'");
+    instance.dmsim(&["remove", "f"]);
+    run(&instance, "test ! -e /dev/mapper/f");
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
+fn the_exit_status_is_that_of_the_command() {
+    let Some(instance) = start(&[]) else { return };
+    for (script, expected) in [("exit 0", 0), ("exit 7", 7)] {
+        let output = instance.run(&["shell", "--", "sh", "-c", script]);
+        assert_eq!(output.status.code(), Some(expected), "{output:?}");
+    }
+    let output = instance.run(&["shell", "--", "no-such-program"]);
+    assert_eq!(output.status.code(), Some(127), "{output:?}");
+}
+
+#[test]
+fn a_day_of_a_volume_group() {
+    let Some(instance) = start(&["lvm", "mkfs.ext4", "resize2fs"]) else { return };
+    disks(&instance, &[("a", 160), ("b", 128), ("c", 160)]);
+    let said = run(
+        &instance,
+        "pvcreate -q /dev/mapper/a /dev/mapper/b /dev/mapper/c
+        vgcreate -q vg /dev/mapper/a /dev/mapper/b
+        lvcreate -q -n data -L 64M vg
+        mkfs.ext4 -q /dev/vg/data
+        m=$(mktemp -d); mount /dev/vg/data $m; echo first > $m/file
+        lvextend -q -L 96M vg/data; blockdev --getsz /dev/vg/data
+        umount $m; e2fsck -fp /dev/vg/data > /dev/null; resize2fs /dev/vg/data; mount /dev/vg/data $m
+        lvcreate -q -s -n before -L 16M vg/data
+        echo second > $m/file; sync
+        s=$(mktemp -d); mount -o ro /dev/vg/before $s; cat $s/file; umount $s; rmdir $s
+        umount $m
+        lvconvert -q --merge vg/before
+        lvs --noheadings -o lv_name vg
+        mount /dev/vg/data $m; cat $m/file; umount $m
+        lvcreate -q --type striped -i 2 -n fast -L 16M vg; mkfs.ext4 -q /dev/vg/fast
+        lvcreate -q --type mirror --mirrorlog core -m 1 -n twice -L 8M vg
+        vgextend -q vg /dev/mapper/c; lvremove -qy vg/fast vg/twice
+        pvmove -q -i 1 /dev/mapper/a; vgreduce -q vg /dev/mapper/a
+        lvrename -q vg data moved; mount /dev/vg/moved $m; cat $m/file; umount $m; rmdir $m
+        e2fsck -fn /dev/vg/moved
+        vgchange -q -an vg; vgchange -q -ay vg; vgremove -qfy vg; pvremove -q /dev/mapper/c",
+    );
+    println!("{said}");
+    assert_eq!(said.matches("first").count(), 3, "{said}");
+    assert_eq!(instance.dmsim(&["ls"]).lines().count(), 3);
+    assert!(!Path::new("/dev/vg").exists(), "nobody outside sees it");
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
+fn a_day_of_an_encrypted_volume() {
+    let Some(instance) = start(&["cryptsetup", "mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    run(
+        &instance,
+        "printf secret > /run/dmsim-key-$$
+        luks() { cryptsetup -q --key-file /run/dmsim-key-$$ \"$@\"; }
+        luks luksFormat --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/mapper/a
+        luks open /dev/mapper/a plain
+        mkfs.ext4 -q /dev/mapper/plain
+        cryptsetup status plain | grep -q 'type:  *LUKS2'
+        luks resize plain --size 40960; blockdev --getsz /dev/mapper/plain | grep -qx 40960
+        luks resize plain
+        m=$(mktemp -d); mount /dev/mapper/plain $m; echo kept > $m/file; umount $m
+        luks close plain
+        ! test -e /dev/mapper/plain
+        luks open /dev/mapper/a plain; mount /dev/mapper/plain $m; grep -qx kept $m/file
+        umount $m; rmdir $m; luks close plain; rm /run/dmsim-key-$$",
+    );
+    // And dmsim opens it by itself.
+    std::fs::write(instance.path("key"), "secret").expect("a file");
+    instance.dmsim(&["remove", "a"]);
+    instance.dmsim(&["open", "a.img", "own", "--key-file", "key"]);
+    instance.dmsim(&["close", "own"]);
+}
+
+#[test]
+fn partitions_are_mapped() {
+    let Some(instance) = start(&["kpartx", "sfdisk"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    let said = run(
+        &instance,
+        "printf 'start=2048,size=4096\\nstart=8192,size=8192\\n' | sfdisk -q --no-reread /dev/mapper/a
+        kpartx -a /dev/mapper/a; dmsetup table; kpartx -d /dev/mapper/a",
+    );
+    assert!(said.contains("a1: 0 4096 linear 259:") && said.contains(" 8192\n"), "{said}");
+    assert_eq!(instance.dmsim(&["ls"]).lines().count(), 1);
+}
+
+#[test]
+fn what_is_in_use_is_not_taken_away() {
+    let Some(instance) = start(&["mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    let mut holds =
+        instance.command(&["shell", "--", "sh", "-c", "exec 3< /dev/mapper/a; echo; read x"]);
+    let holds = holds.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut holds = holds.spawn().expect("it runs");
+    let mut out = holds.stdout.take().expect("it is piped");
+    std::io::Read::read_exact(&mut out, &mut [0]).expect("it has the node open");
+    let said = instance.refused(&["remove", "a"]);
+    assert!(said.contains("in use"), "{said}");
+    let said = instance.refused(&["stop"]);
+    assert!(said.contains("`a`"), "{said}");
+    // As before.
+    run(&instance, "head -c 4096 /dev/mapper/a > /dev/null");
+    drop(holds.stdin.take());
+    holds.wait().expect("it ends");
+    instance.dmsim(&["remove", "a"]);
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
+fn a_daemon_that_is_killed_takes_its_nodes_along() {
+    let Some(instance) = start(&["losetup", "mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    let ours = |dir: &Path| {
+        let loops =
+            crate::harness::sh("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"]);
+        loops.lines().filter(|file| file.contains(text(dir))).count()
+    };
+    run(&instance, "mkfs.ext4 -q /dev/mapper/a");
+    let dir = instance.path("");
+    assert_eq!(ours(&dir), 1);
+    let dir = instance.crash();
+    wait_until("its loop devices are gone", || ours(dir.path()) == 0);
+    let instance = Instance::start_in(dir, &[]);
+    instance.dmsim(&["restore"]);
+    run(&instance, "e2fsck -fn /dev/mapper/a > /dev/null");
+}

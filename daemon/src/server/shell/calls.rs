@@ -1,0 +1,61 @@
+//! Carries out the ioctls of programs.
+
+use std::sync::Weak;
+
+use backing::{Cancel, block_on};
+use fuse_frontend::files::Caller;
+use fuse_frontend::node::Calls;
+use sim_core::control::ioctl::{Reply, Request, carry_out};
+use sim_core::control::{Answer, Command};
+use sim_core::{BlockDevice, Errno, Held, KernelLog};
+
+use super::super::state::Daemon;
+use super::numbers::outward;
+use super::view::View;
+use crate::record::Change;
+
+/// What a control node hands calls to.
+pub(super) struct Carrier(Weak<Daemon>);
+
+impl Carrier {
+    pub(super) fn new(daemon: Weak<Daemon>) -> Carrier {
+        Carrier(daemon)
+    }
+}
+
+impl Calls for Carrier {
+    fn call(&self, caller: Caller, mut request: Request, given_up: &Cancel) -> Reply {
+        let Some(daemon) = self.0.upgrade() else { return refused(request, Errno::NODEV) };
+        let Some(open) = daemon.shell.get() else { return refused(request, Errno::NODEV) };
+        let view = View::of(caller.pid);
+        request.set_base(&view.directory);
+        let numbers = &open.placed.numbers;
+        block_on(carry_out(request, async |command: Command| {
+            let (command, attached) = daemon.inward(numbers, &view, command)?;
+            if let Command::DevSuspend { id, held: Held::Flush } = &command
+                && let Ok(device) = daemon.control.device(id)
+            {
+                view.sync(numbers.node(device.number()));
+            }
+            // Nobody but a client of dmsim waits until a change is on disk: the kernel keeps no record.
+            let change = command.changes().then(|| daemon.keeper.change());
+            let done = daemon.control(command, given_up).map_err(|failure| failure.errno);
+            if change.is_some() {
+                daemon.keeper.end_command();
+            }
+            drop::<Option<Change<'_>>>(change);
+            drop(attached);
+            done.map(|answer| outward(numbers, answer))
+        }))
+    }
+
+    fn log(&self, line: &str) {
+        if let Some(daemon) = self.0.upgrade() {
+            daemon.kmsg.line(line);
+        }
+    }
+}
+
+fn refused(request: Request, errno: Errno) -> Reply {
+    request.reply(Err::<Answer, Errno>(errno), None)
+}

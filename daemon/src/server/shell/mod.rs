@@ -1,0 +1,209 @@
+//! The private device-mapper of an instance: what `dmsim shell` shows to unmodified programs.
+//!
+//! A control node takes their ioctls ([`calls`]), each mapped device has a block node ([`nodes`]), and
+//! a tree of files has what they look for in `/dev`, `/sys/dev/block` and `/proc/devices`. It is made
+//! when somebody asks for it first, and stands until the daemon ends; a shell binds its parts over those
+//! of the machine in a mount namespace of its own. The block nodes are numbered by the machine, so that
+//! devices have two numbers: that of the control plane, and that of the node ([`numbers`]).
+
+mod calls;
+mod nodes;
+mod numbers;
+mod view;
+mod words;
+
+use std::fs::DirBuilder;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backing::Pool;
+use block_frontend::{Nodes, Tree};
+use fuse_frontend::node::ControlNode;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::state::Daemon;
+use crate::fault::{About, Fault, causes};
+use crate::protocol::Private;
+use calls::Carrier;
+use nodes::Placed;
+
+/// Settings by which LVM waits for no udev, and has no helpers of its own.
+const LVM_CONF: &str = "\
+# Made by dmsim for `dmsim shell`, and kept if you change it.
+devices {
+    obtain_device_list_from_udev = 0
+    external_device_info_source = \"none\"
+    use_devicesfile = 0
+}
+activation {
+    udev_sync = 0
+    udev_rules = 0
+    verify_udev_operations = 0
+    monitoring = 0
+}
+global {
+    use_lvmpolld = 0
+}
+";
+
+/// The private device-mapper, once somebody has asked for it.
+#[derive(Default)]
+pub(super) struct Shell(Mutex<Option<Arc<Open>>>);
+
+/// One that is there.
+pub(super) struct Open {
+    /// Where its parts are mounted.
+    dir: PathBuf,
+    nodes: Nodes,
+    tree: Tree,
+    placed: Placed,
+    node: ControlNode,
+    helper: Mutex<Child>,
+}
+
+impl Shell {
+    /// Returns it, if it is there.
+    pub(super) fn get(&self) -> Option<Arc<Open>> {
+        self.locked().clone()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Arc<Open>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Daemon {
+    /// Makes the private device-mapper, if it is not there yet, and says where it is.
+    pub(super) fn private(&self) -> Result<Private, Fault> {
+        let mut shell = self.shell.locked();
+        if let Some(open) = &*shell {
+            return Ok(self.private_of(open));
+        }
+        if !rustix::process::geteuid().is_root() {
+            let why = "block nodes need root: the daemon of this instance is an ordinary user's. Their files \
+                       are in its mount, and `dmsim` has dmsetup's verbs";
+            return Err(Fault::new("shell", why));
+        }
+        let open = self.open_private()?;
+        *shell = Some(open.clone());
+        drop(shell);
+        for minor in self.minors() {
+            self.place(&open, minor);
+        }
+        self.watch_private(&open)?;
+        Ok(self.private_of(&open))
+    }
+
+    fn private_of(&self, open: &Open) -> Private {
+        Private { dir: open.dir.clone(), lvm: self.state.join("lvm") }
+    }
+
+    fn open_private(&self) -> Result<Arc<Open>, Fault> {
+        let dir = self.private_dir.clone();
+        let (at, under) = (dir.display().to_string(), dir.join("node"));
+        clean(&dir);
+        DirBuilder::new().recursive(true).mode(0o755).create(&dir).about(&at)?;
+        // Not MS_NODEV: there are to be nodes.
+        let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+        rustix::mount::mount("dmsim", &dir, "tmpfs", flags, c"mode=0755")
+            .map_err(|error| Fault::new(&at, format!("no tmpfs can be mounted: {error}")))?;
+        let undo = |fault| {
+            clean(&dir);
+            fault
+        };
+        DirBuilder::new().mode(0o700).create(&under).about(&at).map_err(undo)?;
+        let made = self.make_private(&dir, &under);
+        made.map_err(undo)
+    }
+
+    fn make_private(&self, dir: &Path, under: &Path) -> Result<Arc<Open>, Fault> {
+        let tree = Tree::make(dir, &under.join(fuse_frontend::node::NAME));
+        let tree = tree.about(dir.display())?;
+        self.settings_for_lvm(dir).about("settings for lvm")?;
+        let (helper, nodes) = self.start_helper()?;
+        let (pool, placed) = (Pool::new(1), Placed::default());
+        let (carrier, control) = (Arc::new(Carrier::new(self.me.clone())), self.control.clone());
+        let mounted = ControlNode::mount(carrier, control, pool, under);
+        let node = mounted.map_err(|error| Fault::new("control node", causes(&error)))?;
+        let (dir, helper) = (dir.to_owned(), Mutex::new(helper));
+        Ok(Arc::new(Open { dir, nodes, tree, placed, node, helper }))
+    }
+
+    /// Makes the directories that LVM has, with settings by which it waits for no udev and asks no other
+    /// program. Those that are there stay.
+    fn settings_for_lvm(&self, dir: &Path) -> std::io::Result<()> {
+        let system = self.state.join("lvm");
+        let private = [&system, &dir.join("lvm-run"), &dir.join("lvm-lock")];
+        for dir in private {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        match std::fs::File::create_new(system.join("lvm.conf")) {
+            Ok(mut file) => file.write_all(LVM_CONF.as_bytes()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts the process that has the loop devices: the daemon must not open files of its own mount.
+    fn start_helper(&self) -> Result<(Child, Nodes), Fault> {
+        let program = self.program.as_ref().ok_or_else(|| {
+            Fault::new("shell", "this daemon was started without a program for its block nodes")
+        })?;
+        let (ours, theirs) = UnixStream::pair().about("shell")?;
+        let mut command = Command::new(program);
+        command.arg0("dmsim").arg("nodes").current_dir("/");
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+        let helper = command.spawn().about("nodes")?;
+        Ok((helper, Nodes::start(ours)))
+    }
+
+    /// Takes the private device-mapper away.
+    ///
+    /// # Errors
+    /// Without `force`, where programs use it: then all of it is as it was.
+    pub(super) fn close_private(&self, force: bool) -> Result<(), Fault> {
+        let Some(open) = self.shell.get() else { return Ok(()) };
+        if !force && open.node.is_open() {
+            let why = "a program of `dmsim shell` has the control node open: end it first";
+            return Err(Fault::new("stop", why));
+        }
+        let busy = self.displace_all(&open);
+        if !force && !busy.is_empty() {
+            // The others have nodes again.
+            self.minors().into_iter().for_each(|minor| self.place(&open, minor));
+            let named: Vec<String> = busy.iter().map(|name| format!("`{name}`")).collect();
+            let why = format!(
+                "programs of `dmsim shell` use the block nodes of {}: they are open, or mounted",
+                named.join(", ")
+            );
+            return Err(Fault::new("stop", why));
+        }
+        *self.shell.locked() = None;
+        open.node.unmount();
+        clean(&open.dir);
+        Ok(())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // It ends when its socket does, which is with `nodes`.
+        let helper = self.helper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ended_already = helper.try_wait();
+    }
+}
+
+/// Unmounts what is mounted there, by this daemon or one before.
+fn clean(dir: &Path) {
+    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+    for mounted in [dir.join("node"), dir.to_owned()] {
+        // Until there is nothing more.
+        while rustix::mount::unmount(&mounted, flags).is_ok() {}
+    }
+}

@@ -1,0 +1,218 @@
+//! The two numbers of a device: the control plane's, and that of its block node.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use sim_core::control::{Answer, Command, Id};
+use sim_core::{BlockDevice, DM_MAJOR, DevNumber, Errno, TargetSpec};
+
+use super::super::state::Daemon;
+use super::view::View;
+use super::words::replaced;
+
+/// The version of `crypt` that programs are told at most. From the next one on, cryptsetup hands keys over
+/// by the kernel's key ring, of a type that no program can read; by this one it puts them into tables.
+const CRYPT: [u32; 3] = [1, 18, 0];
+
+/// Which number is which.
+#[derive(Default)]
+pub(super) struct Numbers(RwLock<Both>);
+
+#[derive(Default)]
+struct Both {
+    minors: HashMap<DevNumber, u32>,
+    nodes: HashMap<u32, DevNumber>,
+}
+
+impl Numbers {
+    /// Notes the number of the node that a device has now, or that it has none.
+    pub(super) fn set(&self, minor: u32, node: Option<DevNumber>) {
+        let mut both = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = match node {
+            Some(node) => both.nodes.insert(minor, node),
+            None => both.nodes.remove(&minor),
+        };
+        if let Some(before) = before.filter(|before| both.minors.get(before) == Some(&minor)) {
+            both.minors.remove(&before);
+        }
+        if let Some(node) = node {
+            both.minors.insert(node, minor);
+        }
+    }
+
+    /// Returns the control plane's number of the device that has this node.
+    pub(super) fn device(&self, node: DevNumber) -> Option<DevNumber> {
+        let minor = *self.both().minors.get(&node)?;
+        Some(DevNumber::mapped(minor))
+    }
+
+    /// Returns the number of a device's node; of anything else, its own.
+    pub(super) fn node(&self, device: DevNumber) -> DevNumber {
+        let node = (device.major == DM_MAJOR).then(|| self.node_of(device.minor));
+        node.flatten().unwrap_or(device)
+    }
+
+    /// Returns the number of the node of the device with this minor number.
+    pub(super) fn node_of(&self, minor: u32) -> Option<DevNumber> {
+        self.both().nodes.get(&minor).copied()
+    }
+
+    fn both(&self) -> RwLockReadGuard<'_, Both> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Devices of the machine that a command's table is to open: they stay attached until it has.
+pub(super) type Attached = Vec<Arc<dyn BlockDevice>>;
+
+impl Daemon {
+    /// Puts the control plane's numbers into a command of a program.
+    ///
+    /// # Errors
+    /// Where a device of the machine that a table names cannot be attached.
+    pub(super) fn inward(
+        &self,
+        numbers: &Numbers,
+        view: &View,
+        mut command: Command,
+    ) -> Result<(Command, Attached), Errno> {
+        if let Some(id) = id_of(&mut command)
+            && let Id::Dev(dev) = id
+        {
+            // The number that the control plane has is nobody's there.
+            *id = Id::Dev(numbers.device(*dev).ok_or(Errno::NXIO)?);
+        }
+        let mut attached = Attached::new();
+        match &mut command {
+            Command::TableLoad { targets, .. } => {
+                for target in targets {
+                    self.inward_text(numbers, view, target, &mut attached)?;
+                }
+            }
+            Command::TargetMsg { message, .. } => {
+                let word = |word: &str| Some(numbers.device(found(view, word)?)?.to_string());
+                if let Some(other) = replaced(message, word) {
+                    *message = other.into();
+                }
+            }
+            _ => {}
+        }
+        Ok((command, attached))
+    }
+
+    fn inward_text(
+        &self,
+        numbers: &Numbers,
+        view: &View,
+        target: &mut TargetSpec,
+        attached: &mut Attached,
+    ) -> Result<(), Errno> {
+        let mut failed = Ok(());
+        let other = replaced(&target.params, |word| {
+            let number = found(view, word)?;
+            if let Some(device) = numbers.device(number) {
+                return Some(device.to_string());
+            }
+            match self.of_machine(number) {
+                Ok(device) => attached.extend(device),
+                Err(errno) => failed = Err(errno),
+            }
+            Some(number.to_string())
+        });
+        if let Some(other) = other {
+            target.params = other.into();
+        }
+        failed
+    }
+
+    /// Attaches a block device of the machine, if it is not attached yet; nothing where the number is
+    /// an image's.
+    fn of_machine(&self, number: DevNumber) -> Result<Option<Arc<dyn BlockDevice>>, Errno> {
+        if self.images.attached(number).is_some() {
+            return Ok(None);
+        }
+        // By the kernel's name, as nobody but the kernel makes that one.
+        let link = std::fs::read_link(format!("/sys/dev/block/{number}"));
+        let Some(name) = link.ok().and_then(|link| Some(link.file_name()?.to_owned())) else {
+            return Ok(None);
+        };
+        let path = Path::new("/dev").join(name.to_string_lossy().replace('!', "/"));
+        match self.images.attach_host_device(number, &path) {
+            Ok(device) => Ok(Some(device)),
+            Err(error) => {
+                tracing::warn!(%error, %number, "a device of this machine");
+                Err(error.errno())
+            }
+        }
+    }
+}
+
+/// Returns the number that a word means: it is one, or a path of a block device.
+fn found(view: &View, word: &str) -> Option<DevNumber> {
+    match word.starts_with('/') {
+        true => view.number(word),
+        false => word.parse().ok(),
+    }
+}
+
+/// Puts the numbers of nodes into an answer.
+pub(super) fn outward(numbers: &Numbers, mut answer: Answer) -> Answer {
+    match &mut answer {
+        Answer::Status(status) => status.dev = numbers.node(status.dev),
+        Answer::Devices(devices) => {
+            devices.iter_mut().for_each(|listed| listed.dev = numbers.node(listed.dev));
+        }
+        Answer::Deps(deps) => deps.iter_mut().for_each(|dev| *dev = numbers.node(*dev)),
+        Answer::Table(status, lines) => {
+            status.dev = numbers.node(status.dev);
+            for line in lines {
+                let word = |word: &str| {
+                    let device: DevNumber = word.parse().ok()?;
+                    Some(numbers.node(device))
+                        .filter(|node| *node != device)
+                        .map(|dev| dev.to_string())
+                };
+                if let Some(other) = replaced(&line.params, word) {
+                    line.params = other.into();
+                }
+            }
+        }
+        Answer::Versions(versions) => {
+            let crypt = versions.iter_mut().find(|version| version.name == "crypt");
+            if let Some(crypt) = crypt {
+                crypt.version = crypt.version.min(CRYPT);
+            }
+        }
+        Answer::Done | Answer::Version(_) | Answer::Text(_) | Answer::Events(_) => {}
+    }
+    answer
+}
+
+/// Returns the device that a command is about, where it names one.
+fn id_of(command: &mut Command) -> Option<&mut Id> {
+    match command {
+        Command::DevRemove { id, .. }
+        | Command::DevRename { id, .. }
+        | Command::DevSuspend { id, .. }
+        | Command::DevResume { id, .. }
+        | Command::DevStatus { id, .. }
+        | Command::DevWait { id, .. }
+        | Command::TableLoad { id, .. }
+        | Command::TableClear { id }
+        | Command::TableDeps { id, .. }
+        | Command::TableStatus { id, .. }
+        | Command::TargetMsg { id, .. }
+        | Command::SetGeometry { id, .. }
+        | Command::SetReadAhead { id, .. }
+        | Command::SetFails { id, .. }
+        | Command::SetNode { id, .. } => Some(id),
+        Command::Version
+        | Command::RemoveAll { .. }
+        | Command::ListDevices
+        | Command::DevCreate { .. }
+        | Command::ListVersions
+        | Command::ArmPoll
+        | Command::GetTargetVersion { .. } => None,
+    }
+}

@@ -1,0 +1,202 @@
+//! What is known of a caller, and its memory.
+
+use std::fs;
+use std::io::{IoSlice, IoSliceMut};
+use std::time::Duration;
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use nix::unistd::Pid;
+use sim_core::Errno;
+use zeroize::Zeroizing;
+
+use crate::files::Caller;
+
+/// How much is read or written at a time, in bytes: where the memory ends before what was announced,
+/// no more than this was reserved in vain.
+const PIECE: usize = 1 << 20;
+
+/// `CAP_SYS_ADMIN` in a set of capabilities.
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// How often it is looked what a caller is doing that has not come to rest yet, and how long between.
+const LOOKS: u32 = 100;
+const REST: Duration = Duration::from_micros(20);
+
+/// `O_PATH` of open(2), which differs with the architecture.
+const O_PATH: u64 = rustix::fs::OFlags::PATH.bits() as u64;
+
+// The calls that open a file, and which of their arguments has the flags; openat2 has them in memory,
+// and those that only look do not use it.
+#[cfg(target_arch = "x86_64")]
+const OPENS: [(u64, Option<usize>); 3] = [(2, Some(1)), (257, Some(2)), (437, None)];
+#[cfg(not(target_arch = "x86_64"))]
+const OPENS: [(u64, Option<usize>); 2] = [(56, Some(2)), (437, None)];
+
+/// Tells whether a thread, which waits for an answer to a lookup, is about to open what it looks up,
+/// and does not only look at it.
+pub(super) fn opens(thread: u32) -> bool {
+    for _ in 0..LOOKS {
+        // Nothing where it cannot be seen, or may not be looked at.
+        let Ok(text) = fs::read_to_string(format!("/proc/{thread}/syscall")) else { return false };
+        match text.trim_end() {
+            // It has sent its request, and is about to sleep.
+            "running" => std::thread::sleep(REST),
+            text => return is_open(text),
+        }
+    }
+    false
+}
+
+/// Reads a line of `/proc/<pid>/syscall`: the number, and six arguments in hexadecimal.
+fn is_open(text: &str) -> bool {
+    let mut words = text.split(' ');
+    let number = words.next().and_then(|word| word.parse::<u64>().ok());
+    let opens = OPENS.iter().find(|(open, _)| Some(*open) == number);
+    let Some((_, flags)) = opens else { return false };
+    let Some(at) = flags else { return true };
+    let flags = words.nth(*at).and_then(|word| word.strip_prefix("0x"));
+    let flags = flags.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    flags.is_some_and(|flags| flags & O_PATH == 0)
+}
+
+/// Decides whether a caller may use the node at all. That it is of the owner's user, the kernel has
+/// seen to.
+///
+/// # Errors
+/// [`Errno::ACCES`] for root without `CAP_SYS_ADMIN` and for root of another user namespace, as of a
+/// kernel's node; for a thread that cannot be seen from here.
+pub(super) fn check(caller: Caller) -> Result<(), Errno> {
+    if caller.pid == 0 {
+        return Err(Errno::ACCES);
+    }
+    // Anybody else has an instance of their own, which nobody but they can reach.
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/user")).ok();
+    let thread = caller.pid.to_string();
+    let own = namespace("self");
+    if own.is_some() && namespace(&thread) != own {
+        return Err(Errno::ACCES);
+    }
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    if has_admin(&status) { Ok(()) } else { Err(Errno::ACCES) }
+}
+
+fn has_admin(status: &str) -> bool {
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    set.is_some_and(|set| set & SYS_ADMIN != 0)
+}
+
+/// The memory of a thread that waits for an answer: it is there until then, whatever becomes of the
+/// thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory(pub(super) u32);
+
+impl Memory {
+    /// Reads `len` bytes from `at` on; nothing where some of them cannot be read.
+    pub(super) fn read(self, at: u64, len: usize) -> Option<Zeroizing<Vec<u8>>> {
+        let mut bytes = Zeroizing::new(Vec::new());
+        while bytes.len() < len {
+            let from = bytes.len();
+            let to = len.min(from + PIECE);
+            if to > bytes.capacity() {
+                // By hand, as what a growing buffer leaves behind is not wiped.
+                let mut larger = Vec::with_capacity(len.min((2 * to).max(PIECE)));
+                larger.extend_from_slice(&bytes);
+                bytes = Zeroizing::new(larger);
+            }
+            bytes.resize(to, 0);
+            self.each(at.checked_add(from as u64)?, to - from, |remote, done| {
+                let mut local = [IoSliceMut::new(&mut bytes[from + done..to])];
+                process_vm_readv(self.pid(), &mut local, &[remote])
+            })?;
+        }
+        Some(bytes)
+    }
+
+    /// Writes bytes from `at` on; nothing where some of them cannot be written.
+    pub(super) fn write(self, at: u64, bytes: &[u8]) -> Option<()> {
+        self.each(at, bytes.len(), |remote, done| {
+            process_vm_writev(self.pid(), &[IoSlice::new(&bytes[done..])], &[remote])
+        })
+    }
+
+    /// Overwrites `len` bytes from `at` on with zeros.
+    pub(super) fn wipe(self, at: u64, len: usize) -> Option<()> {
+        let zeros = vec![0; len.min(PIECE)];
+        for from in (0..len).step_by(PIECE) {
+            self.write(at.checked_add(from as u64)?, &zeros[..PIECE.min(len - from)])?;
+        }
+        Some(())
+    }
+
+    /// Moves `len` bytes: a call may move fewer than it is asked for.
+    fn each(
+        self,
+        at: u64,
+        len: usize,
+        mut step: impl FnMut(RemoteIoVec, usize) -> nix::Result<usize>,
+    ) -> Option<()> {
+        let mut done = 0;
+        while done < len {
+            let base = usize::try_from(at).ok()?.checked_add(done)?;
+            match step(RemoteIoVec { base, len: len - done }, done) {
+                Ok(0) => return None,
+                Ok(moved) => done += moved,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(())
+    }
+
+    fn pid(self) -> Pid {
+        // The kernel's numbers of threads are positive.
+        Pid::from_raw(i32::try_from(self.0).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_is_told_from_a_look() {
+        for (text, expected) in [
+            ("257 0xffffff9c 0x7f 0x2 0x0 0x0 0x0 0x7ffc 0x7f", cfg!(target_arch = "x86_64")),
+            ("257 0xffffff9c 0x7f 0x200002 0x0 0x0 0x0 0x7ffc 0x7f", false),
+            ("437 0xffffff9c 0x7f 0x7f 0x18 0x0 0x0 0x7ffc 0x7f", true),
+            ("262 0xffffff9c 0x7f 0x7f 0x0 0x0 0x0 0x7ffc 0x7f", false),
+            ("-1 0x7ffc 0x7f", false),
+            ("", false),
+        ] {
+            assert_eq!(is_open(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_is_read_and_written_as_far_as_it_is_there() {
+        let memory = Memory(std::process::id());
+        let mut bytes = vec![7u8; 3 << 20];
+        let at = bytes.as_mut_ptr() as u64;
+        assert!(memory.read(at, bytes.len()).is_some_and(|read| *read == bytes));
+        memory.write(at + 1, &[1, 2, 3]).expect("it is there");
+        memory.wipe(at + (1 << 20), (1 << 20) + 1).expect("it is there");
+        assert_eq!(bytes[..5], [7, 1, 2, 3, 7]);
+        assert!(bytes[1 << 20..(2 << 20) + 1].iter().all(|byte| *byte == 0));
+        assert_eq!(bytes[(2 << 20) + 1], 7);
+        // Neither what is not there, nor what ends before, nor what would be past all memory.
+        assert!(memory.read(16, 8).is_none() && memory.write(16, &[0]).is_none());
+        assert!(memory.read(at, usize::MAX >> 1).is_none());
+        assert!(memory.read(u64::MAX - 3, 8).is_none() && memory.wipe(u64::MAX - 3, 8).is_none());
+        assert!(Memory(0).read(at, 1).is_none() && Memory(u32::MAX).read(at, 1).is_none());
+    }
+
+    #[test]
+    fn root_needs_the_capability() {
+        assert!(has_admin("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(!has_admin("Name:\tx\nCapEff:\t000001ffffdfffff\n") && !has_admin(""));
+    }
+}

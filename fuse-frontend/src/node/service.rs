@@ -1,0 +1,318 @@
+//! Carries out what is asked of the mount of the node.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Wake, Waker};
+use std::time::SystemTime;
+
+use backing::Cancel;
+use sim_core::control::Command;
+use sim_core::control::ioctl::{self, Call};
+use sim_core::{Control, DevNumber, Errno, Runtime};
+use zeroize::Zeroizing;
+
+use super::caller::{self, Memory};
+use super::file::OpenFiles;
+use super::threads::Threads;
+use super::{Calls, NAME};
+use crate::dev_fuse::Connection;
+use crate::files::{
+    Attributes, Caller, Entry, Interruption, Ioctl, Kind, Listed, Listing, Opened, Operation,
+    Output, Pages, Polled, ROOT, Replies, Reply, Request, Service, Statistics, barred,
+};
+use crate::mount;
+
+/// The number of `/dev/mapper/control`, by linux/miscdevice.h.
+const NUMBER: DevNumber = DevNumber { major: 10, minor: 236 };
+
+/// The inodes that the name comes to: the one that is seen, and the one that is opened.
+const SHOWN: u64 = 2;
+const OPENED: u64 = 3;
+
+/// `POLLIN` and `POLLRDNORM`, of poll(2).
+const READABLE: u32 = 0x41;
+
+/// The most that large calls under way may have in memory together, in bytes, by what they announce:
+/// as much as one of them may.
+const ROOM: usize = ioctl::MAX_DATA_SIZE as usize;
+
+/// What counts for small: such calls have room whatever others take.
+const SMALL: usize = 1 << 20;
+
+/// The node, as the threads hold it that serve the mount.
+pub(super) struct Served(pub(super) Arc<Node>);
+
+/// What the mount shows, and who has it open.
+pub(super) struct Node {
+    calls: Arc<dyn Calls>,
+    control: Arc<Control>,
+    runtime: Arc<dyn Runtime>,
+    threads: Arc<Threads>,
+    files: OpenFiles,
+    room: Arc<Room>,
+    mounted: SystemTime,
+    owner: (u32, u32),
+    is_closed: AtomicBool,
+    /// Where polls are answered that wait.
+    connection: OnceLock<Weak<Connection>>,
+}
+
+impl Service for Served {
+    fn serve(&self, request: Request<'_>, reply: impl Replies) {
+        self.0.serve(request, reply);
+    }
+
+    fn end(&self) {
+        self.0.files.close_all();
+    }
+}
+
+impl Node {
+    pub(super) fn new(
+        calls: Arc<dyn Calls>,
+        control: Arc<Control>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Node {
+        Node {
+            calls,
+            control,
+            runtime,
+            threads: Arc::default(),
+            files: OpenFiles::default(),
+            room: Arc::default(),
+            mounted: SystemTime::now(),
+            owner: mount::owner(),
+            is_closed: AtomicBool::new(false),
+            connection: OnceLock::new(),
+        }
+    }
+
+    /// Says who serves the mount.
+    pub(super) fn served_by(&self, connection: &Arc<Connection>) {
+        let _once = self.connection.set(Arc::downgrade(connection));
+    }
+
+    /// Tells whether somebody has the node open.
+    pub(super) fn is_open(&self) -> bool {
+        self.files.are_open()
+    }
+
+    /// Refuses calls from here on.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, SeqCst);
+    }
+
+    fn serve(self: &Arc<Node>, request: Request<'_>, reply: impl Replies) {
+        let Request { caller, inode, operation } = request;
+        match operation {
+            Operation::LookUp { name } if inode == ROOT && name == NAME => {
+                let opens = caller::opens(caller.pid);
+                reply.ok(&Entry(self.attributes(if opens { OPENED } else { SHOWN })));
+            }
+            Operation::LookUp { .. } => reply.error(Errno::NOENT),
+            Operation::Attributes => reply.ok(&self.attributes(inode)),
+            Operation::Open { .. } | Operation::Ioctl(_) if self.is_closed.load(SeqCst) => {
+                reply.error(Errno::NODEV);
+            }
+            Operation::Open { .. } => match caller::check(caller) {
+                Ok(()) => {
+                    let handle = self.files.open(self.control.events());
+                    reply.ok(&Opened { handle, pages: Pages::Direct });
+                }
+                Err(errno) => reply.error(errno),
+            },
+            Operation::OpenDirectory => reply.ok(&Opened { handle: 0, pages: Pages::Default }),
+            Operation::List { after, most } => reply.ok(&list(after, most)),
+            Operation::Ioctl(ioctl) => self.ioctl(caller, &ioctl, reply),
+            Operation::Poll { handle, wakes } => match self.poll(handle, wakes) {
+                Ok(events) => reply.ok(&Polled(events)),
+                Err(errno) => reply.error(errno),
+            },
+            Operation::Release { handle } => {
+                self.files.close(handle);
+                reply.ok(&());
+            }
+            Operation::Statistics => reply.ok(&Statistics { blocks: 0, files: 1 }),
+            Operation::Flush { .. }
+            | Operation::Close { .. }
+            | Operation::ReleaseDirectory
+            | Operation::FlushDirectory => reply.ok(&()),
+            // As of the kernel's node, which has nothing of all this.
+            Operation::Read { .. }
+            | Operation::Write { .. }
+            | Operation::Allocate { .. }
+            | Operation::Seek { .. } => reply.error(Errno::INVAL),
+            Operation::SetAttributes(_) | Operation::Rearrange => reply.error(Errno::PERM),
+        }
+    }
+
+    fn attributes(&self, inode: u64) -> Attributes {
+        let (kind, mode) = match inode {
+            ROOT => (Kind::Directory, 0o700),
+            OPENED => (Kind::File, 0o600),
+            _ => (Kind::CharacterDevice(NUMBER), 0o600),
+        };
+        let (uid, gid) = self.owner;
+        Attributes { inode, kind, size: 0, mode, uid, gid, time: self.mounted }
+    }
+
+    fn poll(&self, handle: u64, wakes: Option<u64>) -> Result<u32, Errno> {
+        let file = self.files.find(handle)?;
+        let events = self.control.events();
+        if file.is_behind(events) {
+            return Ok(READABLE);
+        }
+        if let (Some(poll), Some(connection)) = (wakes, self.connection.get().cloned()) {
+            let control = self.control.clone();
+            self.runtime.spawn(Box::pin(async move {
+                control.any_event(events).await;
+                if let Some(connection) = connection.upgrade() {
+                    connection.wake_poll(poll);
+                }
+            }));
+        }
+        Ok(0)
+    }
+
+    fn ioctl(self: &Arc<Node>, caller: Caller, ioctl: &Ioctl<'_>, mut reply: impl Reply<Output>) {
+        let file = match self.files.find(ioctl.handle) {
+            Ok(file) => file,
+            Err(errno) => return reply.error(errno),
+        };
+        let brought = Brought {
+            memory: Memory(caller.pid),
+            at: ioctl.argument,
+            head: Zeroizing::new(ioctl.input.to_vec()),
+            room: ioctl.room as usize,
+        };
+        let call = match Call::read(ioctl.command, &brought.head) {
+            Ok(call) => call,
+            Err(refused) => return reply.ok(&self.end(&brought, refused)),
+        };
+        let Some(taken) = self.room.take(call.reads()) else { return reply.error(Errno::NOMEM) };
+        let given_up = Cancel::new();
+        let interruption = match call.is_interruptible() {
+            true => reply.signal(),
+            false => reply.interruption(),
+        };
+        if let Some(interruption) = interruption {
+            give_up_by(&interruption, &given_up);
+        }
+        let node = self.clone();
+        self.threads.run(move || {
+            // The reply is dropped where this panics, and answers an I/O error then.
+            barred("a call", || {
+                let request = brought.read(call.reads()).and_then(|bytes| call.decode(bytes));
+                let answer = request.map_or_else(
+                    |refused| refused,
+                    |request| {
+                        if *request.command() == Command::ArmPoll {
+                            file.known.store(node.control.events(), SeqCst);
+                        }
+                        node.calls.call(caller, request, &given_up)
+                    },
+                );
+                let output = node.end(&brought, answer);
+                drop(taken);
+                reply.ok(&output);
+            });
+        });
+    }
+
+    /// Writes to the caller what a call comes to.
+    fn end(&self, brought: &Brought, mut reply: ioctl::Reply) -> Output {
+        let mut result = reply.result;
+        let bytes = brought.write(&reply).unwrap_or_else(|| {
+            result = Err(Errno::FAULT);
+            Vec::new()
+        });
+        reply.log.drain(..).for_each(|line| self.calls.log(&line));
+        Output { value: result.err().map_or(0, |errno| -errno.0), bytes }
+    }
+}
+
+/// What the kernel has brought of a call, and where the rest is.
+struct Brought {
+    memory: Memory,
+    /// Where the caller's buffer begins.
+    at: u64,
+    /// The start of it.
+    head: Zeroizing<Vec<u8>>,
+    /// How much of its start the kernel takes back.
+    room: usize,
+}
+
+impl Brought {
+    /// Reads so much from the start of the buffer.
+    fn read(&self, len: usize) -> Result<Zeroizing<Vec<u8>>, ioctl::Reply> {
+        match self.head.get(..len) {
+            Some(head) => Ok(Zeroizing::new(head.to_vec())),
+            None => self.memory.read(self.at, len).ok_or_else(ioctl::Reply::bad_address),
+        }
+    }
+
+    /// Writes an answer, and returns what of it the kernel is to write; nothing where it cannot be
+    /// written.
+    fn write(&self, reply: &ioctl::Reply) -> Option<Vec<u8>> {
+        self.memory.wipe(self.at, reply.wiped)?;
+        let bytes = &reply.bytes;
+        if reply.wiped == 0 && bytes.len() <= self.head.len().min(self.room) {
+            // What the kernel writes begins where the buffer does, and may end anywhere.
+            return Some(bytes.to_vec());
+        }
+        self.memory.write(self.at, bytes).map(|()| Vec::new())
+    }
+}
+
+/// Cancels when a request's caller wants no answer any more.
+fn give_up_by(interruption: &Interruption, given_up: &Cancel) {
+    struct Switch(Cancel);
+    impl Wake for Switch {
+        fn wake(self: Arc<Switch>) {
+            self.0.cancel();
+        }
+    }
+    if interruption.is_set(&Waker::from(Arc::new(Switch(given_up.clone())))) {
+        given_up.cancel();
+    }
+}
+
+/// How much calls under way have in memory.
+#[derive(Default)]
+struct Room(AtomicUsize);
+
+/// A part of the room, which is free again when this is dropped.
+struct Taken(Arc<Room>, usize);
+
+impl Room {
+    /// Takes so many bytes; nothing where there are not so many left.
+    fn take(self: &Arc<Room>, len: usize) -> Option<Taken> {
+        let len = if len <= SMALL { 0 } else { len };
+        let taken = self.0.fetch_update(SeqCst, SeqCst, |used| {
+            used.checked_add(len).filter(|used| *used <= ROOM)
+        });
+        taken.ok().map(|_| Taken(self.clone(), len))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(self.1, SeqCst);
+    }
+}
+
+fn list(after: u64, most: usize) -> Listing {
+    let names = [(ROOT, Kind::Directory, "."), (ROOT, Kind::Directory, "..")];
+    let names = names.into_iter().chain([(SHOWN, Kind::CharacterDevice(NUMBER), NAME)]);
+    let listed = (1..).zip(names).filter(|(place, _)| *place > after).take(most);
+    Listing(
+        listed
+            .map(|(place, (inode, kind, name))| Listed {
+                inode,
+                place,
+                kind,
+                name: name.to_owned(),
+            })
+            .collect(),
+    )
+}

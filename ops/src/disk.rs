@@ -1,0 +1,50 @@
+//! Images as plain devices.
+
+use std::path::{Path, PathBuf};
+
+use daemon::{About, Fault};
+use sim_core::{Access, SECTOR_SIZE, Sectors};
+
+use crate::commands::{create, load, one, remove, resume};
+use crate::device_mapper::DeviceMapper;
+use crate::devices::find;
+use crate::files::is_same_file;
+use crate::words::new_name;
+
+/// Makes a device that is a whole image, and is called as the file without its ending; returns the
+/// device's file. One that is there already stays.
+///
+/// # Errors
+/// Where the file is none, where its name can be no device's, or another device has it.
+pub fn show(dm: &mut dyn DeviceMapper, image: &Path) -> Result<PathBuf, Fault> {
+    let about = image.display().to_string();
+    let stem = image.file_stem().and_then(|stem| stem.to_str());
+    let name = new_name("--disk", stem.unwrap_or_default())?;
+    let path = image.canonicalize().about(&about)?;
+    if let Some(device) = find(dm, &name)? {
+        let number =
+            device.only("linear").and_then(|line| line.params.split(' ').next()?.parse().ok());
+        let images = dm.images()?;
+        let below = images.iter().find(|below| Some(below.number) == number);
+        if below.is_some_and(|below| is_same_file(&below.path, &path)) {
+            return Ok(dm.mount().join(&name));
+        }
+        let why = format!("a device `{name}` is there, and is another: name the file otherwise");
+        return Err(Fault::new(about, why));
+    }
+    let len = std::fs::metadata(&path).about(&about)?.len();
+    let len = Sectors(len / SECTOR_SIZE);
+    if len.is_zero() {
+        return Err(Fault::new(
+            about,
+            "is shorter than a sector: `truncate -s SIZE` makes it longer",
+        ));
+    }
+    let path = path.to_str().ok_or_else(|| Fault::new(about, "expected a path in UTF-8"))?;
+    let escaped = path.replace('\\', "\\\\").replace(' ', "\\ ");
+    create(dm, &name, None)?;
+    let done = load(dm, &name, Access::ReadWrite, one(len, "linear", &format!("{escaped} 0")))
+        .and_then(|()| resume(dm, &name));
+    done.map_err(|fault| fault.undone(remove(dm, &name), "no device was made"))?;
+    Ok(dm.mount().join(&name))
+}
