@@ -188,7 +188,14 @@ impl Tree {
             was_below.as_ref() == Some(&facts.below) && !state.unfinished.contains(&facts.minor);
         state.unfinished.insert(facts.minor);
         state.devices.insert(facts.minor, facts.clone());
-        state.host.refresh(&state.place)?;
+        // What the host has costs a look at all of it.
+        let is_known = |dev: &DevNumber| {
+            state.host.device(*dev).is_some()
+                || state.devices.values().any(|device| device.dev == *dev)
+        };
+        if !facts.below.iter().all(is_known) {
+            state.host.refresh(&state.place)?;
+        }
         let name = facts.kernel_name();
         let folder = self.hidden().join(&name);
         device::write(&state.place, &folder, facts)?;
@@ -266,8 +273,8 @@ impl Tree {
         self.tie(state, &facts, &[])
     }
 
-    /// Looks whether the host has other block devices than before, and shows them. Each
-    /// [`put`](Self::put) does so too.
+    /// Looks whether the host has other block devices than before, and shows them; to be called from time
+    /// to time. A [`put`](Self::put) of a device above one that is not known does so too.
     ///
     /// # Errors
     /// What the system says.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use backing::block_on;
-use block_frontend::{Error, Facts, Node, OLD_NAME_LASTS, Shown};
+use block_frontend::{Error, Facts, Node, Shown};
 use sim_core::control::{Answer, Changed, Command, DevStatus, Id, Slot, WhenOpen};
 use sim_core::{BlockDevice, DevNumber, SECTOR_SIZE};
 
@@ -17,6 +17,9 @@ use crate::fault::{Fault, causes};
 
 /// How often it is tried to take the node of a device that is removed when nobody uses it any more.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// How often it is looked which block devices the machine has, and for how long old names have been there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The nodes that devices have.
 #[derive(Default)]
@@ -248,29 +251,21 @@ impl Daemon {
         self.control.watch(watcher(changed));
         let (daemon, open) = (self.me.clone(), Arc::downgrade(open));
         spawn("nodes", move || {
-            let mut wait = None;
+            let mut wait = LOOK;
             loop {
-                let more = match wait {
-                    Some(limit) => changes.recv_timeout(limit),
-                    None => changes.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                };
+                let more = changes.recv_timeout(wait);
                 let (Some(daemon), Some(open)) = (daemon.upgrade(), Weak::upgrade(&open)) else {
                     return;
                 };
                 while changes.try_recv().is_ok() {}
-                let again = daemon.look_again(&open);
-                wait = match more {
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    _ if again => Some(RETRY),
-                    // Old names go then.
-                    Ok(()) => Some(OLD_NAME_LASTS + RETRY),
-                    Err(RecvTimeoutError::Timeout) => {
-                        if let Err(error) = open.tree.refresh() {
-                            tracing::error!(%error, "what programs see of devices is out of date");
-                        }
-                        None
-                    }
-                };
+                let again = more.is_ok() || wait == RETRY;
+                let again = again && daemon.look_again(&open);
+                wait = if again { RETRY } else { LOOK };
+                if more == Err(RecvTimeoutError::Timeout)
+                    && let Err(error) = open.tree.refresh()
+                {
+                    tracing::error!(%error, "what programs see of devices is out of date");
+                }
             }
         })
     }
