@@ -32,8 +32,8 @@ const CONTROL: DevNumber = DevNumber { major: 10, minor: 237 };
 /// kernel when it is closed. Nothing but loop devices that this call made is ever touched.
 ///
 /// To be run by a process that does nothing else, where `/sys`, `/proc` and the files that are shown
-/// are the daemon's: not where a [`Tree`](crate::Tree) is bound. It must not serve the mount whose files are
-/// shown, and must not die with the one that does: it should have a session of its own.
+/// are the daemon's: not where a [`Tree`](crate::Tree) is bound. It must not serve the mount whose
+/// files are shown, and must not die with the one that does: it should have a session of its own.
 ///
 /// # Errors
 /// The socket cannot be read, or what comes is no request. The nodes are taken away then too.
