@@ -119,8 +119,9 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 }
 
 impl Disk {
-    /// Makes a loop device over the placeholder, with a partition of one sector.
-    pub(super) fn reserve(control: &File, placeholder: &File) -> Result<Disk, Error> {
+    /// Makes a loop device over the placeholder, with a partition of one sector: the first that is free
+    /// from this number on, as those before it are most likely taken.
+    pub(super) fn reserve(control: &File, placeholder: &File, from: u32) -> Result<Disk, Error> {
         let parts = fs::read_to_string("/sys/module/loop/parameters/max_part");
         if parts.as_ref().is_ok_and(|parts| parts.trim() != "0") {
             return Err(Error::Refused(format!(
@@ -129,7 +130,7 @@ impl Disk {
                 parts.unwrap_or_default().trim()
             )));
         }
-        for number in FIRST_DISK..FIRST_DISK + MOST_TRIED {
+        for number in (from..FIRST_DISK + MOST_TRIED).chain(FIRST_DISK..from) {
             match ioctls::add_disk(control, number) {
                 Ok(()) => {}
                 // One that a helper had to leave in use, and that is free by now, is as good.

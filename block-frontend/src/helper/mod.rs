@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use sim_core::DevNumber;
 
+use crate::FIRST_DISK;
 use crate::ioctls;
 use crate::node::{Error, Node};
 use crate::special::Special;
@@ -60,6 +61,8 @@ struct Helper {
 struct Disks {
     /// Each with a lock of its own, as showing it may wait for the mount.
     known: HashMap<Node, Arc<Mutex<Disk>>>,
+    /// The number after that of the last one that was made.
+    next: u32,
     /// How many requests are under way.
     threads: usize,
 }
@@ -131,9 +134,12 @@ impl Helper {
     }
 
     fn reserve(&self) -> Result<Node, Error> {
-        let disk = Disk::reserve(&control()?, &self.placeholder)?;
+        let from = self.disks().next.max(FIRST_DISK);
+        let disk = Disk::reserve(&control()?, &self.placeholder, from)?;
         let node = disk.node();
-        self.disks().known.insert(node, Arc::new(Mutex::new(disk)));
+        let mut disks = self.disks();
+        disks.next = node.disk + 1;
+        disks.known.insert(node, Arc::new(Mutex::new(disk)));
         Ok(node)
     }
 

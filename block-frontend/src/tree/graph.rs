@@ -29,23 +29,45 @@ impl Tree {
             };
             state.place.links(&slaves, &device.below.iter().filter_map(of).collect())?;
         }
-        let own = is_there.then_some(&facts.dev);
-        let concerned: BTreeSet<_> = facts.below.iter().chain(was_below).chain(own).collect();
-        for dev in concerned {
-            self.write_holders(state, *dev)?;
+        let below: BTreeSet<_> = facts.below.iter().chain(was_below).collect();
+        for dev in below {
+            let is_above = is_there && facts.below.contains(dev);
+            self.write_holders(state, *dev, Some((&facts.kernel_name(), is_above)))?;
+        }
+        if is_there {
+            self.write_holders(state, facts.dev, None)?;
         }
         Ok(())
     }
 
-    fn write_holders(&self, state: &State, dev: DevNumber) -> io::Result<()> {
-        let above = state.devices.values().filter(|device| device.below.contains(&dev));
-        let names: Vec<_> = above.map(Facts::kernel_name).collect();
+    /// Writes what is above a device: all of it, or whether the one that is named is.
+    fn write_holders(
+        &self,
+        state: &State,
+        dev: DevNumber,
+        changed: Option<(&str, bool)>,
+    ) -> io::Result<()> {
         let Some((name, path)) = self.folder_of(state, dev) else { return Ok(()) };
         let up: PathBuf = path.components().map(|_| "..").chain([".."]).collect();
+        let folder = self.hidden().join(&path);
+        let above = || state.devices.values().filter(|device| device.below.contains(&dev));
+        let (is_ours, is_shadowed) = (
+            state.devices.values().any(|device| device.dev == dev),
+            above().next().is_some() && folder.join("holders").is_dir(),
+        );
+        if let Some((holder, is_above)) = changed
+            && (is_ours || is_shadowed)
+        {
+            let link = folder.join("holders").join(holder);
+            return match is_above {
+                true => state.place.link(&link, &up.join(holder)),
+                false => absent(fs::remove_file(link)),
+            };
+        }
+        let names: Vec<_> = above().map(Facts::kernel_name).collect();
         let mut holders: BTreeMap<_, _> =
             names.iter().map(|name| (name.clone(), up.join(name))).collect();
-        let folder = self.hidden().join(&path);
-        if state.devices.values().any(|device| device.dev == dev) {
+        if is_ours {
             return state.place.links(&folder.join("holders"), &holders);
         }
         let Some(device) = state.host.device(dev) else { return Ok(()) };
