@@ -36,9 +36,8 @@ pub(crate) fn holder_of(file: &Path) -> Option<u32> {
     })
 }
 
-/// Finds the first place where the block device with this number is mounted. One with a space in it is
-/// written otherwise in that file: as it is here.
-pub(crate) fn mounted_at<'a>(mounts: &'a str, number: &str) -> Option<&'a str> {
+/// Finds the first place where the block device with this number is mounted.
+fn mounted_at<'a>(mounts: &'a str, number: &str) -> Option<&'a str> {
     mounts.lines().find_map(|line| {
         // As proc_pid_mountinfo(5) has them: id, parent, major:minor, root, place.
         let mut words = line.split(' ').skip(2);

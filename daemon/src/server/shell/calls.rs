@@ -7,7 +7,7 @@ use fuse_frontend::files::Caller;
 use fuse_frontend::node::Calls;
 use sim_core::control::ioctl::{Reply, Request, carry_out};
 use sim_core::control::{Answer, Command};
-use sim_core::{BlockDevice, Errno, Held, KernelLog};
+use sim_core::{Errno, KernelLog};
 
 use super::super::state::Daemon;
 use super::numbers::outward;
@@ -28,15 +28,12 @@ impl Calls for Carrier {
         let Some(daemon) = self.0.upgrade() else { return refused(request, Errno::NODEV) };
         let Some(open) = daemon.shell.get() else { return refused(request, Errno::NODEV) };
         let view = View::of(caller.pid);
-        request.set_base(&view.directory);
+        if let Command::TableLoad { .. } = request.command() {
+            request.set_base(&view.directory());
+        }
         let numbers = &open.placed.numbers;
         block_on(carry_out(request, async |command: Command| {
-            let (command, attached) = daemon.inward(numbers, &view, command)?;
-            if let Command::DevSuspend { id, held: Held::Flush } = &command
-                && let Ok(device) = daemon.control.device(id)
-            {
-                view.sync(numbers.node(device.number()));
-            }
+            let (command, attached) = daemon.inward(numbers, view, command)?;
             // Nobody but a client of dmsim waits until a change is on disk: the kernel keeps no record.
             let change = command.changes().then(|| daemon.keeper.change());
             let done = daemon.control(command, given_up).map_err(|failure| failure.errno);

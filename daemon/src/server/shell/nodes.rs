@@ -8,7 +8,7 @@ use std::time::Duration;
 use backing::block_on;
 use block_frontend::{Error, Facts, Node, Shown};
 use sim_core::control::{Answer, Changed, Command, DevStatus, Id, Slot, WhenOpen};
-use sim_core::{BlockDevice, DevNumber, SECTOR_SIZE};
+use sim_core::{BlockDevice, DevNumber, Held, SECTOR_SIZE};
 
 use super::super::state::{Daemon, spawn};
 use super::Open;
@@ -81,8 +81,15 @@ impl Daemon {
                 while self.remove_each(&open) {}
                 minors = open.placed.minors();
             }
+            Command::DevSuspend { id, held } => {
+                if let Ok(device) = self.control.device(id) {
+                    minors.push(device.minor());
+                    if *held == Held::Flush && !device.is_suspended() {
+                        write_out(&open, device.minor());
+                    }
+                }
+            }
             Command::DevRename { id, .. }
-            | Command::DevSuspend { id, .. }
             | Command::DevResume { id, .. }
             | Command::SetReadAhead { id, .. } => {
                 minors.extend(self.control.device(id).map(|device| device.minor()));
@@ -302,6 +309,23 @@ fn take(open: &Open, place: &mut Place, minor: u32) -> Result<(), Failed> {
     take_from_tree(open, place)?;
     *place = Place::default();
     Ok(removed?)
+}
+
+/// Writes out what programs have written to a device's node, a file system on it among them: a kernel's
+/// device has that frozen when it is suspended, which comes to the same for what is in by then.
+fn write_out(open: &Open, minor: u32) {
+    let place = open.placed.at(minor);
+    let node = {
+        let place = lock(&place);
+        place.node.filter(|_| place.shows)
+    };
+    if let Some(Err(error)) = node.map(|node| open.nodes.sync(node)) {
+        tracing::warn!(
+            error = causes(&error),
+            minor,
+            "a device is suspended before all was written"
+        );
+    }
 }
 
 fn take_from_tree(open: &Open, place: &mut Place) -> std::io::Result<()> {

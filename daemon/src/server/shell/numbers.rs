@@ -74,7 +74,7 @@ impl Daemon {
     pub(super) fn inward(
         &self,
         numbers: &Numbers,
-        view: &View,
+        view: View,
         mut command: Command,
     ) -> Result<(Command, Attached), Errno> {
         if let Some(id) = id_of(&mut command)
@@ -104,7 +104,7 @@ impl Daemon {
     fn inward_text(
         &self,
         numbers: &Numbers,
-        view: &View,
+        view: View,
         target: &mut TargetSpec,
         attached: &mut Attached,
     ) -> Result<(), Errno> {
@@ -149,7 +149,7 @@ impl Daemon {
 }
 
 /// Returns the number that a word means: it is one, or a path of a block device.
-fn found(view: &View, word: &str) -> Option<DevNumber> {
+fn found(view: View, word: &str) -> Option<DevNumber> {
     match word.starts_with('/') {
         true => view.number(word),
         false => word.parse().ok(),
