@@ -5,12 +5,12 @@
 //!
 //! 1. [`Call::read`] looks at the code and the first [`FIELDS_LEN`] bytes, and says how much of the
 //!    caller's buffer is wanted ([`Call::reads`]).
-//! 2. [`Call::decode`] takes that much and gives a [`Request`]: the [`Command`](super::Command) to carry out, and
+//! 2. [`Call::decode`] takes that much and gives a [`Request`]: the [`Command`] to carry out, and
 //!    perhaps another that asks for what its answer lacks ([`Request::also`]).
 //! 3. [`Request::reply`] takes what came of them and gives a [`Reply`]: what the ioctl returns,
 //!    what is written to the caller's buffer, and lines for the kernel's log.
 //!
-//! What [`Command::ArmPoll`](super::Command::ArmPoll) answers is for whoever serves the call to keep
+//! What [`Command::ArmPoll`] answers is for whoever serves the call to keep
 //! with the caller's open file: from then on that polls as readable once another event came.
 //!
 //! A refusal on the way is a [`Reply`] too. [`Control::ioctl`] does the second and the third step
