@@ -124,12 +124,15 @@ pub(crate) struct Assemble {
     pub(crate) name: String,
     /// Take parity that was never made right for what a missing leg has: some of the data is lost
     ///
+    /// With --journal, also an empty image for a journal that is lost. No image that holds something is ever
+    /// overwritten by this word.
+    ///
     /// Of an array of md, as `mdadm --assemble --force`: take members that are out of date for good where there
     /// are too few others, and start what is not clean without all of its members
     #[arg(long)]
     pub(crate) force: bool,
-    /// The image of its journal, without which a set that has one does not start; with --force, an image that is to be
-    /// its journal instead of one that is lost
+    /// The image of its journal, without which a set that has one does not start; with --force, an empty image that is
+    /// to be its journal instead of one that is lost. What is another set's, or holds anything else, is refused
     #[arg(long, value_name = "IMAGE")]
     pub(crate) journal: Option<PathBuf>,
     /// Of a set of a BIOS (Intel's, DDF) with several volumes: open this one

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 
+use testkit::write_md_images;
+
 use super::{comes_back_after_a_crash, is_right, json};
-use crate::harness::{Instance, bytes, read_at, text, write_at};
+use crate::harness::{Instance, bytes, read_at, sh, text, write_at};
 
 const LEGS: [&str; 3] = ["0.img", "1.img", "2.img"];
 
@@ -90,6 +92,49 @@ fn a_journal_of_another_set_is_refused() {
     let told = instance.refused(&assemble(&["--journal", "j.img"]));
     assert!(told.contains("j.img: is not the journal of this set"), "{told}");
     instance.dmsim(&assemble(&["--journal", "new.img"]));
+    is_right(&instance);
+}
+
+#[test]
+fn no_image_that_holds_something_becomes_a_journal_by_force() {
+    let instance = Instance::start();
+    with_journal(&instance, "r", &LEGS, "j.img");
+    instance.dmsim(&["raid", "remove", "r"]);
+    with_journal(&instance, "other", &["a.img", "b.img", "c.img"], "other.img");
+    instance.dmsim(&["raid", "remove", "other"]);
+    let md = write_md_images("raid5-1.2", &instance.path("")).expect("room for them").remove(0);
+    let put = |name: &str, at: u64, bytes: &[u8]| {
+        sparse(&instance, name, 16);
+        write_at(&instance.path(name), at, bytes).expect("room for it");
+    };
+    put("ext4.img", 0x438, &[0x53, 0xef]);
+    put("data.img", 70_000, b"x");
+    for (image, is) in [
+        ("a.img", "it is leg 0 of a raid5 of 3 legs, and is left alone, with --force too"),
+        ("other.img", "it is that of another set, or was this one's before another took"),
+        (text(&md), "it is a member of an array of md (raid5 "),
+        ("ext4.img", "it holds an ext2, ext3 or ext4 file system, "),
+        ("data.img", "it is not empty, with something at byte 70000, "),
+    ] {
+        let path = instance.path(image);
+        let before = std::fs::read(&path).expect("an image");
+        for force in [&["--journal", image][..], &["--journal", image, "--force"]] {
+            let told = instance.refused(&assemble(force));
+            assert!(
+                told.contains(&format!("{image}: is not the journal of this set: {is}")),
+                "{told}"
+            );
+            let empties = format!("`truncate -s 0 {0}` and `truncate -s ", text(&path));
+            assert!(told.contains(&empties), "{told}");
+        }
+        assert!(std::fs::read(&path).expect("an image") == before, "{image}");
+    }
+    // What it says to do helps.
+    let told = instance.refused(&assemble(&["--journal", "other.img", "--force"]));
+    for command in told.split('`').skip(1).step_by(2) {
+        sh("sh", &["-c", command]);
+    }
+    instance.dmsim(&assemble(&["--journal", "other.img", "--force"]));
     is_right(&instance);
 }
 

@@ -1,5 +1,6 @@
 //! Legs: what lies where on their images, what their devices are called, and how people name them.
 
+pub(super) mod holds;
 pub(super) mod journal;
 pub(super) mod label;
 pub(super) mod marked;
@@ -9,19 +10,18 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use daemon::{About, Fault};
+use daemon::Fault;
 use sim_core::control::Id;
 use sim_core::{DevNumber, Sectors, TargetSpec};
 use targets::lines::{self, DeviceWord, Place, raid};
-use targets::raid::superblock::Superblock;
 
+use self::holds::{Holds, holds};
 use self::ring::Stretch;
-use super::level::level_of;
 use super::remove::is_ours;
 use super::state::{Line, number};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, above, by_id, find};
-use crate::files::{first_byte, is_same_file};
+use crate::files::is_same_file;
 use crate::parts::{New, number_of, size_of, unused};
 use crate::size::print_size;
 use crate::words::MAPPER;
@@ -158,30 +158,20 @@ pub(super) fn heads(path: &Path) -> Result<Option<(File, Vec<u8>)>, Fault> {
 
 /// Refuses an image that holds something.
 pub(super) fn refuse_full(path: &Path, about: &str) -> Result<(), Fault> {
-    let Some((file, bytes)) = heads(path)? else { return Ok(()) };
-    if let Some(superblock) = Superblock::read(&bytes) {
-        let (position, of) = (superblock.position, superblock.devices);
-        let level = level_of(&superblock);
-        let why = format!(
-            "is leg {position} of a {level} of {of} legs, and is left alone: `dmsim raid \
-             assemble` puts that together again, --force overwrites it"
-        );
-        return Err(Fault::new(about, why));
-    }
-    if let Some(what) = journal::told(&bytes) {
-        let why = format!("{what}, and is left alone: --force overwrites it");
-        return Err(Fault::new(about, why));
-    }
-    match first_byte(&file).about(about)? {
-        None => Ok(()),
-        Some(at) => {
-            let why = format!(
-                "is not empty, and is left alone: expected zeros, found something at byte {at}; \
-                 --force overwrites it"
-            );
-            Err(Fault::new(about, why))
-        }
-    }
+    let Some(found) = holds(path, about)? else { return Ok(()) };
+    Err(Fault::new(
+        about,
+        match &found {
+            Holds::Leg(told) => format!(
+                "{told}, and is left alone: `dmsim raid assemble` puts that together again, --force overwrites it"
+            ),
+            Holds::Known(told) => format!("{told}, and is left alone: --force overwrites it"),
+            Holds::Unknown(at) => format!(
+                "is not empty, and is left alone: expected zeros, found something at byte {at}; --force \
+                 overwrites it"
+            ),
+        },
+    ))
 }
 
 /// Refuses an image that is too small for a leg whose data lies so.
