@@ -156,8 +156,10 @@ pub(crate) struct Assemble {
 /// chunk_size_bytes and region_size_bytes, 0 where there are none; health (`in sync`, `resyncing`,
 /// `rebuilding`, `reshaping`, `degraded`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
 /// marked_bytes, what the bitmap has, or null; legs, a list of objects with leg (its place), state
-/// (in_sync, resyncing, rebuilding, reshaping, failed or missing), major and minor of its data's device, file, and
-/// write_mostly; journal, null or an object with state (writethrough, writeback or failed), major, minor and file;
+/// (in_sync, resyncing, rebuilding, reshaping, failed or missing), major and minor of its data's device, file,
+/// file_lost (`deleted`, `moved` or `replaced` where that path leads to the open file no more, else null), and
+/// write_mostly; journal, null or an object with state (writethrough, writeback or failed), major, minor, file and
+/// file_lost;
 /// action, null or an object with what, done_bytes, total_bytes, percent and seconds_left;
 /// unsettled, true where `replace` or `grow` was cut off and `dmsim heal` goes on with it;
 /// differing_bytes, what the last check found; 0 also where none was run since the daemon's start, as the status

@@ -55,18 +55,32 @@ pub(crate) fn raid(set: &Set) -> String {
         let file = leg.file.as_ref().map_or("-".to_owned(), |file| file.display().to_string());
         add(format_args!("{:<5}{state:<17}{file}\n", leg.leg));
     }
+    for leg in &set.legs {
+        if let Some(lost) = leg.lost {
+            let (leg, lost) = (leg.leg, lost.text());
+            add(format_args!("leg {leg}: {lost}"));
+            if set.replaceable {
+                let name = &set.name;
+                add(format_args!(
+                    ": `dmsim raid replace {name} {leg} IMAGE` puts another in its place"
+                ));
+            }
+            add(format_args!("\n"));
+        }
+    }
     let later = set.legs.iter().filter(|leg| leg.write_mostly);
     if let Some(legs) = named(later) {
         add(format_args!("write-mostly: {legs}\n"));
     }
-    if let Some(Journal { state, file, .. }) = &set.journal {
+    if let Some(Journal { state, file, lost, .. }) = &set.journal {
         let state = match state {
             JournalState::WriteThrough => "writethrough",
             JournalState::WriteBack => "writeback",
             JournalState::Failed => "failed",
         };
         let file = file.as_ref().map_or("-".to_owned(), |file| file.display().to_string());
-        add(format_args!("journal: {state}, {file}\n"));
+        let lost = lost.map(|lost| format!(": {}", lost.text())).unwrap_or_default();
+        add(format_args!("journal: {state}, {file}{lost}\n"));
     }
     if let Some(going) = &set.action {
         let (done, total) = (print_whole(going.done), print_whole(going.total));
@@ -205,7 +219,7 @@ mod tests {
     fn leg(leg: usize, state: LegState, file: Option<&str>) -> Leg {
         let number = |part| file.map(|_| part);
         let (major, minor, file) = (number(253), number(1), file.map(Into::into));
-        Leg { leg, state, major, minor, file, write_mostly: false }
+        Leg { leg, state, major, minor, file, lost: None, write_mostly: false }
     }
 
     #[test]
@@ -224,6 +238,7 @@ mod tests {
             region_size: 8192,
             health: "degraded",
             may_lose: 0,
+            replaceable: true,
             legs: vec![
                 leg(0, LegState::InSync, Some("/a")),
                 leg(1, LegState::Rebuilding, Some("/b")),
@@ -291,6 +306,7 @@ mod tests {
             region_size: 8192,
             health: "resyncing",
             may_lose: 0,
+            replaceable: true,
             legs: (0..4).map(|nr| leg(nr, LegState::Resyncing, Some("/a"))).collect(),
             journal: None,
             action: None,
@@ -303,7 +319,7 @@ mod tests {
         assert!(is_told(&set));
         let file = Some("/j".into());
         let state = JournalState::WriteBack;
-        set.journal = Some(Journal { state, major: Some(7), minor: Some(9), file });
+        set.journal = Some(Journal { state, major: Some(7), minor: Some(9), file, lost: None });
         assert!(!is_told(&set));
         assert!(raid(&set).contains("write-mostly: leg 0\njournal: writeback, /j\n"));
         set.journal.iter_mut().for_each(|journal| journal.state = JournalState::Failed);

@@ -146,6 +146,35 @@ fn what_stays_of_a_set_that_was_removed_is_named_with_how_to_take_it_away() {
     instance.dmsim(&["detach", "0.img"]);
 }
 
+#[test]
+fn a_leg_whose_file_was_deleted_or_replaced_is_shown_while_it_is_in_use() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    assert_eq!(json(&instance)["legs"][0]["file_lost"], serde_json::Value::Null);
+    std::fs::remove_file(instance.path("1.img")).expect("a file");
+    std::fs::rename(instance.path("0.img"), instance.path("aside.img")).expect("a file");
+    std::fs::write(instance.path("0.img"), "another").expect("room for it");
+    let told = instance.dmsim(&["raid", "status", "r"]);
+    for words in [
+        "leg 0: another file is at its path by now, which is not the one in use: `dmsim raid replace r 0 IMAGE` puts",
+        "leg 1: its file was deleted, and is there only as long as it is attached: `dmsim raid replace r 1 IMAGE` puts",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert_eq!(json(&instance)["legs"][0]["file_lost"], "replaced");
+    assert_eq!(json(&instance)["legs"][1]["file_lost"], "deleted");
+    assert!(instance.dmsim(&["images"]).contains("1.img  its file was deleted, "));
+    assert!(instance.dmsim(&["images", "--json"]).contains(r#""file_lost": "deleted""#));
+    assert!(instance.dmsim(&["tree"]).contains("1.img, its file was deleted, "));
+    let log = std::fs::read_to_string(instance.path("daemon.log")).expect("a log");
+    assert_eq!(log.matches("its file was deleted").count(), 1, "{log}");
+    // What is said to help does.
+    let new = std::fs::File::create(instance.path("new.img")).expect("a new file");
+    new.set_len(9 << 20).expect("it is sparse");
+    instance.dmsim(&["raid", "replace", "r", "1", "new.img"]);
+    assert_eq!(json(&instance)["legs"][1]["file_lost"], serde_json::Value::Null);
+}
+
 /// A file system that is mounted read-only; unmounted when dropped.
 struct ReadOnly(PathBuf);
 

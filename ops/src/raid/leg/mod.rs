@@ -10,6 +10,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use backing::Lost;
 use daemon::Fault;
 use sim_core::control::Id;
 use sim_core::{DevNumber, Sectors, TargetSpec};
@@ -248,11 +249,19 @@ pub(super) fn file_of(
     dm: &mut dyn DeviceMapper,
     dev: Option<DevNumber>,
 ) -> Result<Option<PathBuf>, Fault> {
-    let Some(dev) = dev else { return Ok(None) };
+    Ok(file_and_loss(dm, dev)?.0)
+}
+
+/// As [`file_of`], and why an image's path leads to that file no more, if so.
+pub(super) fn file_and_loss(
+    dm: &mut dyn DeviceMapper,
+    dev: Option<DevNumber>,
+) -> Result<(Option<PathBuf>, Option<Lost>), Fault> {
+    let Some(dev) = dev else { return Ok((None, None)) };
     let dev = below(dm, dev)?.unwrap_or(dev);
     if let Some(image) = dm.images()?.into_iter().find(|image| image.number == dev) {
-        return Ok(Some(image.path));
+        return Ok((Some(image.path), image.lost));
     }
     let device = by_id(dm, Id::Dev(dev))?;
-    Ok(device.map(|device| dm.mount().join(device.name())))
+    Ok((device.map(|device| dm.mount().join(device.name())), None))
 }
