@@ -120,7 +120,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         forget: bool,
         /// With --forget: drop these alone, called as `restore` calls them, or an image by its path; the rest stays
-        /// on record
+        /// on record. With a RAID set, what was made for its legs goes, too
         #[arg(value_name = "NAME", requires = "forget")]
         names: Vec<String>,
         /// Take a device's passphrase or key from a file. May be given again

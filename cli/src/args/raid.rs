@@ -30,6 +30,9 @@ pub(crate) enum What {
     Replace(Replace),
     Grow(Grow),
     /// Take a set's devices away; its images keep it for `assemble`
+    ///
+    /// Also where the set itself is not there, and devices of its legs are: of a command that was cut off, or a
+    /// `restore` that lacked others.
     Remove {
         /// The set
         name: String,

@@ -1,11 +1,14 @@
 //! `restore`: what is on record from before comes back, or is forgotten.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use daemon::client::unexpected;
-use daemon::protocol::{Outcome, Request, Restored};
+use daemon::family::set_of;
+use daemon::protocol::{Forgotten, Outcome, Request, Restored};
 use daemon::{Client, Fault, Instance, mangle};
-use ops::snapshot;
+use ops::{raid, snapshot};
 
 use super::{ended, stop};
 use crate::client;
@@ -28,14 +31,19 @@ pub(super) fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCod
         eprintln!("dmsim: restore: nothing is left to bring back: all on record is there");
     }
     print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
-    tell_failed(&restored.failed);
+    tell_failed(&told(&restored.failed));
     // Somebody meant it so, or a command that would have resumed it was cut off.
     for name in restored.suspended.iter().map(|name| mangle::decode(name)) {
         eprintln!(
             "dmsim: warning: {name} is suspended, as it was left: who uses it waits until `dmsim resume {name}`"
         );
     }
-    if let Some((name, _)) = restored.failed.first() {
+    let sets = lacking(&restored);
+    for set in &sets {
+        let told = put_together(&mut client, set, &restored.failed)?;
+        eprintln!("dmsim: restore: {told}");
+    }
+    if let Some((name, _)) = restored.failed.first().filter(|_| sets.is_empty()) {
         eprintln!(
             "dmsim: restore: what is not back stays on record for the next try; `dmsim restore --forget {name}` drops \
              one of it alone"
@@ -56,13 +64,85 @@ pub(super) fn forget(instance: &Instance, names: Vec<String>) -> Result<ExitCode
         None => (client::connect_or_start(instance)?, false),
     };
     let served = client.served(instance);
+    let asked = names.iter().map(|word| Forgotten { word: word.clone(), path: absolute(word) });
+    let asked = Request::Forget(asked.collect());
     let forgotten = snapshot::refuse_forgetting(&mut client, &served)
-        .and_then(|()| client.done(&Request::Forget(names)));
+        .and_then(|()| client.done(&asked))
+        .and_then(|()| names.iter().try_for_each(|name| tell_rest(&mut client, name)));
     drop(client);
     if !stays {
         stop(instance, false)?;
     }
     ended(forgotten)
+}
+
+/// Returns where a word leads to that is a path: the record has paths without links, and the file may be gone.
+fn absolute(word: &str) -> Option<PathBuf> {
+    let path = std::path::absolute(word).ok()?;
+    let folder = path.parent()?.canonicalize().ok()?;
+    Some(folder.join(path.file_name()?))
+}
+
+/// Says of a set that was forgotten what is back of it all the same.
+fn tell_rest(client: &mut Client, name: &str) -> Result<(), Fault> {
+    let rest = raid::rest(client, name)?;
+    if rest.devices > 0 {
+        let again = again(name, &rest);
+        eprintln!(
+            "dmsim: {name}: devices of its legs that are back stay: `dmsim raid remove {name}` takes them away{again}"
+        );
+    }
+    Ok(())
+}
+
+/// Lists the sets that are not back though some of their legs are, or were to be.
+fn lacking(restored: &Restored) -> Vec<String> {
+    let failed = restored.failed.iter().map(|(name, _)| name);
+    let parts: HashSet<String> =
+        failed.clone().chain(&restored.done).filter_map(|name| set_of(name)).collect();
+    failed.map(|name| mangle::decode(name)).filter(|name| parts.contains(name)).collect()
+}
+
+/// Leaves out what failed because something below did, of a set that is told of as a whole.
+fn told(failed: &[(String, String)]) -> Vec<(String, String)> {
+    let sets: HashSet<String> = failed.iter().map(|(name, _)| mangle::decode(name)).collect();
+    let lacks = |name: &str| set_of(name).is_some_and(|set| sets.contains(&set));
+    let lacking: HashSet<String> = failed.iter().filter_map(|(name, _)| set_of(name)).collect();
+    let is_told = |name: &str| !lacks(name) && !lacking.contains(&mangle::decode(name));
+    failed.iter().filter(|(name, _)| is_told(name)).cloned().collect()
+}
+
+/// Says how a set is put together that is not back.
+fn put_together(
+    client: &mut Client,
+    set: &str,
+    failed: &[(String, String)],
+) -> Result<String, Fault> {
+    let again = again(set, &raid::rest(client, set)?);
+    let own = failed.iter().map(|(name, _)| mangle::decode(name));
+    let lacks: Vec<String> = own.filter(|name| set_of(name).as_deref() == Some(set)).collect();
+    let lacks = match lacks.is_empty() {
+        true => String::new(),
+        false => format!(", as these of its devices are not: {}", lacks.join(", ")),
+    };
+    Ok(format!(
+        "{set}: is a RAID set, and not back{lacks}. It stays on record for the next try, when what it lacks is there again; \
+         to go on without, `dmsim restore --forget {set}` and `dmsim raid remove {set}` take away what is on record \
+         and what is back of it{again}"
+    ))
+}
+
+/// Says the command that puts a set together again from what is there.
+fn again(set: &str, rest: &raid::Rest) -> String {
+    if rest.legs.is_empty() {
+        return String::new();
+    }
+    let legs = rest.legs.iter().map(|(_, image)| image.display().to_string());
+    let legs = legs.collect::<Vec<_>>().join(" ");
+    let journal = rest.journal.as_ref();
+    let journal = journal.map(|image| format!(" --journal {}", image.display()));
+    let journal = journal.unwrap_or_default();
+    format!(", and `dmsim raid assemble {legs} --name {set}{journal}` puts it together")
 }
 
 pub(super) fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Restored, Fault> {

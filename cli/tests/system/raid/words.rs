@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use testkit::write_md_images;
 
 use super::{checked, create, json, states};
-use crate::harness::{Instance, can_mount, read_at, sh, text, umount};
+use crate::harness::{Instance, can_mount, read_at, sh, text, umount, write_at};
 
 /// Has a leg fail, and the set notice it.
 fn lose(instance: &Instance, leg: &str) {
@@ -173,6 +173,51 @@ fn a_leg_whose_file_was_deleted_or_replaced_is_shown_while_it_is_in_use() {
     new.set_len(9 << 20).expect("it is sparse");
     instance.dmsim(&["raid", "replace", "r", "1", "new.img"]);
     assert_eq!(json(&instance)["legs"][1]["file_lost"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_set_whose_image_is_gone_at_a_restore_is_put_together_by_what_that_says() {
+    let instance = Instance::start();
+    create(&instance, "raid5", 4, "9M");
+    write_at(&instance.device("r"), 0, &[5; 1 << 20]).expect("room for it");
+    instance.dmsim(&["wait", "--sync", "r"]);
+    let instance = Instance::start_in(instance.crash(), &[]);
+    std::fs::remove_file(instance.path("1.img")).expect("a file");
+    let told = instance.refused(&["restore"]);
+    assert!(told.contains("1.img: open: no such file or directory"), "{told}");
+    assert!(told.contains("these of its devices are not: r_rmeta_1, r_rimage_1. "), "{told}");
+    assert!(!told.contains("lookup fail"), "{told}");
+    for command in told.split('`').skip(1).step_by(2) {
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        said(&instance, &words);
+    }
+    assert_eq!(states(&instance), ["in_sync", "missing", "in_sync", "in_sync"]);
+    assert!(read_at(&instance.device("r"), 0, 1 << 20).expect("a read") == vec![5; 1 << 20]);
+    assert!(said(&instance, &["restore"]).contains("nothing is left to bring back"));
+    // An image that is gone is known by its path from here, too.
+    let instance = Instance::start_in(instance.crash(), &[]);
+    std::fs::remove_file(instance.path("2.img")).expect("a file");
+    instance.refused(&["restore"]);
+    said(&instance, &["restore", "--forget", "./2.img"]);
+    let told = instance.refused(&["restore"]);
+    assert!(!told.contains("2.img: open"), "{told}");
+    assert!(told.contains("these of its devices are not: r_rmeta_2, r_rimage_2. "), "{told}");
+}
+
+#[test]
+fn what_a_command_has_left_that_was_cut_off_goes_with_the_set() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    instance.dmsim(&["remove", "r"]);
+    // As if `create` had been killed: of `r` nothing else is there.
+    instance.dmsim(&["remove", "r_rimage_1"]);
+    instance.create("r_rimage_7", "0 8 zero");
+    let told = instance.refused(&["raid", "create", "raid1", "0.img", "1.img", "r", "--force"]);
+    assert!(told.contains("and in no set: `dmsim raid remove r` first"), "{told}");
+    assert_eq!(said(&instance, &["raid", "remove", "r"]), "");
+    assert_eq!(instance.dmsim(&["ls"]).lines().count(), 1, "what was not made for it stays");
+    assert!(instance.refused(&["raid", "remove", "r"]).contains("r: no such device"));
+    assert_eq!(instance.dmsim(&["images"]).lines().count(), 1);
 }
 
 /// A file system that is mounted read-only; unmounted when dropped.

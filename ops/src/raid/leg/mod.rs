@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use backing::Lost;
 use daemon::Fault;
+use daemon::family::set_of;
 use sim_core::control::Id;
 use sim_core::{DevNumber, Sectors, TargetSpec};
 use targets::lines::{self, DeviceWord, Place, raid};
@@ -68,9 +69,15 @@ impl Names {
             let Some(device) = find(dm, name)? else { continue };
             let users = above(dm, device.status.dev)?;
             if is_ours(&device.status.uuid) && device.status.open_count == 0 && users.is_empty() {
+                let set = set_of(name).unwrap_or_default();
+                let command = match find(dm, &set)? {
+                    // With the set, whatever was made for it goes.
+                    None => format!("dmsim raid remove {set}"),
+                    Some(_) => format!("dmsim remove {name}"),
+                };
                 let why = format!(
                     "is left from a set that was removed, or a command that was cut off, and in no set: \
-                     `dmsim remove {name}` first"
+                     `{command}` first"
                 );
                 return Err(Fault::new(name, why));
             }
