@@ -157,7 +157,7 @@ pub(crate) struct Assemble {
 /// where the level has none; parities, how many legs' worth of a stripe is parity; size_bytes, and
 /// becomes_bytes, null but while data moves onto more legs;
 /// chunk_size_bytes and region_size_bytes, 0 where there are none; health (`in sync`, `resyncing`,
-/// `rebuilding`, `reshaping`, `degraded`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
+/// `rebuilding`, `reshaping`, `degraded`, `journal failed`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
 /// marked_bytes, what the bitmap has, or null; legs, a list of objects with leg (its place), state
 /// (in_sync, resyncing, rebuilding, reshaping, failed or missing), major and minor of its data's device, file,
 /// file_lost (`deleted`, `moved` or `replaced` where that path leads to the open file no more, else null), and

@@ -40,6 +40,12 @@ pub(crate) fn raid(set: &Set) -> String {
             set.name
         ));
     }
+    if set.health == "journal failed" {
+        add(format_args!(
+            ": nothing can be written before `dmsim heal {}`, which takes it up again or says what helps",
+            set.name
+        ));
+    }
     add(format_args!("\n"));
     add(format_args!("{:<5}{:<17}image\n", "leg", "state"));
     for leg in &set.legs {

@@ -50,7 +50,8 @@ pub struct Set {
     /// What a bit of the bitmap stands for; 0 for a raid0, which has none.
     #[serde(rename = "region_size_bytes", serialize_with = "in_bytes")]
     pub region_size: u64,
-    /// `in sync`, `resyncing`, `rebuilding`, `reshaping`, `degraded`, `broken`, `suspended`: the worst of it.
+    /// `in sync`, `resyncing`, `rebuilding`, `reshaping`, `degraded`, `journal failed`, `broken`, `suspended`: the
+    /// worst of it.
     pub health: &'static str,
     /// How many legs more may fail, whichever they are. None until all are in sync for the first time.
     pub may_lose: usize,
@@ -319,6 +320,8 @@ fn health(status: &Status, legs: &[Leg], suspended: bool) -> &'static str {
     let any = |state: LegState| legs.iter().any(|leg| leg.state == state);
     match () {
         () if suspended => "suspended",
+        // Nothing can be written.
+        () if status.journal == JournalHealth::Failed => "journal failed",
         () if any(LegState::Failed) || any(LegState::Missing) => "degraded",
         () if status.action == Action::Reshape => "reshaping",
         () if any(LegState::Rebuilding) => "rebuilding",

@@ -139,6 +139,52 @@ fn no_image_that_holds_something_becomes_a_journal_by_force() {
 }
 
 #[test]
+fn a_journal_that_has_failed_is_shown_and_taken_up_again_or_replaced() {
+    let instance = Instance::start();
+    with_journal(&instance, "r", &LEGS, "j.img");
+    instance.dmsim(&["wait", "--sync", "r"]);
+    let device = instance.device("r");
+    let data = bytes(5, 1 << 20);
+    write_at(&device, 0, &data).expect("room for it");
+    sh("sync", &[text(&device)]);
+    let journal = File::options().write(true).open(instance.path("j.img")).expect("a file");
+    let fails = |len: u64| {
+        journal.set_len(len).expect("it is cut");
+        write_at(&device, 8 << 20, &bytes(9, 8 << 20)).expect_err("nothing can be written");
+        assert_eq!(json(&instance)["health"], "journal failed");
+        let told = instance.dmsim(&["raid", "status", "r"]);
+        assert!(
+            told.contains(": journal failed: nothing can be written before `dmsim heal r`"),
+            "{told}"
+        );
+        let told = instance.refused(&["heal", "r"]);
+        assert!(told.contains("nothing could be healed: its journal has failed"), "{told}");
+        assert!(told.contains("j.img: image was truncated"), "{told}");
+        journal.set_len(16 << 20).expect("it is sparse");
+        instance.dmsim(&["resize", "j.img"]);
+        told
+    };
+    // Its log is there.
+    fails(4 << 20);
+    assert_eq!(instance.dmsim(&["heal", "r"]), "r: its journal is used again\n");
+    assert_eq!(json(&instance)["health"], "in sync");
+    write_at(&device, 8 << 20, &data).expect("room for it");
+    is_right(&instance);
+    // It is not.
+    let told = fails(0);
+    let again = instance.refused(&["heal", "r"]);
+    assert!(again.contains("j.img: does not begin as a journal of this set"), "{again}");
+    sparse(&instance, "IMAGE", 16);
+    let commands = told.split('`').skip(1).step_by(2);
+    for command in commands.filter(|command| command.starts_with("dmsim raid")) {
+        instance.dmsim(&command.split(' ').skip(1).collect::<Vec<_>>());
+    }
+    assert_eq!(json(&instance)["health"], "in sync");
+    assert!(read_at(&device, 0, data.len()).expect("a read") == data);
+    is_right(&instance);
+}
+
+#[test]
 fn a_set_that_is_given_a_journal_does_not_start_without_it() {
     let instance = Instance::start();
     instance.dmsim(&[&["raid", "create", "raid5"], &LEGS[..], &["r", "--size", "12M"]].concat());
