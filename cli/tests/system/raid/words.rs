@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use testkit::write_md_images;
 
 use super::{checked, create, json, states};
-use crate::harness::{Instance, can_mount, read_at, sh, text, umount, write_at};
+use crate::harness::{Instance, can_mount, read_at, sh, text, umount, wait_until, write_at};
 
 /// Has a leg fail, and the set notice it.
 fn lose(instance: &Instance, leg: &str) {
@@ -77,6 +77,38 @@ fn a_heal_says_what_it_did_or_what_would_help() {
                      one in its place; leg 2 is missing: ";
         assert!(told.contains(words), "{told}");
     }
+}
+
+#[test]
+fn no_image_is_asked_for_where_too_much_is_lost_for_it() {
+    let instance = Instance::start();
+    create(&instance, "raid5", 3, "9M");
+    for leg in ["0", "1"] {
+        instance.dmsim(&["fail", "r", leg, "--writes"]);
+    }
+    wait_until("both are lost", || {
+        let written = write_at(&instance.device("r"), 0, &[7; 1 << 20]);
+        written.is_err() && states(&instance)[..2] == ["failed"; 2]
+    });
+    let new = std::fs::File::create(instance.path("new.img")).expect("a new file");
+    new.set_len(9 << 20).expect("it is sparse");
+    for args in [
+        &["raid", "replace", "r", "0", "new.img"][..],
+        &["raid", "replace", "r", "1", "new.img"],
+        &["raid", "check", "r"],
+        &["wait", "--sync", "r"],
+    ] {
+        let told = instance.refused(args);
+        assert!(
+            told.contains("has failed: `dmsim heal r` tries again; where that is no help,"),
+            "{told}"
+        );
+        assert!(!told.contains("raid replace"), "{told}");
+    }
+    assert_eq!(
+        instance.dmsim(&["heal", "r"]),
+        "r: leg 0 is in sync again\nr: leg 1 is in sync again\n"
+    );
 }
 
 #[test]
