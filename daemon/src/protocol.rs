@@ -151,6 +151,10 @@ pub struct KeylessStack {
     pub devices: Vec<Keyless>,
     /// The images, of those that are there too.
     pub images: Vec<(DevNumber, PathBuf)>,
+    /// The names of all devices that are on record and not back.
+    pub names: Vec<String>,
+    /// The paths of all images that are on record and not back.
+    pub paths: Vec<PathBuf>,
 }
 
 /// A table that has its keys again.

@@ -6,6 +6,7 @@ use daemon::{Fault, Instance};
 use ops::raid;
 
 use super::ended;
+use super::restore::warn_of_record;
 use crate::args::raid::{Assemble, Raid, What};
 use crate::client;
 use crate::output::print;
@@ -24,6 +25,7 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
             let Assemble { images, name, force, journal, volume, serials } = typed;
             let ask = raid::Assemble { images, name, force, journal, volume, serials };
             let set = raid::assemble(&mut client, &ask, &Terminal::watch()?)?;
+            warn_of_record(&mut client, &ask.name, &ask.images)?;
             let told: String = set.told.iter().map(|line| format!("{line}\n")).collect();
             print(&format!("{told}{}\n", set.file.display()))
         }

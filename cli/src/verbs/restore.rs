@@ -1,12 +1,12 @@
 //! `restore`: what is on record from before comes back, or is forgotten.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use daemon::client::unexpected;
 use daemon::family::set_of;
-use daemon::protocol::{Forgotten, Outcome, Request, Restored};
+use daemon::protocol::{Forgotten, KeylessStack, Outcome, Request, Restored};
 use daemon::{Client, Fault, Instance, mangle};
 use ops::{raid, snapshot};
 
@@ -118,12 +118,22 @@ fn put_together(
     set: &str,
     failed: &[(String, String)],
 ) -> Result<String, Fault> {
+    if raid::is_set(client, set)? {
+        return Ok(format!(
+            "{set}: is there already, put together by another command than this: `dmsim restore --forget {set}` drops \
+             what is on record of it"
+        ));
+    }
     let again = again(set, &raid::rest(client, set)?);
-    let own = failed.iter().map(|(name, _)| mangle::decode(name));
-    let lacks: Vec<String> = own.filter(|name| set_of(name).as_deref() == Some(set)).collect();
-    let lacks = match lacks.is_empty() {
-        true => String::new(),
-        false => format!(", as these of its devices are not: {}", lacks.join(", ")),
+    let parts = failed.iter().filter(|(name, _)| set_of(name).as_deref() == Some(set));
+    let parts: Vec<(String, &String)> =
+        parts.map(|(name, why)| (mangle::decode(name), why)).collect();
+    let lacks = match &parts[..] {
+        [] => String::new(),
+        [(_, why), ..] => {
+            let names: Vec<&str> = parts.iter().map(|(name, _)| &**name).collect();
+            format!(", as these of its devices are not: {} ({why})", names.join(", "))
+        }
     };
     Ok(format!(
         "{set}: is a RAID set, and not back{lacks}. It stays on record for the next try, when what it lacks is there again; \
@@ -146,10 +156,7 @@ fn again(set: &str, rest: &raid::Rest) -> String {
 }
 
 pub(super) fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Restored, Fault> {
-    let keyless = match client.ask(&Request::Keyless)? {
-        Outcome::Keyless(keyless) => keyless,
-        other => return Err(unexpected(other)),
-    };
+    let keyless = keyless(client)?;
     match client.ask(&Request::Restore(keys.fill(&keyless)))? {
         Outcome::Restored(restored) => Ok(restored),
         other => Err(unexpected(other)),
@@ -160,6 +167,46 @@ pub(super) fn tell_failed(failed: &[(String, String)]) {
     for (name, why) in failed {
         eprintln!("dmsim: restore: {name}: {why}");
     }
+}
+
+fn keyless(client: &mut Client) -> Result<KeylessStack, Fault> {
+    match client.ask(&Request::Keyless)? {
+        Outcome::Keyless(keyless) => Ok(keyless),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// Says of a set that was put together what is on record of it from before, which a restore cannot bring back
+/// beside it.
+pub(super) fn warn_of_record(
+    client: &mut Client,
+    name: &str,
+    images: &[PathBuf],
+) -> Result<(), Fault> {
+    if client.welcome.pending == 0 {
+        return Ok(());
+    }
+    let KeylessStack { names, paths, .. } = keyless(client)?;
+    let sets: BTreeSet<String> = names.iter().filter_map(|name| set_of(name)).collect();
+    if sets.contains(name) || names.iter().any(|own| mangle::decode(own) == name) {
+        eprintln!(
+            "dmsim: warning: {name}: is on record from before as well, and `dmsim restore` cannot bring that back \
+             beside this one: `dmsim restore --forget {name}` drops it from the record"
+        );
+        return Ok(());
+    }
+    let is_on_record = |image: &PathBuf| {
+        image.to_str().and_then(absolute).is_some_and(|image| paths.contains(&image))
+    };
+    if !images.iter().any(is_on_record) || sets.is_empty() {
+        return Ok(());
+    }
+    let sets = sets.into_iter().collect::<Vec<_>>().join(" ");
+    eprintln!(
+        "dmsim: warning: {name}: images of it are on record from before, where these RAID sets are: {sets}. \
+         `dmsim restore --forget SET` drops the one that it is from the record"
+    );
+    Ok(())
 }
 
 fn no_record(instance: &Instance) -> Fault {

@@ -21,6 +21,8 @@ impl Daemon {
     /// Lists the devices on record that lack their keys.
     pub(super) fn keyless(&self) -> Result<KeylessStack, Fault> {
         let past = self.keeper.past()?;
+        let names = past.devices.iter().map(|past| past.device.name.clone()).collect();
+        let paths = past.images.iter().map(|past| past.image.path.clone()).collect();
         let images = past.images.into_iter().map(|past| (past.image.dev, past.image.path));
         // Those that an earlier restore brought back are not in the past any more.
         let there = self.images.list().into_iter().map(|image| (image.number, image.path));
@@ -35,7 +37,7 @@ impl Daemon {
             let (name, uuid) = (device.name, device.uuid);
             (!tables.is_empty()).then_some(Keyless { name, uuid, tables })
         });
-        Ok(KeylessStack { devices: keyless.collect(), images })
+        Ok(KeylessStack { devices: keyless.collect(), images, names, paths })
     }
 
     /// Builds what is on record, with the tables in `filled` in the place of those without keys.

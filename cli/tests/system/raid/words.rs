@@ -217,9 +217,13 @@ fn a_set_whose_image_is_gone_at_a_restore_is_put_together_by_what_that_says() {
     std::fs::remove_file(instance.path("1.img")).expect("a file");
     let told = instance.refused(&["restore"]);
     assert!(told.contains("1.img: open: no such file or directory"), "{told}");
-    assert!(told.contains("these of its devices are not: r_rmeta_1, r_rimage_1. "), "{told}");
-    assert!(!told.contains("lookup fail"), "{told}");
-    for command in told.split('`').skip(1).step_by(2) {
+    assert!(
+        told.contains("these of its devices are not: r_rmeta_1, r_rimage_1 (device `"),
+        "{told}"
+    );
+    assert_eq!(told.matches("Device lookup failed").count(), 1, "{told}");
+    let commands = told.split('`').filter(|command| command.starts_with("dmsim "));
+    for command in commands {
         let words: Vec<&str> = command.split(' ').skip(1).collect();
         said(&instance, &words);
     }
@@ -233,7 +237,42 @@ fn a_set_whose_image_is_gone_at_a_restore_is_put_together_by_what_that_says() {
     said(&instance, &["restore", "--forget", "./2.img"]);
     let told = instance.refused(&["restore"]);
     assert!(!told.contains("2.img: open"), "{told}");
-    assert!(told.contains("these of its devices are not: r_rmeta_2, r_rimage_2. "), "{told}");
+    assert!(
+        told.contains("these of its devices are not: r_rmeta_2, r_rimage_2 (device `"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_set_that_is_put_together_over_a_record_of_it_is_told_of_that() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    let instance = Instance::start_in(instance.crash(), &[]);
+    let assemble = |name| said(&instance, &["raid", "assemble", "0.img", "1.img", "--name", name]);
+    let told = assemble("other");
+    assert!(
+        told.contains(
+            "other: images of it are on record from before, where these RAID sets are: r. "
+        ),
+        "{told}"
+    );
+    instance.dmsim(&["raid", "remove", "other"]);
+    let told = assemble("r");
+    let forget = "`dmsim restore --forget r` drops";
+    assert!(
+        told.contains("r: is on record from before as well, and `dmsim restore` cannot bring"),
+        "{told}"
+    );
+    assert!(told.contains(forget), "{told}");
+    let told = instance.refused(&["restore"]);
+    assert!(
+        told.starts_with("dmsim: restore: r: is there already, put together by another"),
+        "{told}"
+    );
+    assert!(told.contains(forget) && !told.contains("raid remove"), "{told}");
+    assert_eq!(said(&instance, &["restore", "--forget", "r"]), "");
+    assert!(said(&instance, &["restore"]).contains("nothing is left to bring back"));
+    assert_eq!(states(&instance), ["in_sync"; 2]);
 }
 
 #[test]
