@@ -5,7 +5,7 @@ use std::fs::File;
 use testkit::write_md_images;
 
 use super::{comes_back_after_a_crash, is_right, json};
-use crate::harness::{Instance, bytes, read_at, sh, text, write_at};
+use crate::harness::{Instance, bytes, read_at, sh, text, wait_until, write_at};
 
 const LEGS: [&str; 3] = ["0.img", "1.img", "2.img"];
 
@@ -182,6 +182,36 @@ fn a_journal_that_has_failed_is_shown_and_taken_up_again_or_replaced() {
     assert_eq!(json(&instance)["health"], "in sync");
     assert!(read_at(&device, 0, data.len()).expect("a read") == data);
     is_right(&instance);
+}
+
+#[test]
+fn a_journal_that_writes_ended_in_is_not_taken_up_again() {
+    let instance = Instance::start();
+    with_journal(&instance, "r", &LEGS, "j.img");
+    instance.dmsim(&["wait", "--sync", "r"]);
+    let table = instance.dmsim(&["table", "r"]);
+    let writeback = table
+        .replace(" 3 128 journal_dev 253:6 ", " 5 128 journal_dev 253:6 journal_mode writeback ");
+    assert_ne!(table, writeback);
+    instance.dmsim(&["load", "r", "--table", &writeback]);
+    instance.dmsim(&["resume", "r"]);
+    assert_eq!(json(&instance)["journal"]["state"], "writeback");
+    let journal = File::options().write(true).open(instance.path("j.img")).expect("a file");
+    journal.set_len(4 << 20).expect("it is cut");
+    wait_until("it has failed", || {
+        let _ = write_at(&instance.device("r"), 0, &bytes(9, 8 << 20));
+        json(&instance)["journal"]["state"] == "failed"
+    });
+    journal.set_len(16 << 20).expect("it is sparse");
+    instance.dmsim(&["resize", "j.img"]);
+    let told = instance.refused(&["heal", "r"]);
+    assert!(
+        told.contains("it may be older than the legs. Instead of it, `dmsim raid remove r`"),
+        "{told}"
+    );
+    assert_eq!(json(&instance)["health"], "journal failed");
+    let kmsg = std::fs::read_to_string(instance.path("run/kmsg")).expect("a log");
+    assert!(kmsg.contains("md/raid:mdX: Disk failure on dm-6, disabling device.\n"), "{kmsg}");
 }
 
 #[test]

@@ -80,6 +80,39 @@ fn a_heal_says_what_it_did_or_what_would_help() {
 }
 
 #[test]
+fn the_kernels_log_says_which_leg_has_failed() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    lose(&instance, "1");
+    let kmsg = |instance: &Instance| {
+        let kmsg = std::fs::read_to_string(instance.path("run/kmsg")).expect("a log");
+        let of_md = kmsg.lines().filter(|line| line.starts_with("md/"));
+        of_md.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let one = "md/raid1:mdX: Disk failure on dm-3, disabling device.\n\
+               md/raid1:mdX: Operation continuing on 1 devices.\n";
+    assert_eq!(kmsg(&instance), one);
+    instance.dmsim(&["heal", "r"]);
+    lose(&instance, "1");
+    assert_eq!(kmsg(&instance), one.repeat(2));
+    let instance = Instance::start();
+    create(&instance, "raid5", 3, "9M");
+    for leg in ["1", "0"] {
+        instance.dmsim(&["fail", "r", leg, "--writes"]);
+        wait_until("it is lost", || {
+            let _ = write_at(&instance.device("r"), 0, &[7; 1 << 20]);
+            states(&instance)[usize::from(leg == "1")] == "failed"
+        });
+    }
+    // As Linux 6.12 has it.
+    let both = "md/raid:mdX: Disk failure on dm-3, disabling device.\n\
+                md/raid:mdX: Operation continuing on 2 devices.\n\
+                md/raid:mdX: Disk failure on dm-1, disabling device.\n\
+                md/raid:mdX: Cannot continue operation (2/3 failed).\n";
+    assert_eq!(kmsg(&instance), both);
+}
+
+#[test]
 fn no_image_is_asked_for_where_too_much_is_lost_for_it() {
     let instance = Instance::start();
     create(&instance, "raid5", 3, "9M");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use daemon::Fault;
 use sim_core::Access;
-use targets::lines::raid::JournalHealth;
+use targets::lines::raid::{JournalHealth, JournalMode};
 
 use super::super::leg::file_of;
 use super::super::leg::journal::is_journal;
@@ -36,7 +36,12 @@ pub(super) fn take_up(
     if !has_failed(dm)? {
         return Ok(None);
     }
+    // What the legs got when it failed is in no log, and what that has is older.
+    let is_older = line.params.journal_mode == Some(JournalMode::WriteBack);
     let why = match barred(dm, line)? {
+        _ if is_older => {
+            "writes ended in it (`writeback`), so that it may be older than the legs".to_owned()
+        }
         Some(why) => why,
         None => match swap(dm, device, &device.live, watch) {
             Ok(()) if !has_failed(dm)? => return Ok(Some("its journal is used again".to_owned())),
@@ -44,11 +49,17 @@ pub(super) fn take_up(
             Err(fault) => fault.to_string(),
         },
     };
+    let again = match is_older {
+        true => "Instead of it".to_owned(),
+        false => {
+            format!("Once it is as it was, `dmsim heal {name}` takes it up again; where it is lost")
+        }
+    };
     let legs = legs(dm, line)?;
     let why = format!(
-        "its journal has failed, and nothing can be written: {why}. Once it is as it was, `dmsim heal {name}` takes it \
-         up again; where it is lost, `dmsim raid remove {name}` and `dmsim raid assemble {legs} --name {name} \
-         --journal IMAGE --force` give the set an empty image for one, and what the lost one alone had is gone"
+        "its journal has failed, and nothing can be written: {why}. {again}, `dmsim raid remove {name}` and `dmsim raid \
+         assemble {legs} --name {name} --journal IMAGE --force` give the set an empty image for one, and what the lost \
+         one alone had is gone"
     );
     Err(Fault::new(name, why))
 }
