@@ -29,6 +29,15 @@ pub(crate) enum What {
     Repair(Repair),
     Replace(Replace),
     Grow(Grow),
+    /// `dmsim fail`
+    #[command(hide = true)]
+    Fail(Elsewhere),
+    /// `dmsim heal`
+    #[command(hide = true)]
+    Heal(Elsewhere),
+    /// `dmsim wait --sync`
+    #[command(hide = true)]
+    Wait(Elsewhere),
     /// Take a set's devices away; its images keep it for `assemble`
     ///
     /// Also where the set itself is not there, and devices of its legs are: of a command that was cut off, or a
@@ -37,6 +46,13 @@ pub(crate) enum What {
         /// The set
         name: String,
     },
+}
+
+/// What was typed behind a verb that is none of these, but one for sets all the same.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Elsewhere {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
 }
 
 /// Make a set of images: raid0, raid1, raid10, raid4, raid5 or raid6
@@ -64,7 +80,7 @@ pub(crate) struct New {
     /// What the device is to be called
     #[arg(required = true)]
     pub(crate) name: String,
-    /// Make the images that are not there, of this size
+    /// Make the images that are not there, of this size; those that are there keep theirs
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) size: Option<u64>,
     /// How much is on a leg before the next one has its turn [default: 64K]
@@ -160,8 +176,8 @@ pub(crate) struct Assemble {
 /// `rebuilding`, `reshaping`, `degraded`, `journal failed`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
 /// marked_bytes, what the bitmap has, or null; legs, a list of objects with leg (its place), state
 /// (in_sync, resyncing, rebuilding, reshaping, failed or missing), major and minor of its data's device, file,
-/// file_lost (`deleted`, `moved` or `replaced` where that path leads to the open file no more, else null), and
-/// write_mostly; journal, null or an object with state (writethrough, writeback or failed), major, minor, file and
+/// file_lost (`deleted`, `moved` or `replaced` where that path leads to the open file no more, else null), fails
+/// (`reads`, `writes` or `all` where `dmsim fail` has it so, else null), and write_mostly; journal, null or an object with state (writethrough, writeback or failed), major, minor, file and
 /// file_lost;
 /// action, null or an object with what, done_bytes, total_bytes, percent and seconds_left;
 /// unsettled, true where `replace` or `grow` was cut off and `dmsim heal` goes on with it;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use daemon::Failing;
 use ops::raid::{Checked, Going, Grown, Journal, JournalState, Leg, LegState, Set};
 use ops::size::print_size;
 use sim_core::SECTOR_SIZE;
@@ -62,6 +63,13 @@ pub(crate) fn raid(set: &Set) -> String {
         add(format_args!("{:<5}{state:<17}{file}\n", leg.leg));
     }
     for leg in &set.legs {
+        if let Some(fails) = leg.fails {
+            let (leg, name) = (leg.leg, &set.name);
+            add(format_args!(
+                "leg {leg}: {}: `dmsim heal {name} {leg}` ends that\n",
+                Failing::text(fails)
+            ));
+        }
         if let Some(lost) = leg.lost {
             let (leg, lost) = (leg.leg, lost.text());
             add(format_args!("leg {leg}: {lost}"));
@@ -188,6 +196,21 @@ pub(crate) fn checked(found: &Checked) -> String {
     format!("{name}: {what}{besides}\n")
 }
 
+/// Says what helps where something differs.
+pub(crate) fn repairs(found: &Checked) -> String {
+    let name = &found.name;
+    match found.has_parity {
+        true => format!(
+            "{name}: `dmsim raid repair {name}` computes parity anew from the data, which it takes for right; where a leg \
+             is known to have wrong data, that leg is to be replaced instead"
+        ),
+        false => format!(
+            "{name}: `dmsim raid repair {name}` makes the other copies what the first is; where the leg that has the \
+             first is known to be wrong, that leg is to be replaced instead"
+        ),
+    }
+}
+
 fn differ(sectors: u64, has_parity: bool) -> String {
     match has_parity {
         true => format!("parity is wrong in {sectors} sectors of each leg"),
@@ -225,7 +248,7 @@ mod tests {
     fn leg(leg: usize, state: LegState, file: Option<&str>) -> Leg {
         let number = |part| file.map(|_| part);
         let (major, minor, file) = (number(253), number(1), file.map(Into::into));
-        Leg { leg, state, major, minor, file, lost: None, write_mostly: false }
+        Leg { leg, state, major, minor, file, lost: None, fails: None, write_mostly: false }
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backing::Lost;
-use daemon::{Fault, mangle};
+use daemon::{Failing, Fault, mangle};
 use serde::Serialize;
-use sim_core::{DevNumber, Sectors};
+use sim_core::{DevNumber, Fails, Sectors};
 use targets::lines::raid::{Action, Family, JournalHealth, Leg as LineLeg, LegHealth, Status};
 use targets::raid::layout::{Format, Raid10};
 
@@ -92,6 +92,8 @@ pub struct Leg {
     /// Why that path leads to the image's file no more, if so.
     #[serde(rename = "file_lost")]
     pub lost: Option<Lost>,
+    /// What of it fails on purpose, if anything does: perhaps nobody has noticed yet.
+    pub fails: Option<Fails>,
     /// It is read only where no other has the data, and a raid1 may write it later than others.
     pub write_mostly: bool,
 }
@@ -195,8 +197,10 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
     });
     let moves = matches!(status.action, Action::Reshape);
     // The table has the length that it is to have.
-    let shown = dm.describe()?.into_iter().find(|described| described.name == name);
-    let shown = shown.filter(|_| moves).map_or(size, |shown| Sectors(shown.size));
+    let described = dm.describe()?.into_iter().find(|described| described.name == name);
+    let (shown, failing) =
+        described.map_or((size, Vec::new()), |own| (Sectors(own.size), own.failing));
+    let shown = if moves { shown } else { size };
     let mut legs = Vec::new();
     for (place, (leg, health)) in line.legs.iter().zip(&status.legs).enumerate() {
         let dev = number(leg.data.as_ref());
@@ -217,6 +221,7 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             minor: dev.map(|dev| dev.minor),
             file,
             lost,
+            fails: dev.and_then(|dev| Failing::of(&failing, dev)),
             write_mostly: line.params.write_mostly.contains(&place),
         });
     }

@@ -145,6 +145,51 @@ fn no_image_is_asked_for_where_too_much_is_lost_for_it() {
 }
 
 #[test]
+fn a_verb_that_is_looked_for_at_the_wrong_place_and_a_name_that_is_none_are_told_of() {
+    let instance = Instance::start();
+    for (typed, own) in [
+        (&["raid", "heal", "r", "1"][..], "`dmsim heal r 1`"),
+        (&["raid", "fail", "r", "1", "--writes"], "`dmsim fail r 1 --writes`"),
+        (&["raid", "wait", "r"], "`dmsim wait --sync r`"),
+    ] {
+        let output = instance.run(typed);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains("is no verb of `raid`, but one of its own") && told.contains(own),
+            "{told}"
+        );
+    }
+    for args in [&["heal", "r"][..], &["fail", "r", "1"], &["wait", "--sync", "r"], &["check", "r"]]
+    {
+        let told = instance.refused(args);
+        assert!(told.contains("r: no such device: `dmsim ls` shows"), "{told}");
+    }
+}
+
+#[test]
+fn a_leg_that_is_to_fail_and_parity_that_is_wrong_are_told_of_with_what_helps() {
+    let instance = Instance::start();
+    create(&instance, "raid5", 3, "9M");
+    instance.dmsim(&["wait", "--sync", "r"]);
+    instance.dmsim(&["fail", "r", "1", "--writes"]);
+    let told = instance.dmsim(&["raid", "status", "r"]);
+    assert!(
+        told.contains("leg 1: writes fail, on purpose: `dmsim heal r 1` ends that\n"),
+        "{told}"
+    );
+    assert_eq!(json(&instance)["legs"][1]["fails"], "writes");
+    assert_eq!(json(&instance)["legs"][0]["fails"], serde_json::Value::Null);
+    instance.dmsim(&["heal", "r", "1"]);
+    assert!(!instance.dmsim(&["raid", "status", "r"]).contains("on purpose"));
+    write_at(&instance.path("0.img"), 2 << 20, &[7; 4096]).expect("room for it");
+    let told = instance.refused(&["raid", "check", "r"]);
+    assert!(told.contains("`dmsim raid repair r` computes parity anew from the data"), "{told}");
+    assert_eq!(said(&instance, &["raid", "repair", "r"]), "");
+    assert_eq!(said(&instance, &["raid", "check", "r"]), "");
+}
+
+#[test]
 fn what_helps_an_array_of_md_alone_is_said_of_one() {
     let instance = Instance::start();
     let images = write_md_images("raid5-1.2", &instance.path("")).expect("room for them");

@@ -66,7 +66,7 @@ fn how_to_empty(image: &Image) -> String {
             "`dd if=/dev/zero of={path} bs=1M iflag=count_bytes count={bytes} conv=notrunc`"
         ),
     };
-    format!("If nobody needs what it holds, {commands} makes it empty")
+    format!("To empty it, if nobody needs what it holds: {commands}")
 }
 
 /// Says what an image is by how it begins, where it is a journal.
