@@ -26,6 +26,7 @@ mod tests;
 pub use fuse_device::clone_fuse_device;
 pub use image::attach::{Attach, AttachError, Attached, NotFlushed};
 pub use image::memory::Memory;
+pub use image::path::Lost;
 pub use images::{ImageChange, Images, mount_number};
 pub use runtime::block_on::{Cancel, block_on, block_on_or};
 pub use runtime::pool::Pool;

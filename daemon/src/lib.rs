@@ -10,6 +10,7 @@
 mod above;
 pub mod client;
 pub mod describe;
+pub mod family;
 pub mod fault;
 pub mod folders;
 pub mod instance;

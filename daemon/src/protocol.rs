@@ -85,8 +85,8 @@ pub enum Request {
     /// Brings back what is recorded from before, with these tables in the place of those that
     /// lack their keys.
     Restore(Vec<Filled>),
-    /// Drops the record of what was there before: of all of it, or of what is called so, as `restore` calls it.
-    Forget(Vec<String>),
+    /// Drops the record of what was there before: of all of it, or of what is called so.
+    Forget(Vec<Forgotten>),
     /// Says that more changes follow on this connection: they are made durable together, with
     /// [`Request::Commit`], or when the client hangs up. A power cut in the middle leaves those
     /// up to one of them.
@@ -100,6 +100,15 @@ pub enum Request {
         /// Also when devices are open.
         force: bool,
     },
+}
+
+/// What is to be dropped from the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// As it was typed: what `restore` calls it; of a RAID set, all that was made for it goes too.
+    pub word: String,
+    /// The file that the word leads to, where it is a path. The file may be gone.
+    pub path: Option<PathBuf>,
 }
 
 /// Who has a device open.
@@ -144,6 +153,10 @@ pub struct KeylessStack {
     pub devices: Vec<Keyless>,
     /// The images, of those that are there too.
     pub images: Vec<(DevNumber, PathBuf)>,
+    /// The names of all devices that are on record and not back.
+    pub names: Vec<String>,
+    /// The paths of all images that are on record and not back.
+    pub paths: Vec<PathBuf>,
 }
 
 /// A table that has its keys again.

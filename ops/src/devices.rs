@@ -148,6 +148,9 @@ pub(crate) fn report(
     }
 }
 
+/// What is said of a name that no device has.
+pub(crate) const NO_SUCH: &str = "no such device: `dmsim ls` shows those that there are";
+
 /// Finds a device by its name.
 pub(crate) fn find(dm: &mut dyn DeviceMapper, name: &str) -> Result<Option<Device>, Fault> {
     by_id(dm, named(name))

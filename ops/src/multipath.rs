@@ -8,7 +8,7 @@ use targets::lines::{self, DeviceWord};
 
 use crate::commands::{act, message};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{Device, find, named, report};
+use crate::devices::{Device, NO_SUCH, find, named, report};
 use crate::mirror::failing;
 use crate::parts::number_of;
 use crate::words::device_name;
@@ -59,7 +59,9 @@ pub fn heal(
         message(dm, name, Slot::Live, &format!("reinstate_path {dev}"))?;
     }
     let name = mangle::decode(name);
-    let told = healed.iter().map(|dev| format!("{name}: the path {dev} is used again"));
+    let told = healed
+        .iter()
+        .map(|dev| format!("{name}: the path {dev} is reinstated: the next I/O tries it"));
     Ok(match healed.is_empty() {
         true => vec![format!("{name}: no path has failed: there is nothing to heal")],
         false => told.collect(),
@@ -81,7 +83,7 @@ fn line_of(device: &Device) -> Option<Line> {
 
 fn multipath(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
     let name = device_name(dm.mount(), word);
-    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
+    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, NO_SUCH))?;
     let line = line_of(&device).ok_or_else(|| Fault::new(&name, "has no paths"))?;
     Ok((device, line))
 }

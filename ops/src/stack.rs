@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backing::Attached;
+use backing::{Attached, Lost};
 use daemon::describe::Tables;
 use daemon::{Description, Failing, Fault};
 use serde::Serialize;
@@ -57,6 +57,9 @@ pub enum NodeKind {
         read_only: bool,
         /// Why it fails all I/O, if it does.
         fault: Option<String>,
+        /// Why its path leads to the file no more, if so.
+        #[serde(rename = "file_lost")]
+        lost: Option<Lost>,
     },
 }
 
@@ -137,6 +140,7 @@ impl Parts {
                 file: image.map_or(String::new(), |image| image.path.display().to_string()),
                 read_only: image.is_some_and(|image| image.access.is_read_only()),
                 fault: image.and_then(|image| image.fault.clone()),
+                lost: image.and_then(|image| image.lost),
             },
             fails: None,
             below: Vec::new(),

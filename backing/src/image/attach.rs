@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sim_core::{Access, DevNumber, Errno, Sectors};
 
+use crate::image::path::Lost;
+
 /// What to attach, and as what.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Attach {
@@ -61,6 +63,9 @@ pub struct Attached {
     /// How many bytes of the file take room on its disk; nothing for a block device.
     #[serde(default)]
     pub allocated: Option<u64>,
+    /// Why its path leads to the file no more, if so.
+    #[serde(default)]
+    pub lost: Option<Lost>,
 }
 
 /// Why an image could not be flushed.

@@ -11,6 +11,7 @@ mod mapping;
 pub(crate) mod memory;
 pub(crate) mod numbering;
 pub(crate) mod opening;
+pub(crate) mod path;
 mod place;
 mod trouble;
 
@@ -33,6 +34,7 @@ use self::file_system::FileSystem;
 use self::health::{Fault, Health};
 use self::mapping::Mapping;
 use self::opening::{Kind, Opened, size_of};
+use self::path::Lost;
 pub(crate) use self::place::{Place, Places};
 use self::trouble::Trouble;
 use crate::runtime::flusher::{Flusher, SyncFile};
@@ -131,7 +133,19 @@ impl Image {
             fault: self.fault().map(Fault::text),
             last_error: self.trouble.last(),
             allocated: self.allocated(),
+            lost: self.lost(),
         }
+    }
+
+    /// Looks whether the path still leads to the file; the first time that it does not, the log says so. A node
+    /// is the disk's, whatever it is called.
+    fn lost(&self) -> Option<Lost> {
+        let lost =
+            (self.kind != Kind::Node).then(|| Lost::look(&self.file, &self.path)).flatten()?;
+        if self.trouble.is_first_lost() {
+            tracing::warn!(path = %self.path.display(), "{}", lost.text());
+        }
+        Some(lost)
     }
 
     /// Returns how many bytes of the file take room; nothing for a block device.

@@ -52,6 +52,23 @@ fn is_all(bytes: &[u8], byte: u8) -> bool {
 }
 
 #[test]
+fn a_path_that_leads_to_another_file_or_to_none_is_noticed() {
+    use crate::Lost;
+    let (dir, image) = image(MIB, syncs());
+    let (path, aside) = (dir.path().join("image"), dir.path().join("aside"));
+    let lost = || image.attached().lost;
+    assert_eq!(lost(), None);
+    fs::rename(&path, &aside).unwrap();
+    assert_eq!(lost(), Some(Lost::Moved));
+    fs::write(&path, "another").unwrap();
+    assert_eq!(lost(), Some(Lost::Replaced));
+    fs::rename(&aside, &path).unwrap();
+    assert_eq!(lost(), None);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(lost(), Some(Lost::Deleted));
+}
+
+#[test]
 fn a_failed_flush_fails_everything_after_it() {
     let mut results = [Ok(()), Err(io::Error::from_raw_os_error(libc::EIO))].into_iter();
     let sync = Box::new(move || results.next().expect("no sync after the one that failed"));

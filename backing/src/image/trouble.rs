@@ -9,6 +9,7 @@ use crate::sync::atomic::{AtomicBool, Ordering::SeqCst};
 pub(crate) struct Trouble {
     last: Mutex<Option<String>>,
     told: AtomicBool,
+    told_lost: AtomicBool,
 }
 
 impl Trouble {
@@ -25,6 +26,11 @@ impl Trouble {
     /// Tells whether nobody was told yet that the image fails; the first who asks tells.
     pub(crate) fn is_news(&self) -> bool {
         !self.told.swap(true, SeqCst)
+    }
+
+    /// Tells whether nobody was told yet that the path leads to it no more; the first who asks tells.
+    pub(crate) fn is_first_lost(&self) -> bool {
+        !self.told_lost.swap(true, SeqCst)
     }
 
     /// The image can be used again.

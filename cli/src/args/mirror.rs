@@ -111,7 +111,7 @@ pub(crate) struct Fail {
 /// are reinstated.
 ///
 /// Says what was done, what is left, and what helps there. Exit status: 0 when it has ended well, or there was
-/// nothing to heal; 1 when it failed, or nothing could be done for a set's legs; 130 when the command was
+/// nothing to heal; 1 when it failed, or nothing could be done for a set's legs or journal; 130 when the command was
 /// interrupted.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Heal {

@@ -94,6 +94,13 @@ pub(crate) enum Verb {
         image: String,
     },
     /// List the attached images
+    ///
+    /// Behind an image stands what is wrong with it: why it fails, what the system refused last, and that its file
+    /// was deleted, moved or replaced by another one while it is in use: it goes on with the file that it has open.
+    ///
+    /// --json prints for each: name and kernel_name; major and minor; file; size_bytes; read_only; sector_size_bytes;
+    /// host_device; open_count; allocated_bytes; fault, last_error, or null; file_lost (`deleted`, `moved`, `replaced`,
+    /// or null); failing, a list of the devices for which it fails on purpose, and what of it.
     Images {
         /// Print JSON
         #[arg(long)]
@@ -120,7 +127,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         forget: bool,
         /// With --forget: drop these alone, called as `restore` calls them, or an image by its path; the rest stays
-        /// on record
+        /// on record. With a RAID set, what was made for its legs goes, too
         #[arg(value_name = "NAME", requires = "forget")]
         names: Vec<String>,
         /// Take a device's passphrase or key from a file. May be given again

@@ -29,11 +29,30 @@ pub(crate) enum What {
     Repair(Repair),
     Replace(Replace),
     Grow(Grow),
+    /// `dmsim fail`
+    #[command(hide = true)]
+    Fail(Elsewhere),
+    /// `dmsim heal`
+    #[command(hide = true)]
+    Heal(Elsewhere),
+    /// `dmsim wait --sync`
+    #[command(hide = true)]
+    Wait(Elsewhere),
     /// Take a set's devices away; its images keep it for `assemble`
+    ///
+    /// Also where the set itself is not there, and devices of its legs are: of a command that was cut off, or a
+    /// `restore` that lacked others.
     Remove {
         /// The set
         name: String,
     },
+}
+
+/// What was typed behind a verb that is none of these, but one for sets all the same.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Elsewhere {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
 }
 
 /// Make a set of images: raid0, raid1, raid10, raid4, raid5 or raid6
@@ -61,7 +80,7 @@ pub(crate) struct New {
     /// What the device is to be called
     #[arg(required = true)]
     pub(crate) name: String,
-    /// Make the images that are not there, of this size
+    /// Make the images that are not there, of this size; those that are there keep theirs
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) size: Option<u64>,
     /// How much is on a leg before the next one has its turn [default: 64K]
@@ -124,12 +143,15 @@ pub(crate) struct Assemble {
     pub(crate) name: String,
     /// Take parity that was never made right for what a missing leg has: some of the data is lost
     ///
+    /// With --journal, also an empty image for a journal that is lost. No image that holds something is ever
+    /// overwritten by this word.
+    ///
     /// Of an array of md, as `mdadm --assemble --force`: take members that are out of date for good where there
     /// are too few others, and start what is not clean without all of its members
     #[arg(long)]
     pub(crate) force: bool,
-    /// The image of its journal, without which a set that has one does not start; with --force, an image that is to be
-    /// its journal instead of one that is lost
+    /// The image of its journal, without which a set that has one does not start; with --force, an empty image that is
+    /// to be its journal instead of one that is lost. What is another set's, or holds anything else, is refused
     #[arg(long, value_name = "IMAGE")]
     pub(crate) journal: Option<PathBuf>,
     /// Of a set of a BIOS (Intel's, DDF) with several volumes: open this one
@@ -151,10 +173,12 @@ pub(crate) struct Assemble {
 /// where the level has none; parities, how many legs' worth of a stripe is parity; size_bytes, and
 /// becomes_bytes, null but while data moves onto more legs;
 /// chunk_size_bytes and region_size_bytes, 0 where there are none; health (`in sync`, `resyncing`,
-/// `rebuilding`, `reshaping`, `degraded`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
+/// `rebuilding`, `reshaping`, `degraded`, `journal failed`, `broken` or `suspended`); may_lose, how many legs more may fail, whichever they are;
 /// marked_bytes, what the bitmap has, or null; legs, a list of objects with leg (its place), state
-/// (in_sync, resyncing, rebuilding, reshaping, failed or missing), major and minor of its data's device, file, and
-/// write_mostly; journal, null or an object with state (writethrough, writeback or failed), major, minor and file;
+/// (in_sync, resyncing, rebuilding, reshaping, failed or missing), major and minor of its data's device, file,
+/// file_lost (`deleted`, `moved` or `replaced` where that path leads to the open file no more, else null), fails
+/// (`reads`, `writes` or `all` where `dmsim fail` has it so, else null), and write_mostly; journal, null or an object with state (writethrough, writeback or failed), major, minor, file and
+/// file_lost;
 /// action, null or an object with what, done_bytes, total_bytes, percent and seconds_left;
 /// unsettled, true where `replace` or `grow` was cut off and `dmsim heal` goes on with it;
 /// differing_bytes, what the last check found; 0 also where none was run since the daemon's start, as the status

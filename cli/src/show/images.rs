@@ -35,6 +35,9 @@ pub(crate) fn images(images: &[Attached], devices: &[Description]) -> String {
         if let Some(error) = &image.last_error {
             fault += &format!("  last error: {error}");
         }
+        if let Some(lost) = image.lost {
+            fault += &format!("  {}", lost.text());
+        }
         for (device, fails) in failing(devices, image) {
             fault += &format!("  {}, for {device}", Failing::text(fails));
         }
@@ -72,6 +75,7 @@ fn image_json(image: &Attached, failing: &[(String, Fails)]) -> serde_json::Valu
         "allocated_bytes": image.allocated,
         "fault": image.fault,
         "last_error": image.last_error,
+        "file_lost": image.lost,
         "failing": failing.iter().map(fails).collect::<Vec<_>>(),
     })
 }

@@ -19,7 +19,7 @@ pub(crate) use check::check;
 pub(crate) use diff::diff;
 pub(crate) use images::{images, images_json};
 pub(crate) use info::info_json;
-pub(crate) use raid::{checked, grown, raid};
+pub(crate) use raid::{checked, grown, raid, repairs};
 pub(crate) use store::{write_json, write_text};
 pub(crate) use tree::{Branches, tree};
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use daemon::Failing;
 use ops::raid::{Checked, Going, Grown, Journal, JournalState, Leg, LegState, Set};
 use ops::size::print_size;
 use sim_core::SECTOR_SIZE;
@@ -40,6 +41,12 @@ pub(crate) fn raid(set: &Set) -> String {
             set.name
         ));
     }
+    if set.health == "journal failed" {
+        add(format_args!(
+            ": nothing can be written before `dmsim heal {}`, which takes it up again or says what helps",
+            set.name
+        ));
+    }
     add(format_args!("\n"));
     add(format_args!("{:<5}{:<17}image\n", "leg", "state"));
     for leg in &set.legs {
@@ -55,18 +62,39 @@ pub(crate) fn raid(set: &Set) -> String {
         let file = leg.file.as_ref().map_or("-".to_owned(), |file| file.display().to_string());
         add(format_args!("{:<5}{state:<17}{file}\n", leg.leg));
     }
+    for leg in &set.legs {
+        if let Some(fails) = leg.fails {
+            let (leg, name) = (leg.leg, &set.name);
+            add(format_args!(
+                "leg {leg}: {}: `dmsim heal {name} {leg}` ends that\n",
+                Failing::text(fails)
+            ));
+        }
+        if let Some(lost) = leg.lost {
+            let (leg, lost) = (leg.leg, lost.text());
+            add(format_args!("leg {leg}: {lost}"));
+            if set.replaceable {
+                let name = &set.name;
+                add(format_args!(
+                    ": `dmsim raid replace {name} {leg} IMAGE` puts another in its place"
+                ));
+            }
+            add(format_args!("\n"));
+        }
+    }
     let later = set.legs.iter().filter(|leg| leg.write_mostly);
     if let Some(legs) = named(later) {
         add(format_args!("write-mostly: {legs}\n"));
     }
-    if let Some(Journal { state, file, .. }) = &set.journal {
+    if let Some(Journal { state, file, lost, .. }) = &set.journal {
         let state = match state {
             JournalState::WriteThrough => "writethrough",
             JournalState::WriteBack => "writeback",
             JournalState::Failed => "failed",
         };
         let file = file.as_ref().map_or("-".to_owned(), |file| file.display().to_string());
-        add(format_args!("journal: {state}, {file}\n"));
+        let lost = lost.map(|lost| format!(": {}", lost.text())).unwrap_or_default();
+        add(format_args!("journal: {state}, {file}{lost}\n"));
     }
     if let Some(going) = &set.action {
         let (done, total) = (print_whole(going.done), print_whole(going.total));
@@ -168,6 +196,21 @@ pub(crate) fn checked(found: &Checked) -> String {
     format!("{name}: {what}{besides}\n")
 }
 
+/// Says what helps where something differs.
+pub(crate) fn repairs(found: &Checked) -> String {
+    let name = &found.name;
+    match found.has_parity {
+        true => format!(
+            "{name}: `dmsim raid repair {name}` computes parity anew from the data, which it takes for right; where a leg \
+             is known to have wrong data, that leg is to be replaced instead"
+        ),
+        false => format!(
+            "{name}: `dmsim raid repair {name}` makes the other copies what the first is; where the leg that has the \
+             first is known to be wrong, that leg is to be replaced instead"
+        ),
+    }
+}
+
 fn differ(sectors: u64, has_parity: bool) -> String {
     match has_parity {
         true => format!("parity is wrong in {sectors} sectors of each leg"),
@@ -205,7 +248,7 @@ mod tests {
     fn leg(leg: usize, state: LegState, file: Option<&str>) -> Leg {
         let number = |part| file.map(|_| part);
         let (major, minor, file) = (number(253), number(1), file.map(Into::into));
-        Leg { leg, state, major, minor, file, write_mostly: false }
+        Leg { leg, state, major, minor, file, lost: None, fails: None, write_mostly: false }
     }
 
     #[test]
@@ -224,6 +267,7 @@ mod tests {
             region_size: 8192,
             health: "degraded",
             may_lose: 0,
+            replaceable: true,
             legs: vec![
                 leg(0, LegState::InSync, Some("/a")),
                 leg(1, LegState::Rebuilding, Some("/b")),
@@ -291,6 +335,7 @@ mod tests {
             region_size: 8192,
             health: "resyncing",
             may_lose: 0,
+            replaceable: true,
             legs: (0..4).map(|nr| leg(nr, LegState::Resyncing, Some("/a"))).collect(),
             journal: None,
             action: None,
@@ -303,7 +348,7 @@ mod tests {
         assert!(is_told(&set));
         let file = Some("/j".into());
         let state = JournalState::WriteBack;
-        set.journal = Some(Journal { state, major: Some(7), minor: Some(9), file });
+        set.journal = Some(Journal { state, major: Some(7), minor: Some(9), file, lost: None });
         assert!(!is_told(&set));
         assert!(raid(&set).contains("write-mostly: leg 0\njournal: writeback, /j\n"));
         set.journal.iter_mut().for_each(|journal| journal.state = JournalState::Failed);

@@ -47,9 +47,10 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
             let waits = if tables.inactive { ", inactive table loaded" } else { "" };
             format!("{types}{suspended}{waits}")
         }
-        NodeKind::File { file, read_only, fault } => {
+        NodeKind::File { file, read_only, fault, lost } => {
             let fault = fault.as_ref().map(|why| format!(", fails: {why}")).unwrap_or_default();
-            format!("{file}{}{fault}", if *read_only { ", read-only" } else { "" })
+            let lost = lost.map(|lost| format!(", {}", lost.text())).unwrap_or_default();
+            format!("{file}{}{fault}{lost}", if *read_only { ", read-only" } else { "" })
         }
     };
     let failing = node.fails.map(|fails| format!(", {}", Failing::text(fails)));
@@ -71,7 +72,8 @@ mod tests {
     use sim_core::{DevNumber, Fails};
 
     fn leaf(name: &str) -> Node {
-        let kind = NodeKind::File { file: format!("/{name}.img"), read_only: false, fault: None };
+        let file = format!("/{name}.img");
+        let kind = NodeKind::File { file, read_only: false, fault: None, lost: None };
         let fails = (name == "b").then_some(Fails::Writes);
         let dev = DevNumber { major: 7, minor: 0 };
         Node { name: name.into(), dev, size: 2048, kind, fails, below: Vec::new() }

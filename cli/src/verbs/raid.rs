@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use daemon::fault::USAGE;
 use daemon::{Fault, Instance};
 use ops::raid;
 
 use super::ended;
-use crate::args::raid::{Assemble, Raid, What};
+use super::restore::warn_of_record;
+use crate::args::raid::{Assemble, Elsewhere, Raid, What};
 use crate::client;
 use crate::output::print;
 use crate::show::{self, print_json};
@@ -24,6 +26,7 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
             let Assemble { images, name, force, journal, volume, serials } = typed;
             let ask = raid::Assemble { images, name, force, journal, volume, serials };
             let set = raid::assemble(&mut client, &ask, &Terminal::watch()?)?;
+            warn_of_record(&mut client, &ask.name, &ask.images)?;
             let told: String = set.told.iter().map(|line| format!("{line}\n")).collect();
             print(&format!("{told}{}\n", set.file.display()))
         }
@@ -59,6 +62,9 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
             let grown = raid::grow(&mut client, &ask, &Terminal::watch()?)?;
             print(&show::grown(&grown, waits))
         }
+        What::Fail(typed) => Err(elsewhere("fail", "fail", typed)),
+        What::Heal(typed) => Err(elsewhere("heal", "heal", typed)),
+        What::Wait(typed) => Err(elsewhere("wait", "wait --sync", typed)),
         What::Remove { name } => {
             let left = raid::remove(&mut client::connect(instance)?, &name)?;
             if !left.is_empty() {
@@ -74,6 +80,13 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
     }
 }
 
+/// Says where the verb is that somebody has looked for among those of `raid`.
+fn elsewhere(typed: &str, verb: &str, rest: Elsewhere) -> Fault {
+    let words = [verb.to_owned()].into_iter().chain(rest.words).collect::<Vec<_>>().join(" ");
+    let why = format!("is no verb of `raid`, but one of its own: `dmsim {words}`");
+    Fault::new(format!("raid {typed}"), why).with_status(USAGE)
+}
+
 /// Tells what was found, where somebody has waited for it.
 fn checked(found: Option<raid::Checked>, json: bool) -> Result<ExitCode, Fault> {
     let Some(found) = found else { return Ok(ExitCode::SUCCESS) };
@@ -82,5 +95,8 @@ fn checked(found: Option<raid::Checked>, json: bool) -> Result<ExitCode, Fault> 
         false => print(&show::checked(&found))?,
     };
     let differs = found.differing > 0 && !found.repaired;
+    if differs && !json {
+        eprintln!("dmsim: {}", show::repairs(&found));
+    }
     Ok(if differs || !found.compared { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

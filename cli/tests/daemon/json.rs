@@ -187,7 +187,7 @@ fn every_verb_says_the_same_things_the_same_way() {
     assert_eq!((fails(0), fails(1), &tree["fails"]), ("all".into(), Value::Null, &Value::Null));
     let image = named("images --json", "/dev/sda");
     let below = &mirror["below"][1];
-    for key in ["name", "major", "minor", "size_bytes", "file", "read_only", "fault"] {
+    for key in ["name", "major", "minor", "size_bytes", "file", "read_only", "fault", "file_lost"] {
         assert_eq!(image[key], below[key], "{key}");
     }
     assert_eq!(said["check m --json"]["legs"][0]["minor"], image["minor"]);

@@ -139,6 +139,11 @@ impl PastDevice {
         self.device.live.iter().chain(&self.device.inactive)
     }
 
+    /// Lists the numbers that its tables name.
+    pub(crate) fn below(&self) -> impl Iterator<Item = DevNumber> {
+        self.tables().flat_map(|table| &table.below).copied()
+    }
+
     /// Lists the numbers that its tables name, each with the id of the table.
     pub(super) fn names(&self) -> impl Iterator<Item = (EntryId, DevNumber)> {
         let live = self.entry.live.zip(self.device.live.as_ref());

@@ -3,6 +3,7 @@
 mod clients;
 mod connection;
 mod counted;
+mod forget;
 mod guard;
 mod kmsg;
 mod request;

@@ -14,7 +14,6 @@ use sim_core::{Control, DM_MAJOR, DevNumber, Errno, Held, KeyText};
 
 use super::state::Daemon;
 use crate::fault::Fault;
-use crate::mangle;
 use crate::protocol::{Filled, Keyless, KeylessStack, Restored};
 use crate::record::{ImageRecord, Meant, Past, PastDevice, PastImage};
 
@@ -22,6 +21,8 @@ impl Daemon {
     /// Lists the devices on record that lack their keys.
     pub(super) fn keyless(&self) -> Result<KeylessStack, Fault> {
         let past = self.keeper.past()?;
+        let names = past.devices.iter().map(|past| past.device.name.clone()).collect();
+        let paths = past.images.iter().map(|past| past.image.path.clone()).collect();
         let images = past.images.into_iter().map(|past| (past.image.dev, past.image.path));
         // Those that an earlier restore brought back are not in the past any more.
         let there = self.images.list().into_iter().map(|image| (image.number, image.path));
@@ -36,7 +37,7 @@ impl Daemon {
             let (name, uuid) = (device.name, device.uuid);
             (!tables.is_empty()).then_some(Keyless { name, uuid, tables })
         });
-        Ok(KeylessStack { devices: keyless.collect(), images })
+        Ok(KeylessStack { devices: keyless.collect(), images, names, paths })
     }
 
     /// Builds what is on record, with the tables in `filled` in the place of those without keys.
@@ -72,40 +73,6 @@ impl Daemon {
             }
         }
         Ok(restored)
-    }
-
-    /// Drops what was there before from the record: all of it, or what is called so.
-    pub(super) fn forget(&self, names: &[String]) -> Result<(), Fault> {
-        if names.is_empty() {
-            self.keeper.forget();
-            return Ok(());
-        }
-        let past = self.keeper.past()?;
-        let images = |name: &String| {
-            let is = |image: &ImageRecord| {
-                image.name.as_ref() == Some(name)
-                    || image.dev.to_string() == *name
-                    || image.path.as_os_str() == name.as_str()
-            };
-            past.images.iter().filter(move |past| is(&past.image)).collect::<Vec<_>>()
-        };
-        let devices = |name: &String| {
-            let is = |own: &str| own == name || mangle::decode(own) == *name;
-            past.devices.iter().filter(move |past| is(&past.device.name)).collect::<Vec<_>>()
-        };
-        // All of them, or none.
-        for name in names {
-            if images(name).is_empty() && devices(name).is_empty() {
-                let why = "nothing of this name is on record from before: `dmsim restore` says what is, and what is \
-                           there already goes by `remove` and `detach`";
-                return Err(Fault::new(name, why));
-            }
-        }
-        for name in names {
-            images(name).into_iter().for_each(|image| self.keeper.image_is_back(image));
-            devices(name).into_iter().for_each(|device| self.keeper.device_is_back(device));
-        }
-        Ok(())
     }
 
     fn attach_again(&self, past: &PastImage, there: &HashSet<ImageRecord>) -> Result<(), String> {

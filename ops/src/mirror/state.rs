@@ -8,7 +8,7 @@ use targets::lines::{self, DeviceWord};
 
 use crate::commands::message;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{Device, find, named, report};
+use crate::devices::{Device, NO_SUCH, find, named, report};
 use crate::words::device_name;
 
 /// A line of `mirror`.
@@ -44,7 +44,7 @@ pub(super) fn log_dev(line: &Line) -> Option<DevNumber> {
 /// Finds a device whose table is a mirror.
 pub(super) fn mirror(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
     let name = device_name(dm.mount(), word);
-    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
+    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, NO_SUCH))?;
     let line = line_of(&device);
     let why = match device.only("raid") {
         Some(_) => "is a RAID set, and no mirror: `dmsim raid` has what there is for those",

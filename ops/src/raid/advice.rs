@@ -6,7 +6,7 @@ use targets::lines::md::Line as MdLine;
 use targets::lines::raid::{Action, LegHealth, Status};
 
 use super::md::MD;
-use super::state::{Line, RAID};
+use super::state::{Line, RAID, has_all, layout, line_of};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find};
 
@@ -68,9 +68,23 @@ pub(super) fn help(
     status: &Status,
     leg: usize,
 ) -> Result<String, Fault> {
-    let keeper = find(dm, name)?.as_ref().map_or(Keeper::Dmsim, keeper);
-    let puts = match keeper {
+    let device = find(dm, name)?;
+    let keeper = device.as_ref().map_or(Keeper::Dmsim, keeper);
+    let lacks = match &device {
+        Some(device) => lacks_data(dm, device, status)?,
+        None => false,
+    };
+    // What an image in the place of a leg would be filled from.
+    let instead = match keeper {
         Keeper::Nobody => return Ok(NO_METADATA.to_owned()),
+        Keeper::Dmsim if lacks => format!(
+            "where that is no help, what it had is lost, as the other legs have not all of it, and no image can \
+             take its place: `dmsim raid remove {name}`, and `dmsim raid create` makes a new set for a backup's data"
+        ),
+        Keeper::Mdadm | Keeper::Bios if lacks => {
+            "where that is no help, what it had is lost, as the other members have not all of it"
+                .to_owned()
+        }
         Keeper::Dmsim => format!("`dmsim raid replace {name} {leg} IMAGE` puts"),
         Keeper::Mdadm => format!(
             "an array of md gets a new member from mdadm alone: `dmsim raid remove {name}`, then \
@@ -82,8 +96,8 @@ pub(super) fn help(
         ),
     };
     let own = match keeper {
-        Keeper::Dmsim | Keeper::Nobody => String::new(),
-        Keeper::Mdadm | Keeper::Bios => format!(
+        Keeper::Dmsim | Keeper::Nobody if !lacks => String::new(),
+        Keeper::Dmsim | Keeper::Nobody | Keeper::Mdadm | Keeper::Bios => format!(
             "where its image is there, `dmsim raid remove {name}` and `dmsim raid assemble` with all \
              images; "
         ),
@@ -96,9 +110,25 @@ pub(super) fn help(
         (Some(LegHealth::Behind), _) => {
             format!("`dmsim wait --sync {name}` waits until it is")
         }
-        (Some(LegHealth::Failed), _) => {
-            format!("`dmsim heal {name}` tries again, {puts} another in its place")
+        (Some(LegHealth::Failed), _) if lacks => {
+            format!("`dmsim heal {name}` tries again; {instead}")
         }
-        (Some(LegHealth::Missing) | None, _) => format!("{own}{puts} one in its place"),
+        (Some(LegHealth::Failed), _) => {
+            format!("`dmsim heal {name}` tries again, {instead} another in its place")
+        }
+        (Some(LegHealth::Missing) | None, _) if lacks => format!("{own}{instead}"),
+        (Some(LegHealth::Missing) | None, _) => format!("{own}{instead} one in its place"),
     })
+}
+
+/// Tells whether the legs that are there lack some of the data: to put another in the place of one that is lost
+/// would be refused for the next that is.
+fn lacks_data(dm: &mut dyn DeviceMapper, device: &Device, status: &Status) -> Result<bool, Fault> {
+    let Some(line) = line_of(dm, device)? else { return Ok(false) };
+    let lengths = line.lengths(device.size()).ok();
+    let layout = lengths.and_then(|lengths| layout(&line, lengths.device));
+    let is_lost = |leg: usize| {
+        matches!(status.legs.get(leg), Some(LegHealth::Failed | LegHealth::Missing) | None)
+    };
+    Ok(layout.is_some_and(|layout| !has_all(&layout, is_lost)))
 }

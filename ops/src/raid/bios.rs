@@ -130,9 +130,21 @@ pub(super) fn refuse_both(images: &[Image]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Says of which set an image is a disk; nothing where it is of none.
+pub(super) fn member_told(path: &Path, len: Sectors) -> Option<String> {
+    match member(path, len) {
+        Ok(Some(member)) => Some(format!("is a disk of {}", member.kind())),
+        Ok(None) => {
+            let Vendor { name, .. } = vendor(path, len)?;
+            Some(format!("is a member of a {name} RAID set"))
+        }
+        Err(why) => Some(format!("is, or was, a disk of a BIOS's RAID set: it {why}")),
+    }
+}
+
 /// Says of whose set an image is that cannot be opened; nothing where it is of none.
 pub(super) fn stranger(image: &Image) -> Option<String> {
-    let Vendor { name, format, .. } = vendor(image)?;
+    let Vendor { name, format, .. } = vendor(&image.new.path, image.size)?;
     Some(format!(
         "is a member of a {name} RAID set ({format}), which dmsim does not open. Read it where it was made, \
          or with `dmraid -ay -f {format}` on a Linux that has it; of a mirror, `dmsim attach` shows the image \
@@ -140,8 +152,8 @@ pub(super) fn stranger(image: &Image) -> Option<String> {
     ))
 }
 
-fn vendor(image: &Image) -> Option<&'static Vendor> {
-    let file = fresh(&image.new.path, Access::ReadOnly).ok()?;
-    let look = |pieces: &Pieces| vendors::find(image.size, pieces);
+fn vendor(path: &Path, len: Sectors) -> Option<&'static Vendor> {
+    let file = fresh(path, Access::ReadOnly).ok()?;
+    let look = |pieces: &Pieces| vendors::find(len, pieces);
     read_whole(look, |at, len| read(&file, at, len.bytes() as usize).ok()).ok()?
 }

@@ -76,7 +76,7 @@ pub(super) struct Plan {
     no_sync: bool,
     label: Label,
     /// What is odd about the images.
-    pub(super) odd: Option<String>,
+    pub(super) odd: Vec<String>,
 }
 
 /// Makes a set of images; returns the file that shows it. Its first resync goes on in the background.
@@ -159,9 +159,31 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Create) -> Result<Plan, Faul
     // What was made just now is zeros on all legs.
     let is_new = legs.iter().all(|(_, made)| made.is_some());
     let no_sync = can_be_left(line.kind.family()) && (ask.no_sync || is_new);
-    let odd = uneven(&ask.images, &sizes);
+    let not_made = ask.size.and_then(|asked| of_another_size(asked, &ask.images, &legs, &sizes));
+    let odd = not_made.into_iter().chain(uneven(&ask.images, &sizes)).collect();
     let label = Label::new()?;
     Ok(Plan { name, legs, device, len, line, journal, no_sync, label, odd })
+}
+
+/// Says which images are there already, and are not as large as the new ones are to be.
+fn of_another_size(
+    asked: u64,
+    images: &[PathBuf],
+    legs: &[(New, Option<u64>)],
+    sizes: &[Sectors],
+) -> Option<String> {
+    let all = images.iter().zip(legs).zip(sizes);
+    let other = all.filter(|((_, (_, made)), size)| made.is_none() && size.bytes() != asked);
+    let other: Vec<String> = other
+        .map(|((image, _), size)| format!("{} ({})", image.display(), print_size(size.bytes())))
+        .collect();
+    (!other.is_empty()).then(|| {
+        format!(
+            "{}: there already, and not made {} long: --size is the length of new images alone",
+            other.join(", "),
+            print_size(asked)
+        )
+    })
 }
 
 /// Says which images are much larger than the smallest, whose size all legs have.

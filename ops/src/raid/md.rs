@@ -242,6 +242,18 @@ fn candidate(path: &Path, len: Sectors) -> Result<Option<Candidate>, String> {
     }
 }
 
+/// Says of which array an image is a member; nothing where it is of none.
+pub(super) fn member_told(path: &Path, len: Sectors) -> Option<String> {
+    match candidate(path, len) {
+        Ok(found) => {
+            let of = name_of(&found?.superblock.facts());
+            Some(format!("is a member of an array of md ({of})"))
+        }
+        // What is damaged may be needed all the more.
+        Err(why) => Some(format!("is, or was, a member of an array of md: it {why}")),
+    }
+}
+
 pub(super) fn read(file: &File, at: Sector, len: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, at.0 * SECTOR_SIZE)?;

@@ -29,7 +29,7 @@ pub use create::{Create, create};
 pub use fail::{fail, heal};
 pub use grow::{Grow, Grown, grow};
 pub use level::LEVELS;
-pub use remove::remove;
+pub use remove::{Rest, remove, rest};
 pub use replace::{Replace, replace};
 pub use scrub::{Checked, Source, check, repair};
 pub use state::is_set;

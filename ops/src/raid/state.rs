@@ -10,7 +10,7 @@ use targets::raid::layout::{Layout, Parity, Raid10};
 use super::md;
 use crate::commands::one;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{Device, find, named, report};
+use crate::devices::{Device, NO_SUCH, find, named, report};
 use crate::words::device_name;
 
 /// A line of `raid`.
@@ -47,8 +47,7 @@ pub(super) fn is_unsettled(line: &Line) -> bool {
 /// Finds a device whose table is a set.
 pub(super) fn set(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Line), Fault> {
     let name = device_name(dm.mount(), word);
-    let device = find(dm, &name)?
-        .ok_or_else(|| Fault::new(word, "no such device: `dmsim ls` shows those that there are"))?;
+    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, NO_SUCH))?;
     let line = line_of(dm, &device)?;
     let line = line.ok_or_else(|| Fault::new(&name, "is no RAID set"))?;
     Ok((device, line))

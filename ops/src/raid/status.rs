@@ -3,16 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use daemon::{Fault, mangle};
+use backing::Lost;
+use daemon::{Failing, Fault, mangle};
 use serde::Serialize;
-use sim_core::{DevNumber, Sectors};
+use sim_core::{DevNumber, Fails, Sectors};
 use targets::lines::raid::{Action, Family, JournalHealth, Leg as LineLeg, LegHealth, Status};
 use targets::raid::layout::{Format, Raid10};
 
-use super::leg::file_of;
+use super::advice::refuse_without_metadata;
+use super::leg::file_and_loss;
 use super::leg::marked::{has_resync, marked};
 use super::level::level;
-use super::state::{Line, has_all, is_unsettled, layout, look_at, may_lose, number, set};
+use super::state::{
+    Line, has_all, is_unsettled, layout, look_at, may_lose, number, refuse_md, set,
+};
 use crate::device_mapper::DeviceMapper;
 use crate::size::{in_bytes, in_bytes_if_known};
 
@@ -46,10 +50,14 @@ pub struct Set {
     /// What a bit of the bitmap stands for; 0 for a raid0, which has none.
     #[serde(rename = "region_size_bytes", serialize_with = "in_bytes")]
     pub region_size: u64,
-    /// `in sync`, `resyncing`, `rebuilding`, `reshaping`, `degraded`, `broken`, `suspended`: the worst of it.
+    /// `in sync`, `resyncing`, `rebuilding`, `reshaping`, `degraded`, `journal failed`, `broken`, `suspended`: the
+    /// worst of it.
     pub health: &'static str,
     /// How many legs more may fail, whichever they are. None until all are in sync for the first time.
     pub may_lose: usize,
+    /// `raid replace` can put others in the places of its legs.
+    #[serde(skip)]
+    pub replaceable: bool,
     /// Its legs, in the order of the table.
     pub legs: Vec<Leg>,
     /// The device of its journal, where it has one.
@@ -81,6 +89,11 @@ pub struct Leg {
     pub minor: Option<u32>,
     /// Where its bytes lie.
     pub file: Option<PathBuf>,
+    /// Why that path leads to the image's file no more, if so.
+    #[serde(rename = "file_lost")]
+    pub lost: Option<Lost>,
+    /// What of it fails on purpose, if anything does: perhaps nobody has noticed yet.
+    pub fails: Option<Fails>,
     /// It is read only where no other has the data, and a raid1 may write it later than others.
     pub write_mostly: bool,
 }
@@ -96,6 +109,9 @@ pub struct Journal {
     pub minor: Option<u32>,
     /// Where its bytes lie.
     pub file: Option<PathBuf>,
+    /// Why that path leads to the image's file no more, if so.
+    #[serde(rename = "file_lost")]
+    pub lost: Option<Lost>,
 }
 
 /// How a journal is used.
@@ -181,8 +197,10 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
     });
     let moves = matches!(status.action, Action::Reshape);
     // The table has the length that it is to have.
-    let shown = dm.describe()?.into_iter().find(|described| described.name == name);
-    let shown = shown.filter(|_| moves).map_or(size, |shown| Sectors(shown.size));
+    let described = dm.describe()?.into_iter().find(|described| described.name == name);
+    let (shown, failing) =
+        described.map_or((size, Vec::new()), |own| (Sectors(own.size), own.failing));
+    let shown = if moves { shown } else { size };
     let mut legs = Vec::new();
     for (place, (leg, health)) in line.legs.iter().zip(&status.legs).enumerate() {
         let dev = number(leg.data.as_ref());
@@ -195,12 +213,15 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             LegHealth::Failed => LegState::Failed,
             LegHealth::Missing => LegState::Missing,
         };
+        let (file, lost) = file_and_loss(dm, dev)?;
         legs.push(Leg {
             leg: place,
             state,
             major: dev.map(|dev: DevNumber| dev.major),
             minor: dev.map(|dev| dev.minor),
-            file: file_of(dm, dev)?,
+            file,
+            lost,
+            fails: dev.and_then(|dev| Failing::of(&failing, dev)),
             write_mostly: line.params.write_mostly.contains(&place),
         });
     }
@@ -250,6 +271,9 @@ pub fn status(dm: &mut dyn DeviceMapper, name: &str) -> Result<Set, Fault> {
             false => health(&status, &legs, look.suspended),
         },
         may_lose,
+        replaceable: family != Family::Raid0
+            && refuse_md(&device).is_ok()
+            && refuse_without_metadata(name, &line).is_ok(),
         legs,
         journal,
         action: going,
@@ -272,7 +296,8 @@ fn journal(
     };
     let dev = number(line.params.journal_dev.as_ref());
     let (major, minor) = (dev.map(|dev| dev.major), dev.map(|dev| dev.minor));
-    Ok(Some(Journal { state, major, minor, file: file_of(dm, dev)? }))
+    let (file, lost) = file_and_loss(dm, dev)?;
+    Ok(Some(Journal { state, major, minor, file, lost }))
 }
 
 fn is_going(status: &Status) -> bool {
@@ -300,6 +325,8 @@ fn health(status: &Status, legs: &[Leg], suspended: bool) -> &'static str {
     let any = |state: LegState| legs.iter().any(|leg| leg.state == state);
     match () {
         () if suspended => "suspended",
+        // Nothing can be written.
+        () if status.journal == JournalHealth::Failed => "journal failed",
         () if any(LegState::Failed) || any(LegState::Missing) => "degraded",
         () if status.action == Action::Reshape => "reshaping",
         () if any(LegState::Rebuilding) => "rebuilding",

@@ -18,7 +18,7 @@ use crate::mirror::swap::remove_below;
 use crate::parts::New;
 
 /// What the uuids of devices begin with that are made here.
-pub(crate) const MADE_BY_US: &str = "DMSIM-RAID-";
+pub(crate) use daemon::family::MADE_FOR_RAID as MADE_BY_US;
 
 enum Step {
     /// A file was made.

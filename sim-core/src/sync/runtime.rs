@@ -95,6 +95,12 @@ impl TargetLog {
         self.log.line(&format!("{prefix}device-mapper: {}: {text}", self.name));
     }
 
+    /// Logs a line of what lies below a target and is no part of the device-mapper, with whatever that has in
+    /// front: md's, of a set.
+    pub fn line_of_another(&self, line: impl fmt::Display) {
+        self.log.line(&line.to_string());
+    }
+
     /// Logs why something is refused, which its caller is told too.
     pub fn refusal(&self, errno: Errno, why: &str) -> Refusal {
         self.line(why);

@@ -83,7 +83,10 @@ fn a_heal_says_which_paths_it_tried_those_too_that_failed_by_themselves() {
     assert_eq!(told, "m: no path has failed: there is nothing to heal\n");
     instance.dmsim(&["message", "m", "0", "fail_path", "p1"]);
     assert_eq!(states(&instance), "AF");
-    assert_eq!(instance.dmsim(&["heal", "m"]), "m: the path 253:1 is used again\n");
+    assert_eq!(
+        instance.dmsim(&["heal", "m"]),
+        "m: the path 253:1 is reinstated: the next I/O tries it\n"
+    );
     assert_eq!(states(&instance), "AA");
     instance.dmsim(&["suspend", "m"]);
     let told = instance.refused(&["heal", "m", "0"]);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use testkit::write_md_images;
 
 use super::{checked, create, json, states};
-use crate::harness::{Instance, can_mount, read_at, sh, text, umount};
+use crate::harness::{Instance, can_mount, read_at, sh, text, umount, wait_until, write_at};
 
 /// Has a leg fail, and the set notice it.
 fn lose(instance: &Instance, leg: &str) {
@@ -80,6 +80,116 @@ fn a_heal_says_what_it_did_or_what_would_help() {
 }
 
 #[test]
+fn the_kernels_log_says_which_leg_has_failed() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    lose(&instance, "1");
+    let kmsg = |instance: &Instance| {
+        let kmsg = std::fs::read_to_string(instance.path("run/kmsg")).expect("a log");
+        let of_md = kmsg.lines().filter(|line| line.starts_with("md/"));
+        of_md.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let one = "md/raid1:mdX: Disk failure on dm-3, disabling device.\n\
+               md/raid1:mdX: Operation continuing on 1 devices.\n";
+    assert_eq!(kmsg(&instance), one);
+    instance.dmsim(&["heal", "r"]);
+    lose(&instance, "1");
+    assert_eq!(kmsg(&instance), one.repeat(2));
+    let instance = Instance::start();
+    create(&instance, "raid5", 3, "9M");
+    for leg in ["1", "0"] {
+        instance.dmsim(&["fail", "r", leg, "--writes"]);
+        wait_until("it is lost", || {
+            let _ = write_at(&instance.device("r"), 0, &[7; 1 << 20]);
+            states(&instance)[usize::from(leg == "1")] == "failed"
+        });
+    }
+    // As Linux 6.12 has it.
+    let both = "md/raid:mdX: Disk failure on dm-3, disabling device.\n\
+                md/raid:mdX: Operation continuing on 2 devices.\n\
+                md/raid:mdX: Disk failure on dm-1, disabling device.\n\
+                md/raid:mdX: Cannot continue operation (2/3 failed).\n";
+    assert_eq!(kmsg(&instance), both);
+}
+
+#[test]
+fn no_image_is_asked_for_where_too_much_is_lost_for_it() {
+    let instance = Instance::start();
+    create(&instance, "raid5", 3, "9M");
+    for leg in ["0", "1"] {
+        instance.dmsim(&["fail", "r", leg, "--writes"]);
+    }
+    wait_until("both are lost", || {
+        let written = write_at(&instance.device("r"), 0, &[7; 1 << 20]);
+        written.is_err() && states(&instance)[..2] == ["failed"; 2]
+    });
+    let new = std::fs::File::create(instance.path("new.img")).expect("a new file");
+    new.set_len(9 << 20).expect("it is sparse");
+    for args in [
+        &["raid", "replace", "r", "0", "new.img"][..],
+        &["raid", "replace", "r", "1", "new.img"],
+        &["raid", "check", "r"],
+        &["wait", "--sync", "r"],
+    ] {
+        let told = instance.refused(args);
+        assert!(
+            told.contains("has failed: `dmsim heal r` tries again; where that is no help,"),
+            "{told}"
+        );
+        assert!(!told.contains("raid replace"), "{told}");
+    }
+    assert_eq!(
+        instance.dmsim(&["heal", "r"]),
+        "r: leg 0 is in sync again\nr: leg 1 is in sync again\n"
+    );
+}
+
+#[test]
+fn a_verb_that_is_looked_for_at_the_wrong_place_and_a_name_that_is_none_are_told_of() {
+    let instance = Instance::start();
+    for (typed, own) in [
+        (&["raid", "heal", "r", "1"][..], "`dmsim heal r 1`"),
+        (&["raid", "fail", "r", "1", "--writes"], "`dmsim fail r 1 --writes`"),
+        (&["raid", "wait", "r"], "`dmsim wait --sync r`"),
+    ] {
+        let output = instance.run(typed);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains("is no verb of `raid`, but one of its own") && told.contains(own),
+            "{told}"
+        );
+    }
+    for args in [&["heal", "r"][..], &["fail", "r", "1"], &["wait", "--sync", "r"], &["check", "r"]]
+    {
+        let told = instance.refused(args);
+        assert!(told.contains("r: no such device: `dmsim ls` shows"), "{told}");
+    }
+}
+
+#[test]
+fn a_leg_that_is_to_fail_and_parity_that_is_wrong_are_told_of_with_what_helps() {
+    let instance = Instance::start();
+    create(&instance, "raid5", 3, "9M");
+    instance.dmsim(&["wait", "--sync", "r"]);
+    instance.dmsim(&["fail", "r", "1", "--writes"]);
+    let told = instance.dmsim(&["raid", "status", "r"]);
+    assert!(
+        told.contains("leg 1: writes fail, on purpose: `dmsim heal r 1` ends that\n"),
+        "{told}"
+    );
+    assert_eq!(json(&instance)["legs"][1]["fails"], "writes");
+    assert_eq!(json(&instance)["legs"][0]["fails"], serde_json::Value::Null);
+    instance.dmsim(&["heal", "r", "1"]);
+    assert!(!instance.dmsim(&["raid", "status", "r"]).contains("on purpose"));
+    write_at(&instance.path("0.img"), 2 << 20, &[7; 4096]).expect("room for it");
+    let told = instance.refused(&["raid", "check", "r"]);
+    assert!(told.contains("`dmsim raid repair r` computes parity anew from the data"), "{told}");
+    assert_eq!(said(&instance, &["raid", "repair", "r"]), "");
+    assert_eq!(said(&instance, &["raid", "check", "r"]), "");
+}
+
+#[test]
 fn what_helps_an_array_of_md_alone_is_said_of_one() {
     let instance = Instance::start();
     let images = write_md_images("raid5-1.2", &instance.path("")).expect("room for them");
@@ -144,6 +254,119 @@ fn what_stays_of_a_set_that_was_removed_is_named_with_how_to_take_it_away() {
     let stay = format!("r: its images stay attached: {}, {}: `dmsim detach", text(&a), text(&b));
     assert!(told.contains(&stay), "{told}");
     instance.dmsim(&["detach", "0.img"]);
+}
+
+#[test]
+fn a_leg_whose_file_was_deleted_or_replaced_is_shown_while_it_is_in_use() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    assert_eq!(json(&instance)["legs"][0]["file_lost"], serde_json::Value::Null);
+    std::fs::remove_file(instance.path("1.img")).expect("a file");
+    std::fs::rename(instance.path("0.img"), instance.path("aside.img")).expect("a file");
+    std::fs::write(instance.path("0.img"), "another").expect("room for it");
+    let told = instance.dmsim(&["raid", "status", "r"]);
+    for words in [
+        "leg 0: another file is at its path by now, which is not the one in use: `dmsim raid replace r 0 IMAGE` puts",
+        "leg 1: its file was deleted, and is there only as long as it is attached: `dmsim raid replace r 1 IMAGE` puts",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert_eq!(json(&instance)["legs"][0]["file_lost"], "replaced");
+    assert_eq!(json(&instance)["legs"][1]["file_lost"], "deleted");
+    assert!(instance.dmsim(&["images"]).contains("1.img  its file was deleted, "));
+    assert!(instance.dmsim(&["images", "--json"]).contains(r#""file_lost": "deleted""#));
+    assert!(instance.dmsim(&["tree"]).contains("1.img, its file was deleted, "));
+    let log = std::fs::read_to_string(instance.path("daemon.log")).expect("a log");
+    assert_eq!(log.matches("its file was deleted").count(), 1, "{log}");
+    // What is said to help does.
+    let new = std::fs::File::create(instance.path("new.img")).expect("a new file");
+    new.set_len(9 << 20).expect("it is sparse");
+    instance.dmsim(&["raid", "replace", "r", "1", "new.img"]);
+    assert_eq!(json(&instance)["legs"][1]["file_lost"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_set_whose_image_is_gone_at_a_restore_is_put_together_by_what_that_says() {
+    let instance = Instance::start();
+    create(&instance, "raid5", 4, "9M");
+    write_at(&instance.device("r"), 0, &[5; 1 << 20]).expect("room for it");
+    instance.dmsim(&["wait", "--sync", "r"]);
+    let instance = Instance::start_in(instance.crash(), &[]);
+    std::fs::remove_file(instance.path("1.img")).expect("a file");
+    let told = instance.refused(&["restore"]);
+    assert!(told.contains("1.img: open: no such file or directory"), "{told}");
+    assert!(
+        told.contains("these of its devices are not: r_rmeta_1, r_rimage_1 (device `"),
+        "{told}"
+    );
+    assert_eq!(told.matches("Device lookup failed").count(), 1, "{told}");
+    let commands = told.split('`').filter(|command| command.starts_with("dmsim "));
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        said(&instance, &words);
+    }
+    assert_eq!(states(&instance), ["in_sync", "missing", "in_sync", "in_sync"]);
+    assert!(read_at(&instance.device("r"), 0, 1 << 20).expect("a read") == vec![5; 1 << 20]);
+    assert!(said(&instance, &["restore"]).contains("nothing is left to bring back"));
+    // An image that is gone is known by its path from here, too.
+    let instance = Instance::start_in(instance.crash(), &[]);
+    std::fs::remove_file(instance.path("2.img")).expect("a file");
+    instance.refused(&["restore"]);
+    said(&instance, &["restore", "--forget", "./2.img"]);
+    let told = instance.refused(&["restore"]);
+    assert!(!told.contains("2.img: open"), "{told}");
+    assert!(
+        told.contains("these of its devices are not: r_rmeta_2, r_rimage_2 (device `"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_set_that_is_put_together_over_a_record_of_it_is_told_of_that() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    let instance = Instance::start_in(instance.crash(), &[]);
+    let assemble = |name| said(&instance, &["raid", "assemble", "0.img", "1.img", "--name", name]);
+    let told = assemble("other");
+    assert!(
+        told.contains(
+            "other: images of it are on record from before, where these RAID sets are: r. "
+        ),
+        "{told}"
+    );
+    instance.dmsim(&["raid", "remove", "other"]);
+    let told = assemble("r");
+    let forget = "`dmsim restore --forget r` drops";
+    assert!(
+        told.contains("r: is on record from before as well, and `dmsim restore` cannot bring"),
+        "{told}"
+    );
+    assert!(told.contains(forget), "{told}");
+    let told = instance.refused(&["restore"]);
+    assert!(
+        told.starts_with("dmsim: restore: r: is there already, put together by another"),
+        "{told}"
+    );
+    assert!(told.contains(forget) && !told.contains("raid remove"), "{told}");
+    assert_eq!(said(&instance, &["restore", "--forget", "r"]), "");
+    assert!(said(&instance, &["restore"]).contains("nothing is left to bring back"));
+    assert_eq!(states(&instance), ["in_sync"; 2]);
+}
+
+#[test]
+fn what_a_command_has_left_that_was_cut_off_goes_with_the_set() {
+    let instance = Instance::start();
+    create(&instance, "raid1", 2, "9M");
+    instance.dmsim(&["remove", "r"]);
+    // As if `create` had been killed: of `r` nothing else is there.
+    instance.dmsim(&["remove", "r_rimage_1"]);
+    instance.create("r_rimage_7", "0 8 zero");
+    let told = instance.refused(&["raid", "create", "raid1", "0.img", "1.img", "r", "--force"]);
+    assert!(told.contains("and in no set: `dmsim raid remove r` first"), "{told}");
+    assert_eq!(said(&instance, &["raid", "remove", "r"]), "");
+    assert_eq!(instance.dmsim(&["ls"]).lines().count(), 1, "what was not made for it stays");
+    assert!(instance.refused(&["raid", "remove", "r"]).contains("r: no such device"));
+    assert_eq!(instance.dmsim(&["images"]).lines().count(), 1);
 }
 
 /// A file system that is mounted read-only; unmounted when dropped.

@@ -12,6 +12,7 @@ use sim_core::{Access, Sectors};
 use targets::lines::DeviceWord;
 
 use super::super::steps::Done;
+use super::holds::holds;
 use super::label::Label;
 use super::{Image, META, image_there, refuse_full};
 use crate::commands::one;
@@ -52,6 +53,20 @@ pub(in super::super) fn name_of(set: &str) -> String {
 /// Returns what a table calls it.
 pub(in super::super) fn word(set: &str) -> DeviceWord {
     DeviceWord(format!("{MAPPER}{}", name_of(set)))
+}
+
+/// Says how an image that nobody needs becomes zeros.
+fn how_to_empty(image: &Image) -> String {
+    let (path, bytes) = (image.new.path.display(), image.size.bytes());
+    let is_file = image.new.dev.is_none() && image.new.path.is_file();
+    let commands = match is_file {
+        true => format!("`truncate -s 0 {path}` and `truncate -s {bytes} {path}`"),
+        // What is attached, or mapped, keeps its length.
+        false => format!(
+            "`dd if=/dev/zero of={path} bs=1M iflag=count_bytes count={bytes} conv=notrunc`"
+        ),
+    };
+    format!("To empty it, if nobody needs what it holds: {commands}")
 }
 
 /// Says what an image is by how it begins, where it is a journal.
@@ -97,11 +112,30 @@ impl Journal {
         if is_same && !is_own {
             return Err(Fault::new(about, "is a leg of this set: name it with the others"));
         }
-        if is_own || force {
-            return Ok(Journal { is_new: !is_own, ..journal });
+        if is_own {
+            return Ok(Journal { is_new: false, ..journal });
+        }
+        // What is another set's, or somebody's data, is nobody's to be given away by a word that was meant
+        // for something else.
+        if let Some(found) = holds(&journal.image.new.path, about)? {
+            let told = match head == MAGIC {
+                true => "is that of another set, or was this one's before another took its place"
+                    .to_owned(),
+                false => found.told(),
+            };
+            let why = format!(
+                "is not the journal of this set: it {}, and is left alone, with --force too. Name the set's \
+                 own; where that is lost, --force takes an empty image instead. {}",
+                told,
+                how_to_empty(&journal.image)
+            );
+            return Err(Fault::new(about, why));
+        }
+        if force {
+            return Ok(Journal { is_new: true, ..journal });
         }
         let why = "is not the journal of this set: name its own; where that is lost, --force takes this one \
-                   instead, empty, and what the lost one alone had is gone";
+                   instead, as it is empty, and what the lost one alone had is gone";
         Err(Fault::new(about, why))
     }
 

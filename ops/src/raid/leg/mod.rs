@@ -1,5 +1,6 @@
 //! Legs: what lies where on their images, what their devices are called, and how people name them.
 
+pub(super) mod holds;
 pub(super) mod journal;
 pub(super) mod label;
 pub(super) mod marked;
@@ -9,19 +10,20 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use daemon::{About, Fault};
+use backing::Lost;
+use daemon::Fault;
+use daemon::family::set_of;
 use sim_core::control::Id;
 use sim_core::{DevNumber, Sectors, TargetSpec};
 use targets::lines::{self, DeviceWord, Place, raid};
-use targets::raid::superblock::Superblock;
 
+use self::holds::{Holds, holds};
 use self::ring::Stretch;
-use super::level::level_of;
 use super::remove::is_ours;
 use super::state::{Line, number};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, above, by_id, find};
-use crate::files::{first_byte, is_same_file};
+use crate::files::is_same_file;
 use crate::parts::{New, number_of, size_of, unused};
 use crate::size::print_size;
 use crate::words::MAPPER;
@@ -67,9 +69,15 @@ impl Names {
             let Some(device) = find(dm, name)? else { continue };
             let users = above(dm, device.status.dev)?;
             if is_ours(&device.status.uuid) && device.status.open_count == 0 && users.is_empty() {
+                let set = set_of(name).unwrap_or_default();
+                let command = match find(dm, &set)? {
+                    // With the set, whatever was made for it goes.
+                    None => format!("dmsim raid remove {set}"),
+                    Some(_) => format!("dmsim remove {name}"),
+                };
                 let why = format!(
                     "is left from a set that was removed, or a command that was cut off, and in no set: \
-                     `dmsim remove {name}` first"
+                     `{command}` first"
                 );
                 return Err(Fault::new(name, why));
             }
@@ -158,30 +166,20 @@ pub(super) fn heads(path: &Path) -> Result<Option<(File, Vec<u8>)>, Fault> {
 
 /// Refuses an image that holds something.
 pub(super) fn refuse_full(path: &Path, about: &str) -> Result<(), Fault> {
-    let Some((file, bytes)) = heads(path)? else { return Ok(()) };
-    if let Some(superblock) = Superblock::read(&bytes) {
-        let (position, of) = (superblock.position, superblock.devices);
-        let level = level_of(&superblock);
-        let why = format!(
-            "is leg {position} of a {level} of {of} legs, and is left alone: `dmsim raid \
-             assemble` puts that together again, --force overwrites it"
-        );
-        return Err(Fault::new(about, why));
-    }
-    if let Some(what) = journal::told(&bytes) {
-        let why = format!("{what}, and is left alone: --force overwrites it");
-        return Err(Fault::new(about, why));
-    }
-    match first_byte(&file).about(about)? {
-        None => Ok(()),
-        Some(at) => {
-            let why = format!(
-                "is not empty, and is left alone: expected zeros, found something at byte {at}; \
-                 --force overwrites it"
-            );
-            Err(Fault::new(about, why))
-        }
-    }
+    let Some(found) = holds(path, about)? else { return Ok(()) };
+    Err(Fault::new(
+        about,
+        match &found {
+            Holds::Leg(told) => format!(
+                "{told}, and is left alone: `dmsim raid assemble` puts that together again, --force overwrites it"
+            ),
+            Holds::Known(told) => format!("{told}, and is left alone: --force overwrites it"),
+            Holds::Unknown(at) => format!(
+                "is not empty, and is left alone: expected zeros, found something at byte {at}; --force \
+                 overwrites it"
+            ),
+        },
+    ))
 }
 
 /// Refuses an image that is too small for a leg whose data lies so.
@@ -258,11 +256,19 @@ pub(super) fn file_of(
     dm: &mut dyn DeviceMapper,
     dev: Option<DevNumber>,
 ) -> Result<Option<PathBuf>, Fault> {
-    let Some(dev) = dev else { return Ok(None) };
+    Ok(file_and_loss(dm, dev)?.0)
+}
+
+/// As [`file_of`], and why an image's path leads to that file no more, if so.
+pub(super) fn file_and_loss(
+    dm: &mut dyn DeviceMapper,
+    dev: Option<DevNumber>,
+) -> Result<(Option<PathBuf>, Option<Lost>), Fault> {
+    let Some(dev) = dev else { return Ok((None, None)) };
     let dev = below(dm, dev)?.unwrap_or(dev);
     if let Some(image) = dm.images()?.into_iter().find(|image| image.number == dev) {
-        return Ok(Some(image.path));
+        return Ok((Some(image.path), image.lost));
     }
     let device = by_id(dm, Id::Dev(dev))?;
-    Ok(device.map(|device| dm.mount().join(device.name())))
+    Ok((device.map(|device| dm.mount().join(device.name())), None))
 }

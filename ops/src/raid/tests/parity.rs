@@ -211,10 +211,15 @@ fn an_image_that_is_larger_than_the_others_is_told_of() {
     let file = std::fs::File::options().write(true).open(&all[1]).expect("a file");
     file.set_len(64 << 20).expect("it is sparse");
     let plan = create::plan(&mut bench, &ask("raid5", &all)).expect("a plan");
-    let odd = plan.odd.expect("one is larger");
+    let [odd] = &plan.odd[..] else { panic!("one is larger: {:?}", plan.odd) };
     assert!(odd.contains("leg1: no more of it is used than the 2 MiB that "), "{odd}");
     file.set_len((META + SIZE).bytes()).expect("it is cut");
-    assert_eq!(create::plan(&mut bench, &ask("raid5", &all)).expect("a plan").odd, None);
+    assert_eq!(create::plan(&mut bench, &ask("raid5", &all)).expect("a plan").odd, [""; 0]);
+    let asked = Create { size: Some(8 << 20), ..ask("raid5", &all) };
+    let odd = create::plan(&mut bench, &asked).expect("a plan").odd;
+    assert!(odd[0].contains("leg2 (2 MiB): there already, and not made 8 MiB long"), "{odd:?}");
+    let asked = Create { size: Some((META + SIZE).bytes()), ..asked };
+    assert_eq!(create::plan(&mut bench, &asked).expect("a plan").odd, [""; 0]);
 }
 
 #[test]

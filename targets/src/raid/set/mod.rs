@@ -139,7 +139,24 @@ impl RaidSet {
         }
         state.legs[leg] = Leg::Failed(lacks);
         state.commit_failure();
+        self.tell_failure(state, self.data(leg));
         true
+    }
+
+    /// Says in the words of the kernel's md that a device, a leg's or the journal's, is used no more.
+    fn tell_failure(&self, state: &State, device: &Area) {
+        let of = match self.geometry.level {
+            level @ (1 | 10) => format!("md/raid{level}:mdX"),
+            _ => "md/raid:mdX".to_owned(),
+        };
+        let all = state.legs.len();
+        let left = (0..all).filter(|leg| state.is_in_sync(*leg)).count();
+        let name = device.name();
+        self.log.line_of_another(format_args!("{of}: Disk failure on {name}, disabling device."));
+        self.log.line_of_another(match self.layout.has_all(|leg| !state.is_in_sync(leg)) {
+            true => format!("{of}: Operation continuing on {left} devices."),
+            false => format!("{of}: Cannot continue operation ({}/{all} failed).", all - left),
+        });
     }
 
     /// Tells whether what a leg has is on others too.
@@ -182,6 +199,7 @@ impl RaidSet {
                     commit = Some(state.commits.failure());
                 } else if has_parity && state.legs[leg] == Leg::InSync {
                     state.legs[leg] = Leg::Broken;
+                    self.tell_failure(&state, self.data(leg));
                     (result, broke) = (Err(error), true);
                 } else if state.legs[leg].is_alive() {
                     result = Err(error);

@@ -248,7 +248,7 @@ impl<'a, D> Analysis<'a, D> {
             log.push(format!("Device {nr} specified for rebuild; clearing superblock"));
         }
         if self.line.params.journal_dev.is_some() {
-            // It is taken for a leg without a place.
+            // It is taken for a leg without a place, by Linux 6.12 too, at each start.
             log.push("Device -1 specified for rebuild; clearing superblock".to_owned());
         }
         let rebuilt_and_new = rebuilt.iter().filter(|nr| self.members[**nr].first_use).count();

@@ -282,6 +282,7 @@ impl RaidSet {
             loop {
                 if self.write_some(log, &mut entries).await.is_err() {
                     log.fail();
+                    self.tell_failure(&self.state(), log.area());
                     self.events.raise();
                     self.signal.notify();
                     return;

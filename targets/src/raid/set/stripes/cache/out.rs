@@ -169,6 +169,7 @@ impl RaidSet {
         let mut begun = self.begin_anew(&cache.log).await.is_ok();
         if !begun && !cache.log.has_failed() {
             cache.log.fail();
+            self.tell_failure(&self.state(), cache.log.area());
             self.events.raise();
             begun = self.begin_anew(&cache.log).await.is_ok();
         }

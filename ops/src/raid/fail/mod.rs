@@ -1,5 +1,7 @@
 //! `dmsim fail` and `dmsim heal` of a set: a leg that fails on purpose, and no more.
 
+mod journal;
+
 use daemon::{Fault, mangle};
 use sim_core::control::Command;
 use sim_core::{DevNumber, Fails};
@@ -82,9 +84,17 @@ pub fn heal(
         suspend(dm, name)?;
         resume(dm, name)?;
     }
+    // What is wrong with it is said with what is wrong with legs.
+    let journal = match journal::take_up(dm, &device, &line, watch) {
+        Ok(done) => {
+            told.extend(done);
+            None
+        }
+        Err(fault) => Some(fault.why),
+    };
     drop(turn);
     if !waits {
-        return tell(dm, name, &before, told);
+        return tell(dm, name, &before, told, journal);
     }
     let still = failing(dm, name)?;
     let status = look_at(dm, name)?.status;
@@ -95,18 +105,20 @@ pub fn heal(
     });
     let besides: Vec<usize> = besides.map(|(leg, _)| leg).collect();
     until_synced(dm, name, &line, &besides, watch)?;
-    tell(dm, name, &before, told)
+    tell(dm, name, &before, told, journal)
 }
 
-/// Says what has become of each leg that was lost, a line each, after what was `told` already.
+/// Says what has become of each leg that was lost, a line each, after what was `told` already, and last what is wrong
+/// with the `journal`.
 ///
 /// # Errors
-/// Where some are, and nothing was done.
+/// Where some are, or the journal has failed, and nothing was done.
 fn tell(
     dm: &mut dyn DeviceMapper,
     name: &str,
     before: &Status,
     told: Vec<String>,
+    journal: Option<String>,
 ) -> Result<Vec<String>, Fault> {
     let status = look_at(dm, name)?.status;
     let (mut done, mut left) = (told, Vec::new());
@@ -123,6 +135,7 @@ fn tell(
             }
         }
     }
+    left.extend(journal);
     if done.is_empty() && !left.is_empty() {
         return Err(Fault::new(name, format!("nothing could be healed: {}", left.join("; "))));
     }
