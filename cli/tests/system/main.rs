@@ -18,7 +18,6 @@ mod mirrors;
 mod multipath;
 mod raid;
 mod refusals;
-mod shell;
 mod snapshots;
 mod stacks;
 mod stores;

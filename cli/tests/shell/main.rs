@@ -1,8 +1,15 @@
 //! `dmsim shell`: unmodified programs of the machine on a private device-mapper.
+//!
+//! A program of its own: what other tests have mounted meanwhile would be mounted in the shells' namespaces
+//! too, and in use until they end.
+
+#[allow(dead_code, reason = "it is for the tests of the whole program")]
+#[path = "../system/harness.rs"]
+mod harness;
 
 use std::path::Path;
 
-use crate::harness::{Instance, can_mount, has, text, wait_until};
+use harness::{Instance, can_mount, has, text, wait_until};
 
 /// An instance with two disks in a shell; nothing where that cannot be.
 fn start(programs: &[&str]) -> Option<Instance> {
@@ -179,8 +186,7 @@ fn a_daemon_that_is_killed_takes_its_nodes_along() {
     let Some(instance) = start(&["losetup", "mkfs.ext4"]) else { return };
     disks(&instance, &[("a", 64)]);
     let ours = |dir: &Path| {
-        let loops =
-            crate::harness::sh("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"]);
+        let loops = harness::sh("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"]);
         loops.lines().filter(|file| file.contains(text(dir))).count()
     };
     run(&instance, "mkfs.ext4 -q /dev/mapper/a");
