@@ -189,9 +189,12 @@ impl Daemon {
             };
             User { device: user.device, pid, program, loops }
         };
-        let mut users: Vec<User> = users.map(user).collect();
+        let open = self.shell.get();
+        let is_ours = |user: &User| open.as_ref().is_some_and(|open| open.shows(user));
+        let mut users: Vec<User> = users.map(user).filter(|user| !is_ours(user)).collect();
         // Two loop devices over one file name both, and need to be told once.
         users.dedup_by(|next, user| !next.loops.is_empty() && next.loops == user.loops);
+        users.extend(open.iter().flat_map(|open| self.users_of_nodes(open)));
         users
     }
 

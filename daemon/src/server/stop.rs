@@ -24,6 +24,9 @@ impl Daemon {
     /// on as it was. With `force`, nothing stands in the way; what went wrong is returned.
     pub(super) fn stop(&self, force: bool) -> Result<Option<Fault>, Fault> {
         let mut trouble = None;
+        if !force {
+            self.refuse_users()?;
+        }
         self.close_private(force)?;
         if !force {
             self.refuse_users()?;

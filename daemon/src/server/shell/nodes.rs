@@ -14,6 +14,7 @@ use super::super::state::{Daemon, spawn};
 use super::Open;
 use super::numbers::Numbers;
 use crate::fault::{Fault, causes};
+use crate::protocol::User;
 
 /// How often it is tried to take the node of a device that is removed when nobody uses it any more.
 const RETRY: Duration = Duration::from_millis(200);
@@ -39,11 +40,19 @@ struct Place {
     shows: bool,
     /// The device is removed when nobody uses it any more.
     goes: bool,
+    /// The last time that it was to be taken away, somebody had it open.
+    was_busy: bool,
 }
 
 impl Placed {
     fn at(&self, minor: u32) -> Arc<Mutex<Place>> {
         self.places().entry(minor).or_default().clone()
+    }
+
+    /// Tells whether a loop device with this number is one of ours.
+    fn has_disk(&self, disk: u32) -> bool {
+        let places: Vec<_> = self.places().values().cloned().collect();
+        places.iter().any(|place| lock(place).node.is_some_and(|node| node.disk == disk))
     }
 
     fn minors(&self) -> Vec<u32> {
@@ -52,6 +61,18 @@ impl Placed {
 
     fn places(&self) -> MutexGuard<'_, HashMap<u32, Arc<Mutex<Place>>>> {
         lock(&self.places)
+    }
+}
+
+impl Open {
+    /// Tells whether a user of a device is nobody but the loop device of its node.
+    pub(in super::super) fn shows(&self, user: &User) -> bool {
+        let helper = lock(&self.helper).id();
+        let is_ours = |name: &String| {
+            let disk = name.strip_prefix("/dev/loop").and_then(|disk| disk.parse::<u32>().ok());
+            disk.is_some_and(|disk| self.placed.has_disk(disk))
+        };
+        user.pid == helper || !user.loops.is_empty() && user.loops.iter().all(is_ours)
     }
 }
 
@@ -223,7 +244,7 @@ impl Daemon {
         match open.nodes.remove(node) {
             Ok(()) => {
                 place.node = None;
-                place.shows = false;
+                (place.shows, place.was_busy) = (false, false);
                 let id = Id::Dev(DevNumber::mapped(minor));
                 if let Ok(device) = self.control.device(&id) {
                     device.set_showing(0);
@@ -234,10 +255,29 @@ impl Daemon {
                 if !error.is_busy() {
                     tracing::error!(error = causes(&error), minor, "a block node stays");
                 }
+                place.was_busy = error.is_busy();
                 place.goes = when == WhenOpen::Defer;
                 false
             }
         }
+    }
+
+    /// Lists the devices whose nodes somebody had open when they were to be taken away, and has still: to
+    /// look at others would take long.
+    pub(in super::super) fn users_of_nodes(&self, open: &Open) -> Vec<User> {
+        let mut users = Vec::new();
+        for minor in open.placed.minors() {
+            let place = open.placed.at(minor);
+            let mut place = lock(&place);
+            let Some(node) = place.node.filter(|_| place.was_busy) else { continue };
+            place.was_busy = open.nodes.open_count(node).unwrap_or(0) > 0;
+            if let Some(shown) = self.control.find_minor(minor).filter(|_| place.was_busy) {
+                let loops =
+                    vec!["whoever has its block node open or mounted, in `dmsim shell`".to_owned()];
+                users.push(User { device: shown.name, pid: 0, program: None, loops });
+            }
+        }
+        users
     }
 
     /// Takes all nodes away, and names the devices whose nodes are in use.
