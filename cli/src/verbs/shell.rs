@@ -35,7 +35,7 @@ const NO_COMMAND: u8 = 127;
 
 /// Runs a command, and returns its exit status.
 pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Fault> {
-    let mut client = client::connect(instance)?;
+    let mut client = client::connect_or_start(instance)?;
     for disk in &options.disks {
         ops::disk::show(&mut client, disk)?;
     }

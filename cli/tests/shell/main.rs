@@ -203,7 +203,11 @@ fn a_daemon_that_is_killed_takes_its_nodes_along() {
     assert_eq!(ours(&dir), 1);
     let dir = instance.crash();
     wait_until("its loop devices are gone", || ours(dir.path()) == 0);
+    let mounts = || std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let private = format!("{}/run/private", text(dir.path()));
+    assert!(mounts().contains(&private), "it is left behind");
     let instance = Instance::start_in(dir, &[]);
+    assert!(!mounts().contains(&private), "the next daemon takes it away");
     instance.dmsim(&["restore"]);
     run(&instance, "e2fsck -fn /dev/mapper/a > /dev/null");
 }

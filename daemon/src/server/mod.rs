@@ -59,6 +59,7 @@ pub fn run(
             tracing::warn!(mount = %dead.display(), error = causes(&error), "a dead mount stays");
         }
     }
+    shell::clean(&instance.private());
     crate::process::keep_out_of_core_dumps();
     let before = (instance.state() != instance.dir()).then(|| instance.dir());
     let (keeper, damage) = Keeper::open(instance.state(), before)?;

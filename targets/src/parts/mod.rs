@@ -8,3 +8,4 @@ pub(crate) mod dirty_log;
 pub(crate) mod held_ranges;
 pub(crate) mod lock;
 pub(crate) mod pace;
+pub(crate) mod side_by_side;

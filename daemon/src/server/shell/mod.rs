@@ -200,7 +200,7 @@ impl Drop for Open {
 }
 
 /// Unmounts what is mounted there, by this daemon or one before.
-fn clean(dir: &Path) {
+pub(super) fn clean(dir: &Path) {
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
     for mounted in [dir.join("node"), dir.to_owned()] {
         // Until there is nothing more.

@@ -17,6 +17,7 @@ use super::commit::Event;
 use super::state::{Leg, Progress, State};
 use crate::lines::raid::Action;
 use crate::parts::background::{Round, yield_now};
+use crate::parts::side_by_side;
 use crate::raid::layout::{Layout, Place};
 
 /// How much is copied at a time, in sectors: 1 MiB.
@@ -358,7 +359,7 @@ impl RaidSet {
         reached: impl Fn(Sector) -> R,
     ) -> Walk
     where
-        W: Future<Output = Walk>,
+        W: Future<Output = Walk> + Send,
         R: Future<Output = Option<()>>,
     {
         let mut used = self.pace.used();
@@ -387,8 +388,11 @@ impl RaidSet {
                     return Walk::BrokenOff;
                 }
                 let started = self.runtime.now();
-                let mut steps: FuturesUnordered<_> = windows.into_iter().map(&work).collect();
-                let mut walk = Walk::Over;
+                let steps = windows.into_iter().map(&work).collect();
+                let (ended, left) = side_by_side::begin(&*self.runtime, steps);
+                let mut steps: FuturesUnordered<_> = left.into_iter().collect();
+                let broken = ended.into_iter().find(|step| *step != Walk::Over);
+                let mut walk = broken.unwrap_or(Walk::Over);
                 while let Some(step) = steps.next().await {
                     if step != Walk::Over {
                         walk = step;
