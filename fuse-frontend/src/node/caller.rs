@@ -27,8 +27,10 @@ const O_PATH: u64 = rustix::fs::OFlags::PATH.bits() as u64;
 
 // The calls that open a file, and which of their arguments has the flags; openat2 has them in memory,
 // and those that only look do not use it.
+// The last two are of 32-bit programs: to others, these numbers mean nothing with a path in it.
 #[cfg(target_arch = "x86_64")]
-const OPENS: [(u64, Option<usize>); 3] = [(2, Some(1)), (257, Some(2)), (437, None)];
+const OPENS: [(u64, Option<usize>); 5] =
+    [(2, Some(1)), (257, Some(2)), (437, None), (5, Some(1)), (295, Some(2))];
 #[cfg(not(target_arch = "x86_64"))]
 const OPENS: [(u64, Option<usize>); 2] = [(56, Some(2)), (437, None)];
 
@@ -167,6 +169,7 @@ mod tests {
         for (text, expected) in [
             ("257 0xffffff9c 0x7f 0x2 0x0 0x0 0x0 0x7ffc 0x7f", cfg!(target_arch = "x86_64")),
             ("257 0xffffff9c 0x7f 0x200002 0x0 0x0 0x0 0x7ffc 0x7f", false),
+            ("5 0x7f 0x2 0x0 0x0 0x0 0x0 0x7ffc 0x7f", cfg!(target_arch = "x86_64")),
             ("437 0xffffff9c 0x7f 0x7f 0x18 0x0 0x0 0x7ffc 0x7f", true),
             ("262 0xffffff9c 0x7f 0x7f 0x0 0x0 0x0 0x7ffc 0x7f", false),
             ("-1 0x7ffc 0x7f", false),
