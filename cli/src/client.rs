@@ -5,6 +5,24 @@ use daemon::instance::is_in_memory;
 use daemon::launch::{Failed, launch, this_program};
 use daemon::{Client, Fault, Instance, Options};
 
+/// Set in a shell: the instance's directory.
+pub(crate) const SHELL: &str = "DMSIM_SHELL";
+
+/// Refuses what makes mounts, in a shell: nobody outside would see them.
+///
+/// # Errors
+/// In a shell.
+pub(crate) fn refuse_inside() -> Result<(), Fault> {
+    match std::env::var_os(SHELL) {
+        None => Ok(()),
+        Some(_) => {
+            let why = "a daemon that is started in `dmsim shell` would mount where nobody outside sees it: \
+                       start it outside";
+            Err(Fault::new("start", why))
+        }
+    }
+}
+
 /// Connects to the daemon of an instance; a fault that says how to start one where none runs.
 pub(crate) fn connect(instance: &Instance) -> Result<Client, Fault> {
     Client::connect(instance).map(told)
@@ -30,6 +48,7 @@ pub(crate) fn find_or_start(instance: &Instance) -> Result<(Client, bool), Fault
     if let Some(client) = find(instance)? {
         return Ok((client, false));
     }
+    refuse_inside()?;
     match launch(&this_program(), instance, &Options::default()) {
         Ok(()) => Ok((connect(instance)?, true)),
         // Another command was faster: its daemon does as well.

@@ -87,6 +87,8 @@ impl Facts {
 #[derive(Debug)]
 pub struct Tree {
     dir: PathBuf,
+    /// What `dev/mapper/control` links to.
+    control: PathBuf,
     state: Mutex<State>,
 }
 
@@ -144,7 +146,7 @@ impl Tree {
             unfinished: BTreeSet::new(),
             old_names: Vec::new(),
         };
-        Ok(Tree { dir: dir.to_owned(), state: Mutex::new(state) })
+        Ok(Tree { dir: dir.to_owned(), control: control.to_owned(), state: Mutex::new(state) })
     }
 
     /// Shows a mapped device, or what has changed of it: name, size, state, what is below.
@@ -282,7 +284,21 @@ impl Tree {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.drop_old_names(&mut state)?;
         let State { place, host, .. } = &mut *state;
+        // Without it, libdevmapper makes a node there that is the host's device-mapper.
+        place.link(&self.dir.join("dev/mapper/control"), &self.control)?;
         host.refresh(place)
+    }
+
+    /// Takes the nodes of mapped devices out of a tree, as far as that can be, which nobody keeps true from
+    /// now on: their numbers may soon be others'. Whoever has it bound sees them go.
+    pub fn leave(dir: &Path) {
+        let entries = |name: &str| fs::read_dir(dir.join(name)).into_iter().flatten().flatten();
+        let is_mapped = |name: &str| name.starts_with("dm-");
+        let own = entries("dev").chain(entries("sys-block"));
+        let own = own.filter(|entry| entry.file_name().to_str().is_some_and(is_mapped));
+        for entry in own.chain(entries("dev/mapper")) {
+            let _stays = fs::remove_file(entry.path());
+        }
     }
 
     /// Removes all that was made, and what programs have made in it. It may be bound somewhere: it

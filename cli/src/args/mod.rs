@@ -67,7 +67,9 @@ pub(crate) enum Verb {
     },
     /// Serve block nodes on the standard input: what a daemon starts for `shell`
     #[command(hide = true)]
-    Nodes,
+    Nodes {
+        tree: PathBuf,
+    },
     /// Run a shell, or a command, that sees this instance as the machine's device-mapper
     Shell(Shell),
     /// Flush, unmount and end the daemon

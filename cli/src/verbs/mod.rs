@@ -5,7 +5,7 @@ mod restore;
 mod shell;
 
 use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -45,7 +45,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Guard { mount, number, daemon } => {
             daemon::guard(&mount, &number, daemon).map(|()| ExitCode::SUCCESS)
         }
-        Verb::Nodes => nodes(),
+        Verb::Nodes { tree } => nodes(&tree),
         Verb::Shell(options) => shell::run(&instance()?, &options),
         Verb::Stop { force } => stop(&instance()?, force),
         Verb::Attach(image) => attach(&instance()?, image),
@@ -221,9 +221,14 @@ fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {
 }
 
 /// Serves block nodes to the daemon that is at the other end of the standard input.
-fn nodes() -> Result<ExitCode, Fault> {
+fn nodes(tree: &Path) -> Result<ExitCode, Fault> {
+    // By what is there now: a later daemon may have another in its place when this one is dead.
+    let tree = std::fs::File::open(tree).about(tree.display())?;
+    let tree = PathBuf::from(format!("/proc/self/fd/{}", tree.as_raw_fd()));
     let socket = io::stdin().as_fd().try_clone_to_owned().about("nodes")?;
-    block_frontend::serve(socket.into()).about("nodes")?;
+    let served = block_frontend::serve(socket.into());
+    block_frontend::Tree::leave(&tree);
+    served.about("nodes")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -277,6 +282,7 @@ fn diff(instance: &Instance, options: &Diff) -> Result<ExitCode, Fault> {
 
 /// Starts the daemon, and says what is left from before.
 fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
+    client::refuse_inside()?;
     launch(&this_program(), instance, &options.options()).map_err(|failed| match failed {
         Failed::AlreadyRuns(fault) | Failed::Fault(fault) => fault,
     })?;

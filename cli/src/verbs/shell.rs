@@ -1,6 +1,7 @@
 //! `dmsim shell`: programs in a mount namespace in which the instance is the machine's device-mapper.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -9,19 +10,19 @@ use daemon::client::unexpected;
 use daemon::protocol::{Outcome, Private, Request};
 use daemon::{About, Fault, Instance};
 use nix::sched::{CloneFlags, unshare};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
-};
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change};
 
 use crate::args::shell::Shell;
-use crate::client;
+use crate::client::{self, SHELL};
 use crate::output::print;
 
 /// What is mounted in /dev of the machine, and comes along.
 const BELOW_DEV: [&str; 4] = ["pts", "shm", "mqueue", "hugepages"];
 
-/// Where lvm keeps what it knows between two calls: of this instance, and of no other.
-const LVM_RUNS: [(&str, &str); 2] = [("/run/lvm", "lvm-run"), ("/run/lock/lvm", "lvm-lock")];
+/// What programs keep in /run of devices and their names: of this instance, and of no other. (Whoever finds
+/// udev's files there would wait for it, which knows nothing of these devices.)
+const OWN_RUN: [&str; 4] = ["udev", "lvm", "blkid", "cryptsetup"];
+const OWN_RUN_BEGINS: &str = "dmeventd";
 
 /// What lies in other places.
 const PARTS: [(&str, &str); 3] = [
@@ -44,6 +45,11 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
         other => return Err(unexpected(other)),
     };
     drop(client);
+    if !private.dir.join("dev").is_dir() {
+        let why = "was started in another mount namespace, a shell's perhaps, and what it mounts is not seen \
+                   here: `dmsim stop` ends it, `dmsim start` starts it here";
+        return Err(Fault::new(format!("the daemon of {}", instance.dir().display()), why));
+    }
     let (program, args) = match options.command.split_first() {
         Some((program, args)) => (program.clone(), args),
         None => {
@@ -57,7 +63,7 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
     };
     enter(&private)?;
     let mut command = Command::new(&program);
-    command.args(args).env("DM_DISABLE_UDEV", "1").env("DMSIM_SHELL", instance.dir());
+    command.args(args).env("DM_DISABLE_UDEV", "1").env(SHELL, instance.dir());
     if std::env::var_os("LVM_SYSTEM_DIR").is_none() {
         command.env("LVM_SYSTEM_DIR", &private.lvm);
     }
@@ -85,15 +91,39 @@ fn enter(private: &Private) -> Result<(), Fault> {
     for (ours, theirs) in PARTS {
         mount_bind(dir.join(ours), theirs).about(theirs)?;
     }
-    for (theirs, ours) in LVM_RUNS {
-        let ours = dir.join(ours);
-        std::fs::create_dir_all(theirs).about(theirs)?;
-        mount_bind(&ours, theirs).about(theirs)?;
+    let lock = "/run/lock/lvm";
+    std::fs::create_dir_all(lock).about(lock)?;
+    mount_bind(dir.join("lvm-lock"), lock).about(lock)?;
+    enter_run(&dir.join("run")).about("/run")
+}
+
+/// Puts a directory in the place of /run that has all of it but what is about devices.
+fn enter_run(own: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir("/run")? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let is_own = name
+            .to_str()
+            .is_some_and(|name| OWN_RUN.contains(&name) || name.starts_with(OWN_RUN_BEGINS));
+        if is_own {
+            continue;
+        }
+        let (from, to) = (entry.path(), own.join(&name));
+        // Another shell has made it, perhaps.
+        if kind.is_symlink() {
+            let _there = std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to);
+            continue;
+        }
+        let _there = match kind.is_dir() {
+            true => std::fs::create_dir(&to),
+            false => File::create_new(&to).map(drop),
+        };
+        // It may have gone meanwhile.
+        if let Err(error) = mount_bind_recursive(&from, &to)
+            && from.exists()
+        {
+            return Err(error.into());
+        }
     }
-    // Whoever finds udev's files waits for what udev does, which knows nothing of these devices.
-    if Path::new("/run/udev").is_dir() {
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("dmsim", "/run/udev", "tmpfs", flags, c"mode=0755").about("/run/udev")?;
-    }
-    Ok(())
+    Ok(mount_bind_recursive(own, "/run")?)
 }

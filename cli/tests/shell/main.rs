@@ -211,3 +211,144 @@ fn a_daemon_that_is_killed_takes_its_nodes_along() {
     instance.dmsim(&["restore"]);
     run(&instance, "e2fsck -fn /dev/mapper/a > /dev/null");
 }
+
+/// What attackers found: names and numbers that went from hand to hand, and led to other devices.
+#[test]
+fn no_name_leads_to_another_device_whatever_races() {
+    let Some(instance) = start(&["dmsetup", "losetup"]) else { return };
+    let said = run(
+        &instance,
+        "one() {
+            for i in $(seq 12); do
+                dmsetup create $1 --table '0 8 zero' && dmsetup mknodes $1
+                dmsetup rename $1 $1-x && dmsetup rename $1-x $1
+                dmsetup suspend $1 && dmsetup resume $1
+                dmsetup remove $1
+            done > /dev/null 2>&1
+        }
+        for name in same same same other third; do one $name & pids=\"$pids $!\"; done
+        while :; do stat -c %Hr /dev/mapper/* 2> /dev/null || true; done > seen & looks=$!
+        wait $pids; kill $looks; sort -u seen
+        dmsetup remove_all",
+    );
+    // 0 is the link to the control node.
+    let majors: Vec<&str> = said.lines().filter(|major| *major != "0").collect();
+    assert_eq!(majors, ["259"], "{said}");
+    assert_eq!(instance.dmsim(&["ls"]), "No devices found\n");
+    wait_until("old names are gone", || {
+        run(&instance, "ls /dev/mapper; ls /dev | grep dm- || true") == "control\n"
+    });
+    let loops = harness::sh("losetup", &["--list", "--noheadings", "--output", "BACK-FILE"]);
+    let left = loops.lines().filter(|file| file.contains(text(&instance.path("")))).count();
+    assert_eq!(left, 0, "{loops}");
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
+fn a_node_that_cannot_go_is_nobody_elses() {
+    let Some(instance) = start(&["dmsetup"]) else { return };
+    run(&instance, "dmsetup create m --table '0 8192 zero'");
+    let disk = run(
+        &instance,
+        "basename $(readlink -f /sys/dev/block/$(stat -c %Hr:%Lr /dev/mapper/m)/stat | cut -d/ -f6)",
+    );
+    // Somebody outside has the whole loop device open.
+    let held = std::fs::File::open(format!("/dev/{}", disk.trim())).expect("a loop device");
+    let said = run(
+        &instance,
+        "dmsetup remove m 2> /dev/null || true
+        dmsetup create other --table '0 8192 zero'
+        stat -c %Hr:%Lr /dev/mapper/* | grep 259: | sort | uniq -d",
+    );
+    assert_eq!(said, "", "two devices have one node");
+    drop(held);
+    run(&instance, "dmsetup remove other; dmsetup remove m 2> /dev/null || true");
+}
+
+#[test]
+fn a_shell_that_outlives_its_daemon_has_no_devices() {
+    for force in [false, true] {
+        let Some(instance) = start(&["dmsetup"]) else { return };
+        disks(&instance, &[("a", 16)]);
+        let script = "echo; read x; ls /dev/mapper /dev/dm-* 2> /dev/null; test -e /dev/null";
+        let mut shell = instance.command(&["shell", "--", "sh", "-c", script]);
+        let shell = shell.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut shell = shell.spawn().expect("it runs");
+        let mut out = shell.stdout.take().expect("it is piped");
+        std::io::Read::read_exact(&mut out, &mut [0]).expect("it is in the shell");
+        let _dir = match force {
+            false => {
+                instance.dmsim(&["stop"]);
+                None
+            }
+            true => {
+                let dir = instance.crash();
+                let private = dir.path().join("run/private/dev/mapper/a");
+                wait_until("the helper has ended", || !private.exists());
+                Some(dir)
+            }
+        };
+        drop(shell.stdin.take());
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut out, &mut said).expect("text");
+        assert!(!said.contains("dm-") && !said.lines().any(|name| name == "a"), "{said}");
+        assert!(shell.wait().expect("it ends").success());
+    }
+}
+
+#[test]
+fn what_is_deferred_comes_when_all_have_gone() {
+    let Some(instance) = start(&["dmsetup"]) else { return };
+    run(
+        &instance,
+        "dmsetup create y --table '0 2048 zero'
+        dmsetup create x --table '0 2048 linear /dev/mapper/y 0'
+        dmsetup remove --deferred y; dmsetup remove x
+        dmsetup create m --table '0 2048 zero'
+        exec 9< /dev/mapper/m; dmsetup remove --deferred m; ! dmsetup remove m 2> /dev/null
+        exec 9<&-",
+    );
+    wait_until("both are gone", || instance.dmsim(&["ls"]) == "No devices found\n");
+}
+
+#[test]
+fn words_of_tables_mean_what_the_caller_sees() {
+    let Some(instance) = start(&["dmsetup"]) else { return };
+    disks(&instance, &[("a", 16)]);
+    instance.dmsim(&["create", "z", "--table", "0 8 zero"]);
+    for word in ["253:1", "/etc/hostname", "/dev/mapper/none", "/dev/null", "259:999999"] {
+        let table = format!("dmsetup create x --table '0 8 linear {word} 0' 2>&1 || echo refused");
+        let said = run(&instance, &table);
+        assert!(said.ends_with("refused\n"), "{word}: {said}");
+    }
+    run(&instance, "dmsetup create x --table '0 8 linear /dev/mapper/z 0'; dmsetup remove x");
+    // The link is there again, and leads to ours.
+    run(&instance, "rm /dev/mapper/control; sleep 3; dmsetup ls | grep -q '^a'");
+    assert!(instance.refused_in_shell().contains("start it outside"));
+}
+
+impl Instance {
+    fn refused_in_shell(&self) -> String {
+        let script = format!("DMSIM_DIR=/nowhere-at-all {} start 2>&1 || true", harness::DMSIM);
+        run(self, &script)
+    }
+}
+
+#[test]
+fn a_stop_that_is_refused_changes_no_number() {
+    let Some(instance) = start(&["dmsetup"]) else { return };
+    disks(&instance, &[("a", 16), ("b", 16)]);
+    let numbers = || run(&instance, "stat -c '%n %Hr:%Lr' /dev/mapper/[ab]");
+    let before = numbers();
+    let mut holds =
+        instance.command(&["shell", "--", "sh", "-c", "exec 3< /dev/mapper/a; echo; read x"]);
+    let holds = holds.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut holds = holds.spawn().expect("it runs");
+    let mut out = holds.stdout.take().expect("it is piped");
+    std::io::Read::read_exact(&mut out, &mut [0]).expect("it has the node open");
+    instance.refused(&["stop"]);
+    assert_eq!(numbers(), before);
+    drop(holds.stdin.take());
+    holds.wait().expect("it ends");
+    instance.dmsim(&["stop"]);
+}

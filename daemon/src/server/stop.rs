@@ -27,12 +27,16 @@ impl Daemon {
         if !force {
             self.refuse_users()?;
         }
-        self.close_private(force)?;
+        let private = self.take_private(force)?;
+        let put_back = |fault| {
+            private.iter().for_each(|open| self.put_private_back(open));
+            fault
+        };
         if !force {
-            self.refuse_users()?;
+            self.refuse_users().map_err(put_back)?;
             self.flush().map_err(|Fault { what, why, status }| {
                 let why = format!("{why}; `dmsim stop --force` stops all the same");
-                Fault { what, why, status }
+                put_back(Fault { what, why, status })
             })?;
         }
         // From here on the devices go, and stay on record for a restore.
@@ -44,11 +48,12 @@ impl Daemon {
         match self.frontend.unmount(busy) {
             Err(error) if !force => {
                 self.keeper.reopen();
-                return Err(Fault::new("stop", causes(&error)));
+                return Err(put_back(Fault::new("stop", causes(&error))));
             }
             Err(error) => trouble = Some(Fault::new("stop", causes(&error))),
             Ok(()) => {}
         }
+        self.end_private();
         // No new I/O comes in now.
         trouble = trouble.or(self.quiesce().err()).or(self.flush().err());
         if let Some(fault) = &trouble {

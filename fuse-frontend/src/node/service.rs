@@ -13,12 +13,13 @@ use zeroize::Zeroizing;
 
 use super::caller::{self, Memory};
 use super::file::OpenFiles;
-use super::threads::Threads;
+use super::threads::{self, Threads};
 use super::{Calls, NAME};
 use crate::dev_fuse::Connection;
 use crate::files::{
     Attributes, Caller, Entry, Interruption, Ioctl, Kind, Listed, Listing, Opened, Operation,
-    Output, Pages, Polled, ROOT, Replies, Reply, Request, Service, Statistics, barred,
+    Output, Pages, Polled, ROOT, Replies, Reply, Request, Service, SetAttributes, Statistics,
+    barred,
 };
 use crate::mount;
 
@@ -50,6 +51,7 @@ pub(super) struct Node {
     threads: Arc<Threads>,
     files: OpenFiles,
     room: Arc<Room>,
+    waits: Arc<Waits>,
     mounted: SystemTime,
     owner: (u32, u32),
     is_closed: AtomicBool,
@@ -80,6 +82,7 @@ impl Node {
             threads: Arc::default(),
             files: OpenFiles::default(),
             room: Arc::default(),
+            waits: Arc::default(),
             mounted: SystemTime::now(),
             owner: mount::owner(),
             is_closed: AtomicBool::new(false),
@@ -142,6 +145,14 @@ impl Node {
             | Operation::Write { .. }
             | Operation::Allocate { .. }
             | Operation::Seek { .. } => reply.error(Errno::INVAL),
+            // An open with O_TRUNC, which a device does not mind.
+            Operation::SetAttributes(SetAttributes {
+                mode: None,
+                uid: None,
+                gid: None,
+                size: Some(_),
+                handle: _,
+            }) => reply.ok(&self.attributes(inode)),
             Operation::SetAttributes(_) | Operation::Rearrange => reply.error(Errno::PERM),
         }
     }
@@ -175,7 +186,9 @@ impl Node {
     }
 
     fn ioctl(self: &Arc<Node>, caller: Caller, ioctl: &Ioctl<'_>, mut reply: impl Reply<Output>) {
-        let file = match self.files.find(ioctl.handle) {
+        // Each time, as the kernel does: the file may have been handed on.
+        let found = caller::check(caller).and_then(|()| self.files.find(ioctl.handle));
+        let file = match found {
             Ok(file) => file,
             Err(errno) => return reply.error(errno),
         };
@@ -190,6 +203,13 @@ impl Node {
             Err(refused) => return reply.ok(&self.end(&brought, refused)),
         };
         let Some(taken) = self.room.take(call.reads()) else { return reply.error(Errno::NOMEM) };
+        let waits = match call.waits_for_event() {
+            true => match self.waits.take() {
+                Some(turn) => Some(turn),
+                None => return reply.error(Errno::AGAIN),
+            },
+            false => None,
+        };
         let given_up = Cancel::new();
         let interruption = match call.is_interruptible() {
             true => reply.signal(),
@@ -213,7 +233,7 @@ impl Node {
                     },
                 );
                 let output = node.end(&brought, answer);
-                drop(taken);
+                drop((taken, waits));
                 reply.ok(&output);
             });
         });
@@ -298,6 +318,28 @@ impl Room {
 impl Drop for Taken {
     fn drop(&mut self) {
         self.0.0.fetch_sub(self.1, SeqCst);
+    }
+}
+
+/// How many calls wait for events, which may be for ever.
+#[derive(Default)]
+struct Waits(AtomicUsize);
+
+/// The right to be one of them, until it is dropped.
+struct Turn(Arc<Waits>);
+
+impl Waits {
+    /// Takes the right; nothing where half of all threads wait already.
+    fn take(self: &Arc<Waits>) -> Option<Turn> {
+        let one_more = |waits: usize| (waits < threads::MOST / 2).then_some(waits + 1);
+        let taken = self.0.fetch_update(SeqCst, SeqCst, one_more);
+        taken.ok().map(|_| Turn(self.clone()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, SeqCst);
     }
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How many there are at most.
-const MOST: usize = 1024;
+pub(super) const MOST: usize = 1024;
 
 /// How long one waits for more to do before it ends.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use backing::{Cancel, block_on};
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::Calls;
 use sim_core::control::ioctl::{Reply, Request, carry_out};
-use sim_core::control::{Answer, Command};
+use sim_core::control::{Answer, Command, Id, WhenOpen};
 use sim_core::{Errno, KernelLog};
 
 use super::super::state::Daemon;
@@ -34,6 +34,7 @@ impl Calls for Carrier {
         let numbers = &open.placed.numbers;
         block_on(carry_out(request, async |command: Command| {
             let (command, attached) = daemon.inward(numbers, view, command)?;
+            let creates = matches!(command, Command::DevCreate { .. });
             // Nobody but a client of dmsim waits until a change is on disk: the kernel keeps no record.
             let change = command.changes().then(|| daemon.keeper.change());
             let done = daemon.control(command, given_up).map_err(|failure| failure.errno);
@@ -42,6 +43,15 @@ impl Calls for Carrier {
             }
             drop::<Option<Change<'_>>>(change);
             drop(attached);
+            if let (true, Ok(Answer::Status(made))) = (creates, &done)
+                && numbers.node_of(made.dev.minor).is_none()
+            {
+                // A program could do nothing with it: the daemon's log says why.
+                let id = Id::Dev(made.dev);
+                let _gone =
+                    daemon.control(Command::DevRemove { id, open: WhenOpen::Refuse }, given_up);
+                return Err(Errno::IO);
+            }
             done.map(|answer| outward(numbers, answer))
         }))
     }

@@ -83,7 +83,12 @@ impl Daemon {
     pub(super) fn private(&self) -> Result<Private, Fault> {
         let mut shell = self.shell.locked();
         if let Some(open) = &*shell {
-            return Ok(self.private_of(open));
+            if !open.has_lost_helper() {
+                return Ok(self.private_of(open));
+            }
+            // With its nodes: who had them open has errors.
+            open.end();
+            *shell = None;
         }
         if !rustix::process::geteuid().is_root() {
             let why = "block nodes need root: the daemon of this instance is an ordinary user's. Their files \
@@ -139,8 +144,10 @@ impl Daemon {
     /// program. Those that are there stay.
     fn settings_for_lvm(&self, dir: &Path) -> std::io::Result<()> {
         let system = self.state.join("lvm");
-        let private = [&system, &dir.join("lvm-run"), &dir.join("lvm-lock")];
-        for dir in private {
+        // What programs keep in /run is the instance's own, as far as it is about devices.
+        let run = dir.join("run");
+        let private = ["udev", "lvm", "blkid", "cryptsetup"].map(|name| run.join(name));
+        for dir in private.iter().chain([&system, &dir.join("lvm-lock")]) {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         match std::fs::File::create_new(system.join("lvm.conf")) {
@@ -157,37 +164,67 @@ impl Daemon {
         })?;
         let (ours, theirs) = UnixStream::pair().about("shell")?;
         let mut command = Command::new(program);
-        command.arg0("dmsim").arg("nodes").current_dir("/");
+        command.arg0("dmsim").arg("nodes").arg(&self.private_dir).current_dir("/");
+        // A terminal's signals are for the daemon.
+        command.process_group(0);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
         let helper = command.spawn().about("nodes")?;
         Ok((helper, Nodes::start(ours)))
     }
 
-    /// Takes the private device-mapper away.
+    /// Takes the block nodes away, before the mount goes. What is returned is to be
+    /// [put back](Self::put_private_back), or to [end](Open::end).
     ///
     /// # Errors
     /// Without `force`, where programs use it: then all of it is as it was.
-    pub(super) fn close_private(&self, force: bool) -> Result<(), Fault> {
-        let Some(open) = self.shell.get() else { return Ok(()) };
-        if !force && open.node.is_open() {
+    pub(super) fn take_private(&self, force: bool) -> Result<Option<Arc<Open>>, Fault> {
+        let Some(open) = self.shell.get() else { return Ok(None) };
+        if force {
+            self.displace_all(&open);
+            return Ok(Some(open));
+        }
+        if open.node.is_open() {
             let why = "a program of `dmsim shell` has the control node open: end it first";
             return Err(Fault::new("stop", why));
         }
-        let busy = self.displace_all(&open);
-        if !force && !busy.is_empty() {
-            // The others have nodes again.
-            self.minors().into_iter().for_each(|minor| self.place(&open, minor));
-            let named: Vec<String> = busy.iter().map(|name| format!("`{name}`")).collect();
-            let why = format!(
-                "programs of `dmsim shell` use the block nodes of {}: they are open, or mounted",
-                named.join(", ")
-            );
-            return Err(Fault::new("stop", why));
+        let mut busy = self.busy_nodes(&open);
+        if busy.is_empty() {
+            busy = self.displace_all(&open);
+            if busy.is_empty() {
+                return Ok(Some(open));
+            }
+            self.put_private_back(&open);
         }
-        *self.shell.locked() = None;
-        open.node.unmount();
-        clean(&open.dir);
-        Ok(())
+        let named: Vec<String> = busy.iter().map(|name| format!("`{name}`")).collect();
+        let why = format!(
+            "programs of `dmsim shell` use the block nodes of {}: they are open, or mounted",
+            named.join(", ")
+        );
+        Err(Fault::new("stop", why))
+    }
+
+    /// Gives devices block nodes again.
+    pub(super) fn put_private_back(&self, open: &Open) {
+        self.minors().into_iter().for_each(|minor| self.place(open, minor));
+    }
+
+    /// Takes away what is left of the private device-mapper, when the mount is gone.
+    pub(super) fn end_private(&self) {
+        if let Some(open) = self.shell.locked().take() {
+            open.end();
+        }
+    }
+}
+
+impl Open {
+    fn has_lost_helper(&self) -> bool {
+        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(helper.try_wait(), Ok(None))
+    }
+
+    fn end(&self) {
+        self.node.unmount();
+        clean(&self.dir);
     }
 }
 
@@ -201,6 +238,8 @@ impl Drop for Open {
 
 /// Unmounts what is mounted there, by this daemon or one before.
 pub(super) fn clean(dir: &Path) {
+    // Shells that have it bound keep it, and numbers that are others' by then.
+    Tree::leave(dir);
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
     for mounted in [dir.join("node"), dir.to_owned()] {
         // Until there is nothing more.

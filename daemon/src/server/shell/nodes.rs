@@ -12,7 +12,7 @@ use sim_core::{BlockDevice, DevNumber, Held, SECTOR_SIZE};
 
 use super::super::state::{Daemon, spawn};
 use super::Open;
-use super::numbers::Numbers;
+use super::numbers::{NOBODYS, Numbers};
 use crate::fault::{Fault, causes};
 use crate::protocol::User;
 
@@ -25,7 +25,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The nodes that devices have.
 #[derive(Default)]
 pub(super) struct Placed {
-    /// By minor number; each has a lock of its own, as one that hangs is to hold up no other.
+    /// By minor number; each has a lock of its own, as one that hangs is to hold up no other. None is ever
+    /// taken out: whoever waits for one would have another than who comes later.
     places: Mutex<HashMap<u32, Arc<Mutex<Place>>>>,
     pub(super) numbers: Numbers,
 }
@@ -53,10 +54,6 @@ impl Placed {
     fn has_disk(&self, disk: u32) -> bool {
         let places: Vec<_> = self.places().values().cloned().collect();
         places.iter().any(|place| lock(place).node.is_some_and(|node| node.disk == disk))
-    }
-
-    fn minors(&self) -> Vec<u32> {
-        self.places().keys().copied().collect()
     }
 
     fn places(&self) -> MutexGuard<'_, HashMap<u32, Arc<Mutex<Place>>>> {
@@ -90,22 +87,24 @@ impl Daemon {
         let open = self.shell.get()?;
         let mut minors = Vec::new();
         match command {
-            Command::DevRemove { id, open: when } => {
-                let device = self.control.device(id).ok();
-                // One that is in use stays, and the command says so.
-                if let Some(device) = device.filter(|device| device.user_count() == 0) {
-                    self.displace(&open, device.minor(), *when);
+            Command::DevRemove { id, .. } => {
+                if let Ok(device) = self.control.device(id) {
                     minors.push(device.minor());
+                    // One that is in use stays, and the command says so.
+                    if device.user_count() == 0 {
+                        self.displace(&open, device.minor());
+                    }
                 }
             }
             Command::RemoveAll { .. } => {
                 while self.remove_each(&open) {}
-                minors = open.placed.minors();
+                minors = open.placed.numbers.minors();
             }
             Command::DevSuspend { id, held } => {
                 if let Ok(device) = self.control.device(id) {
                     minors.push(device.minor());
-                    if *held == Held::Flush && !device.is_suspended() {
+                    // What is held below would be waited for.
+                    if *held == Held::Flush && !device.is_suspended() && !device.holds_all() {
                         write_out(&open, device.minor());
                     }
                 }
@@ -138,9 +137,7 @@ impl Daemon {
         for minor in self.minors() {
             let id = Id::Dev(DevNumber::mapped(minor));
             let device = self.control.device(&id).ok();
-            if device.is_some_and(|device| device.user_count() == 0)
-                && self.displace(open, minor, WhenOpen::Refuse)
-            {
+            if device.is_some_and(|device| device.user_count() == 0) && self.displace(open, minor) {
                 let command = Command::DevRemove { id, open: WhenOpen::Refuse };
                 super::super::settle::settle(&self.control, &command);
                 removed |= block_on(self.control.perform(command)).is_ok();
@@ -183,6 +180,7 @@ impl Daemon {
         status: &DevStatus,
     ) -> Result<(), Failed> {
         let minor = status.dev.minor;
+        place.goes = status.deferred_remove;
         if place.goes && place.node.is_none() {
             return Ok(());
         }
@@ -211,7 +209,8 @@ impl Daemon {
         let deps = Command::TableDeps { id: id.clone(), slot: Slot::Live };
         let below = match block_on(self.control.execute(deps)) {
             Ok(Answer::Deps(deps)) => {
-                deps.into_iter().map(|dev| open.placed.numbers.node(dev)).collect()
+                let nodes = deps.into_iter().map(|dev| open.placed.numbers.node(dev));
+                nodes.filter(|dev| *dev != NOBODYS).collect()
             }
             Ok(_) | Err(_) => Vec::new(),
         };
@@ -235,28 +234,34 @@ impl Daemon {
         Ok(shown?)
     }
 
-    /// Takes away the node of a device that is about to be removed, and tells whether it is gone. Where
-    /// it is in use, the removal is refused, or comes when it is not.
-    fn displace(&self, open: &Open, minor: u32, when: WhenOpen) -> bool {
+    /// Takes away the node of a device that is about to be removed, and tells whether it is gone: where it
+    /// is in use it stays.
+    fn displace(&self, open: &Open, minor: u32) -> bool {
         let place = open.placed.at(minor);
         let mut place = lock(&place);
         let Some(node) = place.node else { return true };
-        match open.nodes.remove(node) {
-            Ok(()) => {
-                place.node = None;
-                (place.shows, place.was_busy) = (false, false);
-                let id = Id::Dev(DevNumber::mapped(minor));
-                if let Ok(device) = self.control.device(&id) {
+        let removed = open.nodes.remove(node);
+        place.was_busy = removed.as_ref().is_err_and(Error::is_busy);
+        if place.was_busy {
+            return false;
+        }
+        // Whatever became of it, its number may be another's from now on.
+        place.node = None;
+        open.placed.numbers.set(minor, None);
+        if let Err(error) = take_from_tree(open, &mut place) {
+            tracing::error!(%error, minor, "a device that is gone is still to be seen");
+        }
+        match removed {
+            // With the helper, the kernel lets go of all.
+            Ok(()) | Err(Error::Ended) => {
+                place.shows = false;
+                if let Ok(device) = self.control.device(&Id::Dev(DevNumber::mapped(minor))) {
                     device.set_showing(0);
                 }
                 true
             }
             Err(error) => {
-                if !error.is_busy() {
-                    tracing::error!(error = causes(&error), minor, "a block node stays");
-                }
-                place.was_busy = error.is_busy();
-                place.goes = when == WhenOpen::Defer;
+                tracing::error!(error = causes(&error), minor, "a block node is left behind");
                 false
             }
         }
@@ -266,7 +271,7 @@ impl Daemon {
     /// look at others would take long.
     pub(in super::super) fn users_of_nodes(&self, open: &Open) -> Vec<User> {
         let mut users = Vec::new();
-        for minor in open.placed.minors() {
+        for minor in open.placed.numbers.minors() {
             let place = open.placed.at(minor);
             let mut place = lock(&place);
             let Some(node) = place.node.filter(|_| place.was_busy) else { continue };
@@ -280,11 +285,19 @@ impl Daemon {
         users
     }
 
+    /// Names the devices whose nodes somebody has open. It takes some milliseconds for each device.
+    pub(super) fn busy_nodes(&self, open: &Open) -> Vec<String> {
+        for minor in open.placed.numbers.minors() {
+            lock(&open.placed.at(minor)).was_busy = true;
+        }
+        self.users_of_nodes(open).into_iter().map(|user| user.device).collect()
+    }
+
     /// Takes all nodes away, and names the devices whose nodes are in use.
     pub(super) fn displace_all(&self, open: &Open) -> Vec<String> {
         let mut busy = Vec::new();
-        for minor in open.placed.minors() {
-            if !self.displace(open, minor, WhenOpen::Refuse) {
+        for minor in open.placed.numbers.minors() {
+            if !self.displace(open, minor) {
                 let shown = self.control.find_minor(minor);
                 busy.push(shown.map_or_else(|| format!("dm-{minor}"), |shown| shown.name));
             }
@@ -305,9 +318,7 @@ impl Daemon {
                     return;
                 };
                 while changes.try_recv().is_ok() {}
-                let again = more.is_ok() || wait == RETRY;
-                let again = again && daemon.look_again(&open);
-                wait = if again { RETRY } else { LOOK };
+                wait = if daemon.look_again(&open) { RETRY } else { LOOK };
                 if more == Err(RecvTimeoutError::Timeout)
                     && let Err(error) = open.tree.refresh()
                 {
@@ -321,12 +332,14 @@ impl Daemon {
     fn look_again(&self, open: &Open) -> bool {
         let there: BTreeSet<u32> = self.minors().into_iter().collect();
         let mut again = false;
-        for minor in open.placed.minors() {
+        for minor in open.placed.numbers.minors() {
             let goes = lock(&open.placed.at(minor)).goes;
             if !there.contains(&minor) {
                 self.place(open, minor);
             } else if goes {
-                again |= !self.displace(open, minor, WhenOpen::Defer);
+                let device = self.control.device(&Id::Dev(DevNumber::mapped(minor)));
+                let is_used = device.is_ok_and(|device| device.user_count() > 0);
+                again |= is_used || !self.displace(open, minor);
             }
         }
         again
@@ -345,9 +358,9 @@ fn take(open: &Open, place: &mut Place, minor: u32) -> Result<(), Failed> {
         None => Ok::<(), Error>(()),
     };
     open.placed.numbers.set(minor, None);
-    open.placed.places().remove(&minor);
-    take_from_tree(open, place)?;
+    let taken = take_from_tree(open, place);
     *place = Place::default();
+    taken?;
     Ok(removed?)
 }
 

@@ -15,6 +15,10 @@ use super::words::replaced;
 /// by the kernel's key ring, of a type that no program can read; by this one it puts them into tables.
 const CRYPT: [u32; 3] = [1, 18, 0];
 
+/// What a device is called that has no node: never by the control plane's number, which may be a device's
+/// of the machine.
+pub(super) const NOBODYS: DevNumber = DevNumber { major: 0, minor: 0 };
+
 /// Which number is which.
 #[derive(Default)]
 pub(super) struct Numbers(RwLock<Both>);
@@ -47,10 +51,17 @@ impl Numbers {
         Some(DevNumber::mapped(minor))
     }
 
-    /// Returns the number of a device's node; of anything else, its own.
+    /// Returns the number of a device's node, or [`NOBODYS`]; of anything else, its own.
     pub(super) fn node(&self, device: DevNumber) -> DevNumber {
-        let node = (device.major == DM_MAJOR).then(|| self.node_of(device.minor));
-        node.flatten().unwrap_or(device)
+        match device.major {
+            DM_MAJOR => self.node_of(device.minor).unwrap_or(NOBODYS),
+            _ => device,
+        }
+    }
+
+    /// Lists the devices that have nodes, by their minor numbers.
+    pub(super) fn minors(&self) -> Vec<u32> {
+        self.both().nodes.keys().copied().collect()
     }
 
     /// Returns the number of the node of the device with this minor number.
@@ -91,7 +102,10 @@ impl Daemon {
                 }
             }
             Command::TargetMsg { message, .. } => {
-                let word = |word: &str| Some(numbers.device(found(view, word)?)?.to_string());
+                let word = |word: &str| {
+                    let number = found(view, word).ok()?;
+                    Some(numbers.device(number)?.to_string())
+                };
                 if let Some(other) = replaced(message, word) {
                     *message = other.into();
                 }
@@ -110,15 +124,14 @@ impl Daemon {
     ) -> Result<(), Errno> {
         let mut failed = Ok(());
         let other = replaced(&target.params, |word| {
-            let number = found(view, word)?;
-            if let Some(device) = numbers.device(number) {
-                return Some(device.to_string());
-            }
-            match self.of_machine(number) {
-                Ok(device) => attached.extend(device),
-                Err(errno) => failed = Err(errno),
-            }
-            Some(number.to_string())
+            let device = found(view, word).and_then(|number| {
+                if let Some(device) = numbers.device(number) {
+                    return Ok(device);
+                }
+                attached.extend(self.of_machine(number)?);
+                Ok(number)
+            });
+            device.map_err(|errno| failed = Err(errno)).ok().map(|device| device.to_string())
         });
         if let Some(other) = other {
             target.params = other.into();
@@ -129,6 +142,10 @@ impl Daemon {
     /// Attaches a block device of the machine, if it is not attached yet; nothing where the number is
     /// an image's.
     fn of_machine(&self, number: DevNumber) -> Result<Option<Arc<dyn BlockDevice>>, Errno> {
+        // Not the control plane's own, of a device that has no node.
+        if number.major == DM_MAJOR {
+            return Err(Errno::NODEV);
+        }
         if self.images.attached(number).is_some() {
             return Ok(None);
         }
@@ -148,11 +165,12 @@ impl Daemon {
     }
 }
 
-/// Returns the number that a word means: it is one, or a path of a block device.
-fn found(view: View, word: &str) -> Option<DevNumber> {
+/// Returns the number that a word means: it is one, or a path of a block device as the caller sees it. What
+/// else a path may lead to is none of a table's, as with the kernel.
+fn found(view: View, word: &str) -> Result<DevNumber, Errno> {
     match word.starts_with('/') {
         true => view.number(word),
-        false => word.parse().ok(),
+        false => word.parse().map_err(|_| Errno::INVAL),
     }
 }
 

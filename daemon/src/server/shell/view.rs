@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
-use sim_core::DevNumber;
+use sim_core::{DevNumber, Errno};
 
 /// What a caller sees of files. Nothing is looked at before it is asked for.
 #[derive(Clone, Copy)]
@@ -25,13 +25,17 @@ impl View {
     }
 
     /// Returns the number of the block device that a path leads to, as the caller sees it.
-    pub(super) fn number(self, path: &str) -> Option<DevNumber> {
-        let root = File::open(format!("/proc/{}/root", self.process)).ok()?;
+    ///
+    /// # Errors
+    /// [`Errno::NOTBLK`] where it leads to something else; what the system says where it leads nowhere.
+    pub(super) fn number(self, path: &str) -> Result<DevNumber, Errno> {
+        let root = File::open(format!("/proc/{}/root", self.process)).map_err(|_| Errno::NOENT)?;
         let (flags, how) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::IN_ROOT);
-        let found = fstat(openat2(root, path, flags, Mode::empty(), how).ok()?).ok()?;
+        let found = openat2(root, path, flags, Mode::empty(), how).and_then(fstat);
+        let found = found.map_err(|error| Errno(error.raw_os_error()))?;
         let is_node = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
         let number = found.st_rdev;
         let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
-        is_node.then_some(DevNumber { major, minor })
+        is_node.then_some(DevNumber { major, minor }).ok_or(Errno::NOTBLK)
     }
 }

@@ -102,6 +102,11 @@ impl Call {
         matches!(self.kind, Kind::DevWait | Kind::DevSuspend)
     }
 
+    /// Tells whether it waits for an event, which may never come.
+    pub fn waits_for_event(&self) -> bool {
+        self.kind == Kind::DevWait
+    }
+
     /// How much of the caller's buffer [`decode`](Self::decode) wants, from its start, in bytes: all
     /// of it where there is a payload, else the header's fields.
     pub fn reads(&self) -> usize {
