@@ -24,7 +24,7 @@ mod wire;
 
 /// The first loop device that is tried, `N` of `loopN`: none of those that programs ask for, as the
 /// kernel gives them the lowest number.
-pub const FIRST_DISK: u32 = 4096;
+pub const FIRST_DISK: u32 = 1 << 16;
 
 /// The partition's number on its disk.
 const PARTITION: u32 = 1;

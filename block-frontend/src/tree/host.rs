@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn names_tell_whose_a_device_is() {
-        assert!(is_ours("loop4096") && is_ours("loop5000p1"));
+        assert!(is_ours("loop65536") && is_ours("loop70000p1"));
         assert!(!is_ours("loop0") && !is_ours("loop0p4096") && !is_ours("loop-control"));
         assert!(is_mapped("dm-0") && is_mapped("dm-12"));
         assert!(!is_mapped("dm-") && !is_mapped("dm-uuid") && !is_mapped("sda"));

@@ -212,6 +212,22 @@ fn a_daemon_that_is_killed_takes_its_nodes_along() {
     run(&instance, "e2fsck -fn /dev/mapper/a > /dev/null");
 }
 
+/// Makes and removes devices as fast as ioctls go: `perl -e CHURN NAME`.
+const CHURN: &str = r#"
+open(F, '+<', '/dev/mapper/control') or die;
+sub call { my ($nr, $flags, $name) = @_;
+    my $b = pack('L10 Q a128 a129 x7', 4, 0, 0, 312, 312, 0, 0, $flags, 0, 0, 0, $name, '');
+    return ioctl(F, 0xc138fd00 | $nr, $b) ? $b : undef; }
+for (1..60) {
+    my $made = call(3, 0, $ARGV[0]) or next;
+    my $status = call(7, 0, $ARGV[0]);
+    my ($one, $other) = map { defined($_) ? unpack('x40 Q', $_) : 0 } ($made, $status);
+    print "$one is $other
+" if $one >> 8 != 259 || $other && $one != $other && $ARGV[0] =~ /own/;
+    call(4, 0, $ARGV[0]);
+}
+"#;
+
 /// What attackers found: names and numbers that went from hand to hand, and led to other devices.
 #[test]
 fn no_name_leads_to_another_device_whatever_races() {
@@ -226,11 +242,16 @@ fn no_name_leads_to_another_device_whatever_races() {
                 dmsetup remove $1
             done > /dev/null 2>&1
         }
-        for name in same same same other third; do one $name & pids=\"$pids $!\"; done
+        for name in same same same one two three; do one $name & pids=\"$pids $!\"; done
         while :; do stat -c %Hr /dev/mapper/* 2> /dev/null || true; done > seen & looks=$!
         wait $pids; kill $looks; sort -u seen
         dmsetup remove_all",
     );
+    let churn = format!(
+        "for name in same same same own1 own2 own3; do perl -e '{}' $name & done; wait",
+        CHURN.replace('\'', "'\\''")
+    );
+    assert_eq!(run(&instance, &churn), "");
     // 0 is the link to the control node.
     let majors: Vec<&str> = said.lines().filter(|major| *major != "0").collect();
     assert_eq!(majors, ["259"], "{said}");

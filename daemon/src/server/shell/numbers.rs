@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use block_frontend::FIRST_DISK;
+
 use sim_core::control::{Answer, Command, Id};
-use sim_core::{BlockDevice, DM_MAJOR, DevNumber, Errno, TargetSpec};
+use sim_core::{BlockDevice, DM_MAJOR, DevNumber, Errno, LOOP_MAJOR, TargetSpec};
 
 use super::super::state::Daemon;
 use super::view::View;
@@ -142,12 +144,14 @@ impl Daemon {
     /// Attaches a block device of the machine, if it is not attached yet; nothing where the number is
     /// an image's.
     fn of_machine(&self, number: DevNumber) -> Result<Option<Arc<dyn BlockDevice>>, Errno> {
-        // Not the control plane's own, of a device that has no node.
-        if number.major == DM_MAJOR {
-            return Err(Errno::NODEV);
-        }
         if self.images.attached(number).is_some() {
             return Ok(None);
+        }
+        // Not the control plane's own, of a device that has no node; nor a loop device below a node, be it
+        // another instance's.
+        let is_loop = number.major == LOOP_MAJOR && number.minor >= FIRST_DISK;
+        if number.major == DM_MAJOR || is_loop {
+            return Err(Errno::NODEV);
         }
         // By the kernel's name, as nobody but the kernel makes that one.
         let link = std::fs::read_link(format!("/sys/dev/block/{number}"));
