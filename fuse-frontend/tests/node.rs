@@ -20,6 +20,7 @@ use common::mounted::{apart, skip, soon};
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::{Calls, ControlNode};
 use sim_core::Control;
+use sim_core::control::WhenOpen;
 use sim_core::control::ioctl::{Reply, Request};
 use tempfile::TempDir;
 
@@ -103,6 +104,12 @@ impl Node {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "dmsetup {args:?}: {said}");
         Some(String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// Makes a call by perl, which must succeed.
+    #[track_caller]
+    fn perl_ok(&self, call: &str) {
+        assert_eq!(self.perl(&format!("print +({call})[0];")), "0", "{call}");
     }
 
     /// Runs a program of perl on the node, and returns what it prints.
@@ -206,6 +213,31 @@ fn who_waits_for_an_event_holds_up_nobody() {
     let started = Instant::now();
     killed.wait().unwrap();
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// As Linux 6.12 has it: whatever wakes the waiter, the call succeeds.
+#[test]
+fn a_wait_ends_well_when_the_device_is_renamed_or_goes() {
+    let Some(node) = Node::mount() else { return };
+    let program = "my ($errno, $buffer) = call(8, header(512, 0, 'd') . \"\\0\" x 200); \
+        print $errno, ' ', unpack('x48 Z*', $buffer);";
+    type Act = fn(&Node);
+    let acts: [(Act, &str); 3] = [
+        (|node| node.perl_ok("call(5, header(512, 0, 'd') . \"e\\0\" . \"\\0\" x 198)"), "0 e"),
+        (|node| node.world.remove("d", WhenOpen::Refuse).unwrap(), "0 d"),
+        (|node| node.perl_ok("call(1, header(512, 0, ''))"), "0 d"),
+    ];
+    for (act, expected) in acts {
+        node.world.create("d", "0 2048 linear disk 0");
+        let path = node.path();
+        let waits = apart(move || {
+            let output = perl(program).arg(path).output().expect("perl");
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        act(&node);
+        assert_eq!(soon(&waits), expected);
+    }
 }
 
 #[test]

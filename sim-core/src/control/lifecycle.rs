@@ -189,13 +189,33 @@ impl Control {
     }
 
     pub(super) async fn dev_wait(&self, id: &Id, event_nr: u32) -> CommandResult {
-        let device = self.device(id)?;
+        let (device, before) =
+            self.with(id, |cell| Ok((cell.device.clone(), cell.status(Slot::Live))))?;
         device.events().until(|number| number != event_nr || device.is_gone()).await;
-        let id = self.with(id, |cell| {
-            let same = Arc::ptr_eq(&cell.device, &device);
-            same.then(|| Id::Name(cell.name.clone())).ok_or(Errno::NXIO.into())
-        })?;
-        self.table_status(&id, Report::Status, Slot::Live, false, KeyText::Zeros).await
+        // By the name that it has now. One that is gone is told of as it was, without its table: it is not the
+        // kernel's way to fail then.
+        let name = self.cells().cell_of(&device).map(|cell| cell.name.clone());
+        let gone = || {
+            let (event_nr, target_count) = (device.events().number(), 0);
+            let (live_present, inactive_present, open_count) = (false, false, 0);
+            let status = DevStatus {
+                event_nr,
+                target_count,
+                live_present,
+                inactive_present,
+                open_count,
+                ..before
+            };
+            Ok(Answer::Table(status, Vec::new()))
+        };
+        let Some(name) = name else { return gone() };
+        let id = Id::Name(name);
+        let status =
+            self.table_status(&id, Report::Status, Slot::Live, false, KeyText::Zeros).await;
+        match status {
+            Err(failure) if failure.errno == Errno::NXIO => gone(),
+            status => status,
+        }
     }
 }
 
