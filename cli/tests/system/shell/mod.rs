@@ -153,6 +153,33 @@ fn partitions_are_mapped() {
 }
 
 #[test]
+fn who_has_a_node_open_is_counted() {
+    let Some(instance) = start(&["dmsetup", "lvm", "mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    let said = run(
+        &instance,
+        "open() { dmsetup info -c --noheadings -o open $1 3<&-; }
+        open a; exec 3< /dev/mapper/a; open a; exec 3<&-; open a
+        pvcreate -q /dev/mapper/a; vgcreate -q vg /dev/mapper/a; lvcreate -q -n data -L 8M vg; open a
+        mkfs.ext4 -q /dev/vg/data; lvcreate -q -s -n before -L 4M vg/data
+        m=$(mktemp -d); mount /dev/vg/data $m; open vg-data; unshare -m dmsetup info -c --noheadings -o open vg-data
+        lvconvert -q --merge vg/before 2>&1; lvs --noheadings -o lv_device_open vg/data
+        umount $m; rmdir $m; open vg-data
+        lvchange -q -an vg/data; lvchange -q -ay vg/data; dmsetup table vg-data | cut -d' ' -f3
+        vgremove -qfy vg",
+    );
+    let counts: Vec<&str> = said.lines().filter(|line| line.len() == 1).collect();
+    assert_eq!(counts, ["0", "1", "0", "1", "1", "1", "0"], "{said}");
+    // It waits for the unmount.
+    assert!(said.contains(" open\n"), "{said}");
+    assert!(
+        said.contains("will occur on next activation") && said.contains("snapshot-merge\n"),
+        "{said}"
+    );
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
 fn what_is_in_use_is_not_taken_away() {
     let Some(instance) = start(&["mkfs.ext4"]) else { return };
     disks(&instance, &[("a", 64)]);

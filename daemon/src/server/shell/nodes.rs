@@ -159,7 +159,7 @@ impl Daemon {
             Some(node) => node,
             None => {
                 let node = open.nodes.reserve()?;
-                open.placed.numbers.set(minor, Some(node.dev));
+                open.placed.numbers.set(minor, Some(node));
                 *place.node.insert(node)
             }
         };
