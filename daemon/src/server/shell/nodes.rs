@@ -24,6 +24,9 @@ pub(super) struct Placed {
     /// By minor number; each has a lock of its own, as one that hangs is to hold up no other.
     places: Mutex<HashMap<u32, Arc<Mutex<Place>>>>,
     pub(super) numbers: Numbers,
+    /// How many commands are under way that change a device, by minor number: its node is made true
+    /// when they are done, and not before.
+    under_way: Mutex<HashMap<u32, u32>>,
 }
 
 /// A device's node.
@@ -34,6 +37,8 @@ struct Place {
     in_tree: Option<u32>,
     /// It shows the device's file.
     shows: bool,
+    /// How long it has been told that the device is, in bytes.
+    bytes: u64,
     /// The device is removed when nobody uses it any more.
     goes: bool,
 }
@@ -41,6 +46,10 @@ struct Place {
 impl Placed {
     fn at(&self, minor: u32) -> Arc<Mutex<Place>> {
         self.places().entry(minor).or_default().clone()
+    }
+
+    fn is_under_way(&self, minor: u32) -> bool {
+        lock(&self.under_way).contains_key(&minor)
     }
 
     fn minors(&self) -> Vec<u32> {
@@ -58,6 +67,20 @@ pub(in super::super) struct Touched {
     minors: Vec<u32>,
     /// It makes a device, whose number is not known yet.
     creates: bool,
+    /// Those that are counted as changed by it.
+    under_way: Vec<u32>,
+}
+
+impl Drop for Touched {
+    fn drop(&mut self) {
+        let mut under_way = lock(&self.open.placed.under_way);
+        for minor in &self.under_way {
+            if let Some(count) = under_way.get_mut(minor) {
+                *count -= 1;
+            }
+        }
+        under_way.retain(|_, count| *count > 0);
+    }
 }
 
 impl Daemon {
@@ -87,17 +110,21 @@ impl Daemon {
             _ => {}
         }
         let creates = matches!(command, Command::DevCreate { .. });
-        Some(Touched { open, minors, creates })
+        for minor in &minors {
+            *lock(&open.placed.under_way).entry(*minor).or_default() += 1;
+        }
+        let under_way = minors.clone();
+        Some(Touched { open, minors, creates, under_way })
     }
 
     /// Makes the nodes true after a command.
     pub(in super::super) fn after(&self, touched: Touched, done: Option<&Answer>) {
-        let Touched { open, mut minors, creates } = touched;
-        if let (true, Some(Answer::Status(status))) = (creates, done) {
-            minors.push(status.dev.minor);
+        let open = &touched.open;
+        for minor in &touched.minors {
+            self.place(open, *minor);
         }
-        for minor in minors {
-            self.place(&open, minor);
+        if let (true, Some(Answer::Status(status))) = (touched.creates, done) {
+            self.place(open, status.dev.minor);
         }
     }
 
@@ -165,6 +192,7 @@ impl Daemon {
         };
         let Ok(device) = self.control.device(id) else { return Ok(()) };
         let (bytes, limits) = (device.size().0 * SECTOR_SIZE, device.limits());
+        place.bytes = bytes;
         let read_ahead = status.read_ahead.unwrap_or_else(|| limits.read_ahead()).0;
         let (block, read_ahead) =
             (limits.logical_block_size, u32::try_from(read_ahead).unwrap_or(u32::MAX));
@@ -242,10 +270,21 @@ impl Daemon {
         busy
     }
 
-    /// Starts the thread that sees what changes without a command: devices that go when they are closed.
+    /// Starts the threads that see what changes without a command: devices that go when they are closed,
+    /// and those that become longer or shorter when a reshape is over.
     pub(super) fn watch_private(&self, open: &Arc<Open>) -> Result<(), Fault> {
         let (changed, changes) = channel::<()>();
-        self.control.watch(watcher(changed));
+        self.control.watch(watcher(changed.clone()));
+        let control = self.control.clone();
+        spawn("events", move || {
+            loop {
+                let events = control.events();
+                if changed.send(()).is_err() {
+                    return;
+                }
+                block_on(control.any_event(events));
+            }
+        })?;
         let (daemon, open) = (self.me.clone(), Arc::downgrade(open));
         spawn("nodes", move || {
             let mut wait = None;
@@ -275,13 +314,22 @@ impl Daemon {
         })
     }
 
-    /// Takes the nodes of devices that are gone, or are to go; tells whether it is to be tried again.
+    /// Takes the nodes of devices that are gone, or are to go, and makes those as long as their devices
+    /// that are not; tells whether it is to be tried again.
     fn look_again(&self, open: &Open) -> bool {
         let there: BTreeSet<u32> = self.minors().into_iter().collect();
         let mut again = false;
         for minor in open.placed.minors() {
-            let goes = lock(&open.placed.at(minor)).goes;
-            if !there.contains(&minor) {
+            let (goes, bytes) = {
+                let place = open.placed.at(minor);
+                let place = lock(&place);
+                (place.goes, place.bytes)
+            };
+            let device = self.control.device(&Id::Dev(DevNumber::mapped(minor)));
+            let is_longer_or_shorter = bytes > 0
+                && device.is_ok_and(|device| device.size().0 * SECTOR_SIZE != bytes)
+                && !open.placed.is_under_way(minor);
+            if !there.contains(&minor) || is_longer_or_shorter {
                 self.place(open, minor);
             } else if goes {
                 again |= !self.displace(open, minor, WhenOpen::Defer);
