@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::node::{Error, Node, Shown};
-use crate::wire::{Answer, Ask, Outcome, Request, send};
+use crate::wire::{Answer, Ask, Outcome, Request, When, send};
 
 /// How long an answer of the helper is waited for.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -108,7 +108,7 @@ impl Nodes {
     }
 
     /// Counts how often a node is open: each open file once for each process that has it, and once
-    /// for each mount namespace where it is mounted.
+    /// where it is mounted.
     ///
     /// The kernel tells nobody, so all processes are looked at that the helper can see. What the
     /// kernel itself has open is not found, as a loop device above the node, swap, or an external
@@ -117,7 +117,21 @@ impl Nodes {
     /// # Errors
     /// What the system says where the node cannot be looked at.
     pub fn open_count(&self, node: Node) -> Result<u32, Error> {
-        match self.ask(&format!("counting who has {} open", node.dev), Ask::OpenCount { node })? {
+        self.count(node, When::Now)
+    }
+
+    /// Returns how often a node was open a moment ago: so short that to look anew for each question
+    /// would take ten times as long as to answer.
+    ///
+    /// # Errors
+    /// As of [`open_count`](Self::open_count).
+    pub fn recent_open_count(&self, node: Node) -> Result<u32, Error> {
+        self.count(node, When::Lately)
+    }
+
+    fn count(&self, node: Node, when: When) -> Result<u32, Error> {
+        let what = format!("counting who has {} open", node.dev);
+        match self.ask(&what, Ask::OpenCount { node, when })? {
             Outcome::Count(count) => Ok(count),
             Outcome::Reserved(_) | Outcome::Done => Err(strange()),
         }

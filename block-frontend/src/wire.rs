@@ -8,6 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::{Error, Node, Shown};
 
+/// When it is counted how often a node is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum When {
+    Now,
+    /// Now, or a moment ago.
+    Lately,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) number: u64,
@@ -20,7 +28,7 @@ pub(crate) enum Ask {
     Show { node: Node, shown: Shown },
     Remove { node: Node },
     Sync { node: Node },
-    OpenCount { node: Node },
+    OpenCount { node: Node, when: When },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -17,8 +17,9 @@ use crate::FIRST_DISK;
 use crate::ioctls;
 use crate::node::{Error, Node};
 use crate::special::Special;
-use crate::wire::{Answer, Ask, Outcome, Request, send};
+use crate::wire::{Answer, Ask, Outcome, Request, When, send};
 use disk::{Disk, Gone};
+use openers::Openers;
 
 /// How long the end waits for requests that are under way, and for disks that are cleared: what
 /// takes longer waits for a file of a mount that does not answer, and is left to the kernel, which
@@ -53,6 +54,8 @@ struct Helper {
     /// What loop devices are over that show nothing yet: one file for all, which nobody can write.
     placeholder: File,
     disks: Mutex<Disks>,
+    /// Who had which block devices open when that was looked for last.
+    openers: Mutex<Option<Openers>>,
     /// Told when there are fewer threads.
     fewer: Condvar,
 }
@@ -74,6 +77,7 @@ impl Helper {
             writing: Mutex::new(()),
             placeholder: disk::placeholder()?,
             disks: Mutex::default(),
+            openers: Mutex::default(),
             fewer: Condvar::new(),
         })
     }
@@ -118,9 +122,9 @@ impl Helper {
                 flushed.map_err(disk::failed(format!("flushing {}", node.dev)))?;
                 Ok(Outcome::Done)
             }),
-            Ask::OpenCount { node } => self.disk(node).and_then(|_| {
-                let count = openers::count(node.dev);
-                count.map(Outcome::Count).map_err(disk::failed(format!("looking at {}", node.dev)))
+            Ask::OpenCount { node, when } => self.disk(node).and_then(|_| {
+                let count = self.count_openers(node, when).map(Outcome::Count);
+                count.map_err(disk::failed(format!("looking at {}", node.dev)))
             }),
         };
         let whole = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,6 +155,16 @@ impl Helper {
     /// The inode of a node. Whoever uses it keeps nobody else from the disk.
     fn part(&self, node: Node) -> Result<Arc<Special>, Error> {
         Ok(lock(&*self.disk(node)?).part())
+    }
+
+    fn count_openers(&self, node: Node, when: When) -> io::Result<u32> {
+        let mut last = self.openers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (When::Lately, Some(openers)) = (when, &*last)
+            && openers.are_recent()
+        {
+            return Ok(openers.of(node.dev));
+        }
+        Ok(last.insert(Openers::look()?).of(node.dev))
     }
 
     fn remove(&self, node: Node) -> Result<Gone, Error> {

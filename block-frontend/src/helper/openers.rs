@@ -1,54 +1,79 @@
-//! Who has a node open.
+//! Who has block devices open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use sim_core::DevNumber;
 
-/// Counts how often a node is open in other processes than this one, and in how many mount
-/// namespaces it is mounted.
-///
-/// To open it with O_EXCL would tell of a mount at once, but for that moment nobody could mount it.
-pub(super) fn count(dev: DevNumber) -> io::Result<u32> {
-    let mut namespaces = BTreeSet::new();
-    let mut count = 0;
-    for process in fs::read_dir("/proc")? {
-        let process = process?;
-        let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        if pid.is_none_or(|pid| pid == std::process::id()) {
-            continue;
+/// For how many times as long as it took, what was found is recent.
+const RECENT_FOR: u32 = 10;
+
+/// How often block devices are open in other processes than this one.
+pub(super) struct Openers {
+    counts: HashMap<DevNumber, u32>,
+    begun: Instant,
+    took: Duration,
+}
+
+impl Openers {
+    /// Looks at all processes. A file system that is mounted from a device has it open once, in however
+    /// many places and mount namespaces.
+    ///
+    /// To open one with O_EXCL would tell of a mount at once, but for that moment nobody could mount it.
+    pub(super) fn look() -> io::Result<Openers> {
+        let begun = Instant::now();
+        let mut counts = HashMap::new();
+        let (mut namespaces, mut mounted) = (BTreeSet::new(), BTreeSet::new());
+        for process in fs::read_dir("/proc")? {
+            let process = process?;
+            let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            if pid.is_none_or(|pid| pid == std::process::id()) {
+                continue;
+            }
+            // It may have ended meanwhile, or be none of ours to look at.
+            let process = process.path();
+            let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+            for dev in files.filter_map(|file| node(&file.path())) {
+                *counts.entry(dev).or_default() += 1;
+            }
+            let namespace = fs::read_link(process.join("ns/mnt"));
+            if namespace.is_ok_and(|namespace| namespaces.insert(namespace)) {
+                let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+                mounted.extend(mounted_devices(&mounts));
+            }
         }
-        // It may have ended meanwhile, or be none of ours to look at.
-        let process = process.path();
-        for file in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
-            count += u32::from(is_node(&file.path(), dev));
+        for dev in mounted {
+            *counts.entry(dev).or_default() += 1;
         }
-        let namespace = fs::read_link(process.join("ns/mnt"));
-        if namespace.is_ok_and(|namespace| namespaces.insert(namespace)) {
-            let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
-            count += u32::from(is_mounted(&mounts, dev));
-        }
+        Ok(Openers { counts, begun, took: begun.elapsed() })
     }
-    Ok(count)
+
+    /// Returns how often a device is open.
+    pub(super) fn of(&self, dev: DevNumber) -> u32 {
+        self.counts.get(&dev).copied().unwrap_or(0)
+    }
+
+    /// Tells whether so little time has passed that another look would cost much more.
+    pub(super) fn are_recent(&self) -> bool {
+        self.begun.elapsed() < self.took * RECENT_FOR
+    }
 }
 
-/// Tells whether an open file is this block device, without a word to its file system: a mount that
-/// does not answer may have others.
-fn is_node(file: &Path, dev: DevNumber) -> bool {
-    let Ok(found) = statx(CWD, file, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE) else {
-        return false;
-    };
-    FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice
-        && (found.stx_rdev_major, found.stx_rdev_minor) == (dev.major, dev.minor)
+/// Returns the number of the block device that an open file is, without a word to its file system: a
+/// mount that does not answer may have others.
+fn node(file: &Path) -> Option<DevNumber> {
+    let found = statx(CWD, file, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE).ok()?;
+    let is_node = FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice;
+    is_node.then_some(DevNumber { major: found.stx_rdev_major, minor: found.stx_rdev_minor })
 }
 
-/// Tells whether a device is mounted. proc_pid_mountinfo(5) has: id, parent, major:minor, and so on.
-fn is_mounted(mounts: &str, dev: DevNumber) -> bool {
-    let dev = dev.to_string();
-    mounts.lines().any(|line| line.split(' ').nth(2) == Some(&dev))
+/// Lists what is mounted. proc_pid_mountinfo(5) has: id, parent, major:minor, and so on.
+fn mounted_devices(mounts: &str) -> impl Iterator<Item = DevNumber> {
+    mounts.lines().filter_map(|line| line.split(' ').nth(2)?.parse().ok())
 }
 
 #[cfg(test)]
@@ -59,7 +84,7 @@ mod tests {
     fn a_mount_is_found_by_the_number_of_its_device() {
         let mounts = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
                       40 21 259:3 / /mnt rw shared:1 - ext4 /dev/mapper/a rw\n";
-        assert!(is_mounted(mounts, DevNumber { major: 259, minor: 3 }));
-        assert!(!is_mounted(mounts, DevNumber { major: 259, minor: 1 }));
+        let devices: Vec<_> = mounted_devices(mounts).map(|dev| dev.to_string()).collect();
+        assert_eq!(devices, ["8:1", "259:3"]);
     }
 }

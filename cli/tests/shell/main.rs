@@ -163,6 +163,92 @@ fn partitions_are_mapped() {
 }
 
 #[test]
+fn who_has_a_node_open_is_counted() {
+    let Some(instance) = start(&["dmsetup", "lvm", "mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    let said = run(
+        &instance,
+        "open() { dmsetup info -c --noheadings -o open $1 3<&-; }
+        open a; exec 3< /dev/mapper/a; open a; exec 3<&-; open a
+        pvcreate -q /dev/mapper/a; vgcreate -q vg /dev/mapper/a; lvcreate -q -n data -L 8M vg; open a
+        mkfs.ext4 -q /dev/vg/data; lvcreate -q -s -n before -L 4M vg/data
+        m=$(mktemp -d); mount /dev/vg/data $m; open vg-data; unshare -m dmsetup info -c --noheadings -o open vg-data
+        lvconvert -q --merge vg/before 2>&1; lvs --noheadings -o lv_device_open vg/data
+        umount $m; rmdir $m; open vg-data
+        lvchange -q -an vg/data; lvchange -q -ay vg/data; dmsetup table vg-data | cut -d' ' -f3
+        vgremove -qfy vg",
+    );
+    let counts: Vec<&str> = said.lines().filter(|line| line.len() == 1).collect();
+    assert_eq!(counts, ["0", "1", "0", "1", "1", "1", "0"], "{said}");
+    // It waits for the unmount.
+    assert!(said.contains(" open\n"), "{said}");
+    assert!(
+        said.contains("will occur on next activation") && said.contains("snapshot-merge\n"),
+        "{said}"
+    );
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
+fn a_node_is_as_long_as_its_device_when_a_reshape_has_made_that_longer() {
+    let Some(instance) = start(&["dmsetup"]) else { return };
+    disks(&instance, &[("a", 16)]);
+    let said = run(
+        &instance,
+        "for n in 0 1 2 3; do
+            dmsetup create m$n --table \"0 128 linear /dev/mapper/a $((n * 4096))\"
+            dmsetup create d$n --table \"0 1024 linear /dev/mapper/a $((n * 4096 + 2112))\"
+        done
+        legs() { for n; do printf ' %s' /dev/mapper/m$n /dev/mapper/d$n; done; }
+        dmsetup create r --table \"0 2048 raid raid5_ls 3 8 region_size 64 3$(legs 0 1 2)\"
+        while ! dmsetup status r | grep -q idle; do sleep 0.01; done
+        dmsetup remove r
+        for n in 0 1 2 3; do
+            dmsetup load d$n --table \"0 1088 linear /dev/mapper/a $((n * 4096 + 2048))\"; dmsetup resume d$n
+        done
+        dmsetup create r --table \"0 2048 raid raid5_ls 3 8 region_size 64 3$(legs 0 1 2)\"
+        exec 3< /dev/mapper/r; blockdev --getsz /dev/mapper/r
+        for asks in '7 8 region_size 64 delta_disks 1 data_offset 64' '3 8 region_size 64'; do
+            dmsetup load r --table \"0 3072 raid raid5_ls $asks 4$(legs 0 1 2 3)\"; dmsetup resume r
+        done
+        for n in $(seq 1000); do
+            test $(blockdev --getsz /dev/mapper/r) != 3072 || break; sleep 0.01
+        done
+        blockdev --getsz /dev/mapper/r; cat /sys/dev/block/$(dmsetup info -c --noheadings -o devno r)/size
+        exec 3<&-; dmsetup remove r",
+    );
+    assert_eq!(said, "2048\n3072\n3072\n");
+}
+
+#[test]
+fn the_files_are_kept_true_beside_the_nodes() {
+    let Some(instance) = start(&["python3"]) else { return };
+    disks(&instance, &[("a", 1), ("b", 1)]);
+    std::fs::write(instance.path("b.img"), [7; 1 << 20]).expect("a file");
+    instance.dmsim(&["create", "d", "--table", "0 2048 linear 253:0 0"]);
+    let maps = "import mmap, sys
+file = open(sys.argv[1], 'rb')
+pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+print(pages[8192], flush=True)
+input()
+print(pages[8192])";
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", maps, text(&instance.device("d"))]);
+    python.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut python = python.spawn().expect("it runs");
+    let out = python.stdout.take().expect("it is piped");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(out));
+    let mut line = || lines.next().expect("a line").expect("a text");
+    assert_eq!(line(), "0");
+    instance.dmsim(&["load", "d", "--table", "0 2048 linear 253:1 0"]);
+    instance.dmsim(&["resume", "d"]);
+    // The pages that the kernel had of it are forgotten.
+    std::io::Write::write_all(&mut python.stdin.take().expect("it is piped"), b"\n").expect("read");
+    assert_eq!(line(), "7");
+    python.wait().expect("it ends");
+}
+
+#[test]
 fn what_is_in_use_is_not_taken_away() {
     let Some(instance) = start(&["mkfs.ext4"]) else { return };
     disks(&instance, &[("a", 64)]);

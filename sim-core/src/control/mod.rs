@@ -78,7 +78,7 @@ pub struct Control {
     changes: AtomicU64,
     /// What [`shown_totals`](Control::shown_totals) has last found, and after which change.
     totals: Mutex<Option<(u64, (u64, Sectors))>>,
-    watcher: Mutex<Option<Watcher>>,
+    watchers: Mutex<Vec<Watcher>>,
     recorder: OnceLock<Arc<dyn Recorder>>,
 }
 
@@ -104,15 +104,15 @@ impl Control {
             shared: Shared::default(),
             changes: AtomicU64::new(0),
             totals: Mutex::new(None),
-            watcher: Mutex::new(None),
+            watchers: Mutex::default(),
             recorder: OnceLock::new(),
         })
     }
 
-    /// Calls `watcher` at every change from now on. It is called with no lock held, and must not
+    /// Calls `watcher`, beside those that watch already, at every change from now on. It is called with no lock held, and must not
     /// wait.
     pub fn watch(&self, watcher: impl Fn(&Changed) + Send + Sync + 'static) {
-        *lock(&self.watcher) = Some(Arc::new(watcher));
+        lock(&self.watchers).push(Arc::new(watcher));
     }
 
     /// Shows every change to `recorder` from now on.
@@ -342,10 +342,8 @@ impl Control {
     fn changed(&self, changed: &Changed) {
         self.changes.fetch_add(1, SeqCst);
         // Called with the lock let go.
-        let watcher = lock(&self.watcher).clone();
-        if let Some(watcher) = watcher {
-            watcher(changed);
-        }
+        let watchers = lock(&self.watchers).clone();
+        watchers.iter().for_each(|watcher| watcher(changed));
     }
 
     fn cells(&self) -> MutexGuard<'_, Cells> {

@@ -51,11 +51,7 @@ impl MirrorSet {
     /// Makes regions clean as long as there are any that are not.
     async fn clean_up(self: &Arc<Self>, round: &Round) {
         while round.goes_on() {
-            let since = self.state().tick();
-            round.sleep(&*self.runtime, PAUSE).await;
-            if !self.state().is_quiet_since(since) {
-                round.sleep(&*self.runtime, REST).await;
-            }
+            let since = self.wait_for_a_pause(round).await;
             self.clean_round(since).await;
             let mut state = self.state();
             // A region with writes asks for it again when they are over.
@@ -67,6 +63,22 @@ impl MirrorSet {
         self.state().cleaning = false;
         // Where the suspend was given up that has ended this.
         self.go_on_cleaning();
+    }
+
+    /// Waits until nobody has written for [`PAUSE`], or for [`REST`] where somebody always does, and
+    /// returns since when a region must not have been written.
+    async fn wait_for_a_pause(&self, round: &Round) -> u64 {
+        let first = self.state().tick();
+        let mut last = first;
+        for _ in 0..=REST.as_millis() / PAUSE.as_millis() {
+            round.sleep(&*self.runtime, PAUSE).await;
+            let mut state = self.state();
+            if state.is_quiet_since(last) || !round.goes_on() {
+                return last;
+            }
+            last = state.tick();
+        }
+        first
     }
 
     /// Makes regions clean that nobody writes now. Unknown to a core log.

@@ -83,6 +83,20 @@ fn a_device_that_is_closed_has_a_clean_log_while_nobody_writes() {
 }
 
 #[test]
+fn regions_are_clean_soon_after_the_last_of_several_writes() {
+    let world = world(3);
+    world.set_up(0, "0 64 mirror disk 3 c 16 nosync 2 a 0 b 0");
+    let pass = |time| world.sim.block_on(world.handle().sleep(Duration::from_millis(time)));
+    for sector in 20..30 {
+        assert_eq!(write(&world, sector), Ok(()));
+        pass(1);
+    }
+    // What comes next may be that the log's device fails, and whoever writes it waits.
+    pass(10);
+    world.disk(2).look(Sector(2), Sectors(1), |bits| assert_eq!(bits[0] & 15, 15));
+}
+
+#[test]
 fn each_letter_of_a_legs_health_shows() {
     let broken = |table: &str, bio: &dyn Fn(&World)| {
         let world = world(3);

@@ -29,6 +29,9 @@ pub(super) struct Placed {
     /// taken out: whoever waits for one would have another than who comes later.
     places: Mutex<HashMap<u32, Arc<Mutex<Place>>>>,
     pub(super) numbers: Numbers,
+    /// How many commands are under way that change a device, by minor number: its node is made true
+    /// when they are done, and not before.
+    under_way: Mutex<HashMap<u32, u32>>,
 }
 
 /// A device's node.
@@ -39,6 +42,8 @@ struct Place {
     in_tree: Option<u32>,
     /// It shows the device's file.
     shows: bool,
+    /// How long it has been told that the device is, in bytes.
+    bytes: u64,
     /// The device is removed when nobody uses it any more.
     goes: bool,
     /// The last time that it was to be taken away, somebody had it open.
@@ -54,6 +59,10 @@ impl Placed {
     fn has_disk(&self, disk: u32) -> bool {
         let places: Vec<_> = self.places().values().cloned().collect();
         places.iter().any(|place| lock(place).node.is_some_and(|node| node.disk == disk))
+    }
+
+    fn is_under_way(&self, minor: u32) -> bool {
+        lock(&self.under_way).contains_key(&minor)
     }
 
     fn places(&self) -> MutexGuard<'_, HashMap<u32, Arc<Mutex<Place>>>> {
@@ -79,6 +88,20 @@ pub(in super::super) struct Touched {
     minors: Vec<u32>,
     /// It makes a device, whose number is not known yet.
     creates: bool,
+    /// Those that are counted as changed by it.
+    under_way: Vec<u32>,
+}
+
+impl Drop for Touched {
+    fn drop(&mut self) {
+        let mut under_way = lock(&self.open.placed.under_way);
+        for minor in &self.under_way {
+            if let Some(count) = under_way.get_mut(minor) {
+                *count -= 1;
+            }
+        }
+        under_way.retain(|_, count| *count > 0);
+    }
 }
 
 impl Daemon {
@@ -117,17 +140,21 @@ impl Daemon {
             _ => {}
         }
         let creates = matches!(command, Command::DevCreate { .. });
-        Some(Touched { open, minors, creates })
+        for minor in &minors {
+            *lock(&open.placed.under_way).entry(*minor).or_default() += 1;
+        }
+        let under_way = minors.clone();
+        Some(Touched { open, minors, creates, under_way })
     }
 
     /// Makes the nodes true after a command.
     pub(in super::super) fn after(&self, touched: Touched, done: Option<&Answer>) {
-        let Touched { open, mut minors, creates } = touched;
-        if let (true, Some(Answer::Status(status))) = (creates, done) {
-            minors.push(status.dev.minor);
+        let open = &touched.open;
+        for minor in &touched.minors {
+            self.place(open, *minor);
         }
-        for minor in minors {
-            self.place(&open, minor);
+        if let (true, Some(Answer::Status(status))) = (touched.creates, done) {
+            self.place(open, status.dev.minor);
         }
     }
 
@@ -188,12 +215,13 @@ impl Daemon {
             Some(node) => node,
             None => {
                 let node = open.nodes.reserve()?;
-                open.placed.numbers.set(minor, Some(node.dev));
+                open.placed.numbers.set(minor, Some(node));
                 *place.node.insert(node)
             }
         };
         let Ok(device) = self.control.device(id) else { return Ok(()) };
         let (bytes, limits) = (device.size().0 * SECTOR_SIZE, device.limits());
+        place.bytes = bytes;
         let read_ahead = status.read_ahead.unwrap_or_else(|| limits.read_ahead()).0;
         let (block, read_ahead) =
             (limits.logical_block_size, u32::try_from(read_ahead).unwrap_or(u32::MAX));
@@ -305,10 +333,21 @@ impl Daemon {
         busy
     }
 
-    /// Starts the thread that sees what changes without a command: devices that go when they are closed.
+    /// Starts the threads that see what changes without a command: devices that go when they are closed,
+    /// and those that become longer or shorter when a reshape is over.
     pub(super) fn watch_private(&self, open: &Arc<Open>) -> Result<(), Fault> {
         let (changed, changes) = channel::<()>();
-        self.control.watch(watcher(changed));
+        self.control.watch(watcher(changed.clone()));
+        let control = self.control.clone();
+        spawn("events", move || {
+            loop {
+                let events = control.events();
+                if changed.send(()).is_err() {
+                    return;
+                }
+                block_on(control.any_event(events));
+            }
+        })?;
         let (daemon, open) = (self.me.clone(), Arc::downgrade(open));
         spawn("nodes", move || {
             let mut wait = LOOK;
@@ -328,13 +367,22 @@ impl Daemon {
         })
     }
 
-    /// Takes the nodes of devices that are gone, or are to go; tells whether it is to be tried again.
+    /// Takes the nodes of devices that are gone, or are to go, and makes those as long as their devices
+    /// that are not; tells whether it is to be tried again.
     fn look_again(&self, open: &Open) -> bool {
         let there: BTreeSet<u32> = self.minors().into_iter().collect();
         let mut again = false;
         for minor in open.placed.numbers.minors() {
-            let goes = lock(&open.placed.at(minor)).goes;
-            if !there.contains(&minor) {
+            let (goes, bytes) = {
+                let place = open.placed.at(minor);
+                let place = lock(&place);
+                (place.goes, place.bytes)
+            };
+            let device = self.control.device(&Id::Dev(DevNumber::mapped(minor)));
+            let is_longer_or_shorter = bytes > 0
+                && device.is_ok_and(|device| device.size().0 * SECTOR_SIZE != bytes)
+                && !open.placed.is_under_way(minor);
+            if !there.contains(&minor) || is_longer_or_shorter {
                 self.place(open, minor);
             } else if goes {
                 let device = self.control.device(&Id::Dev(DevNumber::mapped(minor)));

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use block_frontend::FIRST_DISK;
-
+use block_frontend::{FIRST_DISK, Node};
 use sim_core::control::{Answer, Command, Id};
 use sim_core::{BlockDevice, DM_MAJOR, DevNumber, Errno, LOOP_MAJOR, TargetSpec};
 
@@ -28,22 +27,22 @@ pub(super) struct Numbers(RwLock<Both>);
 #[derive(Default)]
 struct Both {
     minors: HashMap<DevNumber, u32>,
-    nodes: HashMap<u32, DevNumber>,
+    nodes: HashMap<u32, Node>,
 }
 
 impl Numbers {
-    /// Notes the number of the node that a device has now, or that it has none.
-    pub(super) fn set(&self, minor: u32, node: Option<DevNumber>) {
+    /// Notes the node that a device has now, or that it has none.
+    pub(super) fn set(&self, minor: u32, node: Option<Node>) {
         let mut both = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let before = match node {
             Some(node) => both.nodes.insert(minor, node),
             None => both.nodes.remove(&minor),
         };
-        if let Some(before) = before.filter(|before| both.minors.get(before) == Some(&minor)) {
-            both.minors.remove(&before);
+        if let Some(before) = before.filter(|before| both.minors.get(&before.dev) == Some(&minor)) {
+            both.minors.remove(&before.dev);
         }
         if let Some(node) = node {
-            both.minors.insert(node, minor);
+            both.minors.insert(node.dev, minor);
         }
     }
 
@@ -56,7 +55,7 @@ impl Numbers {
     /// Returns the number of a device's node, or [`NOBODYS`]; of anything else, its own.
     pub(super) fn node(&self, device: DevNumber) -> DevNumber {
         match device.major {
-            DM_MAJOR => self.node_of(device.minor).unwrap_or(NOBODYS),
+            DM_MAJOR => self.node_of(device.minor).map_or(NOBODYS, |node| node.dev),
             _ => device,
         }
     }
@@ -66,8 +65,8 @@ impl Numbers {
         self.both().nodes.keys().copied().collect()
     }
 
-    /// Returns the number of the node of the device with this minor number.
-    pub(super) fn node_of(&self, minor: u32) -> Option<DevNumber> {
+    /// Returns the node of the device with this minor number.
+    pub(super) fn node_of(&self, minor: u32) -> Option<Node> {
         self.both().nodes.get(&minor).copied()
     }
 

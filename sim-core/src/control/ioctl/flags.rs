@@ -14,6 +14,8 @@ pub(super) const ACTIVE_PRESENT: u32 = 1 << 5;
 pub(super) const INACTIVE_PRESENT: u32 = 1 << 6;
 /// `DM_BUFFER_FULL_FLAG`: the answer did not fit, and is to be asked for again.
 pub(super) const BUFFER_FULL: u32 = 1 << 8;
+/// `DM_SKIP_BDGET_FLAG`: the caller wants no open count; the kernel tells it all the same.
+pub(super) const SKIP_BDGET: u32 = 1 << 9;
 /// `DM_NOFLUSH_FLAG`.
 pub(super) const NOFLUSH: u32 = 1 << 11;
 /// `DM_QUERY_INACTIVE_TABLE_FLAG`.

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::flags::{
     BUFFER_FULL, DATA_OUT, DEFERRED_REMOVE, IMA_MEASUREMENT, INACTIVE_PRESENT, NOFLUSH,
-    PERSISTENT_DEV, READONLY, SECURE_DATA, STATUS_TABLE, SUSPEND, TAKEN_OUT, UUID,
+    PERSISTENT_DEV, READONLY, SECURE_DATA, SKIP_BDGET, STATUS_TABLE, SUSPEND, TAKEN_OUT, UUID,
 };
 use super::header::{FIELDS_LEN, Header, NAME_LEN, UUID_LEN, text_at, u64_at, unpack};
 use super::kind::Kind;
@@ -331,6 +331,12 @@ impl Request {
     /// A command whose answer the reply needs besides, and when to carry it out.
     pub fn also(&self) -> Option<&(When, Command)> {
         self.also.as_ref()
+    }
+
+    /// Tells whether the caller asks how a device is, or its targets, and how often it is open:
+    /// libdevmapper says where it does not want to know.
+    pub fn wants_open_count(&self) -> bool {
+        matches!(self.kind, Kind::DevStatus | Kind::TableStatus) && !self.header.has(SKIP_BDGET)
     }
 
     /// Sets the directory that relative paths of a table start from: that of the caller. `/` where

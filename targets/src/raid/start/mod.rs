@@ -211,9 +211,13 @@ impl Start {
             return Err(refuse_run(least, in_sync).errno(Errno::IO));
         }
         let asked = line.params.synchronize == Synchronize::Everything;
-        // Of a new set, what is to be rebuilt may be parity alone, which is that of the data then.
-        let has_data = (0..least).all(|leg| self.legs.get(leg) == Some(&LegStart::InSync));
-        let has_data = has_data && self.bitmap == BitmapStart::New && self.geometry.layout == 5;
+        // What is to be rebuilt may be parity alone, which is that of the data then.
+        let (layout, parities) = (self.geometry.layout, parity.parities());
+        let has_data = (0..self.devices).all(|leg| match self.legs.get(leg) {
+            Some(LegStart::InSync) => true,
+            Some(LegStart::Recover { .. }) => is_parity_alone(layout, leg, self.devices, parities),
+            Some(LegStart::Missing | LegStart::Failed | LegStart::Unused) | None => false,
+        });
         if in_sync < parity.legs() && self.resync_from.is_some() && !asked && !has_data {
             let detail = "its parity may be wrong, and without all legs nothing mends it";
             return Err(CtrError::new(RUN).detail(detail).errno(Errno::IO));
@@ -329,6 +333,18 @@ fn layout_of(geometry: Geometry, legs: usize, device: Sectors) -> Option<Layout>
 
 fn lengths_of(raid10: &Raid10) -> Lengths {
     Lengths { device: raid10.device_len(), array: raid10.len() }
+}
+
+/// Tells whether a leg has no data in a layout of md's for sets with parity (`only_parity`).
+fn is_parity_alone(layout: u32, leg: usize, devices: usize, parities: usize) -> bool {
+    match layout {
+        // Parity first, and parity last.
+        4 => leg < parities,
+        5 => leg + parities >= devices,
+        // The last leg has the Q of a RAID-5 on the others.
+        16..=19 => leg + 1 == devices,
+        _ => false,
+    }
 }
 
 fn refuse_run(least: usize, found: usize) -> CtrError {

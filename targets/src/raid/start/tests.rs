@@ -1,3 +1,5 @@
+mod parity;
+
 use std::fmt::Write;
 
 use sim_core::Sectors;
