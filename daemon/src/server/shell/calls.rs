@@ -6,7 +6,7 @@ use backing::{Cancel, block_on};
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::Calls;
 use sim_core::control::ioctl::{Reply, Request, carry_out};
-use sim_core::control::{Answer, Command, DevStatus};
+use sim_core::control::{Answer, Command};
 use sim_core::{BlockDevice, Errno, Held, KernelLog};
 
 use super::super::state::Daemon;
@@ -33,6 +33,7 @@ impl Calls for Carrier {
         request.set_base(&view.directory);
         let numbers = &open.placed.numbers;
         let counts = request.wants_open_count();
+        let is_status = matches!(request.command(), Command::DevStatus { .. });
         block_on(carry_out(request, async |command: Command| {
             let (command, attached) = daemon.inward(numbers, &view, command)?;
             if let Command::DevSuspend { id, held: Held::Flush } = &command
@@ -50,7 +51,7 @@ impl Calls for Carrier {
             drop(attached);
             let mut answer = done?;
             if counts {
-                count_openers(&open, &mut answer);
+                count_openers(&open, &mut answer, is_status);
             }
             Ok(outward(numbers, answer))
         }))
@@ -64,20 +65,14 @@ impl Calls for Carrier {
 }
 
 /// Adds those who have a device's node open, or mounted: to the daemon they are all one, which shows the
-/// device. LVM merges a snapshot as soon as nobody uses its origin.
-fn count_openers(open: &Open, answer: &mut Answer) {
-    let node = |status: &DevStatus| open.placed.numbers.node_of(status.dev.minor);
-    let (status, count) = match answer {
-        Answer::Status(status) => match node(status) {
-            Some(node) => (status, open.nodes.open_count(node)),
-            None => return,
-        },
-        // Whoever asks for the targets of many devices has no use for more than that.
-        Answer::Table(status, _) => match node(status) {
-            Some(node) => (status, open.nodes.recent_open_count(node)),
-            None => return,
-        },
-        _ => return,
+/// device. LVM merges a snapshot as soon as nobody uses its origin. Whoever asks for the targets of many
+/// devices, or what is below them, is told how it was a moment ago.
+fn count_openers(open: &Open, answer: &mut Answer, now: bool) {
+    let (Answer::Status(status) | Answer::Table(status, _)) = answer else { return };
+    let Some(node) = open.placed.numbers.node_of(status.dev.minor) else { return };
+    let count = match now {
+        true => open.nodes.open_count(node),
+        false => open.nodes.recent_open_count(node),
     };
     match count {
         Ok(count) => status.open_count = status.open_count.saturating_add(count),
