@@ -1,12 +1,13 @@
 //! Carries out the ioctls of programs.
 
 use std::sync::Weak;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use backing::{Cancel, block_on};
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::Calls;
 use sim_core::control::ioctl::{Reply, Request, carry_out};
-use sim_core::control::{Answer, Command, DevStatus, Id, WhenOpen};
+use sim_core::control::{Answer, Command, Id, WhenOpen};
 use sim_core::{Errno, KernelLog};
 
 use super::super::state::Daemon;
@@ -17,17 +18,21 @@ use crate::fault::causes;
 use crate::record::Change;
 
 /// What a control node hands calls to.
-pub(super) struct Carrier(Weak<Daemon>);
+pub(super) struct Carrier {
+    daemon: Weak<Daemon>,
+    /// The thread that was told last how often a device is open.
+    told: AtomicU32,
+}
 
 impl Carrier {
     pub(super) fn new(daemon: Weak<Daemon>) -> Carrier {
-        Carrier(daemon)
+        Carrier { daemon, told: AtomicU32::new(0) }
     }
 }
 
 impl Calls for Carrier {
     fn call(&self, caller: Caller, mut request: Request, given_up: &Cancel) -> Reply {
-        let Some(daemon) = self.0.upgrade() else { return refused(request, Errno::NODEV) };
+        let Some(daemon) = self.daemon.upgrade() else { return refused(request, Errno::NODEV) };
         let Some(open) = daemon.shell.get() else { return refused(request, Errno::NODEV) };
         let view = View::of(caller.pid);
         if let Command::TableLoad { .. } = request.command() {
@@ -35,6 +40,10 @@ impl Calls for Carrier {
         }
         let numbers = &open.placed.numbers;
         let counts = request.wants_open_count();
+        // One that asks of many devices, one by one, is told how it was a moment ago, and so is who asks for
+        // targets, or what is below.
+        let is_status = matches!(request.command(), Command::DevStatus { .. });
+        let now = is_status && self.told.swap(caller.pid, SeqCst) != caller.pid;
         block_on(carry_out(request, async |command: Command| {
             let (command, attached) = daemon.inward(numbers, view, command)?;
             let creates = matches!(command, Command::DevCreate { .. });
@@ -57,38 +66,27 @@ impl Calls for Carrier {
             }
             let mut answer = done?;
             if counts {
-                count_openers(&open, &mut answer);
+                count_openers(&open, &mut answer, now);
             }
             Ok(outward(numbers, answer))
         }))
     }
 
     fn log(&self, line: &str) {
-        if let Some(daemon) = self.0.upgrade() {
+        if let Some(daemon) = self.daemon.upgrade() {
             daemon.kmsg.line(line);
         }
     }
 }
 
 /// Adds those who have a device's node open, or mounted: to the daemon they are all one, which shows the
-/// device. LVM merges a snapshot as soon as nobody uses its origin.
-fn count_openers(open: &Open, answer: &mut Answer) {
-    let node = |status: &DevStatus| open.placed.numbers.node_of(status.dev.minor);
-    let (status, count) = match answer {
-        Answer::Status(status) => match node(status) {
-            // To look takes milliseconds: only who would be told that it is in use is told what is so now.
-            Some(node) => match open.nodes.recent_open_count(node) {
-                Ok(count) if count > 0 => (status, open.nodes.open_count(node)),
-                other => (status, other),
-            },
-            None => return,
-        },
-        // Whoever asks for the targets of many devices has no use for more than that.
-        Answer::Table(status, _) => match node(status) {
-            Some(node) => (status, open.nodes.recent_open_count(node)),
-            None => return,
-        },
-        _ => return,
+/// device. LVM merges a snapshot as soon as nobody uses its origin. To look takes milliseconds.
+fn count_openers(open: &Open, answer: &mut Answer, now: bool) {
+    let (Answer::Status(status) | Answer::Table(status, _)) = answer else { return };
+    let Some(node) = open.placed.numbers.node_of(status.dev.minor) else { return };
+    let count = match now {
+        true => open.nodes.open_count(node),
+        false => open.nodes.recent_open_count(node),
     };
     match count {
         Ok(count) => status.open_count = status.open_count.saturating_add(count),

@@ -333,10 +333,11 @@ impl Request {
         self.also.as_ref()
     }
 
-    /// Tells whether the caller asks how a device is, or its targets, and how often it is open:
-    /// libdevmapper says where it does not want to know.
+    /// Tells whether the caller asks how a device is, or its targets, or what is below it, and how often
+    /// it is open: libdevmapper says where it does not want to know.
     pub fn wants_open_count(&self) -> bool {
-        matches!(self.kind, Kind::DevStatus | Kind::TableStatus) && !self.header.has(SKIP_BDGET)
+        matches!(self.kind, Kind::DevStatus | Kind::TableStatus | Kind::TableDeps)
+            && !self.header.has(SKIP_BDGET)
     }
 
     /// Sets the directory that relative paths of a table start from: that of the caller. `/` where
