@@ -32,7 +32,11 @@ pub fn show(dm: &mut dyn DeviceMapper, image: &Path) -> Result<PathBuf, Fault> {
         let why = format!("a device `{name}` is there, and is another: name the file otherwise");
         return Err(Fault::new(about, why));
     }
-    let len = std::fs::metadata(&path).about(&about)?.len();
+    let metadata = std::fs::metadata(&path).about(&about)?;
+    if !metadata.is_file() {
+        return Err(Fault::new(about, "is no image file, as --disk wants one"));
+    }
+    let len = metadata.len();
     let len = Sectors(len / SECTOR_SIZE);
     if len.is_zero() {
         return Err(Fault::new(

@@ -36,6 +36,11 @@ const NO_COMMAND: u8 = 127;
 
 /// Runs a command, and returns its exit status.
 pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Fault> {
+    if !rustix::process::geteuid().is_root() {
+        let why = "needs root, for block nodes. An ordinary user has the devices as files in the mount, and \
+                   `dmsim` has dmsetup's verbs";
+        return Err(Fault::new("shell", why));
+    }
     let mut client = client::connect_or_start(instance)?;
     for disk in &options.disks {
         ops::disk::show(&mut client, disk)?;

@@ -441,6 +441,31 @@ impl Instance {
 }
 
 #[test]
+fn dmsim_knows_what_programs_have_mounted_and_shells_what_dmsim_restores() {
+    let Some(instance) = start(&["dmsetup", "mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 32)]);
+    let script = "mkfs.ext4 -q /dev/mapper/a; m=$(mktemp -d); mount /dev/mapper/a $m; echo; read x; umount $m; rmdir $m";
+    let mut holds = instance.command(&["shell", "--", "sh", "-ec", script]);
+    let holds = holds.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut holds = holds.spawn().expect("it runs");
+    let mut out = holds.stdout.take().expect("it is piped");
+    std::io::Read::read_exact(&mut out, &mut [0]).expect("it is mounted");
+    instance.dmsim(&["snapshot", "a", "before"]);
+    let said = instance.refused(&["merge", "before"]);
+    assert!(said.contains("block node"), "{said}");
+    drop(holds.stdin.take());
+    holds.wait().expect("it ends");
+    instance.dmsim(&["merge", "before"]);
+    instance.dmsim(&["stop"]);
+    // A shell that is there before its devices are.
+    let dir = instance.crash();
+    let instance = Instance::start_in(dir, &[]);
+    run(&instance, "true");
+    instance.dmsim(&["restore"]);
+    run(&instance, "e2fsck -fn /dev/mapper/a > /dev/null");
+}
+
+#[test]
 fn a_stop_that_is_refused_changes_no_number() {
     let Some(instance) = start(&["dmsetup"]) else { return };
     disks(&instance, &[("a", 16), ("b", 16)]);

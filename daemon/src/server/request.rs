@@ -25,11 +25,13 @@ pub(super) struct Session<'a> {
     hung_up: &'a Cancel,
     /// What is changed now is made durable later, all of it at once.
     batch: Option<Change<'a>>,
+    /// It was told of a device before.
+    told: bool,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(daemon: &'a Daemon, hung_up: &'a Cancel) -> Session<'a> {
-        Session { daemon, hung_up, batch: None }
+        Session { daemon, hung_up, batch: None, told: false }
     }
 
     /// Carries out a request; gives it up where it waits and the client hangs up. A panic is an
@@ -48,7 +50,16 @@ impl<'a> Session<'a> {
             Request::Control(command) if command.changes() => {
                 self.change(|| Outcome::Control(daemon.control(command, hung_up)))
             }
-            Request::Control(command) => reply(Outcome::Control(daemon.control(command, hung_up))),
+            Request::Control(command) => {
+                let tells =
+                    matches!(command, Command::DevStatus { .. } | Command::TableStatus { .. });
+                let mut done = daemon.control(command, hung_up);
+                if let (true, Ok(answer)) = (tells, &mut done) {
+                    // One that asks of many is told how it was a moment ago.
+                    daemon.with_openers(answer, !std::mem::replace(&mut self.told, true));
+                }
+                reply(Outcome::Control(done))
+            }
             Request::Attach(image) => self.change(|| match daemon.images.attach(&image) {
                 Ok(attached) => Outcome::Attached(attached),
                 Err(error) => failed("attach", error),
@@ -75,7 +86,10 @@ impl<'a> Session<'a> {
                 Err(fault) => Outcome::Failed(fault.to_string()),
             }),
             Request::Restore(filled) => self.change(|| match daemon.restore(&filled, hung_up) {
-                Ok(restored) => Outcome::Restored(restored),
+                Ok(restored) => {
+                    daemon.place_all();
+                    Outcome::Restored(restored)
+                }
                 Err(fault) => Outcome::Failed(fault.to_string()),
             }),
             Request::Forget(names) => self.change(|| match daemon.forget(&names) {

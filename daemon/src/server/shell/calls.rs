@@ -81,7 +81,7 @@ impl Calls for Carrier {
 
 /// Adds those who have a device's node open, or mounted: to the daemon they are all one, which shows the
 /// device. LVM merges a snapshot as soon as nobody uses its origin. To look takes milliseconds.
-fn count_openers(open: &Open, answer: &mut Answer, now: bool) {
+pub(super) fn count_openers(open: &Open, answer: &mut Answer, now: bool) {
     let (Answer::Status(status) | Answer::Table(status, _)) = answer else { return };
     let Some(node) = open.placed.numbers.node_of(status.dev.minor) else { return };
     let count = match now {

@@ -208,6 +208,13 @@ impl Daemon {
         self.minors().into_iter().for_each(|minor| self.place(open, minor));
     }
 
+    /// Gives all devices block nodes, where there are any.
+    pub(super) fn place_all(&self) {
+        if let Some(open) = self.shell.get() {
+            self.put_private_back(&open);
+        }
+    }
+
     /// Takes away what is left of the private device-mapper, when the mount is gone.
     pub(super) fn end_private(&self) {
         if let Some(open) = self.shell.locked().take() {

@@ -12,6 +12,7 @@ use sim_core::{BlockDevice, DevNumber, Held, SECTOR_SIZE};
 
 use super::super::state::{Daemon, spawn};
 use super::Open;
+use super::calls::count_openers;
 use super::numbers::{NOBODYS, Numbers};
 use crate::fault::{Fault, causes};
 use crate::protocol::User;
@@ -46,8 +47,6 @@ struct Place {
     bytes: u64,
     /// The device is removed when nobody uses it any more.
     goes: bool,
-    /// The last time that it was to be taken away, somebody had it open.
-    was_busy: bool,
 }
 
 impl Placed {
@@ -269,8 +268,7 @@ impl Daemon {
         let mut place = lock(&place);
         let Some(node) = place.node else { return true };
         let removed = open.nodes.remove(node);
-        place.was_busy = removed.as_ref().is_err_and(Error::is_busy);
-        if place.was_busy {
+        if removed.as_ref().is_err_and(Error::is_busy) {
             return false;
         }
         // Whatever became of it, its number may be another's from now on.
@@ -295,30 +293,39 @@ impl Daemon {
         }
     }
 
-    /// Lists the devices whose nodes somebody had open when they were to be taken away, and has still: to
-    /// look at others would take long.
+    /// Lists the devices whose nodes somebody has open.
     pub(in super::super) fn users_of_nodes(&self, open: &Open) -> Vec<User> {
+        let who = "whoever has its block node open or mounted, in `dmsim shell`";
         let mut users = Vec::new();
         for minor in open.placed.numbers.minors() {
-            let place = open.placed.at(minor);
-            let mut place = lock(&place);
-            let Some(node) = place.node.filter(|_| place.was_busy) else { continue };
-            place.was_busy = open.nodes.open_count(node).unwrap_or(0) > 0;
-            if let Some(shown) = self.control.find_minor(minor).filter(|_| place.was_busy) {
-                let loops =
-                    vec!["whoever has its block node open or mounted, in `dmsim shell`".to_owned()];
-                users.push(User { device: shown.name, pid: 0, program: None, loops });
-            }
+            let Some(node) = open.placed.numbers.node_of(minor) else { continue };
+            // One look for all of them.
+            let count = match users.is_empty() {
+                true => open.nodes.open_count(node),
+                false => open.nodes.recent_open_count(node),
+            };
+            let shown =
+                self.control.find_minor(minor).filter(|_| count.is_ok_and(|count| count > 0));
+            users.push(shown.map(|shown| User {
+                device: shown.name,
+                pid: 0,
+                program: None,
+                loops: vec![who.to_owned()],
+            }));
         }
-        users
+        users.into_iter().flatten().collect()
     }
 
-    /// Names the devices whose nodes somebody has open. It takes some milliseconds for each device.
+    /// Names the devices whose nodes somebody has open.
     pub(super) fn busy_nodes(&self, open: &Open) -> Vec<String> {
-        for minor in open.placed.numbers.minors() {
-            lock(&open.placed.at(minor)).was_busy = true;
-        }
         self.users_of_nodes(open).into_iter().map(|user| user.device).collect()
+    }
+
+    /// Adds to the answer to a client those who have the device's node open.
+    pub(in super::super) fn with_openers(&self, answer: &mut Answer, now: bool) {
+        if let Some(open) = self.shell.get() {
+            count_openers(&open, answer, now);
+        }
     }
 
     /// Takes all nodes away, and names the devices whose nodes are in use.
@@ -372,6 +379,12 @@ impl Daemon {
     fn look_again(&self, open: &Open) -> bool {
         let there: BTreeSet<u32> = self.minors().into_iter().collect();
         let mut again = false;
+        for minor in &there {
+            if open.placed.numbers.node_of(*minor).is_none() && !open.placed.is_under_way(*minor) {
+                // Made without a command that is seen here.
+                self.place(open, *minor);
+            }
+        }
         for minor in open.placed.numbers.minors() {
             let (goes, bytes) = {
                 let place = open.placed.at(minor);

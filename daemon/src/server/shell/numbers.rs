@@ -92,8 +92,9 @@ impl Daemon {
         if let Some(id) = id_of(&mut command)
             && let Id::Dev(dev) = id
         {
-            // The number that the control plane has is nobody's there.
-            *id = Id::Dev(numbers.device(*dev).ok_or(Errno::NXIO)?);
+            // One of the control plane's own is what a program has asked for when it made the device.
+            let own = Some(*dev).filter(|dev| dev.major == DM_MAJOR);
+            *id = Id::Dev(numbers.device(*dev).or(own).ok_or(Errno::NXIO)?);
         }
         let mut attached = Attached::new();
         match &mut command {
