@@ -382,7 +382,7 @@ fn a_shell_that_outlives_its_daemon_has_no_devices() {
         let mut shell = shell.spawn().expect("it runs");
         let mut out = shell.stdout.take().expect("it is piped");
         std::io::Read::read_exact(&mut out, &mut [0]).expect("it is in the shell");
-        let _dir = match force {
+        let dir = match force {
             false => {
                 instance.dmsim(&["stop"]);
                 None
@@ -399,6 +399,8 @@ fn a_shell_that_outlives_its_daemon_has_no_devices() {
         std::io::Read::read_to_string(&mut out, &mut said).expect("text");
         assert!(!said.contains("dm-") && !said.lines().any(|name| name == "a"), "{said}");
         assert!(shell.wait().expect("it ends").success());
+        // It clears away what is mounted there.
+        drop(dir.map(|dir| Instance::start_in(dir, &[])));
     }
 }
 
