@@ -105,6 +105,15 @@ impl Frontend {
         }
     }
 
+    /// Waits until the kernel has been told of all that has changed before, half a second at most, with the
+    /// cache or without. What it is told takes back what it asks meanwhile: the size of a file that it reads
+    /// before would stay the old one.
+    pub fn told(&self) {
+        if !self.invalidator.wait(SETTLE_LIMIT) {
+            tracing::warn!("the kernel is still being told of a change");
+        }
+    }
+
     /// Tells whether the mount is where it was made, and served.
     pub fn is_mounted(&self) -> bool {
         !self.connection.has_ended()

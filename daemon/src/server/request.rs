@@ -188,8 +188,15 @@ impl Daemon {
         by_word(word, base, |word| self.images.resize(word))
     }
 
-    /// Lists who has the devices' files open.
+    /// Lists who has the devices' files or block nodes open.
     pub(super) fn users(&self) -> Vec<User> {
+        let mut users = self.users_of_files();
+        users.extend(self.shell.get().iter().flat_map(|open| self.users_of_nodes(open)));
+        users
+    }
+
+    /// Lists who has the devices' files open.
+    pub(super) fn users_of_files(&self) -> Vec<User> {
         let users = self.frontend.users().into_iter();
         let user = |user: fuse_frontend::User| {
             let file = self.mount.join(&user.device);
@@ -208,7 +215,6 @@ impl Daemon {
         let mut users: Vec<User> = users.map(user).filter(|user| !is_ours(user)).collect();
         // Two loop devices over one file name both, and need to be told once.
         users.dedup_by(|next, user| !next.loops.is_empty() && next.loops == user.loops);
-        users.extend(open.iter().flat_map(|open| self.users_of_nodes(open)));
         users
     }
 

@@ -66,7 +66,8 @@ impl Daemon {
     fn refuse_users(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + CLOSE_TIME;
         loop {
-            let users = self.users();
+            // Who has nodes open is found when they are taken.
+            let users = self.users_of_files();
             if users.is_empty() {
                 return Ok(());
             }

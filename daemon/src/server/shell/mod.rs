@@ -180,21 +180,18 @@ impl Daemon {
     pub(super) fn take_private(&self, force: bool) -> Result<Option<Arc<Open>>, Fault> {
         let Some(open) = self.shell.get() else { return Ok(None) };
         if force {
-            self.displace_all(&open);
+            self.displace_all(&open, true);
             return Ok(Some(open));
         }
         if open.node.is_open() {
             let why = "a program of `dmsim shell` has the control node open: end it first";
             return Err(Fault::new("stop", why));
         }
-        let mut busy = self.busy_nodes(&open);
+        let busy = self.displace_all(&open, false);
         if busy.is_empty() {
-            busy = self.displace_all(&open);
-            if busy.is_empty() {
-                return Ok(Some(open));
-            }
-            self.put_private_back(&open);
+            return Ok(Some(open));
         }
+        self.put_private_back(&open);
         let named: Vec<String> = busy.iter().map(|name| format!("`{name}`")).collect();
         let why = format!(
             "programs of `dmsim shell` use the block nodes of {}: they are open, or mounted",

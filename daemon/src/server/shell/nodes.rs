@@ -228,6 +228,8 @@ impl Daemon {
         let mut shown = Ok(());
         if let Some(file) = self.control.find_minor(minor).filter(|_| bytes > 0) {
             device.set_showing(1);
+            // The loop device would go on with the size from before.
+            self.frontend.told();
             let file = self.mount.join(file.name);
             shown = open.nodes.show(node, &Shown { file, bytes, read_only, block, read_ahead });
             place.shows |= shown.is_ok();
@@ -316,11 +318,6 @@ impl Daemon {
         users.into_iter().flatten().collect()
     }
 
-    /// Names the devices whose nodes somebody has open.
-    pub(super) fn busy_nodes(&self, open: &Open) -> Vec<String> {
-        self.users_of_nodes(open).into_iter().map(|user| user.device).collect()
-    }
-
     /// Adds to the answer to a client those who have the device's node open.
     pub(in super::super) fn with_openers(&self, answer: &mut Answer, now: bool) {
         if let Some(open) = self.shell.get() {
@@ -328,13 +325,22 @@ impl Daemon {
         }
     }
 
-    /// Takes all nodes away, and names the devices whose nodes are in use.
-    pub(super) fn displace_all(&self, open: &Open) -> Vec<String> {
+    /// Takes all nodes away, and names the devices whose nodes are in use. Those that seem to be are tried
+    /// first, so that where one is, the others keep their numbers: unless it is by `force`.
+    pub(super) fn displace_all(&self, open: &Open, force: bool) -> Vec<String> {
+        let mut minors = open.placed.numbers.minors();
+        let seem_used: Vec<String> =
+            self.users_of_nodes(open).into_iter().map(|user| user.device).collect();
+        let name = |minor: u32| {
+            let shown = self.control.find_minor(minor);
+            shown.map_or_else(|| format!("dm-{minor}"), |shown| shown.name)
+        };
+        minors.sort_by_key(|minor| !seem_used.contains(&name(*minor)));
         let mut busy = Vec::new();
-        for minor in open.placed.numbers.minors() {
-            if !self.displace(open, minor) {
-                let shown = self.control.find_minor(minor);
-                busy.push(shown.map_or_else(|| format!("dm-{minor}"), |shown| shown.name));
+        for minor in minors {
+            let is_next = force || busy.is_empty() || seem_used.contains(&name(minor));
+            if is_next && !self.displace(open, minor) {
+                busy.push(name(minor));
             }
         }
         busy
