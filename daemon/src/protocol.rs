@@ -179,6 +179,10 @@ pub struct Private {
     pub lvm: PathBuf,
 }
 
+/// What programs keep in /run of devices and their names, in a shell: of this instance, and of no other.
+/// (Whoever finds udev's files there would wait for it, which knows nothing of these devices.)
+pub const OWN_RUN: [&str; 4] = ["udev", "lvm", "blkid", "cryptsetup"];
+
 /// What became of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {

@@ -1,17 +1,17 @@
 //! A mount that serves.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sim_core::control::Changed;
 use sim_core::{Control, Runtime};
 
-use crate::dev_fuse::Connection;
 use crate::files::{Files, Mount, Replies, Request, Service, Tasks, User};
 use crate::invalidate::Invalidator;
-use crate::mount::{self, DeviceId, MountError};
+use crate::mount::{self, MountError};
 use crate::options::{Busy, Options};
+use crate::served::Served;
 
 /// How long an unmount waits for the replies that are due, and then for the threads to end.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(5);
@@ -24,19 +24,17 @@ const MAX_THREADS: usize = 64;
 
 /// A control plane's devices, as files in a mount. Dropping it unmounts, busy or not.
 pub struct Frontend {
-    dir: PathBuf,
-    device: DeviceId,
+    served: Served,
     cache: bool,
     files: Arc<Files>,
     tasks: Arc<Tasks>,
-    connection: Arc<Connection>,
     invalidator: Arc<Invalidator>,
 }
 
 /// The files as the threads hold them that serve the mount.
-struct Served(Arc<Files>);
+struct Shared(Arc<Files>);
 
-impl Service for Served {
+impl Service for Shared {
     fn serve(&self, request: Request<'_>, reply: impl Replies) {
         self.0.serve(request, reply);
     }
@@ -56,8 +54,6 @@ impl Frontend {
         dir: &Path,
         options: &Options,
     ) -> Result<Frontend, MountError> {
-        let fault = |what| move |source| MountError::Io { dir: dir.to_owned(), what, source };
-        let dir = dir.canonicalize().map_err(fault("no such directory"))?;
         let tasks = Arc::new(Tasks::new(runtime.clone()));
         let shown = Mount {
             cache: options.cache,
@@ -66,18 +62,14 @@ impl Frontend {
             owner: mount::owner(),
         };
         let files = Arc::new(Files::new(control, tasks.clone(), shown));
-        let device = mount::attach(&dir, options)?;
         let threads = options.threads.clamp(1, MAX_THREADS);
-        let served = Connection::serve(device, Served(files.clone()), runtime, threads);
-        let connection = served.map_err(fault("cannot serve the mount")).inspect_err(|_| {
-            let _ = mount::detach(&dir, Busy::Detach);
-        })?;
-        let device = DeviceId::of(&dir).map_err(fault("the mount does not answer"))?;
-        let invalidator = Invalidator::new(files.clone(), connection.clone());
+        let options = Options { threads, ..options.clone() };
+        let served = Served::mount(Shared(files.clone()), runtime, dir, &options)?;
+        let invalidator = Invalidator::new(files.clone(), served.connection.clone());
         let cache = options.cache;
         // A mapping, or sendfile, has pages without the cache too.
         invalidator.serve_files();
-        Ok(Frontend { dir, device, cache, files, tasks, connection, invalidator })
+        Ok(Frontend { served, cache, files, tasks, invalidator })
     }
 
     /// Lists who has which device open.
@@ -100,8 +92,8 @@ impl Frontend {
     /// a suspended device holds is not waited for.
     /// To be called before a client is told that its command is done.
     pub fn settled(&self) {
-        if self.cache && !self.invalidator.wait(SETTLE_LIMIT) {
-            tracing::warn!("the kernel still holds pages of a changed device");
+        if self.cache {
+            self.told();
         }
     }
 
@@ -110,14 +102,13 @@ impl Frontend {
     /// before would stay the old one.
     pub fn told(&self) {
         if !self.invalidator.wait(SETTLE_LIMIT) {
-            tracing::warn!("the kernel is still being told of a change");
+            tracing::warn!("the kernel still holds pages of a changed device");
         }
     }
 
     /// Tells whether the mount is where it was made, and served.
     pub fn is_mounted(&self) -> bool {
-        !self.connection.has_ended()
-            && DeviceId::of(&self.dir).is_ok_and(|device| device == self.device)
+        self.served.is_mounted()
     }
 
     /// Unmounts. Does nothing where somebody else has.
@@ -126,24 +117,12 @@ impl Frontend {
     /// get theirs after [`fail_held`](sim_core::MappedDevice::fail_held), which is the caller's
     /// to call.
     pub fn unmount(&self, busy: Busy) -> Result<(), MountError> {
-        if self.is_mounted() {
-            mount::detach(&self.dir, busy)?;
-        }
+        self.served.unmount(busy)?;
         self.tasks.wait(UNMOUNT_LIMIT);
         // Open files, or a copy of the mount in another namespace, keep it served.
         if self.files.users().is_empty() {
-            self.connection.wait(UNMOUNT_LIMIT);
+            self.served.connection.wait(UNMOUNT_LIMIT);
         }
         Ok(())
-    }
-}
-
-impl Drop for Frontend {
-    fn drop(&mut self) {
-        if self.is_mounted()
-            && let Err(error) = mount::detach(&self.dir, Busy::Detach)
-        {
-            tracing::error!(%error, "a mount is left behind");
-        }
     }
 }

@@ -46,6 +46,7 @@ mod invalidate;
 mod mount;
 pub mod node;
 mod options;
+mod served;
 pub mod wire;
 
 pub use files::{Tasks, User, request};

@@ -4,7 +4,7 @@ use daemon::Fault;
 use daemon::client::unexpected;
 use daemon::protocol::Outcome;
 use sim_core::control::{Answer, Command, DevStatus, Failure, Slot, WhenOpen};
-use sim_core::{Access, DevNumber, Errno, Held, Sector, Sectors, TargetSpec};
+use sim_core::{Access, DevNumber, Errno, Fails, Held, Sector, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{behind, in_use, named, overlap_text};
@@ -56,6 +56,16 @@ pub(crate) fn message(
         Answer::Text(text) => Ok(text),
         other => Err(unexpected(Outcome::Control(Ok(other)))),
     }
+}
+
+/// Makes what is below a device fail for it on purpose, or no more.
+pub(crate) fn set_fails(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    below: DevNumber,
+    fails: Fails,
+) -> Result<(), Fault> {
+    act(dm, name, Command::SetFails { id: named(name), below, fails }).map(drop)
 }
 
 pub(crate) fn resume(dm: &mut dyn DeviceMapper, name: &str) -> Result<(), Fault> {

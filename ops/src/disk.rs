@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use daemon::{About, Fault};
-use sim_core::{Access, SECTOR_SIZE, Sectors};
+use sim_core::{Access, SECTOR_SIZE, Sector, Sectors};
+use targets::lines::linear::Line;
+use targets::lines::{DeviceWord, Place};
 
 use crate::commands::{create, load, one, remove, resume};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
-use crate::files::is_same_file;
+use crate::files::{is_same_file, path_of};
 use crate::words::new_name;
 
 /// Makes a device that is a whole image, and is called as the file without its ending; returns the
@@ -22,11 +24,11 @@ pub fn show(dm: &mut dyn DeviceMapper, image: &Path) -> Result<PathBuf, Fault> {
     let name = new_name("--disk", stem.unwrap_or_default())?;
     let path = image.canonicalize().about(&about)?;
     if let Some(device) = find(dm, &name)? {
-        let number =
-            device.only("linear").and_then(|line| line.params.split(' ').next()?.parse().ok());
-        let images = dm.images()?;
-        let below = images.iter().find(|below| Some(below.number) == number);
-        if below.is_some_and(|below| is_same_file(&below.path, &path)) {
+        let line = device.only("linear");
+        let line = line.and_then(|line| Line::from_text(&line.params, line.len).ok());
+        let below = line.and_then(|line| line.place.device.number());
+        let below = below.and_then(|below| path_of(dm, below).ok());
+        if below.is_some_and(|below| is_same_file(&below, &path)) {
             return Ok(dm.mount().join(&name));
         }
         let why = format!("a device `{name}` is there, and is another: name the file otherwise");
@@ -45,9 +47,9 @@ pub fn show(dm: &mut dyn DeviceMapper, image: &Path) -> Result<PathBuf, Fault> {
         ));
     }
     let path = path.to_str().ok_or_else(|| Fault::new(about, "expected a path in UTF-8"))?;
-    let escaped = path.replace('\\', "\\\\").replace(' ', "\\ ");
+    let line = Line { place: Place { device: DeviceWord::from(path), start: Sector::ZERO } };
     create(dm, &name, None)?;
-    let done = load(dm, &name, Access::ReadWrite, one(len, "linear", &format!("{escaped} 0")))
+    let done = load(dm, &name, Access::ReadWrite, one(len, "linear", &line.to_string()))
         .and_then(|()| resume(dm, &name));
     done.map_err(|fault| fault.undone(remove(dm, &name), "no device was made"))?;
     Ok(dm.mount().join(&name))

@@ -1,12 +1,12 @@
 //! Paths of a multipath device: made to fail, and healed.
 
 use daemon::{Fault, mangle};
-use sim_core::control::{Command, Report, Slot};
+use sim_core::control::{Report, Slot};
 use sim_core::{DevNumber, Fails, KeyText};
 use targets::lines::multipath::Status;
 use targets::lines::{self, DeviceWord};
 
-use crate::commands::{act, message};
+use crate::commands::{message, set_fails};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, NO_SUCH, find, named, report};
 use crate::mirror::failing;
@@ -109,13 +109,4 @@ fn path_of(
         let known = known.collect::<Vec<_>>().join(", ");
         Fault::new(name, format!("has no path `{word}`; its paths are {known}"))
     })
-}
-
-fn set_fails(
-    dm: &mut dyn DeviceMapper,
-    name: &str,
-    below: DevNumber,
-    fails: Fails,
-) -> Result<(), Fault> {
-    act(dm, name, Command::SetFails { id: named(name), below, fails }).map(drop)
 }

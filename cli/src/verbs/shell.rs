@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use daemon::client::unexpected;
-use daemon::protocol::{Outcome, Private, Request};
+use daemon::protocol::{OWN_RUN, Outcome, Private, Request};
 use daemon::{About, Fault, Instance};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change};
@@ -19,10 +19,8 @@ use crate::output::print;
 /// What is mounted in /dev of the machine, and comes along.
 const BELOW_DEV: [&str; 4] = ["pts", "shm", "mqueue", "hugepages"];
 
-/// What programs keep in /run of devices and their names: of this instance, and of no other. (Whoever finds
-/// udev's files there would wait for it, which knows nothing of these devices.)
-const OWN_RUN: [&str; 4] = ["udev", "lvm", "blkid", "cryptsetup"];
-const OWN_RUN_BEGINS: &str = "dmeventd";
+/// What the files are called, at the beginning, that dmeventd has in /run: they too are the instance's own.
+const DMEVENTD: &str = "dmeventd";
 
 /// What lies in other places.
 const PARTS: [(&str, &str); 3] = [
@@ -107,9 +105,8 @@ fn enter_run(own: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir("/run")? {
         let entry = entry?;
         let (name, kind) = (entry.file_name(), entry.file_type()?);
-        let is_own = name
-            .to_str()
-            .is_some_and(|name| OWN_RUN.contains(&name) || name.starts_with(OWN_RUN_BEGINS));
+        let is_own =
+            name.to_str().is_some_and(|name| OWN_RUN.contains(&name) || name.starts_with(DMEVENTD));
         if is_own {
             continue;
         }

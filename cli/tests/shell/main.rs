@@ -7,7 +7,9 @@
 #[path = "../system/harness.rs"]
 mod harness;
 
+use std::io::Read;
 use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
 
 use harness::{Instance, can_mount, has, text, wait_until};
 
@@ -16,14 +18,48 @@ fn start(programs: &[&str]) -> Option<Instance> {
     (can_mount() && has(programs)).then(Instance::start)
 }
 
-/// Runs a script of sh in a shell, which must succeed, and returns what it printed.
+/// What must not succeed: `sh -e` does not mind the result of a command with a `!` before it.
+const FAILS: &str = "fails() { ! \"$@\"; }\n";
+
+/// Runs a script of sh in a shell, each command of which must succeed, but for what comes after `fails`;
+/// returns what it printed.
 #[track_caller]
 fn run(instance: &Instance, script: &str) -> String {
+    let script = &format!("{FAILS}{script}");
     let output = instance.run(&["shell", "--", "sh", "-ec", script]);
     let said = String::from_utf8_lossy(&output.stderr);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{script}\n{printed}{said}");
     printed.into_owned()
+}
+
+/// A shell that has said a line, and waits for the end of its input.
+struct Waits {
+    shell: Child,
+    out: ChildStdout,
+}
+
+impl Waits {
+    /// Runs a script in a shell, up to where it has said a line.
+    #[track_caller]
+    fn run(instance: &Instance, script: &str) -> Waits {
+        let mut shell = instance.command(&["shell", "--", "sh", "-ec", script]);
+        let shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().expect("it runs");
+        let mut out = shell.stdout.take().expect("it is piped");
+        out.read_exact(&mut [0]).expect("it has got so far");
+        Waits { shell, out }
+    }
+
+    /// Lets it go on to its end, which must be a good one, and returns what else it has said.
+    #[track_caller]
+    fn end(mut self) -> String {
+        drop(self.shell.stdin.take());
+        let mut said = String::new();
+        self.out.read_to_string(&mut said).expect("text");
+        assert!(self.shell.wait().expect("it ends").success(), "{said}");
+        said
+    }
 }
 
 /// Makes files of this many MiB, and shows them as disks of these names.
@@ -55,7 +91,7 @@ fn dmsetup_sees_what_dmsim_does_and_the_reverse() {
         mkfs.ext4 -q /dev/mapper/d
         mkdir -p /tmp/dmsim-shell-$$; mount /dev/mapper/d /tmp/dmsim-shell-$$
         echo kept > /tmp/dmsim-shell-$$/file
-        ! dmsetup remove d 2>/dev/null
+        fails dmsetup remove d 2>/dev/null
         umount /tmp/dmsim-shell-$$; rmdir /tmp/dmsim-shell-$$
         dmsetup suspend d; dmsetup load d --table '0 131072 linear /dev/mapper/a 0'; dmsetup resume d
         blockdev --getsz /dev/mapper/d | grep -qx 131072
@@ -138,7 +174,7 @@ fn a_day_of_an_encrypted_volume() {
         luks reencrypt --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/mapper/a
         test \"$sum\" = \"$(md5sum < /dev/mapper/plain)\"
         luks close plain
-        ! test -e /dev/mapper/plain
+        fails test -e /dev/mapper/plain
         luks open /dev/mapper/a plain; mount /dev/mapper/plain $m; grep -qx kept $m/file
         umount $m; rmdir $m; luks close plain; rm /run/dmsim-key-$$",
     );
@@ -233,7 +269,7 @@ input()
 print(pages[8192])";
     let mut python = std::process::Command::new("python3");
     python.args(["-c", maps, text(&instance.device("d"))]);
-    python.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    python.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut python = python.spawn().expect("it runs");
     let out = python.stdout.take().expect("it is piped");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(out));
@@ -251,12 +287,7 @@ print(pages[8192])";
 fn what_is_in_use_is_not_taken_away() {
     let Some(instance) = start(&["mkfs.ext4"]) else { return };
     disks(&instance, &[("a", 64)]);
-    let mut holds =
-        instance.command(&["shell", "--", "sh", "-c", "exec 3< /dev/mapper/a; echo; read x"]);
-    let holds = holds.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    let mut holds = holds.spawn().expect("it runs");
-    let mut out = holds.stdout.take().expect("it is piped");
-    std::io::Read::read_exact(&mut out, &mut [0]).expect("it has the node open");
+    let holds = Waits::run(&instance, "exec 3< /dev/mapper/a; echo; read x || true");
     let said = instance.refused(&["remove", "a"]);
     assert!(said.contains("in use by whoever has its block node open"), "{said}");
     let said = instance.refused(&["stop"]);
@@ -269,8 +300,7 @@ fn what_is_in_use_is_not_taken_away() {
     drop(file);
     // As before.
     run(&instance, "head -c 4096 /dev/mapper/a > /dev/null");
-    drop(holds.stdin.take());
-    holds.wait().expect("it ends");
+    holds.end();
     instance.dmsim(&["remove", "a"]);
     instance.dmsim(&["stop"]);
 }
@@ -362,7 +392,7 @@ fn a_node_that_cannot_go_is_nobody_elses() {
     let held = std::fs::File::open(format!("/dev/{}", disk.trim())).expect("a loop device");
     let said = run(
         &instance,
-        "dmsetup remove m 2> /dev/null || true
+        "fails dmsetup remove m 2> /dev/null
         dmsetup create other --table '0 8192 zero'
         stat -c %Hr:%Lr /dev/mapper/* | grep 259: | sort | uniq -d",
     );
@@ -376,12 +406,10 @@ fn a_shell_that_outlives_its_daemon_has_no_devices() {
     for force in [false, true] {
         let Some(instance) = start(&["dmsetup"]) else { return };
         disks(&instance, &[("a", 16)]);
-        let script = "echo; read x; ls /dev/mapper /dev/dm-* 2> /dev/null; test -e /dev/null";
-        let mut shell = instance.command(&["shell", "--", "sh", "-c", script]);
-        let shell = shell.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-        let mut shell = shell.spawn().expect("it runs");
-        let mut out = shell.stdout.take().expect("it is piped");
-        std::io::Read::read_exact(&mut out, &mut [0]).expect("it is in the shell");
+        let shell = Waits::run(
+            &instance,
+            "echo; read x || true; ls /dev/mapper /dev/dm-* 2> /dev/null || true; test -e /dev/null",
+        );
         let dir = match force {
             false => {
                 instance.dmsim(&["stop"]);
@@ -394,11 +422,8 @@ fn a_shell_that_outlives_its_daemon_has_no_devices() {
                 Some(dir)
             }
         };
-        drop(shell.stdin.take());
-        let mut said = String::new();
-        std::io::Read::read_to_string(&mut out, &mut said).expect("text");
+        let said = shell.end();
         assert!(!said.contains("dm-") && !said.lines().any(|name| name == "a"), "{said}");
-        assert!(shell.wait().expect("it ends").success());
         // It clears away what is mounted there.
         drop(dir.map(|dir| Instance::start_in(dir, &[])));
     }
@@ -413,7 +438,7 @@ fn what_is_deferred_comes_when_all_have_gone() {
         dmsetup create x --table '0 2048 linear /dev/mapper/y 0'
         dmsetup remove --deferred y; dmsetup remove x
         dmsetup create m --table '0 2048 zero'
-        exec 9< /dev/mapper/m; dmsetup remove --deferred m; ! dmsetup remove m 2> /dev/null
+        exec 9< /dev/mapper/m; dmsetup remove --deferred m; fails dmsetup remove m 2> /dev/null
         exec 9<&-",
     );
     wait_until("both are gone", || instance.dmsim(&["ls"]) == "No devices found\n");
@@ -432,31 +457,28 @@ fn words_of_tables_mean_what_the_caller_sees() {
     run(&instance, "dmsetup create x --table '0 8 linear /dev/mapper/z 0'; dmsetup remove x");
     // The link is there again, and leads to ours.
     run(&instance, "rm /dev/mapper/control; sleep 3; dmsetup ls | grep -q '^a'");
-    assert!(instance.refused_in_shell().contains("start it outside"));
 }
 
-impl Instance {
-    fn refused_in_shell(&self) -> String {
-        let script = format!("DMSIM_DIR=/nowhere-at-all {} start 2>&1 || true", harness::DMSIM);
-        run(self, &script)
-    }
+#[test]
+fn no_daemon_is_started_in_a_shell() {
+    let Some(instance) = start(&[]) else { return };
+    let script = format!("DMSIM_DIR=/nowhere-at-all {} start 2>&1 || true", harness::DMSIM);
+    assert!(run(&instance, &script).contains("start it outside"));
 }
 
 #[test]
 fn dmsim_knows_what_programs_have_mounted_and_shells_what_dmsim_restores() {
     let Some(instance) = start(&["dmsetup", "mkfs.ext4"]) else { return };
     disks(&instance, &[("a", 32)]);
-    let script = "mkfs.ext4 -q /dev/mapper/a; m=$(mktemp -d); mount /dev/mapper/a $m; echo; read x; umount $m; rmdir $m";
-    let mut holds = instance.command(&["shell", "--", "sh", "-ec", script]);
-    let holds = holds.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    let mut holds = holds.spawn().expect("it runs");
-    let mut out = holds.stdout.take().expect("it is piped");
-    std::io::Read::read_exact(&mut out, &mut [0]).expect("it is mounted");
+    let holds = Waits::run(
+        &instance,
+        "mkfs.ext4 -q /dev/mapper/a; m=$(mktemp -d); mount /dev/mapper/a $m
+        echo; read x || true; umount $m; rmdir $m",
+    );
     instance.dmsim(&["snapshot", "a", "before"]);
     let said = instance.refused(&["merge", "before"]);
     assert!(said.contains("block node"), "{said}");
-    drop(holds.stdin.take());
-    holds.wait().expect("it ends");
+    holds.end();
     instance.dmsim(&["merge", "before"]);
     instance.dmsim(&["stop"]);
     // A shell that is there before its devices are.
@@ -473,15 +495,9 @@ fn a_stop_that_is_refused_changes_no_number() {
     disks(&instance, &[("a", 16), ("b", 16)]);
     let numbers = || run(&instance, "stat -c '%n %Hr:%Lr' /dev/mapper/[ab]");
     let before = numbers();
-    let mut holds =
-        instance.command(&["shell", "--", "sh", "-c", "exec 3< /dev/mapper/a; echo; read x"]);
-    let holds = holds.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
-    let mut holds = holds.spawn().expect("it runs");
-    let mut out = holds.stdout.take().expect("it is piped");
-    std::io::Read::read_exact(&mut out, &mut [0]).expect("it has the node open");
+    let holds = Waits::run(&instance, "exec 3< /dev/mapper/a; echo; read x || true");
     instance.refused(&["stop"]);
     assert_eq!(numbers(), before);
-    drop(holds.stdin.take());
-    holds.wait().expect("it ends");
+    holds.end();
     instance.dmsim(&["stop"]);
 }

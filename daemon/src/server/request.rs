@@ -87,7 +87,7 @@ impl<'a> Session<'a> {
             }),
             Request::Restore(filled) => self.change(|| match daemon.restore(&filled, hung_up) {
                 Ok(restored) => {
-                    daemon.place_all();
+                    daemon.shell.get().iter().for_each(|open| daemon.place_all(open));
                     Outcome::Restored(restored)
                 }
                 Err(fault) => Outcome::Failed(fault.to_string()),

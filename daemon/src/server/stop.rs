@@ -29,7 +29,7 @@ impl Daemon {
         }
         let private = self.take_private(force)?;
         let put_back = |fault| {
-            private.iter().for_each(|open| self.put_private_back(open));
+            private.iter().for_each(|open| self.place_all(open));
             fault
         };
         if !force {

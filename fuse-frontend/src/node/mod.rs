@@ -23,11 +23,11 @@ use backing::Cancel;
 use sim_core::control::ioctl::{Reply, Request};
 use sim_core::{Control, Runtime};
 
-use crate::dev_fuse::Connection;
 use crate::files::Caller;
-use crate::mount::{self, DeviceId, MountError};
+use crate::mount::MountError;
 use crate::options::{Busy, Options};
-use service::{Node, Served};
+use crate::served::Served;
+use service::{Node, Shared};
 
 /// What the file is called.
 pub const NAME: &str = "control";
@@ -47,9 +47,7 @@ pub trait Calls: Send + Sync + 'static {
 
 /// A mounted control node. Dropping it unmounts, busy or not.
 pub struct ControlNode {
-    dir: PathBuf,
-    device: DeviceId,
-    connection: Arc<Connection>,
+    served: Served,
     node: Arc<Node>,
 }
 
@@ -65,22 +63,16 @@ impl ControlNode {
         runtime: Arc<dyn Runtime>,
         dir: &Path,
     ) -> Result<ControlNode, MountError> {
-        let fault = |what| move |source| MountError::Io { dir: dir.to_owned(), what, source };
-        let dir = dir.canonicalize().map_err(fault("no such directory"))?;
         let node = Arc::new(Node::new(calls, control, runtime.clone()));
-        let device = mount::attach(&dir, &Options::default())?;
-        let served = Connection::serve(device, Served(node.clone()), runtime, THREADS);
-        let connection = served.map_err(fault("cannot serve the mount")).inspect_err(|_| {
-            let _ = mount::detach(&dir, Busy::Detach);
-        })?;
-        node.served_by(&connection);
-        let device = DeviceId::of(&dir).map_err(fault("the mount does not answer"))?;
-        Ok(ControlNode { dir, device, connection, node })
+        let options = Options { threads: THREADS, ..Options::default() };
+        let served = Served::mount(Shared(node.clone()), runtime, dir, &options)?;
+        node.served_by(&served.connection);
+        Ok(ControlNode { served, node })
     }
 
     /// Where the node is.
     pub fn path(&self) -> PathBuf {
-        self.dir.join(NAME)
+        self.served.dir.join(NAME)
     }
 
     /// Tells whether a program has the node open, in whichever mount namespace.
@@ -93,9 +85,7 @@ impl ControlNode {
     /// under way ends.
     pub fn unmount(&self) {
         self.node.close();
-        let is_there = !self.connection.has_ended()
-            && DeviceId::of(&self.dir).is_ok_and(|device| device == self.device);
-        if is_there && let Err(error) = mount::detach(&self.dir, Busy::Detach) {
+        if let Err(error) = self.served.unmount(Busy::Detach) {
             tracing::error!(%error, "a control node is left behind");
         }
     }
@@ -103,6 +93,6 @@ impl ControlNode {
 
 impl Drop for ControlNode {
     fn drop(&mut self) {
-        self.unmount();
+        self.node.close();
     }
 }

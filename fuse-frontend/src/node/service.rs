@@ -41,7 +41,7 @@ const ROOM: usize = ioctl::MAX_DATA_SIZE as usize;
 const SMALL: usize = 1 << 20;
 
 /// The node, as the threads hold it that serve the mount.
-pub(super) struct Served(pub(super) Arc<Node>);
+pub(super) struct Shared(pub(super) Arc<Node>);
 
 /// What the mount shows, and who has it open.
 pub(super) struct Node {
@@ -50,8 +50,10 @@ pub(super) struct Node {
     runtime: Arc<dyn Runtime>,
     threads: Arc<Threads>,
     files: OpenFiles,
-    room: Arc<Room>,
-    waits: Arc<Waits>,
+    /// Bytes of large calls.
+    room: Arc<Limit>,
+    /// Calls that wait for events, which may be for ever: others have threads too.
+    waits: Arc<Limit>,
     mounted: SystemTime,
     owner: (u32, u32),
     is_closed: AtomicBool,
@@ -59,7 +61,7 @@ pub(super) struct Node {
     connection: OnceLock<Weak<Connection>>,
 }
 
-impl Service for Served {
+impl Service for Shared {
     fn serve(&self, request: Request<'_>, reply: impl Replies) {
         self.0.serve(request, reply);
     }
@@ -81,8 +83,8 @@ impl Node {
             runtime,
             threads: Arc::default(),
             files: OpenFiles::default(),
-            room: Arc::default(),
-            waits: Arc::default(),
+            room: Limit::new(ROOM),
+            waits: Limit::new(threads::MOST / 2),
             mounted: SystemTime::now(),
             owner: mount::owner(),
             is_closed: AtomicBool::new(false),
@@ -202,14 +204,10 @@ impl Node {
             Ok(call) => call,
             Err(refused) => return reply.ok(&self.end(&brought, refused)),
         };
-        let Some(taken) = self.room.take(call.reads()) else { return reply.error(Errno::NOMEM) };
-        let waits = match call.waits_for_event() {
-            true => match self.waits.take() {
-                Some(turn) => Some(turn),
-                None => return reply.error(Errno::AGAIN),
-            },
-            false => None,
-        };
+        let room = if call.reads() > SMALL { call.reads() } else { 0 };
+        let Some(room) = self.room.take(room) else { return reply.error(Errno::NOMEM) };
+        let turn = self.waits.take(usize::from(call.waits_for_event()));
+        let Some(turn) = turn else { return reply.error(Errno::AGAIN) };
         let given_up = Cancel::new();
         let interruption = match call.is_interruptible() {
             true => reply.signal(),
@@ -233,7 +231,7 @@ impl Node {
                     },
                 );
                 let output = node.end(&brought, answer);
-                drop((taken, waits));
+                drop((room, turn));
                 reply.ok(&output);
             });
         });
@@ -297,49 +295,31 @@ fn give_up_by(interruption: &Interruption, given_up: &Cancel) {
     }
 }
 
-/// How much calls under way have in memory.
-#[derive(Default)]
-struct Room(AtomicUsize);
+/// What calls under way have of something there is only so much of.
+struct Limit {
+    most: usize,
+    used: AtomicUsize,
+}
 
-/// A part of the room, which is free again when this is dropped.
-struct Taken(Arc<Room>, usize);
+/// What one of them has, until it is dropped.
+struct Taken(Arc<Limit>, usize);
 
-impl Room {
-    /// Takes so many bytes; nothing where there are not so many left.
-    fn take(self: &Arc<Room>, len: usize) -> Option<Taken> {
-        let len = if len <= SMALL { 0 } else { len };
-        let taken = self.0.fetch_update(SeqCst, SeqCst, |used| {
-            used.checked_add(len).filter(|used| *used <= ROOM)
-        });
-        taken.ok().map(|_| Taken(self.clone(), len))
+impl Limit {
+    fn new(most: usize) -> Arc<Limit> {
+        Arc::new(Limit { most, used: AtomicUsize::new(0) })
+    }
+
+    /// Takes so much; nothing where there is not so much left.
+    fn take(self: &Arc<Limit>, amount: usize) -> Option<Taken> {
+        let more = |used: usize| used.checked_add(amount).filter(|used| *used <= self.most);
+        let taken = self.used.fetch_update(SeqCst, SeqCst, more);
+        taken.ok().map(|_| Taken(self.clone(), amount))
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(self.1, SeqCst);
-    }
-}
-
-/// How many calls wait for events, which may be for ever.
-#[derive(Default)]
-struct Waits(AtomicUsize);
-
-/// The right to be one of them, until it is dropped.
-struct Turn(Arc<Waits>);
-
-impl Waits {
-    /// Takes the right; nothing where half of all threads wait already.
-    fn take(self: &Arc<Waits>) -> Option<Turn> {
-        let one_more = |waits: usize| (waits < threads::MOST / 2).then_some(waits + 1);
-        let taken = self.0.fetch_update(SeqCst, SeqCst, one_more);
-        taken.ok().map(|_| Turn(self.clone()))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, SeqCst);
+        self.0.used.fetch_sub(self.1, SeqCst);
     }
 }
 

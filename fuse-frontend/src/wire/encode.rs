@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use fuser::{FopenFlags, InitFlags};
-use sim_core::{DevNumber, SECTOR_SIZE};
+use sim_core::SECTOR_SIZE;
 use zerocopy::IntoBytes;
 
 use super::protocol::{
@@ -169,7 +169,7 @@ fn attr(file: &Attributes) -> Attr {
         uid: file.uid,
         gid: file.gid,
         rdev: match file.kind {
-            Kind::CharacterDevice(number) => rdev(number),
+            Kind::CharacterDevice(number) => number.packed(),
             Kind::Directory | Kind::File => 0,
         },
         blksize: PAGE as u32,
@@ -183,12 +183,6 @@ fn kind(kind: Kind) -> u32 {
         Kind::File => REGULAR,
         Kind::CharacterDevice(_) => CHARACTER_DEVICE,
     }
-}
-
-/// Packs a device's number as `new_encode_dev` of Linux does.
-fn rdev(number: DevNumber) -> u32 {
-    let DevNumber { major, minor } = number;
-    minor & 0xff | major << 8 | (minor & !0xff) << 12
 }
 
 #[cfg(test)]

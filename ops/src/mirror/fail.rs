@@ -1,16 +1,14 @@
 //! `dmsim fail` and `dmsim heal`: a leg, or the log, that fails on purpose, and no more.
 
 use daemon::{Fault, mangle};
-use sim_core::control::Command;
 use sim_core::{DevNumber, Fails};
 
 use super::leg::{Part, part};
 use super::state::{Line, behind, log_dev, mirror, status};
 use super::swap::{Before, put};
 use super::wait::until_synced;
-use crate::commands::{act, resume, suspend_held};
+use crate::commands::{resume, set_fails, suspend_held};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::named;
 use crate::watch::{Watch, go_on};
 
 /// Makes a leg of a mirror fail for it on purpose, or its log.
@@ -20,7 +18,7 @@ use crate::watch::{Watch, go_on};
 pub fn fail(dm: &mut dyn DeviceMapper, name: &str, leg: &str, fails: Fails) -> Result<(), Fault> {
     let (device, line) = mirror(dm, name)?;
     let below = dev(dm, device.name(), &line, leg)?;
-    set(dm, device.name(), below, fails)
+    set_fails(dm, device.name(), below, fails)
 }
 
 /// Makes a leg that failed, or the log, or all of them, work again, and brings it up to date.
@@ -45,7 +43,7 @@ pub fn heal(
         None => failing(dm, name)?,
     };
     for below in healed {
-        set(dm, name, below, Fails::Nothing)?;
+        set_fails(dm, name, below, Fails::Nothing)?;
     }
     count_again(dm, name, waits, watch)?;
     let still = failing(dm, name)?;
@@ -67,10 +65,6 @@ fn dev(dm: &mut dyn DeviceMapper, name: &str, line: &Line, word: &str) -> Result
         Part::Log => log_dev(line),
     };
     dev.ok_or_else(|| Fault::new(name, format!("`{word}` has no number")))
-}
-
-fn set(dm: &mut dyn DeviceMapper, name: &str, below: DevNumber, fails: Fails) -> Result<(), Fault> {
-    act(dm, name, Command::SetFails { id: named(name), below, fails }).map(drop)
 }
 
 /// Lists what is made to fail for a device.

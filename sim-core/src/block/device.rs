@@ -36,6 +36,17 @@ impl DevNumber {
     pub fn mapped(minor: u32) -> DevNumber {
         DevNumber { major: DM_MAJOR, minor }
     }
+
+    /// Packs it into 32 bits as the kernel's `new_encode_dev` does: 12 bits of major, 20 of minor.
+    pub fn packed(self) -> u32 {
+        let (major, minor) = (self.major & 0xfff, self.minor & (MAX_MINORS - 1));
+        minor & 0xff | major << 8 | (minor & !0xff) << 12
+    }
+
+    /// Takes a packed number apart again.
+    pub fn unpacked(packed: u32) -> DevNumber {
+        DevNumber { major: packed >> 8 & 0xfff, minor: packed & 0xff | packed >> 12 & 0xf_ff00 }
+    }
 }
 
 impl fmt::Display for DevNumber {

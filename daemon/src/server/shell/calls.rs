@@ -4,6 +4,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use backing::{Cancel, block_on};
+use block_frontend::{Error, Node};
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::Calls;
 use sim_core::control::ioctl::{Reply, Request, carry_out};
@@ -15,7 +16,6 @@ use super::Open;
 use super::numbers::outward;
 use super::view::View;
 use crate::fault::causes;
-use crate::record::Change;
 
 /// What a control node hands calls to.
 pub(super) struct Carrier {
@@ -53,7 +53,7 @@ impl Calls for Carrier {
             if change.is_some() {
                 daemon.keeper.end_command();
             }
-            drop::<Option<Change<'_>>>(change);
+            drop(change);
             drop(attached);
             if let (true, Ok(Answer::Status(made))) = (creates, &done)
                 && numbers.node_of(made.dev.minor).is_none()
@@ -84,16 +84,20 @@ impl Calls for Carrier {
 pub(super) fn count_openers(open: &Open, answer: &mut Answer, now: bool) {
     let (Answer::Status(status) | Answer::Table(status, _)) = answer else { return };
     let Some(node) = open.placed.numbers.node_of(status.dev.minor) else { return };
-    let count = match now {
-        true => open.nodes.open_count(node),
-        false => open.nodes.recent_open_count(node),
-    };
-    match count {
+    match count(open, node, now) {
         Ok(count) => status.open_count = status.open_count.saturating_add(count),
         Err(error) => {
             let dev = status.dev;
             tracing::error!(error = causes(&error), %dev, "nobody knows who uses a block node");
         }
+    }
+}
+
+/// Counts how often a node is open, now or a moment ago.
+pub(super) fn count(open: &Open, node: Node, now: bool) -> Result<u32, Error> {
+    match now {
+        true => open.nodes.open_count(node),
+        false => open.nodes.recent_open_count(node),
     }
 }
 

@@ -29,7 +29,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::state::Daemon;
 use crate::fault::{About, Fault, causes};
-use crate::protocol::Private;
+use crate::protocol::{OWN_RUN, Private};
 use calls::Carrier;
 use nodes::Placed;
 
@@ -64,6 +64,7 @@ pub(super) struct Open {
     tree: Tree,
     placed: Placed,
     node: ControlNode,
+    /// It ends when its socket does, which is with `nodes`.
     helper: Mutex<Child>,
 }
 
@@ -98,9 +99,7 @@ impl Daemon {
         let open = self.open_private()?;
         *shell = Some(open.clone());
         drop(shell);
-        for minor in self.minors() {
-            self.place(&open, minor);
-        }
+        self.place_all(&open);
         self.watch_private(&open)?;
         Ok(self.private_of(&open))
     }
@@ -146,7 +145,7 @@ impl Daemon {
         let system = self.state.join("lvm");
         // What programs keep in /run is the instance's own, as far as it is about devices.
         let run = dir.join("run");
-        let private = ["udev", "lvm", "blkid", "cryptsetup"].map(|name| run.join(name));
+        let private = OWN_RUN.map(|name| run.join(name));
         for dir in private.iter().chain([&system, &dir.join("lvm-lock")]) {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
@@ -173,7 +172,7 @@ impl Daemon {
     }
 
     /// Takes the block nodes away, before the mount goes. What is returned is to be
-    /// [put back](Self::put_private_back), or to [end](Open::end).
+    /// [put back](Self::place_all), or to [end](Open::end).
     ///
     /// # Errors
     /// Without `force`, where programs use it: then all of it is as it was.
@@ -191,7 +190,7 @@ impl Daemon {
         if busy.is_empty() {
             return Ok(Some(open));
         }
-        self.put_private_back(&open);
+        self.place_all(&open);
         let named: Vec<String> = busy.iter().map(|name| format!("`{name}`")).collect();
         let why = format!(
             "programs of `dmsim shell` use the block nodes of {}: they are open, or mounted",
@@ -200,16 +199,9 @@ impl Daemon {
         Err(Fault::new("stop", why))
     }
 
-    /// Gives devices block nodes again.
-    pub(super) fn put_private_back(&self, open: &Open) {
+    /// Gives all devices block nodes, or makes those true that they have.
+    pub(super) fn place_all(&self, open: &Open) {
         self.minors().into_iter().for_each(|minor| self.place(open, minor));
-    }
-
-    /// Gives all devices block nodes, where there are any.
-    pub(super) fn place_all(&self) {
-        if let Some(open) = self.shell.get() {
-            self.put_private_back(&open);
-        }
     }
 
     /// Takes away what is left of the private device-mapper, when the mount is gone.
@@ -229,14 +221,6 @@ impl Open {
     fn end(&self) {
         self.node.unmount();
         clean(&self.dir);
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        // It ends when its socket does, which is with `nodes`.
-        let helper = self.helper.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ended_already = helper.try_wait();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keeps block nodes and files true.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use sim_core::{BlockDevice, DevNumber, Held, SECTOR_SIZE};
 
 use super::super::state::{Daemon, spawn};
 use super::Open;
-use super::calls::count_openers;
+use super::calls::{count, count_openers};
 use super::numbers::{NOBODYS, Numbers};
 use crate::fault::{Fault, causes};
 use crate::protocol::User;
@@ -84,17 +84,16 @@ impl Open {
 /// What a command is about that has been begun.
 pub(in super::super) struct Touched {
     open: Arc<Open>,
+    /// The devices, which are under way until this is dropped.
     minors: Vec<u32>,
     /// It makes a device, whose number is not known yet.
     creates: bool,
-    /// Those that are counted as changed by it.
-    under_way: Vec<u32>,
 }
 
 impl Drop for Touched {
     fn drop(&mut self) {
         let mut under_way = lock(&self.open.placed.under_way);
-        for minor in &self.under_way {
+        for minor in &self.minors {
             if let Some(count) = under_way.get_mut(minor) {
                 *count -= 1;
             }
@@ -142,8 +141,7 @@ impl Daemon {
         for minor in &minors {
             *lock(&open.placed.under_way).entry(*minor).or_default() += 1;
         }
-        let under_way = minors.clone();
-        Some(Touched { open, minors, creates, under_way })
+        Some(Touched { open, minors, creates })
     }
 
     /// Makes the nodes true after a command.
@@ -299,23 +297,16 @@ impl Daemon {
     pub(in super::super) fn users_of_nodes(&self, open: &Open) -> Vec<User> {
         let who = "whoever has its block node open or mounted, in `dmsim shell`";
         let mut users = Vec::new();
-        for minor in open.placed.numbers.minors() {
+        for (nr, minor) in open.placed.numbers.minors().into_iter().enumerate() {
             let Some(node) = open.placed.numbers.node_of(minor) else { continue };
             // One look for all of them.
-            let count = match users.is_empty() {
-                true => open.nodes.open_count(node),
-                false => open.nodes.recent_open_count(node),
-            };
-            let shown =
-                self.control.find_minor(minor).filter(|_| count.is_ok_and(|count| count > 0));
-            users.push(shown.map(|shown| User {
-                device: shown.name,
-                pid: 0,
-                program: None,
-                loops: vec![who.to_owned()],
-            }));
+            let is_used = count(open, node, nr == 0).is_ok_and(|count| count > 0);
+            if let Some(shown) = self.control.find_minor(minor).filter(|_| is_used) {
+                let loops = vec![who.to_owned()];
+                users.push(User { device: shown.name, pid: 0, program: None, loops });
+            }
         }
-        users.into_iter().flatten().collect()
+        users
     }
 
     /// Adds to the answer to a client those who have the device's node open.
@@ -383,12 +374,11 @@ impl Daemon {
     /// Takes the nodes of devices that are gone, or are to go, and makes those as long as their devices
     /// that are not; tells whether it is to be tried again.
     fn look_again(&self, open: &Open) -> bool {
-        let there: BTreeSet<u32> = self.minors().into_iter().collect();
         let mut again = false;
-        for minor in &there {
-            if open.placed.numbers.node_of(*minor).is_none() && !open.placed.is_under_way(*minor) {
+        for minor in self.minors() {
+            if open.placed.numbers.node_of(minor).is_none() && !open.placed.is_under_way(minor) {
                 // Made without a command that is seen here.
-                self.place(open, *minor);
+                self.place(open, minor);
             }
         }
         for minor in open.placed.numbers.minors() {
@@ -398,15 +388,17 @@ impl Daemon {
                 (place.goes, place.bytes)
             };
             let device = self.control.device(&Id::Dev(DevNumber::mapped(minor)));
+            let Ok(device) = device else {
+                self.place(open, minor);
+                continue;
+            };
             let is_longer_or_shorter = bytes > 0
-                && device.is_ok_and(|device| device.size().0 * SECTOR_SIZE != bytes)
+                && device.size().0 * SECTOR_SIZE != bytes
                 && !open.placed.is_under_way(minor);
-            if !there.contains(&minor) || is_longer_or_shorter {
+            if is_longer_or_shorter {
                 self.place(open, minor);
             } else if goes {
-                let device = self.control.device(&Id::Dev(DevNumber::mapped(minor)));
-                let is_used = device.is_ok_and(|device| device.user_count() > 0);
-                again |= is_used || !self.displace(open, minor);
+                again |= device.user_count() > 0 || !self.displace(open, minor);
             }
         }
         again

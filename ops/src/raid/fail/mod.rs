@@ -3,7 +3,6 @@
 mod journal;
 
 use daemon::{Fault, mangle};
-use sim_core::control::Command;
 use sim_core::{DevNumber, Fails};
 
 use super::advice;
@@ -12,9 +11,9 @@ use super::replace::settle;
 use super::state::{is_unsettled, look_at, number, set};
 use super::turn::turn;
 use super::wait::until_synced;
-use crate::commands::{act, resume, suspend};
+use crate::commands::{resume, set_fails, suspend};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{named, refuse_suspended_below};
+use crate::devices::refuse_suspended_below;
 use crate::mirror::failing;
 use crate::watch::Watch;
 use targets::lines::raid::{LegHealth, Status};
@@ -145,13 +144,4 @@ fn tell(
     }
     let name = mangle::decode(name);
     Ok(done.into_iter().map(|what| format!("{name}: {what}")).collect())
-}
-
-fn set_fails(
-    dm: &mut dyn DeviceMapper,
-    name: &str,
-    below: DevNumber,
-    fails: Fails,
-) -> Result<(), Fault> {
-    act(dm, name, Command::SetFails { id: named(name), below, fails }).map(drop)
 }

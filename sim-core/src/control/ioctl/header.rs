@@ -179,16 +179,14 @@ impl Header {
     }
 }
 
-/// Packs a device's number as the kernel's `huge_encode_dev` does: 12 bits of major, 20 of minor.
+/// Packs a device's number as the kernel's `huge_encode_dev` does.
 pub(super) fn pack(dev: DevNumber) -> u64 {
-    let (major, minor) = (dev.major & 0xfff, dev.minor & 0xf_ffff);
-    u64::from(minor & 0xff | major << 8 | (minor & !0xff) << 12)
+    dev.packed().into()
 }
 
 /// Takes a number apart again. The upper half has no meaning.
 pub(super) fn unpack(dev: u64) -> DevNumber {
-    let low = (dev & u64::from(u32::MAX)) as u32;
-    DevNumber { major: low >> 8 & 0xfff, minor: low & 0xff | low >> 12 & 0xf_ff00 }
+    DevNumber::unpacked((dev & u64::from(u32::MAX)) as u32)
 }
 
 /// Writes a text and its NUL over the start of a field, cut off where it does not fit. What is
