@@ -380,6 +380,28 @@ fn no_name_leads_to_another_device_whatever_races() {
     instance.dmsim(&["stop"]);
 }
 
+/// The number that the control plane has may be a device's of the machine.
+#[test]
+fn without_block_nodes_no_device_is_made() {
+    let Some(instance) = start(&["dmsetup", "pgrep"]) else { return };
+    disks(&instance, &[("a", 16)]);
+    let shell = Waits::run(
+        &instance,
+        "echo; read x || true; dmsetup create d --notable || echo refused
+        dmsetup mknodes; dmsetup ls; stat -c '%n %Hr' /dev/mapper/*",
+    );
+    let helper =
+        harness::sh("pgrep", &["--parent", &instance.pid().to_string(), "--full", "nodes"]);
+    harness::sh("kill", &["-9", helper.trim()]);
+    wait_until("it has ended", || !Path::new(&format!("/proc/{}/exe", helper.trim())).exists());
+    instance.dmsim(&["create", "z", "--table", "0 8 zero"]);
+    let said = shell.end();
+    assert!(said.contains("refused\n") && !said.contains(" 253\n"), "{said}");
+    assert!(!said.contains("(253"), "{said}");
+    // The next shell has nodes again.
+    run(&instance, "head -c 4096 /dev/mapper/a > /dev/null; dmsetup create d --table '0 8 zero'");
+}
+
 #[test]
 fn a_node_that_cannot_go_is_nobody_elses() {
     let Some(instance) = start(&["dmsetup"]) else { return };
