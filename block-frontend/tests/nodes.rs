@@ -74,9 +74,7 @@ fn what_is_written_to_a_node_is_in_the_file_and_back() {
 #[test]
 fn a_node_in_use_gets_another_size() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
-    let file = rig.image("data", 4 * MIB);
-    rig.nodes.show(node, &shown(&file, 4 * MIB)).unwrap();
+    let (node, file) = rig.shown(4 * MIB);
     let mut device = open(&rig.path(node)).unwrap();
     for bytes in [16 * MIB, 2 * MIB, 2 * MIB + 512, 15 << 40] {
         open(&file).unwrap().set_len(bytes).unwrap();
@@ -141,9 +139,7 @@ fn block_size_and_read_ahead_are_those_asked_for() {
 #[test]
 fn a_node_that_is_open_stays_and_goes_on() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
-    let file = rig.image("data", MIB);
-    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    let (node, file) = rig.shown(MIB);
     let device = open(&rig.path(node)).unwrap();
     let error = rig.nodes.remove(node).unwrap_err();
     assert!(error.is_busy() && error.errno() == Errno::BUSY, "{error}");
@@ -163,9 +159,7 @@ fn a_mounted_node_stays() {
         return;
     }
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
-    let file = rig.image("data", 16 * MIB);
-    rig.nodes.show(node, &shown(&file, 16 * MIB)).unwrap();
+    let (node, _) = rig.shown(16 * MIB);
     let mounted = Mounted::new(&rig, &rig.path(node));
     let refused = rig.nodes.remove(node);
     fs::write(mounted.0.join("file"), "text").unwrap();
@@ -178,9 +172,7 @@ fn a_mounted_node_stays() {
 #[test]
 fn a_file_under_another_name_is_the_same_and_another_file_is_not() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
-    let file = rig.image("data", MIB);
-    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    let (node, file) = rig.shown(MIB);
     let device = open(&rig.path(node)).unwrap();
     let renamed = rig.dir.path().join("renamed");
     fs::rename(&file, &renamed).unwrap();
@@ -259,9 +251,7 @@ fn a_helper_that_is_killed_leaves_no_file_open() {
         return;
     }
     let Some(mut rig) = Rig::start_process() else { return };
-    let node = rig.nodes.reserve().unwrap();
-    let file = rig.image("data", MIB);
-    rig.nodes.show(node, &shown(&file, MIB)).unwrap();
+    let (node, file) = rig.shown(MIB);
     assert_eq!(file_of(node.disk), Some(file));
     rig.kill();
     assert_eq!(file_of(node.disk), None);
@@ -327,9 +317,7 @@ fn a_file_that_hangs_hangs_nobody_else() {
 fn who_has_a_node_open_is_counted() {
     // Those of the helper itself are not counted, so it has to be another process.
     let Some(rig) = Rig::start_process() else { return };
-    let node = rig.nodes.reserve().unwrap();
-    let file = rig.image("data", 16 * MIB);
-    rig.nodes.show(node, &shown(&file, 16 * MIB)).unwrap();
+    let (node, _) = rig.shown(16 * MIB);
     let count = || rig.nodes.open_count(node).unwrap();
     assert_eq!(count(), 0);
     let path = rig.path(node);
@@ -359,9 +347,7 @@ fn a_sync_writes_out_buffers_and_the_file_system() {
         return;
     }
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
-    let file = rig.image("data", 16 * MIB);
-    rig.nodes.show(node, &shown(&file, 16 * MIB)).unwrap();
+    let (node, file) = rig.shown(16 * MIB);
     let has_word =
         |word: &[u8]| fs::read(&file).unwrap().windows(word.len()).any(|window| window == word);
     let path = rig.path(node);

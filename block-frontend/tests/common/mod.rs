@@ -92,6 +92,14 @@ impl Rig {
         path
     }
 
+    /// Has a new node show a new image of so many bytes.
+    pub(crate) fn shown(&self, bytes: u64) -> (Node, PathBuf) {
+        let node = self.nodes.reserve().unwrap();
+        let file = self.image("data", bytes);
+        self.nodes.show(node, &shown(&file, bytes)).unwrap();
+        (node, file)
+    }
+
     /// Makes a device node of a reserved node, as programs would open it.
     pub(crate) fn path(&self, node: Node) -> PathBuf {
         let path = self.dir.path().join(format!("node-{}", node.dev.minor));
