@@ -8,16 +8,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use sim_core::DevNumber;
 
 use crate::node::{Error, Node, Shown};
-use crate::wire::{Answer, Ask, Outcome, Request, When, send};
+use crate::wire::{Answer, Ask, Outcome, Request, send};
 
 /// How long an answer of the helper is waited for.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long [`Nodes::sync`] is waited for: there may be much to write.
 pub const SYNCED_WITHIN: Duration = Duration::from_secs(120);
+
+/// For how many times as long as it took, what was found of open nodes is recent.
+const RECENT_FOR: u32 = 10;
 
 /// The block nodes of an instance, made by a helper process that runs [`serve`](crate::serve) at
 /// the other end of a socket.
@@ -29,6 +34,15 @@ pub const SYNCED_WITHIN: Duration = Duration::from_secs(120);
 pub struct Nodes {
     shared: Arc<Connection>,
     limit: Duration,
+    /// How often nodes were open when that was looked for last.
+    counted: Mutex<Option<Counted>>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    counts: HashMap<DevNumber, u32>,
+    begun: Instant,
+    took: Duration,
 }
 
 #[derive(Debug)]
@@ -39,6 +53,17 @@ struct Connection {
     next: AtomicU64,
     /// Who waits for which answer; `None` once the helper has ended.
     waiting: Mutex<Option<Waiting>>,
+}
+
+impl Counted {
+    fn of(&self, node: Node) -> u32 {
+        self.counts.get(&node.dev).copied().unwrap_or(0)
+    }
+
+    /// Tells whether so little time has passed that another look would cost much more.
+    fn is_recent(&self) -> bool {
+        self.begun.elapsed() < self.took * RECENT_FOR
+    }
 }
 
 /// Who waits, by the number of the request.
@@ -59,7 +84,7 @@ impl Nodes {
         });
         let reader = Arc::clone(&shared);
         thread::spawn(move || reader.read());
-        Nodes { shared, limit }
+        Nodes { shared, limit, counted: Mutex::default() }
     }
 
     /// Reserves a node: there is a number, and nothing to be read or written. It has the size of
@@ -70,7 +95,7 @@ impl Nodes {
     pub fn reserve(&self) -> Result<Node, Error> {
         match self.ask("reserving a block node", Ask::Reserve)? {
             Outcome::Reserved(node) => Ok(node),
-            Outcome::Count(_) | Outcome::Done => Err(strange()),
+            Outcome::Counts(_) | Outcome::Done => Err(strange()),
         }
     }
 
@@ -117,7 +142,15 @@ impl Nodes {
     /// # Errors
     /// What the system says where the node cannot be looked at.
     pub fn open_count(&self, node: Node) -> Result<u32, Error> {
-        self.count(node, When::Now)
+        let begun = Instant::now();
+        let counts = match self.ask("looking who has which nodes open", Ask::OpenCounts)? {
+            Outcome::Counts(counts) => counts.into_iter().collect(),
+            Outcome::Reserved(_) | Outcome::Done => return Err(strange()),
+        };
+        let counted = Counted { counts, begun, took: begun.elapsed() };
+        let count = counted.of(node);
+        *self.counted() = Some(counted);
+        Ok(count)
     }
 
     /// Returns how often a node was open a moment ago: so short that to look anew for each question
@@ -126,15 +159,13 @@ impl Nodes {
     /// # Errors
     /// As of [`open_count`](Self::open_count).
     pub fn recent_open_count(&self, node: Node) -> Result<u32, Error> {
-        self.count(node, When::Lately)
+        let recent =
+            self.counted().as_ref().filter(|last| last.is_recent()).map(|last| last.of(node));
+        recent.map_or_else(|| self.open_count(node), Ok)
     }
 
-    fn count(&self, node: Node, when: When) -> Result<u32, Error> {
-        let what = format!("counting who has {} open", node.dev);
-        match self.ask(&what, Ask::OpenCount { node, when })? {
-            Outcome::Count(count) => Ok(count),
-            Outcome::Reserved(_) | Outcome::Done => Err(strange()),
-        }
+    fn counted(&self) -> MutexGuard<'_, Option<Counted>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask(&self, what: &str, ask: Ask) -> Result<Outcome, Error> {
@@ -204,7 +235,7 @@ impl Connection {
                     let number = self.next.fetch_add(1, Ordering::Relaxed);
                     self.send(&Request { number, ask: Ask::Remove { node } });
                 }
-                (None, Ok(Outcome::Count(_) | Outcome::Done) | Err(_)) => {}
+                (None, Ok(Outcome::Counts(_) | Outcome::Done) | Err(_)) => {}
             }
         }
         // Whoever waits sees its sender go.
@@ -270,5 +301,27 @@ mod tests {
             assert_eq!(waiting.join().unwrap(), Err(Error::Ended));
         });
         assert_eq!(nodes.reserve(), Err(Error::Ended));
+    }
+
+    #[test]
+    fn what_was_counted_a_moment_ago_is_not_asked_again() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let nodes = Nodes::start(ours);
+        let other = Node { dev: DevNumber { major: 259, minor: 2 }, disk: 4097 };
+        let helper = thread::spawn(move || {
+            let mut lines = BufReader::new(&theirs).lines();
+            for count in [3, 4] {
+                let request = next(&mut lines);
+                assert!(matches!(request.ask, Ask::OpenCounts));
+                // What takes so long is recent for ten times as long.
+                thread::sleep(Duration::from_millis(100));
+                let outcome = Ok(Outcome::Counts(vec![(NODE.dev, count)]));
+                send(&theirs, &Answer { number: request.number, outcome }).unwrap();
+            }
+        });
+        assert_eq!(nodes.recent_open_count(NODE), Ok(3));
+        assert_eq!((nodes.recent_open_count(NODE), nodes.recent_open_count(other)), (Ok(3), Ok(0)));
+        assert_eq!(nodes.open_count(NODE), Ok(4));
+        helper.join().unwrap();
     }
 }

@@ -5,16 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
+use sim_core::DevNumber;
 
 use crate::node::{Error, Node, Shown};
-
-/// When it is counted how often a node is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum When {
-    Now,
-    /// Now, or a moment ago.
-    Lately,
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -28,7 +21,7 @@ pub(crate) enum Ask {
     Show { node: Node, shown: Shown },
     Remove { node: Node },
     Sync { node: Node },
-    OpenCount { node: Node, when: When },
+    OpenCounts,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +33,8 @@ pub(crate) struct Answer {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     Reserved(Node),
-    Count(u32),
+    /// How often nodes are open; those that are not there are not.
+    Counts(Vec<(DevNumber, u32)>),
     Done,
 }
 

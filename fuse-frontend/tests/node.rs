@@ -9,7 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{self, Output, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ use common::mounted::{apart, skip, soon};
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::{Calls, ControlNode};
 use sim_core::Control;
-use sim_core::control::WhenOpen;
 use sim_core::control::ioctl::{Reply, Request};
+use sim_core::control::{Command, WhenOpen};
 use tempfile::TempDir;
 
 /// What starts each program of perl: `call(number, payload, size)` makes an ioctl on the open node `F`
@@ -48,10 +48,15 @@ struct Node {
 struct Direct {
     control: Arc<Control>,
     log: Mutex<Vec<String>>,
+    /// Who asks what is below a device waits for this; so a call waits that nobody could know to wait.
+    gate: Mutex<()>,
 }
 
 impl Calls for Direct {
     fn call(&self, _caller: Caller, request: Request, given_up: &Cancel) -> Reply {
+        if let Command::TableDeps { .. } = request.command() {
+            drop(self.gate.lock());
+        }
         let reply = block_on_or(self.control.ioctl(request), given_up);
         reply.unwrap_or_else(Reply::interrupted)
     }
@@ -68,7 +73,11 @@ impl Node {
         fs::create_dir_all(dir.path().join("dev/mapper")).unwrap();
         fs::create_dir(&at).unwrap();
         symlink(at.join("control"), dir.path().join("dev/mapper/control")).unwrap();
-        let calls = Arc::new(Direct { control: world.control.clone(), log: Mutex::default() });
+        let calls = Arc::new(Direct {
+            control: world.control.clone(),
+            log: Mutex::default(),
+            gate: Mutex::default(),
+        });
         let pool = world.pool.clone();
         match ControlNode::mount(calls.clone(), world.control.clone(), pool, &at) {
             Ok(node) => Some(Node { node: Arc::new(node), calls, world, dir }),
@@ -84,7 +93,7 @@ impl Node {
         if !rustix::process::geteuid().is_root() {
             return skip("libdevmapper reads /proc/devices, over which only root may mount");
         }
-        let mut command = Command::new("unshare");
+        let mut command = process::Command::new("unshare");
         let devices = self.dir.path().join("devices");
         fs::write(&devices, "Block devices:\n253 device-mapper\n").unwrap();
         let program = "mount --bind \"$1\" /proc/devices && shift && exec dmsetup \"$@\"";
@@ -122,8 +131,8 @@ impl Node {
     }
 }
 
-fn perl(program: &str) -> Command {
-    let mut command = Command::new("perl");
+fn perl(program: &str) -> process::Command {
+    let mut command = process::Command::new("perl");
     command.arg("-e").arg(format!("{PERL}{program}"));
     command
 }
@@ -215,6 +224,29 @@ fn who_waits_for_an_event_holds_up_nobody() {
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
+#[test]
+fn calls_that_hang_hold_up_nobody() {
+    let Some(node) = Node::mount() else { return };
+    node.world.create("d", "0 2048 linear disk 0");
+    let closed = node.calls.gate.lock().unwrap();
+    let hang = || {
+        let mut hangs = perl("print +(call(11, header(512, 0, 'd') . \"\\0\" x 200))[0];");
+        hangs.arg(node.path()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let hung: Vec<_> = (0..8).map(|_| hang()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let path = node.path();
+    let others = apart(move || {
+        let mut others = perl("print +(call($_, header(512, 0, 'd')))[0] for (0, 7, 7, 7);");
+        String::from_utf8_lossy(&others.arg(path).output().unwrap().stdout).into_owned()
+    });
+    assert_eq!(soon(&others), "0000");
+    drop(closed);
+    for hangs in hung {
+        assert_eq!(hangs.wait_with_output().unwrap().stdout, b"0");
+    }
+}
+
 /// As Linux 6.12 has it: whatever wakes the waiter, the call succeeds.
 #[test]
 fn a_wait_ends_well_when_the_device_is_renamed_or_goes() {
@@ -302,7 +334,7 @@ fn others_than_the_owner_are_refused() {
     }
     let program = perl("print +(call(0, header(512, 0, '')))[0];");
     let run = |wrapper: &[&str]| {
-        let mut command = Command::new(wrapper[0]);
+        let mut command = process::Command::new(wrapper[0]);
         command.args(&wrapper[1..]).arg("perl").args(program.get_args()).arg(node.path());
         let output = command.output().expect("util-linux");
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()

@@ -17,7 +17,7 @@ use crate::FIRST_DISK;
 use crate::ioctls;
 use crate::node::{Error, Node};
 use crate::special::Special;
-use crate::wire::{Answer, Ask, Outcome, Request, When, send};
+use crate::wire::{Answer, Ask, Outcome, Request, send};
 use disk::{Disk, Gone};
 use openers::Openers;
 
@@ -54,8 +54,6 @@ struct Helper {
     /// What loop devices are over that show nothing yet: one file for all, which nobody can write.
     placeholder: File,
     disks: Mutex<Disks>,
-    /// Who had which block devices open when that was looked for last.
-    openers: Mutex<Option<Openers>>,
     /// Told when there are fewer threads.
     fewer: Condvar,
 }
@@ -77,7 +75,6 @@ impl Helper {
             writing: Mutex::new(()),
             placeholder: disk::placeholder()?,
             disks: Mutex::default(),
-            openers: Mutex::default(),
             fewer: Condvar::new(),
         })
     }
@@ -122,10 +119,10 @@ impl Helper {
                 flushed.map_err(disk::failed(format!("flushing {}", node.dev)))?;
                 Ok(Outcome::Done)
             }),
-            Ask::OpenCount { node, when } => self.disk(node).and_then(|_| {
-                let count = self.count_openers(node, when).map(Outcome::Count);
-                count.map_err(disk::failed(format!("looking at {}", node.dev)))
-            }),
+            Ask::OpenCounts => self
+                .count_openers()
+                .map(Outcome::Counts)
+                .map_err(disk::failed("looking who has which nodes open")),
         };
         let whole = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // Where nobody reads it the end is near, and takes away what was made.
@@ -157,14 +154,11 @@ impl Helper {
         Ok(lock(&*self.disk(node)?).part())
     }
 
-    fn count_openers(&self, node: Node, when: When) -> io::Result<u32> {
-        let mut last = self.openers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (When::Lately, Some(openers)) = (when, &*last)
-            && openers.are_recent()
-        {
-            return Ok(openers.of(node.dev));
-        }
-        Ok(last.insert(Openers::look()?).of(node.dev))
+    fn count_openers(&self) -> io::Result<Vec<(DevNumber, u32)>> {
+        let openers = Openers::look()?;
+        let devs = self.disks().known.keys().map(|node| node.dev).collect::<Vec<_>>();
+        let counts = devs.into_iter().map(|dev| (dev, openers.of(dev)));
+        Ok(counts.filter(|(_, count)| *count > 0).collect())
     }
 
     fn remove(&self, node: Node) -> Result<Gone, Error> {

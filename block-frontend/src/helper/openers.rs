@@ -4,19 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use sim_core::DevNumber;
 
-/// For how many times as long as it took, what was found is recent.
-const RECENT_FOR: u32 = 10;
-
 /// How often block devices are open in other processes than this one.
 pub(super) struct Openers {
     counts: HashMap<DevNumber, u32>,
-    begun: Instant,
-    took: Duration,
 }
 
 impl Openers {
@@ -25,7 +19,6 @@ impl Openers {
     ///
     /// To open one with O_EXCL would tell of a mount at once, but for that moment nobody could mount it.
     pub(super) fn look() -> io::Result<Openers> {
-        let begun = Instant::now();
         let mut counts = HashMap::new();
         let (mut namespaces, mut mounted) = (BTreeSet::new(), BTreeSet::new());
         for process in fs::read_dir("/proc")? {
@@ -49,17 +42,12 @@ impl Openers {
         for dev in mounted {
             *counts.entry(dev).or_default() += 1;
         }
-        Ok(Openers { counts, begun, took: begun.elapsed() })
+        Ok(Openers { counts })
     }
 
     /// Returns how often a device is open.
     pub(super) fn of(&self, dev: DevNumber) -> u32 {
         self.counts.get(&dev).copied().unwrap_or(0)
-    }
-
-    /// Tells whether so little time has passed that another look would cost much more.
-    pub(super) fn are_recent(&self) -> bool {
-        self.begun.elapsed() < self.took * RECENT_FOR
     }
 }
 

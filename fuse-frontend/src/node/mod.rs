@@ -9,7 +9,8 @@
 //!
 //! Of an ioctl the kernel brings the first 312 bytes; what is behind is read and written in the
 //! memory of the caller, which waits meanwhile and cannot go away. What a call comes to is a
-//! [`Calls`]' to say; each has a thread of its own, so that one that waits holds up no other.
+//! [`Calls`]' to say. A thread that reads requests carries out short ones itself, as long as enough
+//! others read; each of the rest has a thread of its own, so that one that waits holds up no other.
 
 mod caller;
 mod file;
@@ -27,13 +28,10 @@ use crate::files::Caller;
 use crate::mount::MountError;
 use crate::options::{Busy, Options};
 use crate::served::Served;
-use service::{Node, Shared};
+use service::{Node, READERS, Shared};
 
 /// What the file is called.
 pub const NAME: &str = "control";
-
-/// How many threads read requests: none of them waits for what a call does.
-const THREADS: usize = 2;
 
 /// Carries out calls of device-mapper's ioctl interface.
 pub trait Calls: Send + Sync + 'static {
@@ -64,7 +62,7 @@ impl ControlNode {
         dir: &Path,
     ) -> Result<ControlNode, MountError> {
         let node = Arc::new(Node::new(calls, control, runtime.clone()));
-        let options = Options { threads: THREADS, ..Options::default() };
+        let options = Options { threads: READERS, ..Options::default() };
         let served = Served::mount(Shared(node.clone()), runtime, dir, &options)?;
         node.served_by(&served.connection);
         Ok(ControlNode { served, node })

@@ -40,6 +40,10 @@ const ROOM: usize = ioctl::MAX_DATA_SIZE as usize;
 /// What counts for small: such calls have room whatever others take.
 const SMALL: usize = 1 << 20;
 
+/// How many threads read requests, and how many of them whatever calls are under way.
+pub(super) const READERS: usize = 4;
+const ALWAYS_READ: usize = 2;
+
 /// The node, as the threads hold it that serve the mount.
 pub(super) struct Shared(pub(super) Arc<Node>);
 
@@ -54,6 +58,9 @@ pub(super) struct Node {
     room: Arc<Limit>,
     /// Calls that wait for events, which may be for ever: others have threads too.
     waits: Arc<Limit>,
+    /// Threads that read requests and carry out a call themselves: to hand it on would cost as much as
+    /// most calls do.
+    at_once: Arc<Limit>,
     mounted: SystemTime,
     owner: (u32, u32),
     is_closed: AtomicBool,
@@ -85,6 +92,7 @@ impl Node {
             files: OpenFiles::default(),
             room: Limit::new(ROOM),
             waits: Limit::new(threads::MOST / 2),
+            at_once: Limit::new(READERS - ALWAYS_READ),
             mounted: SystemTime::now(),
             owner: mount::owner(),
             is_closed: AtomicBool::new(false),
@@ -209,7 +217,8 @@ impl Node {
         let turn = self.waits.take(usize::from(call.waits_for_event()));
         let Some(turn) = turn else { return reply.error(Errno::AGAIN) };
         let given_up = Cancel::new();
-        let interruption = match call.is_interruptible() {
+        let may_wait = call.is_interruptible();
+        let interruption = match may_wait {
             true => reply.signal(),
             false => reply.interruption(),
         };
@@ -217,9 +226,9 @@ impl Node {
             give_up_by(&interruption, &given_up);
         }
         let node = self.clone();
-        self.threads.run(move || {
+        let carry_out = move || {
             // The reply is dropped where this panics, and answers an I/O error then.
-            barred("a call", || {
+            let _ended = barred("a call", || {
                 let request = brought.read(call.reads()).and_then(|bytes| call.decode(bytes));
                 let answer = request.map_or_else(
                     |refused| refused,
@@ -234,7 +243,12 @@ impl Node {
                 drop((room, turn));
                 reply.ok(&output);
             });
-        });
+        };
+        let at_once = if may_wait { None } else { self.at_once.take(1) };
+        match at_once {
+            Some(_taken) => carry_out(),
+            None => self.threads.run(carry_out),
+        }
     }
 
     /// Writes to the caller what a call comes to.
