@@ -200,6 +200,22 @@ impl Image {
         Ok(now)
     }
 
+    /// Goes by the size that a block device of this machine has now; does nothing with a file.
+    pub(crate) fn follow(&self) {
+        if self.kind != Kind::Node {
+            return;
+        }
+        let size = size_of(&self.file, &self.path, self.limits.logical_block());
+        let followed = match size {
+            Ok(size) if Sectors::in_bytes(size) == self.size() => return,
+            Ok(_) => self.resize().map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = followed {
+            tracing::warn!(%error, path = %self.path.display(), "a block device's size is unknown");
+        }
+    }
+
     fn now(&self) -> &Extent {
         self.extents.now()
     }

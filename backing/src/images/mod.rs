@@ -151,6 +151,12 @@ impl Images {
         Ok(image.attached())
     }
 
+    /// Looks how long the block devices of this machine are by now, and goes by that from then on: to others
+    /// they become longer and shorter without a word to us. One that has no size any more stays as it was.
+    pub fn follow_host_devices(&self) {
+        self.all().iter().for_each(|image| image.follow());
+    }
+
     /// Returns the image that has a number.
     pub fn attached(&self, number: DevNumber) -> Option<Attached> {
         let image = self.locked().get(number).and_then(|entry| entry.image());

@@ -160,6 +160,24 @@ fn words_of_tables_mean_what_the_caller_sees() {
 }
 
 #[test]
+fn a_block_device_of_the_machine_grows_under_its_table() {
+    let Some(instance) = start(&["dmsetup", "losetup"]) else { return };
+    let image = instance.path("host.img");
+    let script = format!(
+        "truncate -s 10M {image}
+        loop=$(losetup --find --show {image})
+        trap 'dmsetup remove g; losetup -d $loop' EXIT
+        dmsetup create g --table \"0 20480 linear $loop 0\"
+        truncate -s 16M {image}; losetup --set-capacity $loop
+        dmsetup load g --table \"0 32768 linear $loop 0\"
+        dmsetup resume g
+        blockdev --getsz /dev/mapper/g",
+        image = image.display()
+    );
+    assert_eq!(run(&instance, &script), "32768\n");
+}
+
+#[test]
 fn no_daemon_is_started_in_a_shell() {
     let Some(instance) = start(&[]) else { return };
     let script = format!("DMSIM_DIR=/nowhere-at-all {} start 2>&1 || true", harness::DMSIM);

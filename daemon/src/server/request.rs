@@ -160,6 +160,10 @@ fn guarded(kind: Kind, perform: impl FnOnce() -> Reply) -> Reply {
 impl Daemon {
     pub(super) fn control(&self, command: Command, hung_up: &Cancel) -> Result<Answer, Failure> {
         let touched = self.before(&command);
+        if let Command::DevResume { .. } = command {
+            // By what lies below, as it is when the table comes to use.
+            self.images.follow_host_devices();
+        }
         settle(&self.control, &command);
         let changes = command.changes() || matches!(command, Command::SetFails { .. });
         let done = block_on_or(self.control.perform(command), hung_up);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{IoSlice, IoSliceMut};
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
@@ -18,9 +18,11 @@ use crate::files::Caller;
 /// no more than this was reserved in vain.
 const PIECE: usize = 1 << 20;
 
-/// How often it is looked what a caller is doing that has not come to rest yet, and how long between.
-const LOOKS: u32 = 100;
+/// For how long it is looked what a caller is doing that has not come to rest yet, how long is waited
+/// before the first look again, and how long at most.
+const LOOKS_FOR: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_micros(20);
+const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// `O_PATH` of open(2), which differs with the architecture.
 const O_PATH: u64 = rustix::fs::OFlags::PATH.bits() as u64;
@@ -37,16 +39,20 @@ const OPENS: [(u64, Option<usize>); 2] = [(56, Some(2)), (437, None)];
 /// Tells whether a thread, which waits for an answer to a lookup, is about to open what it looks up,
 /// and does not only look at it.
 pub(super) fn opens(thread: u32) -> bool {
-    for _ in 0..LOOKS {
+    let (begun, mut rest) = (Instant::now(), REST);
+    loop {
         // Nothing where it cannot be seen, or may not be looked at.
         let Ok(text) = fs::read_to_string(format!("/proc/{thread}/syscall")) else { return false };
         match text.trim_end() {
-            // It has sent its request, and is about to sleep.
-            "running" => std::thread::sleep(REST),
+            // It has sent its request, and is about to sleep; on a busy machine it may be long
+            // before it has a processor to do so.
+            "running" if begun.elapsed() < LOOKS_FOR => {
+                std::thread::sleep(rest);
+                rest = (2 * rest).min(LONGEST_REST);
+            }
             text => return is_open(text),
         }
     }
-    false
 }
 
 /// Reads a line of `/proc/<pid>/syscall`: the number, and six arguments in hexadecimal.
