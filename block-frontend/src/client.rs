@@ -43,6 +43,8 @@ struct Counted {
     counts: HashMap<DevNumber, u32>,
     begun: Instant,
     took: Duration,
+    /// What [`Tree::opens`](crate::Tree::opens) had said by then.
+    opens: u64,
 }
 
 #[derive(Debug)]
@@ -60,9 +62,10 @@ impl Counted {
         self.counts.get(&node.dev).copied().unwrap_or(0)
     }
 
-    /// Tells whether so little time has passed that another look would cost much more.
-    fn is_recent(&self) -> bool {
-        self.begun.elapsed() < self.took * RECENT_FOR
+    /// Tells whether nobody has opened or closed a node since, and so little time has passed that
+    /// another look would cost much more.
+    fn is_recent(&self, opens: u64) -> bool {
+        self.opens == opens && self.begun.elapsed() < self.took * RECENT_FOR
     }
 }
 
@@ -137,31 +140,33 @@ impl Nodes {
     ///
     /// The kernel tells nobody, so all processes are looked at that the helper can see. What the
     /// kernel itself has open is not found, as a loop device above the node, swap, or an external
-    /// journal: only [`remove`](Self::remove) knows for certain.
+    /// journal: only [`remove`](Self::remove) knows for certain. `opens` is what
+    /// [`Tree::opens`](crate::Tree::opens) says.
     ///
     /// # Errors
     /// What the system says where the node cannot be looked at.
-    pub fn open_count(&self, node: Node) -> Result<u32, Error> {
+    pub fn open_count(&self, node: Node, opens: u64) -> Result<u32, Error> {
         let begun = Instant::now();
         let counts = match self.ask("looking who has which nodes open", Ask::OpenCounts)? {
             Outcome::Counts(counts) => counts.into_iter().collect(),
             Outcome::Reserved(_) | Outcome::Done => return Err(strange()),
         };
-        let counted = Counted { counts, begun, took: begun.elapsed() };
+        let counted = Counted { counts, begun, took: begun.elapsed(), opens };
         let count = counted.of(node);
         *self.counted() = Some(counted);
         Ok(count)
     }
 
     /// Returns how often a node was open a moment ago: so short that to look anew for each question
-    /// would take ten times as long as to answer.
+    /// would take ten times as long as to answer. Who has opened or closed a node by a name in the
+    /// [`Tree`](crate::Tree) since then is counted all the same, by `opens`.
     ///
     /// # Errors
     /// As of [`open_count`](Self::open_count).
-    pub fn recent_open_count(&self, node: Node) -> Result<u32, Error> {
+    pub fn recent_open_count(&self, node: Node, opens: u64) -> Result<u32, Error> {
         let recent =
-            self.counted().as_ref().filter(|last| last.is_recent()).map(|last| last.of(node));
-        recent.map_or_else(|| self.open_count(node), Ok)
+            self.counted().as_ref().filter(|last| last.is_recent(opens)).map(|last| last.of(node));
+        recent.map_or_else(|| self.open_count(node, opens), Ok)
     }
 
     fn counted(&self) -> MutexGuard<'_, Option<Counted>> {
@@ -310,7 +315,7 @@ mod tests {
         let other = Node { dev: DevNumber { major: 259, minor: 2 }, disk: 4097 };
         let helper = thread::spawn(move || {
             let mut lines = BufReader::new(&theirs).lines();
-            for count in [3, 4] {
+            for count in [3, 4, 5] {
                 let request = next(&mut lines);
                 assert!(matches!(request.ask, Ask::OpenCounts));
                 // What takes so long is recent for ten times as long.
@@ -319,9 +324,12 @@ mod tests {
                 send(&theirs, &Answer { number: request.number, outcome }).unwrap();
             }
         });
-        assert_eq!(nodes.recent_open_count(NODE), Ok(3));
-        assert_eq!((nodes.recent_open_count(NODE), nodes.recent_open_count(other)), (Ok(3), Ok(0)));
-        assert_eq!(nodes.open_count(NODE), Ok(4));
+        assert_eq!(nodes.recent_open_count(NODE, 7), Ok(3));
+        let recent = [NODE, other].map(|node| nodes.recent_open_count(node, 7));
+        assert_eq!(recent, [Ok(3), Ok(0)]);
+        // Somebody has opened one meanwhile, or it has to be known for certain.
+        assert_eq!(nodes.recent_open_count(NODE, 8), Ok(4));
+        assert_eq!(nodes.open_count(NODE, 8), Ok(5));
         helper.join().unwrap();
     }
 }

@@ -318,7 +318,7 @@ fn who_has_a_node_open_is_counted() {
     // Those of the helper itself are not counted, so it has to be another process.
     let Some(rig) = Rig::start_process() else { return };
     let (node, _) = rig.shown(16 * MIB);
-    let count = || rig.nodes.open_count(node).unwrap();
+    let count = || rig.nodes.open_count(node, 0).unwrap();
     assert_eq!(count(), 0);
     let path = rig.path(node);
     let files = [File::open(&path).unwrap(), File::open(&path).unwrap()];
@@ -328,7 +328,7 @@ fn who_has_a_node_open_is_counted() {
     // In time this one sees it too.
     let file = File::open(&path).unwrap();
     let since = Instant::now();
-    while rig.nodes.recent_open_count(node).unwrap() == 0 {
+    while rig.nodes.recent_open_count(node, 0).unwrap() == 0 {
         assert!(since.elapsed() < Duration::from_secs(10));
     }
     drop(file);

@@ -13,6 +13,7 @@
 mod device;
 mod graph;
 mod host;
+mod opens;
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use rustix::fs::FileType;
 use sim_core::DevNumber;
 
 use host::Host;
+use opens::Opens;
 use place::{Place, Special, absent};
 
 /// The folder of mapped devices and shadows.
@@ -90,6 +92,7 @@ pub struct Tree {
     /// What `dev/mapper/control` links to.
     control: PathBuf,
     state: Mutex<State>,
+    opens: Opens,
 }
 
 #[derive(Debug)]
@@ -146,7 +149,12 @@ impl Tree {
             unfinished: BTreeSet::new(),
             old_names: Vec::new(),
         };
-        Ok(Tree { dir: dir.to_owned(), control: control.to_owned(), state: Mutex::new(state) })
+        Ok(Tree {
+            dir: dir.to_owned(),
+            control: control.to_owned(),
+            state: Mutex::new(state),
+            opens: Opens::new(),
+        })
     }
 
     /// Shows a mapped device, or what has changed of it: name, size, state, what is below.
@@ -230,6 +238,7 @@ impl Tree {
         for (path, is_new) in nodes {
             if is_new || fs::symlink_metadata(&path).is_err() {
                 state.place.node(&path, facts.node(), state.host.disk_group())?;
+                self.opens.watch(&path);
             }
         }
         Ok(())
@@ -273,6 +282,12 @@ impl Tree {
         }
         absent(fs::remove_dir_all(self.hidden().join(&name)))?;
         self.tie(state, &facts, &[])
+    }
+
+    /// Returns a number that is another one each time a program has opened or closed a node of a mapped
+    /// device: one that was made here, so none of a program's own.
+    pub fn opens(&self) -> u64 {
+        self.opens.changes()
     }
 
     /// Looks whether the host has other block devices than before, and shows them; to be called from time

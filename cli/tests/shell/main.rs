@@ -225,6 +225,34 @@ fn who_has_a_node_open_is_counted() {
     instance.dmsim(&["stop"]);
 }
 
+/// A program that opens a node and asks at once, as cryptsetup's library does to see whether a device is
+/// in use, is told of it, whatever it has been told a moment ago.
+#[test]
+fn who_opens_a_node_and_asks_at_once_is_counted() {
+    let Some(instance) = start(&["perl"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    let program = r#"
+        open(F, "+<", "/dev/mapper/control") or die;
+        sub count {
+            my $call = pack("L10 Q a128 a129 x7", 4, 0, 0, 512, 312, 0, 0, 0, 0, 0, 0, "a", "");
+            $call .= "\0" x 200;
+            ioctl(F, 0xc138fd07, $call) or die;
+            return unpack("x24 L", $call);
+        }
+        for (1..50) {
+            print count(), count();
+            open(my $node, "<", "/dev/mapper/a") or die;
+            print count();
+            open(my $other, "<", "/dev/mapper/a") or die;
+            print count(), count();
+            close($node); close($other);
+            print count(), "\n";
+        }"#;
+    let said = instance.dmsim(&["shell", "--", "perl", "-e", program]);
+    assert_eq!(said, "001220\n".repeat(50));
+    instance.dmsim(&["stop"]);
+}
+
 #[test]
 fn a_node_is_as_long_as_its_device_when_a_reshape_has_made_that_longer() {
     let Some(instance) = start(&["dmsetup"]) else { return };

@@ -95,9 +95,10 @@ pub(super) fn count_openers(open: &Open, answer: &mut Answer, now: bool) {
 
 /// Counts how often a node is open, now or a moment ago.
 pub(super) fn count(open: &Open, node: Node, now: bool) -> Result<u32, Error> {
+    let opens = open.tree.opens();
     match now {
-        true => open.nodes.open_count(node),
-        false => open.nodes.recent_open_count(node),
+        true => open.nodes.open_count(node, opens),
+        false => open.nodes.recent_open_count(node, opens),
     }
 }
 
