@@ -253,6 +253,24 @@ fn who_opens_a_node_and_asks_at_once_is_counted() {
     instance.dmsim(&["stop"]);
 }
 
+/// The crate by which Stratis uses device-mapper, in `examples/devicemapper-day.rs`.
+#[cfg(feature = "devicemapper")]
+#[test]
+fn a_day_of_the_devicemapper_crate() {
+    let Some(instance) = start(&[]) else { return };
+    disks(&instance, &[("disk", 16)]);
+    let tests = std::env::current_exe().expect("a path");
+    let program = tests.parent().expect("deps").with_file_name("examples/devicemapper-day");
+    let said = instance.dmsim(&["shell", "--", text(&program), "/dev/mapper/disk"]);
+    let expected = "interface (4, 48, 0)\n2048 sectors, 2 devices\n6144 sectors by its node\n\
+        0 2048 linear; 2048 4096 linear\nover the disk alone: true\nsuspended: true\n\
+        same device: true\nday: false, evening: true\nin use it stays: true\n1 devices\n";
+    assert_eq!(said, expected);
+    let image = std::fs::read(instance.path("disk.img")).expect("a file");
+    assert!(image.starts_with(b"the first day"));
+    instance.dmsim(&["stop"]);
+}
+
 #[test]
 fn a_node_is_as_long_as_its_device_when_a_reshape_has_made_that_longer() {
     let Some(instance) = start(&["dmsetup"]) else { return };
