@@ -17,7 +17,8 @@ use super::below::{device_files, served_files};
 use super::mounts::{Base, Leads, Mounts, mount_number};
 
 /// What an instance has in its folders, and writes by itself: an image of it would spoil it.
-const KEPT: [&str; 6] = ["record.log", "state.json", "log", "kmsg", "lock", "control.sock"];
+const KEPT: [&str; 7] =
+    ["record.log", "state.json", "log", "kmsg", "kmsg.old", "lock", "control.sock"];
 
 /// What else begins with a name of these and a dot.
 const WITH_MORE: [&str; 2] = ["record.log.", "state.json."];
