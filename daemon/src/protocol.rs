@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -173,10 +173,22 @@ pub struct Filled {
 /// Where the private device-mapper is, for `dmsim shell` to put in the places of the machine's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Private {
-    /// The directory that has `dev`, `sys-dev-block` and `proc-devices`.
+    /// What devices are to programs.
+    pub shows: Shows,
+    /// The directory that has `dev`, `sys-dev-block` and `proc-devices`; without block nodes, `node` in
+    /// the place of `dev`.
     pub dir: PathBuf,
     /// The directory of LVM's settings for it, and where LVM keeps copies of its metadata.
     pub lvm: PathBuf,
+}
+
+/// What devices are to programs in a shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shows {
+    /// Block nodes.
+    Nodes,
+    /// Files, as an ordinary user can have no block nodes.
+    Files,
 }
 
 /// What programs keep in /run of devices and their names, in a shell: of this instance, and of no other.

@@ -10,7 +10,8 @@ use clap::Args;
 /// Unmodified dmsetup, lvm and cryptsetup work in it: they find /dev/mapper/control, block nodes,
 /// /dev/mapper/NAME and what they look for in /sys and /proc, in a mount namespace of their own. No
 /// program outside sees the names; the nodes below them (a partition of a loop device each) are the
-/// machine's. Needs root, for the daemon too. `docs/src/shell.md` has examples.
+/// machine's. That needs root, for the daemon too. An ordinary user has dmsetup in it, and devices as
+/// files. `docs/src/shell.md` has examples.
 ///
 /// Exit status: that of the command; 127 where there is none.
 #[derive(Args, Clone, Debug)]

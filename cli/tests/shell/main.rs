@@ -7,6 +7,7 @@
 #[path = "../system/harness.rs"]
 mod harness;
 mod numbers;
+mod users;
 
 use std::io::Read;
 use std::path::Path;

@@ -32,6 +32,10 @@ pub enum Kind {
     File,
     /// A character device with this number, as `stat` shows it.
     CharacterDevice(DevNumber),
+    /// A block device with this number, as `stat` shows it.
+    BlockDevice(DevNumber),
+    /// A symbolic link.
+    Link,
 }
 
 /// A file that was found by its name.

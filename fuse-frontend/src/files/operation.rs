@@ -50,6 +50,8 @@ pub enum Operation<'a> {
     Attributes,
     /// Changes a file's [`Attributes`](super::Attributes), and answers those.
     SetAttributes(SetAttributes),
+    /// Where a symbolic link leads: its bytes.
+    ReadLink,
     /// Opens a file: [`Opened`](super::Opened).
     Open {
         /// What for.

@@ -125,6 +125,8 @@ impl Service for Files {
             Operation::Statistics => reply.ok(&statistics(&self.nodes.control)),
             // As the kernel has it then: always ready.
             Operation::Poll { .. } => reply.error(Errno::NOSYS),
+            // There are no links.
+            Operation::ReadLink => reply.error(Errno::INVAL),
             // Files come and go with their devices, and in no other way.
             Operation::Rearrange => reply.error(Errno::PERM),
         }

@@ -67,23 +67,29 @@ fn is_open(text: &str) -> bool {
     flags.is_some_and(|flags| flags & O_PATH == 0)
 }
 
-/// Decides whether a caller may use the node at all. That it is of the owner's user, the kernel has
-/// seen to.
+/// Decides whether a caller may use the node at all. That it is of the owner's user, by each of its
+/// numbers, the kernel has seen to: no setuid program is.
 ///
 /// # Errors
 /// [`Errno::ACCES`] for root without `CAP_SYS_ADMIN` and for root of another user namespace, as of a
-/// kernel's node; for a thread that cannot be seen from here.
+/// kernel's node; where the owner is an ordinary user, for whoever is in a user namespace that another one
+/// has made, or has no `CAP_SYS_ADMIN` in it; for a thread that cannot be seen from here.
 pub(super) fn check(caller: Caller) -> Result<(), Errno> {
     if caller.pid == 0 {
         return Err(Errno::ACCES);
     }
-    // Anybody else has an instance of their own, which nobody but they can reach.
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
     let own = OWN_NAMESPACE.get_or_init(|| namespace("self"));
-    if own.is_some() && namespace(&caller.pid.to_string()) != *own {
-        return Err(Errno::ACCES);
+    let theirs = namespace(&caller.pid.to_string());
+    let (is_root, is_own) = (rustix::process::geteuid().is_root(), own.is_none() || theirs == *own);
+    match (is_root, is_own) {
+        // Whoever is an ordinary user here may do all that the daemon may.
+        (false, true) => return Ok(()),
+        (true, false) => return Err(Errno::ACCES),
+        // The kernel shows it to nobody without `CAP_SYS_PTRACE` in that namespace. A user without
+        // capabilities has this one there alone where the namespace, or one that it lies in, is the
+        // user's own, made from here.
+        (false, false) if theirs.is_none() => return Err(Errno::ACCES),
+        (false, false) | (true, true) => {}
     }
     if has_admin(caller.pid) { Ok(()) } else { Err(Errno::ACCES) }
 }

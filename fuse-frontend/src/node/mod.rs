@@ -14,6 +14,7 @@
 
 mod caller;
 mod file;
+mod names;
 mod service;
 mod threads;
 
@@ -28,6 +29,7 @@ use crate::files::Caller;
 use crate::mount::MountError;
 use crate::options::{Busy, Options};
 use crate::served::Served;
+use names::Names;
 use service::{Node, READERS, Shared};
 
 /// What the file is called.
@@ -61,7 +63,34 @@ impl ControlNode {
         runtime: Arc<dyn Runtime>,
         dir: &Path,
     ) -> Result<ControlNode, MountError> {
-        let node = Arc::new(Node::new(calls, control, runtime.clone()));
+        ControlNode::mount_beside(None, calls, control, runtime, dir)
+    }
+
+    /// Mounts a node that has the names of devices beside it, for whoever can have no block nodes: a look
+    /// at one finds a block device with the device's number, and an open leads to the device's file in
+    /// `files`, which is a mount of a [`Frontend`](crate::Frontend).
+    ///
+    /// # Errors
+    /// As [`mount`](ControlNode::mount).
+    pub fn mount_with_names(
+        files: &Path,
+        calls: Arc<dyn Calls>,
+        control: Arc<Control>,
+        runtime: Arc<dyn Runtime>,
+        dir: &Path,
+    ) -> Result<ControlNode, MountError> {
+        let names = Names::new(files.to_owned());
+        ControlNode::mount_beside(Some(names), calls, control, runtime, dir)
+    }
+
+    fn mount_beside(
+        names: Option<Names>,
+        calls: Arc<dyn Calls>,
+        control: Arc<Control>,
+        runtime: Arc<dyn Runtime>,
+        dir: &Path,
+    ) -> Result<ControlNode, MountError> {
+        let node = Arc::new(Node::new(calls, control, runtime.clone(), names));
         let options = Options { threads: READERS, ..Options::default() };
         let served = Served::mount(Shared(node.clone()), runtime, dir, &options)?;
         node.served_by(&served.connection);

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::caller::{self, Memory};
 use super::file::OpenFiles;
+use super::names::Names;
 use super::threads::{self, Threads};
 use super::{Calls, NAME};
 use crate::dev_fuse::Connection;
@@ -54,6 +55,8 @@ pub(super) struct Node {
     runtime: Arc<dyn Runtime>,
     threads: Arc<Threads>,
     files: OpenFiles,
+    /// The names of devices, where they are beside the node.
+    names: Option<Names>,
     /// Bytes of large calls.
     room: Arc<Limit>,
     /// Calls that wait for events, which may be for ever: others have threads too.
@@ -83,6 +86,7 @@ impl Node {
         calls: Arc<dyn Calls>,
         control: Arc<Control>,
         runtime: Arc<dyn Runtime>,
+        names: Option<Names>,
     ) -> Node {
         Node {
             calls,
@@ -90,6 +94,7 @@ impl Node {
             runtime,
             threads: Arc::default(),
             files: OpenFiles::default(),
+            names,
             room: Limit::new(ROOM),
             waits: Limit::new(threads::MOST / 2),
             at_once: Limit::new(READERS - ALWAYS_READ),
@@ -117,12 +122,18 @@ impl Node {
 
     fn serve(self: &Arc<Node>, request: Request<'_>, reply: impl Replies) {
         let Request { caller, inode, operation } = request;
+        if let Some(names) = &self.names
+            && let Some(of_name) = names.serve(&self.control, caller, inode, &operation)
+        {
+            return of_name.answer(reply);
+        }
         match operation {
             Operation::LookUp { name } if inode == ROOT && name == NAME => {
                 let opens = caller::opens(caller.pid);
                 reply.ok(&Entry(self.attributes(if opens { OPENED } else { SHOWN })));
             }
             Operation::LookUp { .. } => reply.error(Errno::NOENT),
+            Operation::ReadLink => reply.error(Errno::INVAL),
             Operation::Attributes => reply.ok(&self.attributes(inode)),
             Operation::Open { .. } | Operation::Ioctl(_) if self.is_closed.load(SeqCst) => {
                 reply.error(Errno::NODEV);
@@ -337,7 +348,7 @@ impl Drop for Taken {
     }
 }
 
-fn list(after: u64, most: usize) -> Listing {
+pub(super) fn list(after: u64, most: usize) -> Listing {
     let names = [(ROOT, Kind::Directory, "."), (ROOT, Kind::Directory, "..")];
     let names = names.into_iter().chain([(SHOWN, Kind::CharacterDevice(NUMBER), NAME)]);
     let listed = (1..).zip(names).filter(|(place, _)| *place > after).take(most);

@@ -96,6 +96,7 @@ pub fn decode(code: u32, body: &[u8]) -> Result<Message<'_>, Errno> {
         opcode::LOOKUP => Operation::LookUp { name: name(body)? },
         opcode::GETATTR => Operation::Attributes,
         opcode::SETATTR => Operation::SetAttributes(set_attributes(&read(body)?)),
+        opcode::READLINK => Operation::ReadLink,
         opcode::OPEN => Operation::Open { access: access(read::<OpenIn>(body)?.flags) },
         opcode::OPENDIR => Operation::OpenDirectory,
         opcode::READ => {

@@ -21,7 +21,9 @@ const CONGESTED: u16 = MAX_BACKGROUND / 4 * 3;
 // The kinds of a file, in its mode: linux/stat.h.
 const CHARACTER_DEVICE: u32 = 0o020_000;
 const DIRECTORY: u32 = 0o040_000;
+const BLOCK_DEVICE: u32 = 0o060_000;
 const REGULAR: u32 = 0o100_000;
+const LINK: u32 = 0o120_000;
 
 /// What is asked of the kernel where it has it.
 ///
@@ -164,13 +166,13 @@ fn attr(file: &Attributes) -> Attr {
         mode: kind(file.kind) | file.mode & 0o7777,
         nlink: match file.kind {
             Kind::Directory => 2,
-            Kind::File | Kind::CharacterDevice(_) => 1,
+            Kind::File | Kind::Link | Kind::CharacterDevice(_) | Kind::BlockDevice(_) => 1,
         },
         uid: file.uid,
         gid: file.gid,
         rdev: match file.kind {
-            Kind::CharacterDevice(number) => number.packed(),
-            Kind::Directory | Kind::File => 0,
+            Kind::CharacterDevice(number) | Kind::BlockDevice(number) => number.packed(),
+            Kind::Directory | Kind::File | Kind::Link => 0,
         },
         blksize: PAGE as u32,
         flags: 0,
@@ -182,6 +184,8 @@ fn kind(kind: Kind) -> u32 {
         Kind::Directory => DIRECTORY,
         Kind::File => REGULAR,
         Kind::CharacterDevice(_) => CHARACTER_DEVICE,
+        Kind::BlockDevice(_) => BLOCK_DEVICE,
+        Kind::Link => LINK,
     }
 }
 

@@ -170,6 +170,19 @@ impl Control {
         self.cells().find_name(name).filter(|cell| cell.is_shown()).map(Cell::shown)
     }
 
+    /// Lists the devices that have names in /dev/mapper by number, from `minor` on, and `count` at most:
+    /// also those without a table, and none that is to be removed when it is closed.
+    pub fn named_from(&self, minor: u32, count: usize) -> Vec<Shown> {
+        let cells = self.cells();
+        let named = cells.from(minor).filter(|cell| !cell.deferred_remove);
+        named.take(count).map(Cell::shown).collect()
+    }
+
+    /// Finds a device that has a name in /dev/mapper by that.
+    pub fn find_named(&self, name: &str) -> Option<Shown> {
+        self.cells().find_name(name).filter(|cell| !cell.deferred_remove).map(Cell::shown)
+    }
+
     /// Finds a device that has a disk by its minor number, shown or not.
     pub fn find_minor(&self, minor: u32) -> Option<Shown> {
         self.cells().get(minor).filter(|cell| cell.has_disk).map(Cell::shown)

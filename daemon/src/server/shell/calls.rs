@@ -102,6 +102,6 @@ pub(super) fn count(open: &Open, node: Node, now: bool) -> Result<u32, Error> {
     }
 }
 
-fn refused(request: Request, errno: Errno) -> Reply {
+pub(super) fn refused(request: Request, errno: Errno) -> Reply {
     request.reply(Err::<Answer, Errno>(errno), None)
 }

@@ -4,11 +4,14 @@
 //! a tree of files has what they look for in `/dev`, `/sys/dev/block` and `/proc/devices`. It is made
 //! when somebody asks for it first, and stands until the daemon ends; a shell binds its parts over those
 //! of the machine in a mount namespace of its own. The block nodes are numbered by the machine, so that
-//! devices have two numbers: that of the control plane, and that of the node ([`numbers`]).
+//! devices have two numbers: that of the control plane, and that of the node ([`numbers`]). Where the
+//! daemon is an ordinary user's there are no block nodes, and less of all ([`nodeless`]).
 
 mod calls;
+mod nodeless;
 mod nodes;
 mod numbers;
+mod sys;
 mod view;
 mod words;
 
@@ -29,8 +32,9 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::state::Daemon;
 use crate::fault::{About, Fault, causes};
-use crate::protocol::{OWN_RUN, Private};
+use crate::protocol::{OWN_RUN, Private, Shows};
 use calls::Carrier;
+use nodeless::Nodeless;
 use nodes::Placed;
 
 /// Settings by which LVM waits for no udev, and has no helpers of its own.
@@ -52,9 +56,12 @@ global {
 }
 ";
 
-/// The private device-mapper, once somebody has asked for it.
+/// The private device-mapper, once somebody has asked for it: at most one of the two.
 #[derive(Default)]
-pub(super) struct Shell(Mutex<Option<Arc<Open>>>);
+pub(super) struct Shell {
+    open: Mutex<Option<Arc<Open>>>,
+    nodeless: Mutex<Option<Nodeless>>,
+}
 
 /// One that is there.
 pub(super) struct Open {
@@ -75,13 +82,20 @@ impl Shell {
     }
 
     fn locked(&self) -> MutexGuard<'_, Option<Arc<Open>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nodeless(&self) -> MutexGuard<'_, Option<Nodeless>> {
+        self.nodeless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Daemon {
     /// Makes the private device-mapper, if it is not there yet, and says where it is.
     pub(super) fn private(&self) -> Result<Private, Fault> {
+        if !nodeless::can_have_nodes() {
+            return self.private_without_nodes();
+        }
         let mut shell = self.shell.locked();
         if let Some(open) = &*shell {
             if !open.has_lost_helper() {
@@ -90,11 +104,6 @@ impl Daemon {
             // With its nodes: who had them open has errors.
             open.end();
             *shell = None;
-        }
-        if !rustix::process::geteuid().is_root() {
-            let why = "block nodes need root: the daemon of this instance is an ordinary user's. Their files \
-                       are in its mount, and `dmsim` has dmsetup's verbs";
-            return Err(Fault::new("shell", why));
         }
         let open = self.open_private()?;
         *shell = Some(open.clone());
@@ -105,7 +114,7 @@ impl Daemon {
     }
 
     fn private_of(&self, open: &Open) -> Private {
-        Private { dir: open.dir.clone(), lvm: self.state.join("lvm") }
+        Private { shows: Shows::Nodes, dir: open.dir.clone(), lvm: self.state.join("lvm") }
     }
 
     fn open_private(&self) -> Result<Arc<Open>, Fault> {
@@ -129,7 +138,7 @@ impl Daemon {
     fn make_private(&self, dir: &Path, under: &Path) -> Result<Arc<Open>, Fault> {
         let tree = Tree::make(dir, &under.join(fuse_frontend::node::NAME));
         let tree = tree.about(dir.display())?;
-        self.settings_for_lvm(dir).about("settings for lvm")?;
+        self.settings_for_lvm(dir, LVM_CONF).about("settings for lvm")?;
         let (helper, nodes) = self.start_helper()?;
         let (pool, placed) = (Pool::new(1), Placed::default());
         let (carrier, control) = (Arc::new(Carrier::new(self.me.clone())), self.control.clone());
@@ -141,7 +150,7 @@ impl Daemon {
 
     /// Makes the directories that LVM has, with settings by which it waits for no udev and asks no other
     /// program. Those that are there stay.
-    fn settings_for_lvm(&self, dir: &Path) -> std::io::Result<()> {
+    fn settings_for_lvm(&self, dir: &Path, settings: &str) -> std::io::Result<()> {
         let system = self.state.join("lvm");
         // What programs keep in /run is the instance's own, as far as it is about devices.
         let run = dir.join("run");
@@ -150,7 +159,7 @@ impl Daemon {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         match std::fs::File::create_new(system.join("lvm.conf")) {
-            Ok(mut file) => file.write_all(LVM_CONF.as_bytes()),
+            Ok(mut file) => file.write_all(settings.as_bytes()),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
         }
@@ -177,14 +186,16 @@ impl Daemon {
     /// # Errors
     /// Without `force`, where programs use it: then all of it is as it was.
     pub(super) fn take_private(&self, force: bool) -> Result<Option<Arc<Open>>, Fault> {
+        if !force && self.shell.nodeless().as_ref().is_some_and(Nodeless::is_open) {
+            return Err(node_is_open());
+        }
         let Some(open) = self.shell.get() else { return Ok(None) };
         if force {
             self.displace_all(&open, true);
             return Ok(Some(open));
         }
         if open.node.is_open() {
-            let why = "a program of `dmsim shell` has the control node open: end it first";
-            return Err(Fault::new("stop", why));
+            return Err(node_is_open());
         }
         let busy = self.displace_all(&open, false);
         if busy.is_empty() {
@@ -209,7 +220,12 @@ impl Daemon {
         if let Some(open) = self.shell.locked().take() {
             open.end();
         }
+        drop(self.shell.nodeless().take());
     }
+}
+
+fn node_is_open() -> Fault {
+    Fault::new("stop", "a program of `dmsim shell` has the control node open: end it first")
 }
 
 impl Open {
@@ -232,5 +248,9 @@ pub(super) fn clean(dir: &Path) {
     for mounted in [dir.join("node"), dir.to_owned()] {
         // Until there is nothing more.
         while rustix::mount::unmount(&mounted, flags).is_ok() {}
+    }
+    // An ordinary user's is taken away by fusermount3.
+    if let Err(error) = fuse_frontend::clean_dead_mount(&dir.join("node")) {
+        tracing::warn!(dir = %dir.display(), error = causes(&error), "a dead control node stays");
     }
 }

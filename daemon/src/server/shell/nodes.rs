@@ -447,7 +447,7 @@ fn take_from_tree(open: &Open, place: &mut Place) -> std::io::Result<()> {
     }
 }
 
-fn watcher(changed: Sender<()>) -> impl Fn(&Changed) + Send + Sync + 'static {
+pub(super) fn watcher(changed: Sender<()>) -> impl Fn(&Changed) + Send + Sync + 'static {
     // Nobody listens any more where the nodes are gone.
     move |_| {
         let _ended = changed.send(());

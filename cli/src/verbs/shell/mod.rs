@@ -1,13 +1,17 @@
 //! `dmsim shell`: programs in a mount namespace in which the instance is the machine's device-mapper.
 
+mod files;
+
 use std::ffi::OsString;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use daemon::client::unexpected;
-use daemon::protocol::{OWN_RUN, Outcome, Private, Request};
+use daemon::instance::DIR_VARIABLE;
+use daemon::protocol::{OWN_RUN, Outcome, Private, Request, Shows};
 use daemon::{About, Fault, Instance};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change};
@@ -34,11 +38,6 @@ const NO_COMMAND: u8 = 127;
 
 /// Runs a command, and returns its exit status.
 pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Fault> {
-    if !rustix::process::geteuid().is_root() {
-        let why = "needs root, for block nodes. An ordinary user has the devices as files in the mount, and \
-                   `dmsim` has dmsetup's verbs";
-        return Err(Fault::new("shell", why));
-    }
     let mut client = client::connect_or_start(instance)?;
     for disk in &options.disks {
         ops::disk::show(&mut client, disk)?;
@@ -48,25 +47,49 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
         other => return Err(unexpected(other)),
     };
     drop(client);
-    if !private.dir.join("dev").is_dir() {
+    let owner = private.dir.metadata().about(private.dir.display())?.uid();
+    if private.shows == Shows::Files && owner != rustix::process::geteuid().as_raw() {
+        let why = format!("its daemon is that of the user {owner}, who alone may use it");
+        return Err(Fault::new(instance.dir().display(), why));
+    }
+    let seen = match private.shows {
+        Shows::Nodes => "dev",
+        Shows::Files => "node/control",
+    };
+    if !private.dir.join(seen).exists() {
         let why = "was started in another mount namespace, a shell's perhaps, and what it mounts is not seen \
                    here: `dmsim stop` ends it, `dmsim start` starts it here";
         return Err(Fault::new(format!("the daemon of {}", instance.dir().display()), why));
     }
+    let told = match (private.shows, options.command.is_empty()) {
+        (Shows::Nodes, _) => "",
+        (Shows::Files, true) => files::TOLD,
+        (Shows::Files, false) => files::TOLD_BRIEFLY,
+    };
+    eprint!("{told}");
     let (program, args) = match options.command.split_first() {
         Some((program, args)) => (program.clone(), args),
         None => {
             let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
-            print(&format!(
-                "device-mapper of {}: dmsetup, lvm and cryptsetup of this machine work here; `exit` leaves\n",
-                instance.dir().display()
-            ))?;
+            let works = match private.shows {
+                Shows::Nodes => "dmsetup, lvm and cryptsetup of this machine work",
+                Shows::Files => "dmsetup of this machine works",
+            };
+            let dir = instance.dir().display();
+            print(&format!("device-mapper of {dir}: {works} here; `exit` leaves\n"))?;
             (shell.unwrap_or_else(|| OsString::from("/bin/sh")), &[][..])
         }
     };
-    enter(&private)?;
+    match private.shows {
+        Shows::Nodes => enter(&private)?,
+        Shows::Files => files::enter(&private)?,
+    }
     let mut command = Command::new(&program);
     command.args(args).env("DM_DISABLE_UDEV", "1").env(SHELL, instance.dir());
+    if private.shows == Shows::Files {
+        // As root of a namespace it would look elsewhere.
+        command.env(DIR_VARIABLE, instance.dir());
+    }
     if std::env::var_os("LVM_SYSTEM_DIR").is_none() {
         command.env("LVM_SYSTEM_DIR", &private.lvm);
     }
@@ -78,11 +101,7 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
 /// Enters a mount namespace that has the private device-mapper in the places of the machine's.
 fn enter(private: &Private) -> Result<(), Fault> {
     let dir = &private.dir;
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|error| Fault::new("shell", format!("no mount namespace: {}", error.desc())))?;
-    // What the machine mounts and unmounts still comes in, and nothing goes out.
-    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", flags).about("/")?;
+    unshare_mounts()?;
     let dev = dir.join("dev");
     for name in BELOW_DEV {
         let (from, to) = (Path::new("/dev").join(name), dev.join(name));
@@ -98,6 +117,19 @@ fn enter(private: &Private) -> Result<(), Fault> {
     std::fs::create_dir_all(lock).about(lock)?;
     mount_bind(dir.join("lvm-lock"), lock).about(lock)?;
     enter_run(&dir.join("run")).about("/run")
+}
+
+/// Gives this process a mount namespace.
+fn unshare_mounts() -> Result<(), Fault> {
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|error| Fault::new("shell", format!("no mount namespace: {}", error.desc())))?;
+    let_nothing_out()
+}
+
+/// What the machine mounts and unmounts still comes into this mount namespace, and nothing goes out.
+fn let_nothing_out() -> Result<(), Fault> {
+    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", flags).about("/")
 }
 
 /// Puts a directory in the place of /run that has all of it but what is about devices.

@@ -1,0 +1,183 @@
+//! What an ordinary user's `dmsim shell` shows: the control node, and devices as files.
+//!
+//! A user can have neither block nodes nor loop devices, in no user namespace. What there is instead is
+//! the control node with the names of devices beside it, which are looked up when somebody looks at them, and
+//! the files that a shell binds over those of the machine. A device's number is that of the control plane
+//! for all.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
+
+use backing::{Cancel, Pool, block_on};
+use fuse_frontend::files::Caller;
+use fuse_frontend::node::{Calls, ControlNode};
+use sim_core::control::Command;
+use sim_core::control::ioctl::{Reply, Request, carry_out};
+use sim_core::{DM_MAJOR, Errno, KernelLog};
+
+use super::super::state::{Daemon, spawn};
+use super::calls::refused;
+use super::nodes::watcher;
+use super::sys::Sys;
+use super::view::View;
+use crate::fault::{About, Fault, causes};
+use crate::protocol::{Private, Shows};
+
+/// The number of the first user namespace, by linux/nsfs.h.
+const FIRST_NAMESPACE: &str = "user:[4026531837]";
+
+/// A control node without block nodes. Dropping it unmounts.
+pub(super) struct Nodeless {
+    node: ControlNode,
+    /// The thread that keeps the files true ends when this is dropped.
+    _files: Arc<Sys>,
+}
+
+impl Nodeless {
+    /// Tells whether a program has the control node open.
+    pub(super) fn is_open(&self) -> bool {
+        self.node.is_open()
+    }
+}
+
+impl Drop for Nodeless {
+    fn drop(&mut self) {
+        self.node.unmount();
+    }
+}
+
+/// Tells whether this daemon can make block nodes: root of a user namespace cannot, nor anybody but root.
+pub(super) fn can_have_nodes() -> bool {
+    let namespace = fs::read_link("/proc/self/ns/user");
+    // A kernel without user namespaces has but one.
+    let is_first = namespace.map_or(true, |name| name == Path::new(FIRST_NAMESPACE));
+    is_first && rustix::process::geteuid().is_root()
+}
+
+impl Daemon {
+    /// Makes the control node, if it is not there yet, and says where all is.
+    pub(super) fn private_without_nodes(&self) -> Result<Private, Fault> {
+        let mut nodeless = self.shell.nodeless();
+        if nodeless.is_none() {
+            *nodeless = Some(self.open_nodeless()?);
+        }
+        let (dir, lvm) = (self.private_dir.clone(), self.state.join("lvm"));
+        Ok(Private { shows: Shows::Files, dir, lvm })
+    }
+
+    fn open_nodeless(&self) -> Result<Nodeless, Fault> {
+        let dir = &self.private_dir;
+        let (at, under) = (dir.display().to_string(), dir.join("node"));
+        super::clean(dir);
+        for dir in [dir, &under, &dir.join("shell")] {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir).about(&at)?;
+        }
+        let text = fs::read_to_string("/proc/devices").about("/proc/devices")?;
+        fs::write(dir.join("proc-devices"), devices(&text)).about(&at)?;
+        let files = Arc::new(Sys::make(dir).about(&at)?);
+        files.refresh(&self.control).about(&at)?;
+        self.keep_true(&files)?;
+        let lock = dir.join("lvm-lock");
+        self.settings_for_lvm(dir, &settings(&lock)).about("settings for lvm")?;
+        let calls = Files { daemon: self.me.clone(), files: files.clone() };
+        let (calls, control) = (Arc::new(calls), self.control.clone());
+        let node = ControlNode::mount_with_names(&self.mount, calls, control, Pool::new(1), &under);
+        let node = node.map_err(|error| Fault::new("control node", causes(&error)))?;
+        Ok(Nodeless { node, _files: files })
+    }
+
+    /// Starts the thread that makes the files true after what others than programs change.
+    fn keep_true(&self, files: &Arc<Sys>) -> Result<(), Fault> {
+        let (changed, changes) = channel::<()>();
+        self.control.watch(watcher(changed));
+        let (daemon, files) = (self.me.clone(), Arc::downgrade(files));
+        spawn("files", move || {
+            while changes.recv().is_ok() {
+                while changes.try_recv().is_ok() {}
+                let (Some(daemon), Some(files)) = (daemon.upgrade(), files.upgrade()) else {
+                    return;
+                };
+                refresh(&daemon, &files);
+            }
+        })
+    }
+}
+
+fn refresh(daemon: &Daemon, files: &Sys) {
+    if let Err(error) = files.refresh(&daemon.control) {
+        tracing::error!(%error, "what programs see of devices is out of date");
+    }
+}
+
+/// LVM's settings where no device can be a physical volume: it looks for none, and says so in its own
+/// words.
+fn settings(lock: &Path) -> String {
+    let filter = "devices {\n    filter = [ \"r|.*|\" ]\n}\n";
+    format!("{}{filter}global {{\n    locking_dir = \"{}\"\n}}\n", super::LVM_CONF, lock.display())
+}
+
+/// Writes /proc/devices anew: the numbers of mapped devices are the control plane's, whatever the machine
+/// has there.
+fn devices(text: &str) -> String {
+    let mut block = false;
+    let stays = |line: &&str| {
+        block |= line.starts_with("Block devices");
+        let mut words = line.split_whitespace();
+        let (major, name) = (words.next(), words.next());
+        let is_ours = major.is_some_and(|major| major.parse() == Ok(DM_MAJOR));
+        !(block && (is_ours || name == Some("device-mapper")))
+    };
+    let mut lines: Vec<String> = text.lines().filter(stays).map(str::to_owned).collect();
+    // Block devices are last.
+    lines.push(format!("{DM_MAJOR:>3} device-mapper\n"));
+    lines.join("\n")
+}
+
+/// Carries out the ioctls of a user's programs: numbers, names and paths mean to them what they mean to
+/// `dmsim`.
+struct Files {
+    daemon: Weak<Daemon>,
+    files: Arc<Sys>,
+}
+
+impl Calls for Files {
+    fn call(&self, caller: Caller, mut request: Request, given_up: &Cancel) -> Reply {
+        let Some(daemon) = self.daemon.upgrade() else { return refused(request, Errno::NODEV) };
+        if let Command::TableLoad { .. } = request.command() {
+            request.set_base(&View::of(caller.pid).directory());
+        }
+        block_on(carry_out(request, async |command: Command| {
+            // As in `calls`: nobody waits until a change is on disk.
+            let change = command.changes().then(|| daemon.keeper.change());
+            let done = daemon.control(command, given_up).map_err(|failure| failure.errno);
+            if change.is_some() {
+                daemon.keeper.end_command();
+                refresh(&daemon, &self.files);
+            }
+            done
+        }))
+    }
+
+    fn log(&self, line: &str) {
+        if let Some(daemon) = self.daemon.upgrade() {
+            daemon.kmsg.line(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_devices_have_the_control_planes_number() {
+        let text = "Character devices:\n  1 mem\n253 dimmctl\n\nBlock devices:\n  7 loop\n253 zram\n\
+                    252 device-mapper\n259 blkext\n";
+        let expected = "Character devices:\n  1 mem\n253 dimmctl\n\nBlock devices:\n  7 loop\n259 blkext\n\
+                        253 device-mapper\n";
+        assert_eq!(devices(text), expected);
+    }
+}
