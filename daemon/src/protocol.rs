@@ -178,6 +178,8 @@ pub struct Private {
     /// The directory that has `dev`, `sys-dev-block` and `proc-devices`; without block nodes, `node` in
     /// the place of `dev`.
     pub dir: PathBuf,
+    /// Where the devices' files are.
+    pub mount: PathBuf,
     /// The directory of LVM's settings for it, and where LVM keeps copies of its metadata.
     pub lvm: PathBuf,
 }

@@ -70,6 +70,11 @@ pub(crate) enum Verb {
     Nodes {
         tree: PathBuf,
     },
+    /// Hand over a copy of mounts on the standard input: what `shell --enter` starts
+    #[command(hide = true)]
+    HandOver {
+        dir: PathBuf,
+    },
     /// Run a shell, or a command, that sees this instance as the machine's device-mapper
     Shell(Shell),
     /// Flush, unmount and end the daemon

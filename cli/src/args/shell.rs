@@ -20,6 +20,10 @@ pub(crate) struct Shell {
     /// more
     #[arg(long = "disk", value_name = "IMAGE")]
     pub(crate) disks: Vec<PathBuf>,
+    /// Run it in the mount namespace of this process, a container's first perhaps, in which all programs
+    /// see the instance as long as the command runs
+    #[arg(long, value_name = "PID")]
+    pub(crate) enter: Option<u32>,
     /// What to run instead of $SHELL, with its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

@@ -46,6 +46,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             daemon::guard(&mount, &number, daemon).map(|()| ExitCode::SUCCESS)
         }
         Verb::Nodes { tree } => nodes(&tree),
+        Verb::HandOver { dir } => shell::hand_over(&dir).map(|()| ExitCode::SUCCESS),
         Verb::Shell(options) => shell::run(&instance()?, &options),
         Verb::Stop { force } => stop(&instance()?, force),
         Verb::Attach(image) => attach(&instance()?, image),

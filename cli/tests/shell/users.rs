@@ -15,7 +15,7 @@ fails() { ! "$@"; }
 "#;
 
 /// A folder for everybody, with the program in it; nothing where an ordinary user cannot be tried.
-fn folder(programs: &[&str]) -> Option<TempDir> {
+pub(crate) fn folder(programs: &[&str]) -> Option<TempDir> {
     let needed = ["unshare", "setpriv", "fusermount3", "dmsetup"];
     if !can_mount() || !has(&needed) || !has(programs) {
         return None;
@@ -31,7 +31,7 @@ fn folder(programs: &[&str]) -> Option<TempDir> {
 }
 
 /// Prepares a script of sh as nobody, in a mount namespace of its own that `prepare` has changed as root.
-fn as_nobody(dir: &TempDir, prepare: &str, script: &str) -> Command {
+pub(crate) fn as_nobody(dir: &TempDir, prepare: &str, script: &str) -> Command {
     let path = text(dir.path());
     let prepare = format!(
         "set -e; {prepare}
@@ -51,7 +51,7 @@ fn as_nobody(dir: &TempDir, prepare: &str, script: &str) -> Command {
 
 /// What a command printed, which must have succeeded.
 #[track_caller]
-fn went_well(output: &Output) -> (String, String) {
+pub(crate) fn went_well(output: &Output) -> (String, String) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{printed}{said}");
@@ -240,11 +240,11 @@ fn nobody_else_may_use_a_users_node() {
     std::fs::write(dir.path().join("attack.py"), ATTACK).expect("a file");
     let script = r#"
         dmsim shell -- sh -c 'dmsetup ls > /dev/null; setpriv --bounding-set=-all --inh-caps=-all dmsetup ls 2>&1 || echo refused'
-        touch ready; while test ! -e attacked; do sleep 0.05; done; cat roots
+        touch ready; for i in $(seq 1200); do test ! -e attacked || break; sleep 0.05; done; cat roots
         dmsim stop
     "#;
     // Beside it, as root, in the same mount namespace: the user's mounts are there.
-    let beside = "( while test ! -e ready; do sleep 0.05; done; timeout 60 python3 attack.py run/private/node/control 2>&1
+    let beside = "( for i in $(seq 1200); do test ! -e ready || break; sleep 0.05; done; timeout 60 python3 attack.py run/private/node/control 2>&1
         DMSIM_DIR=run ./dmsim shell -- true > roots 2>&1 || true; touch attacked ) &";
     let output = as_nobody(&dir, beside, script).output().expect("it runs");
     let (printed, said) = went_well(&output);

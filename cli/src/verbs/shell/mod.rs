@@ -1,8 +1,10 @@
 //! `dmsim shell`: programs in a mount namespace in which the instance is the machine's device-mapper.
 
 mod files;
+mod inside;
+mod tree;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -15,6 +17,8 @@ use daemon::protocol::{OWN_RUN, Outcome, Private, Request, Shows};
 use daemon::{About, Fault, Instance};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change};
+
+pub(super) use tree::hand_over;
 
 use crate::args::shell::Shell;
 use crate::client::{self, SHELL};
@@ -61,6 +65,7 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
                    here: `dmsim stop` ends it, `dmsim start` starts it here";
         return Err(Fault::new(format!("the daemon of {}", instance.dir().display()), why));
     }
+    let target = options.enter.map(|pid| inside::Target::find(pid, private.shows)).transpose()?;
     let told = match (private.shows, options.command.is_empty()) {
         (Shows::Nodes, _) => "",
         (Shows::Files, true) => files::TOLD,
@@ -80,19 +85,30 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
             (shell.unwrap_or_else(|| OsString::from("/bin/sh")), &[][..])
         }
     };
+    let prepare = |program: &OsStr, lvm: &Path| {
+        let mut command = Command::new(program);
+        command.args(args).env("DM_DISABLE_UDEV", "1").env(SHELL, instance.dir());
+        if private.shows == Shows::Files {
+            // As root of a namespace it would look elsewhere.
+            command.env(DIR_VARIABLE, instance.dir());
+        }
+        if std::env::var_os("LVM_SYSTEM_DIR").is_none() {
+            command.env("LVM_SYSTEM_DIR", lvm);
+        }
+        command
+    };
+    if let Some(target) = target {
+        let lvm = inside::settings_for_lvm(&private)?;
+        return inside::run(&private, &target, || {
+            let is_there = options.command.is_empty() && !Path::new(&program).exists();
+            prepare(if is_there { OsStr::new("/bin/sh") } else { &program }, &lvm)
+        });
+    }
     match private.shows {
         Shows::Nodes => enter(&private)?,
         Shows::Files => files::enter(&private)?,
     }
-    let mut command = Command::new(&program);
-    command.args(args).env("DM_DISABLE_UDEV", "1").env(SHELL, instance.dir());
-    if private.shows == Shows::Files {
-        // As root of a namespace it would look elsewhere.
-        command.env(DIR_VARIABLE, instance.dir());
-    }
-    if std::env::var_os("LVM_SYSTEM_DIR").is_none() {
-        command.env("LVM_SYSTEM_DIR", &private.lvm);
-    }
+    let mut command = prepare(&program, &private.lvm);
     // It takes this process's place: signals, terminal and exit status are its own.
     let error = command.exec();
     Err(Fault::new(program.display(), error).with_status(NO_COMMAND))

@@ -114,7 +114,11 @@ impl Daemon {
     }
 
     fn private_of(&self, open: &Open) -> Private {
-        Private { shows: Shows::Nodes, dir: open.dir.clone(), lvm: self.state.join("lvm") }
+        self.private_at(Shows::Nodes, open.dir.clone())
+    }
+
+    fn private_at(&self, shows: Shows, dir: PathBuf) -> Private {
+        Private { shows, dir, mount: self.mount.clone(), lvm: self.state.join("lvm") }
     }
 
     fn open_private(&self) -> Result<Arc<Open>, Fault> {

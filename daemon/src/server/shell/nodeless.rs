@@ -64,8 +64,7 @@ impl Daemon {
         if nodeless.is_none() {
             *nodeless = Some(self.open_nodeless()?);
         }
-        let (dir, lvm) = (self.private_dir.clone(), self.state.join("lvm"));
-        Ok(Private { shows: Shows::Files, dir, lvm })
+        Ok(self.private_at(Shows::Files, self.private_dir.clone()))
     }
 
     fn open_nodeless(&self) -> Result<Nodeless, Fault> {

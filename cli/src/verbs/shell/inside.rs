@@ -1,0 +1,420 @@
+//! `dmsim shell --enter PID`: the private device-mapper in the mount namespace of a process that runs, for all
+//! programs in it, until the command ends.
+//!
+//! Its own `/dev` stays, with what is in it: `/dev/mapper` is put there, what `/sys` and `/proc` have, and the
+//! tree that all of this leads to, at the path that it has outside. What was put there is written down on the
+//! way, in a file that is locked: where this process is killed, the next one takes it away.
+
+use std::fmt::Display;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
+
+use daemon::protocol::{OWN_RUN, Private, Shows};
+use daemon::{About, Fault};
+use nix::sched::{CloneFlags, setns};
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind, mount_change,
+    move_mount, open_tree, unmount,
+};
+use rustix::process::{Pid, Signal, chroot, fchdir, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+use super::PARTS;
+
+/// The process that is entered.
+pub(super) struct Target {
+    pid: u32,
+    root: OwnedFd,
+    mounts: OwnedFd,
+    pids: Option<OwnedFd>,
+    /// Its user namespace, where it has another one than this process.
+    user: Option<OwnedFd>,
+    /// Its mount namespace, as it is called.
+    name: String,
+}
+
+impl Target {
+    /// Finds a process that can be entered.
+    pub(super) fn find(pid: u32, shows: Shows) -> Result<Target, Fault> {
+        let fault = |why: String| Fault::new(format!("process {pid}"), why);
+        let open = |dir: &OwnedFd, name: &str, flags: OFlags| {
+            openat(dir, name, flags | OFlags::CLOEXEC, Mode::empty())
+        };
+        let proc = File::open(format!("/proc/{pid}"));
+        let proc: OwnedFd = proc.map_err(|_| fault("no such process".into()))?.into();
+        let denied = |error: rustix::io::Errno| match error {
+            rustix::io::Errno::ACCESS | rustix::io::Errno::PERM => fault(
+                "it may not be entered: it is another user's, or out of reach of this one".into(),
+            ),
+            error => fault(format!("it has ended: {error}")),
+        };
+        let link = |name: &str| -> Result<String, rustix::io::Errno> {
+            Ok(readlinkat(&proc, name, Vec::new())?.to_string_lossy().into_owned())
+        };
+        let own = |name: &str| fs::read_link(format!("/proc/self/{name}")).unwrap_or_default();
+        match link("exe") {
+            Err(rustix::io::Errno::NOENT) => {
+                return Err(fault("it is a thread of the kernel, or has ended".into()));
+            }
+            done => done.map_err(denied)?,
+        };
+        let name = link("ns/mnt").map_err(denied)?;
+        if Path::new(&name) == own("ns/mnt") {
+            let why = "it is in the mount namespace of this command, in which nothing is changed: `dmsim shell` \
+                       without --enter makes one";
+            return Err(fault(why.into()));
+        }
+        let has_own_user = Path::new(&link("ns/user").map_err(denied)?) != own("ns/user");
+        if has_own_user && shows == Shows::Nodes {
+            let why = "it is in a user namespace of its own, whose root may use no block nodes of the machine's: \
+                       nor may its programs use this instance. An instance of its user has files for it";
+            return Err(fault(why.into()));
+        }
+        let pids = Path::new(&link("ns/pid").map_err(denied)?) != own("ns/pid_for_children");
+        let namespace = |name: &str| open(&proc, name, OFlags::RDONLY).map_err(denied);
+        Ok(Target {
+            pid,
+            root: open(&proc, "root", OFlags::PATH | OFlags::DIRECTORY).map_err(denied)?,
+            mounts: namespace("ns/mnt")?,
+            pids: pids.then(|| namespace("ns/pid")).transpose()?,
+            user: has_own_user.then(|| namespace("ns/user")).transpose()?,
+            name: name.chars().filter(char::is_ascii_digit).collect(),
+        })
+    }
+
+    fn fault(&self, why: impl Display) -> Fault {
+        Fault::new(format!("process {}", self.pid), why)
+    }
+
+    /// Refuses one whose mounts are also those of this mount namespace.
+    fn refuse_shared(&self) -> Result<(), Fault> {
+        let read = |who: &str| {
+            let path = format!("/proc/{who}/mountinfo");
+            fs::read_to_string(&path).about(path)
+        };
+        let (own, theirs) = (read("self")?, read(&self.pid.to_string())?);
+        match shared_with(&own, &theirs) {
+            None => Ok(()),
+            Some(at) => Err(self.fault(format!(
+                "what is mounted below {at} in its mount namespace is mounted outside too (a shared mount), and \
+                 nothing is to be seen there: `mount --make-rslave /` in it first"
+            ))),
+        }
+    }
+
+    fn enter_one(&self, namespace: &OwnedFd, what: &str, kind: CloneFlags) -> Result<(), Fault> {
+        let entered = setns(namespace, kind);
+        entered.map_err(|error| self.fault(format!("its {what} namespace: {}", error.desc())))
+    }
+
+    /// Moves this process there, but for the namespace of processes.
+    fn enter(&self) -> Result<(), Fault> {
+        if let Some(user) = &self.user {
+            self.enter_one(user, "user", CloneFlags::CLONE_NEWUSER)?;
+        }
+        self.enter_one(&self.mounts, "mount", CloneFlags::CLONE_NEWNS)?;
+        fchdir(&self.root).about("its root directory")?;
+        chroot(".").about("its root directory")
+    }
+}
+
+/// What was put into a mount namespace, in the order in which it was.
+struct Placed {
+    lines: Vec<Line>,
+    /// Where it is written down, and locked.
+    note: File,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Line {
+    /// What is mounted, and where.
+    Mount(Identity, PathBuf),
+    Dir(PathBuf),
+}
+
+/// A file or directory: its file system, and its number in that.
+type Identity = (u64, u64);
+
+fn identity(of: &fs::Metadata) -> Identity {
+    (of.dev(), of.ino())
+}
+
+impl Line {
+    fn read(line: &str) -> Option<Line> {
+        let mut words = line.splitn(4, ' ');
+        match (words.next()?, words.next()?, words.next()?, words.next()?) {
+            ("mount", dev, ino, path) => {
+                Some(Line::Mount((dev.parse().ok()?, ino.parse().ok()?), path.into()))
+            }
+            ("dir", _, _, path) => Some(Line::Dir(path.into())),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Line::Mount((dev, ino), path) => format!("mount {dev} {ino} {}\n", path.display()),
+            Line::Dir(path) => format!("dir 0 0 {}\n", path.display()),
+        }
+    }
+}
+
+impl Placed {
+    /// Begins a list, with what one before has left.
+    fn begin(private: &Private, target: &Target) -> Result<Placed, Fault> {
+        let path = private.dir.join(format!("inside-{}", target.name));
+        let note = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut note = note.about(path.display())?;
+        match note.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let why = "the device-mapper of this instance is there already, by another `dmsim shell --enter`";
+                return Err(target.fault(why));
+            }
+            Err(TryLockError::Error(error)) => return Err(Fault::new(path.display(), error)),
+        }
+        let mut text = String::new();
+        note.read_to_string(&mut text).about(path.display())?;
+        Ok(Placed { lines: text.lines().filter_map(Line::read).collect(), note })
+    }
+
+    /// Writes down what is about to be.
+    fn note(&mut self, line: Line) -> io::Result<()> {
+        self.note.write_all(line.text().as_bytes())?;
+        self.lines.push(line);
+        Ok(())
+    }
+
+    /// Makes a directory, and those that lead to it.
+    fn make_dir(&mut self, path: &Path) -> Result<(), Fault> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            self.make_dir(parent)?;
+        }
+        self.note(Line::Dir(path.to_owned())).about(path.display())?;
+        let made = fs::DirBuilder::new().mode(0o755).create(path);
+        made.map_err(|error| Fault::new(format!("{} in it", path.display()), error))
+    }
+
+    /// Puts what is in one place in another.
+    fn bind(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+        let of = from.metadata().about(from.display())?;
+        self.note(Line::Mount(identity(&of), to.to_owned())).about(to.display())?;
+        mount_bind(from, to).about(to.display())
+    }
+
+    /// Takes all away again.
+    fn take_away(&mut self) {
+        while let Some(line) = self.lines.pop() {
+            // What somebody else has put there, or what could not be, stays as it is.
+            let _as_far_as_it_goes = match line {
+                Line::Mount(of, path)
+                    if path.metadata().is_ok_and(|there| identity(&there) == of) =>
+                {
+                    let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+                    unmount(&path, flags).map_err(io::Error::from)
+                }
+                Line::Mount(..) => Ok(()),
+                Line::Dir(path) => fs::remove_dir(&path),
+            };
+        }
+        let _begins_anew = self.note.rewind().and_then(|()| self.note.set_len(0));
+    }
+
+    /// Puts copies of mounts where they are outside.
+    fn attach(&mut self, tree: &Tree) -> Result<(), Fault> {
+        let Tree { copy, at, witness } = tree;
+        // It may be seen there already, at the same path.
+        if at.join(&witness.0).metadata().is_ok_and(|there| identity(&there) == witness.1) {
+            return Ok(());
+        }
+        self.make_dir(at)?;
+        let of =
+            File::from(copy.try_clone().about(at.display())?).metadata().about(at.display())?;
+        self.note(Line::Mount(identity(&of), at.clone())).about(at.display())?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(copy.as_fd(), "", CWD, at, flags).about(at.display())?;
+        let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change(at, flags).about(at.display())
+    }
+
+    /// Puts all there.
+    fn put(&mut self, private: &Private, trees: &[Tree], target: &Target) -> Result<(), Fault> {
+        self.take_away();
+        let dir = &private.dir;
+        let (mapper, node) = match private.shows {
+            Shows::Nodes => (dir.join("dev/mapper"), "/dev/mapper/control"),
+            Shows::Files => (dir.join("node"), "/dev/mapper"),
+        };
+        let there = Path::new(node).metadata().map(|there| there.dev());
+        if trees.iter().any(|tree| there.as_ref().is_ok_and(|there| *there == tree.witness.1.0)) {
+            let why = "the device-mapper of this instance is there already: it is in a `dmsim shell` of it";
+            return Err(target.fault(why));
+        }
+        for tree in trees {
+            self.attach(tree)?;
+        }
+        self.make_dir(Path::new("/dev/mapper"))?;
+        self.bind(&mapper, Path::new("/dev/mapper"))?;
+        for (ours, theirs) in PARTS {
+            let theirs = Path::new(theirs);
+            if theirs.exists() {
+                self.bind(&dir.join(ours), theirs)?;
+            } else if theirs == Path::new("/proc/devices") {
+                return Err(target.fault("it has no /proc/devices, which programs ask"));
+            }
+        }
+        let own = OWN_RUN.map(|name| (dir.join("run").join(name), Path::new("/run").join(name)));
+        let lock = (dir.join("lvm-lock"), PathBuf::from("/run/lock/lvm"));
+        for (ours, theirs) in own.into_iter().chain([lock]) {
+            if theirs.is_dir() {
+                self.bind(&ours, &theirs)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A copy of what is mounted in a place.
+struct Tree {
+    copy: OwnedFd,
+    /// Where it is outside.
+    at: PathBuf,
+    /// Something in it that nothing else has, by its path in it: the root of a mount of ours.
+    witness: (PathBuf, Identity),
+}
+
+impl Tree {
+    fn of(at: &Path, witness: &str, target: &Target) -> Result<Tree, Fault> {
+        let copy = match target.user {
+            Some(_) => super::tree::from_own_namespace(at)?,
+            None => detached(at)
+                .map_err(|error| target.fault(format!("a copy of {}: {error}", at.display())))?,
+        };
+        let there = at.join(witness).metadata().about(at.display())?;
+        Ok(Tree { copy, at: at.to_owned(), witness: (witness.into(), identity(&there)) })
+    }
+}
+
+/// Runs a command in a process's namespaces, in which the private device-mapper is as long as it runs.
+pub(super) fn run(
+    private: &Private,
+    target: &Target,
+    prepare: impl FnOnce() -> Command,
+) -> Result<ExitCode, Fault> {
+    target.refuse_shared()?;
+    let mut trees = vec![Tree::of(&private.dir, "node", target)?];
+    if private.shows == Shows::Files {
+        trees.push(Tree::of(&private.mount, "", target)?);
+    }
+    let mut placed = Placed::begin(private, target)?;
+    target.enter()?;
+    let ended = placed.put(private, &trees, target).and_then(|()| wait_for(target, prepare()));
+    drop(trees);
+    placed.take_away();
+    ended
+}
+
+/// LVM does not look at what is mounted below /dev unless it is told to.
+const SCAN: &str = "devices {\n    scan = [ \"/dev\", \"/dev/mapper\" ]\n}\n";
+
+/// Puts a copy of the settings for LVM into the tree, as their own place is not seen from everywhere.
+pub(super) fn settings_for_lvm(private: &Private) -> Result<PathBuf, Fault> {
+    let (from, to) = (private.lvm.join("lvm.conf"), private.dir.join("lvm"));
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&to);
+    let settings = made.and_then(|()| fs::read_to_string(&from)).about(from.display())?;
+    fs::write(to.join("lvm.conf"), settings + SCAN).about(to.display())?;
+    Ok(to)
+}
+
+/// Makes a copy of what is mounted in a place, and below, which is mounted nowhere yet.
+pub(super) fn detached(dir: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(CWD, dir, flags)?)
+}
+
+/// Runs a command to its end. Signals that ask to end are for it.
+fn wait_for(target: &Target, mut command: Command) -> Result<ExitCode, Fault> {
+    // Those of a terminal reach it by themselves. Not ignored, as it would ignore them too.
+    let unheard = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGQUIT] {
+        signal_hook::flag::register(signal, unheard.clone()).about("signals")?;
+    }
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGTERM]).about("signals")?;
+    let running = Arc::new(AtomicI32::new(0));
+    let child = running.clone();
+    // Before it is another namespace in which processes begin, as a thread cannot.
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            let named = if signal == SIGHUP { Signal::HUP } else { Signal::TERM };
+            if let Some(pid) = Pid::from_raw(child.load(SeqCst)) {
+                let _ended_meanwhile = kill_process(pid, named);
+            }
+        }
+    });
+    if let Some(pids) = &target.pids {
+        target.enter_one(pids, "process", CloneFlags::CLONE_NEWPID)?;
+    }
+    let program = command.get_program().to_string_lossy().into_owned();
+    let started = command.spawn();
+    let mut child =
+        started.map_err(|error| Fault::new(program, error).with_status(super::NO_COMMAND))?;
+    running.store(i32::try_from(child.id()).unwrap_or(0), SeqCst);
+    let status = child.wait().about("the command")?;
+    running.store(0, SeqCst);
+    let by_signal = || 128 + status.signal().unwrap_or(0);
+    let code = status.code().unwrap_or_else(by_signal);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// Returns a mount of `theirs` below which we mount and which is one of `own` too, by the texts of
+/// `/proc/PID/mountinfo`: what is mounted in the one comes into the other.
+fn shared_with<'a>(own: &str, theirs: &'a str) -> Option<&'a str> {
+    let is_shared = |line: &&str| {
+        let words = line.split(' ').skip(6).take_while(|word| *word != "-");
+        let mut groups = words.filter(|word| word.starts_with("shared:"));
+        groups.any(|group| own.split_whitespace().any(|word| word == group))
+    };
+    let at = |line: &'a str| line.split(' ').nth(4);
+    let below = |place: &str, path: &str| Path::new(path).starts_with(place);
+    let paths = PARTS.iter().map(|(_, path)| *path).chain(["/dev/mapper", "/run/udev"]);
+    paths.into_iter().find_map(|path| {
+        // The last of the longest: what is mounted on it later hides it.
+        let on = theirs.lines().filter(|line| at(line).is_some_and(|place| below(place, path)));
+        on.max_by_key(|line| at(line).map_or(0, str::len)).filter(is_shared).and_then(at)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_two_namespaces_are_told_from_those_of_one() {
+        let own = "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n22 21 0:5 / /proc rw shared:12 - proc proc rw\n";
+        let theirs = |tags: &str| {
+            format!(
+                "31 1 8:1 / / rw {tags}- ext4 /dev/sda1 rw\n32 31 0:5 / /proc rw master:12 - proc proc rw\n"
+            )
+        };
+        assert_eq!(shared_with(own, &theirs("shared:1 ")), Some("/"));
+        for apart in ["master:1 ", "shared:11 ", "shared:7 master:1 ", ""] {
+            assert_eq!(shared_with(own, &theirs(apart)), None, "{apart}");
+        }
+        // The one on top counts.
+        let hidden = format!("{}33 31 0:9 / / rw - tmpfs tmpfs rw\n", theirs("shared:1 "));
+        assert_eq!(shared_with(own, &hidden), None);
+    }
+}
