@@ -211,3 +211,30 @@ fn a_user_enters_what_the_user_has_unshared() {
     assert!(printed.contains(left), "{printed}{said}");
     assert!(printed.contains("it may not be entered"), "{printed}{said}");
 }
+
+#[test]
+fn what_a_container_lacks_for_block_nodes_is_named() {
+    if start(&["setpriv"]).is_none() {
+        return;
+    }
+    for (lacks, expected) in [
+        (
+            "exec setpriv --bounding-set=-mknod --inh-caps=-mknod",
+            "no device node: Operation not permitted",
+        ),
+        ("mount --bind /dev/null /dev/loop-control; exec", "loop"),
+    ] {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let script =
+            format!("{lacks} sh -c '\"$0\" start; \"$0\" shell -- true; \"$0\" stop' \"$0\"");
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-c", &script, harness::DMSIM]);
+        let output = unshare.env("DMSIM_DIR", dir.path().join("run")).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains(expected) && said.contains("a container needs CAP_SYS_ADMIN"),
+            "{said}"
+        );
+        assert!(output.status.success(), "it stops: {said}");
+    }
+}

@@ -26,8 +26,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backing::Pool;
-use block_frontend::{Nodes, Tree};
+use block_frontend::{Node, Nodes, Tree};
 use fuse_frontend::node::ControlNode;
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::state::Daemon;
@@ -106,6 +107,10 @@ impl Daemon {
             *shell = None;
         }
         let open = self.open_private()?;
+        if let Err(fault) = open.try_nodes() {
+            open.end();
+            return Err(fault);
+        }
         *shell = Some(open.clone());
         drop(shell);
         self.place_all(&open);
@@ -141,7 +146,10 @@ impl Daemon {
 
     fn make_private(&self, dir: &Path, under: &Path) -> Result<Arc<Open>, Fault> {
         let tree = Tree::make(dir, &under.join(fuse_frontend::node::NAME));
-        let tree = tree.about(dir.display())?;
+        let tree = tree.map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => no_nodes(format!("no device node: {error}")),
+            _ => Fault::new(dir.display(), error),
+        })?;
         self.settings_for_lvm(dir, LVM_CONF).about("settings for lvm")?;
         let (helper, nodes) = self.start_helper()?;
         let (pool, placed) = (Pool::new(1), Placed::default());
@@ -228,11 +236,40 @@ impl Daemon {
     }
 }
 
+/// Says why there can be no block nodes.
+fn no_nodes(why: impl std::fmt::Display) -> Fault {
+    let needs = "Block nodes take loop devices of the machine's: a container needs CAP_SYS_ADMIN, CAP_MKNOD, \
+                 /dev/loop-control and rules for the devices b 7:* and b 259:*, as docs/src/shell.md has them";
+    Fault::new("shell", format!("{why}. {needs}"))
+}
+
 fn node_is_open() -> Fault {
     Fault::new("stop", "a program of `dmsim shell` has the control node open: end it first")
 }
 
 impl Open {
+    /// Makes a block node, and takes it away: rather than that devices have none later.
+    fn try_nodes(&self) -> Result<(), Fault> {
+        let node = self.nodes.reserve().map_err(|error| no_nodes(causes(&error)))?;
+        let opened = self.try_open(&node);
+        self.nodes.remove(node).map_err(|error| no_nodes(causes(&error)))?;
+        opened.map_err(|error| no_nodes(format!("opening a block node ({}): {error}", node.dev)))
+    }
+
+    /// Opens a node, which a container's rules may forbid.
+    fn try_open(&self, node: &Node) -> std::io::Result<()> {
+        let path = self.dir.join("tried");
+        let number = makedev(node.dev.major, node.dev.minor);
+        mknodat(CWD, &path, FileType::BlockDevice, Mode::RUSR, number)?;
+        let opened = std::fs::File::open(&path);
+        std::fs::remove_file(&path)?;
+        match opened {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(error),
+            // There is nothing in it yet.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     fn has_lost_helper(&self) -> bool {
         let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
         !matches!(helper.try_wait(), Ok(None))
