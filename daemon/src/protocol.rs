@@ -180,6 +180,8 @@ pub struct Private {
     pub dir: PathBuf,
     /// Where the devices' files are.
     pub mount: PathBuf,
+    /// The rule by which the machine's udev leaves block nodes alone, where one runs.
+    pub rule: Option<PathBuf>,
     /// The directory of LVM's settings for it, and where LVM keeps copies of its metadata.
     pub lvm: PathBuf,
 }

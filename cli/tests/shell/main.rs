@@ -8,6 +8,7 @@
 mod harness;
 mod inside;
 mod numbers;
+mod udev;
 mod users;
 
 use std::io::Read;

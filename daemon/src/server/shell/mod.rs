@@ -12,6 +12,7 @@ mod nodeless;
 mod nodes;
 mod numbers;
 mod sys;
+mod udev;
 mod view;
 mod words;
 
@@ -68,6 +69,8 @@ pub(super) struct Shell {
 pub(super) struct Open {
     /// Where its parts are mounted.
     dir: PathBuf,
+    /// The rule by which the machine's udev leaves nodes alone, where one runs.
+    rule: Option<PathBuf>,
     nodes: Nodes,
     tree: Tree,
     placed: Placed,
@@ -119,11 +122,12 @@ impl Daemon {
     }
 
     fn private_of(&self, open: &Open) -> Private {
-        self.private_at(Shows::Nodes, open.dir.clone())
+        Private { rule: open.rule.clone(), ..self.private_at(Shows::Nodes, open.dir.clone()) }
     }
 
     fn private_at(&self, shows: Shows, dir: PathBuf) -> Private {
-        Private { shows, dir, mount: self.mount.clone(), lvm: self.state.join("lvm") }
+        let (mount, lvm) = (self.mount.clone(), self.state.join("lvm"));
+        Private { shows, dir, mount, lvm, rule: None }
     }
 
     fn open_private(&self) -> Result<Arc<Open>, Fault> {
@@ -151,13 +155,14 @@ impl Daemon {
             _ => Fault::new(dir.display(), error),
         })?;
         self.settings_for_lvm(dir, LVM_CONF).about("settings for lvm")?;
+        let rule = udev::hide(dir);
         let (helper, nodes) = self.start_helper()?;
         let (pool, placed) = (Pool::new(1), Placed::default());
         let (carrier, control) = (Arc::new(Carrier::new(self.me.clone())), self.control.clone());
         let mounted = ControlNode::mount(carrier, control, pool, under);
         let node = mounted.map_err(|error| Fault::new("control node", causes(&error)))?;
         let (dir, helper) = (dir.to_owned(), Mutex::new(helper));
-        Ok(Arc::new(Open { dir, nodes, tree, placed, node, helper }))
+        Ok(Arc::new(Open { dir, rule, nodes, tree, placed, node, helper }))
     }
 
     /// Makes the directories that LVM has, with settings by which it waits for no udev and asks no other
@@ -290,6 +295,7 @@ pub(super) fn clean(dir: &Path) {
         // Until there is nothing more.
         while rustix::mount::unmount(&mounted, flags).is_ok() {}
     }
+    udev::clean(dir);
     // An ordinary user's is taken away by fusermount3.
     if let Err(error) = fuse_frontend::clean_dead_mount(&dir.join("node")) {
         tracing::warn!(dir = %dir.display(), error = causes(&error), "a dead control node stays");
