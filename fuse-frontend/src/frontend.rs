@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sim_core::control::Changed;
-use sim_core::{Control, Runtime};
+use sim_core::{Control, MappedDevice, Runtime};
 
+use crate::files::request::Disk;
 use crate::files::{Files, Mount, Replies, Request, Service, Tasks, User};
 use crate::invalidate::Invalidator;
 use crate::mount::{self, MountError};
@@ -70,6 +71,13 @@ impl Frontend {
         // A mapping, or sendfile, has pages without the cache too.
         invalidator.serve_files();
         Ok(Frontend { served, cache, files, tasks, invalidator })
+    }
+
+    /// Returns the disk behind a device's file, for whoever shows the device by another way: what writes
+    /// a block in part keeps out whoever writes to the file, and the reverse. The kernel is told of no
+    /// change that is made so: pages that it keeps of the file stay as they are.
+    pub fn disk(&self, device: &Arc<MappedDevice>) -> Arc<Disk> {
+        self.files.disk_of(device)
     }
 
     /// Lists who has which device open.

@@ -218,6 +218,12 @@ impl Nodes {
         counts.into_iter().map(user).collect()
     }
 
+    /// Returns the one disk of a device, whether the kernel may know its file or not.
+    pub(crate) fn disk_of(&self, device: &Arc<MappedDevice>) -> Arc<Disk> {
+        self.inode(device);
+        self.disk(device)
+    }
+
     /// Returns the one disk of a device.
     fn disk(&self, device: &Arc<MappedDevice>) -> Arc<Disk> {
         let mut inodes = self.inodes();

@@ -72,6 +72,46 @@ impl Disk {
         self.start(reply, async move { Ok(disk.change(change, range, Turn::Own).await?) });
     }
 
+    /// Gives up the whole blocks from byte `at` on, `len` bytes, as a block device does that is told
+    /// to: what they read as afterwards is the device's choice. Blocks that the range fills in part
+    /// stay as they are. [`Errno::OPNOTSUPP`] where the device has no discards.
+    pub fn discard(self: &Arc<Disk>, at: u64, len: u64, reply: impl Reply<()>) {
+        let limit = self.device().limits().max_discard_sectors;
+        let range = match self.check_abnormal(at, len, limit) {
+            Ok(range) => range,
+            Err(errno) => return reply.error(errno),
+        };
+        let disk = self.clone();
+        self.start(reply, async move {
+            let blocks = disk.whole_blocks(&range);
+            let blocks = sectors(&blocks);
+            Ok(disk.in_pieces(Op::Discard, blocks, limit, Turn::Own).await?)
+        });
+    }
+
+    /// Makes `len` bytes from byte `at` on read as zeros, as a block device does that is told to.
+    /// [`Errno::OPNOTSUPP`] where the device has no such operation: whoever asks writes zeros then.
+    pub fn write_zeroes(self: &Arc<Disk>, at: u64, len: u64, reply: impl Reply<()>) {
+        let limit = self.device().limits().max_write_zeroes_sectors;
+        let range = match self.check_abnormal(at, len, limit) {
+            Ok(range) => range,
+            Err(errno) => return reply.error(errno),
+        };
+        let disk = self.clone();
+        self.start(reply, async move {
+            let blocks = disk.zero_edges(&range, Turn::Own).await?;
+            Ok(disk.in_pieces(Op::WriteZeroes, blocks, limit, Turn::Own).await?)
+        });
+    }
+
+    /// Checks a range of an operation without data, of which the device takes `limit` sectors at a time.
+    fn check_abnormal(&self, at: u64, len: u64, limit: u32) -> Result<Range<u64>, Errno> {
+        let size = self.size();
+        self.check_write(at, size)?;
+        let end = at.checked_add(len).filter(|end| *end <= size).ok_or(Errno::NOSPC)?;
+        (limit > 0).then_some(at..end).ok_or(Errno::OPNOTSUPP)
+    }
+
     /// Finds the first byte from `at` on that lies in data or in a hole; the end counts as a hole.
     pub fn seek(&self, mut at: u64, what: Seek) -> Result<u64, Errno> {
         if self.is_gone() {
@@ -179,19 +219,7 @@ impl Disk {
         bytes: Range<u64>,
         turn: Turn<'_>,
     ) -> BlkResult {
-        let (block, size) = (self.block(), self.size());
-        let first = bytes.start.next_multiple_of(block).min(bytes.end);
-        // The last block of a device may be a short one, and is whole all the same.
-        let last = if bytes.end == size { size } else { bytes.end - bytes.end % block };
-        let last = last.max(first);
-        for edge in [bytes.start..first, last..bytes.end] {
-            if !edge.is_empty() {
-                let span = Span::around(edge.start, edge.end, block, size);
-                let zeros = &ZEROS[..(edge.end - edge.start) as usize];
-                self.write_bytes(span, zeros, Flags::default(), turn).await?;
-            }
-        }
-        let blocks = Sectors::in_bytes(first).to_sector()..Sectors::in_bytes(last).to_sector();
+        let blocks = self.zero_edges(&bytes, turn).await?;
         match change {
             Change::Reserve => Ok(()),
             Change::Zero => self.zero(blocks, turn).await,
@@ -205,6 +233,33 @@ impl Disk {
                 self.zero_what_is_left(blocks, turn).await
             }
         }
+    }
+
+    /// Writes zeros where a range fills blocks in part, and returns the whole ones between.
+    async fn zero_edges(
+        &self,
+        bytes: &Range<u64>,
+        turn: Turn<'_>,
+    ) -> Result<Range<Sector>, BlkError> {
+        let (block, size) = (self.block(), self.size());
+        let whole = self.whole_blocks(bytes);
+        for edge in [bytes.start..whole.start, whole.end..bytes.end] {
+            if !edge.is_empty() {
+                let span = Span::around(edge.start, edge.end, block, size);
+                let zeros = &ZEROS[..(edge.end - edge.start) as usize];
+                self.write_bytes(span, zeros, Flags::default(), turn).await?;
+            }
+        }
+        Ok(sectors(&whole))
+    }
+
+    /// Returns the bytes of the blocks that a range fills.
+    fn whole_blocks(&self, bytes: &Range<u64>) -> Range<u64> {
+        let block = self.block();
+        let first = bytes.start.next_multiple_of(block).min(bytes.end);
+        // The last block of a device may be a short one, and is whole all the same.
+        let last = if bytes.end == self.size() { bytes.end } else { bytes.end - bytes.end % block };
+        first..last.max(first)
     }
 
     /// Makes whole blocks read as zeros.
@@ -298,4 +353,8 @@ impl Disk {
             }
         }
     }
+}
+
+fn sectors(bytes: &Range<u64>) -> Range<Sector> {
+    Sectors::in_bytes(bytes.start).to_sector()..Sectors::in_bytes(bytes.end).to_sector()
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sim_core::control::{Command, Id, Node, Shown};
-use sim_core::{Access, Control, Errno};
+use sim_core::{Access, Control, Errno, MappedDevice};
 
 use super::answers::{Attributes, Entry, Kind, Opened, Output, Pages, Position};
 use super::directory::{list, statistics};
@@ -15,7 +15,7 @@ use super::nodes::User;
 use super::nodes::{Nodes, OpenFile, ROOT, size_of};
 use super::operation::{Caller, Ioctl, Operation, Origin, Request, Service, SetAttributes};
 use super::reply::{Preceded, Replies, Reply, answer};
-use super::request::{Seek, Units};
+use super::request::{Disk, Seek, Units};
 use super::task::Tasks;
 
 // lseek(2) and linux/fs.h, on every architecture that this runs on.
@@ -146,6 +146,12 @@ impl Files {
     /// Says how to drop pages that the kernel keeps.
     pub(crate) fn keep_pages_by(&self, kept: Arc<dyn KeptPages>) {
         let _once = self.kept.set(kept);
+    }
+
+    /// Returns the one disk of a device, for whoever shows it by another way than a file: as they are
+    /// one, both keep each other out of half-written blocks.
+    pub(crate) fn disk_of(&self, device: &Arc<MappedDevice>) -> Arc<Disk> {
+        self.nodes.disk_of(device)
     }
 
     /// Lists who has which device open.
