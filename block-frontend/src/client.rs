@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use sim_core::DevNumber;
 
-use crate::node::{Error, Node, Shown};
+use crate::node::{Error, Node, Shown, Whole};
+use crate::ublk::{Content, Owner, Ublk};
 use crate::wire::{Answer, Ask, Outcome, Request, send};
 
 /// How long an answer of the helper is waited for.
@@ -32,6 +33,8 @@ const RECENT_FOR: u32 = 10;
 /// takes all nodes away.
 #[derive(Debug)]
 pub struct Nodes {
+    // First: it asks the helper while it ends.
+    ublk: Option<Ublk>,
     shared: Arc<Connection>,
     limit: Duration,
     /// How often nodes were open when that was looked for last.
@@ -87,18 +90,50 @@ impl Nodes {
         });
         let reader = Arc::clone(&shared);
         thread::spawn(move || reader.read());
-        Nodes { shared, limit, counted: Mutex::default() }
+        Nodes { ublk: None, shared, limit, counted: Mutex::default() }
+    }
+
+    /// Has nodes be partitions of ublk disks, where there is such a driver; of loop devices otherwise.
+    #[must_use]
+    pub fn on(mut self, ublk: Option<Ublk>) -> Nodes {
+        self.ublk = ublk;
+        self
     }
 
     /// Reserves a node: there is a number, and nothing to be read or written. It has the size of
-    /// one sector, as no partition is smaller.
+    /// one sector, as no partition is smaller. On ublk it is the one that the device had before its daemon
+    /// was killed, if it had one: then what was asked of it waits until it is [shown](Self::show).
     ///
     /// # Errors
-    /// What the system says where no loop device or partition can be had.
-    pub fn reserve(&self) -> Result<Node, Error> {
+    /// What the system says where no disk or partition can be had.
+    pub fn reserve(&self, owner: &Owner) -> Result<Node, Error> {
+        if let Some(ublk) = &self.ublk {
+            match ublk.reserve(owner, &|ask| self.ask("reserving a block node", ask)) {
+                Err(Error::Ended) => return Err(Error::Ended),
+                Err(error) => {
+                    tracing::warn!(error = ?error, "no ublk disk: a loop device is taken instead");
+                }
+                reserved => return reserved,
+            }
+        }
         match self.ask("reserving a block node", Ask::Reserve)? {
             Outcome::Reserved(node) => Ok(node),
             Outcome::Counts(_) | Outcome::Done => Err(strange()),
+        }
+    }
+
+    /// Says what a node holds that is on a ublk disk, once and before it is shown; nothing of it is called
+    /// for another. The device is asked itself, and its file is not opened.
+    pub fn fill(&self, node: Node, content: impl FnOnce() -> Arc<dyn Content>) {
+        if let Some((ublk, id)) = self.on_ublk(node) {
+            ublk.fill(id, content);
+        }
+    }
+
+    /// Notes whose a node is by now: its device may have another name.
+    pub fn note(&self, node: Node, owner: &Owner) {
+        if let Some((ublk, id)) = self.on_ublk(node) {
+            ublk.note(id, owner);
         }
     }
 
@@ -111,6 +146,9 @@ impl Nodes {
     /// reading only. The file is too short or cannot be opened.
     pub fn show(&self, node: Node, shown: &Shown) -> Result<(), Error> {
         let what = format!("showing {} as {}", shown.file.display(), node.dev);
+        if let Some((ublk, id)) = self.on_ublk(node) {
+            return ublk.show(node, id, shown, &|ask| self.ask(&what, ask));
+        }
         self.ask(&what, Ask::Show { node, shown: shown.clone() }).map(|_| ())
     }
 
@@ -119,7 +157,54 @@ impl Nodes {
     /// # Errors
     /// [`Error::is_busy`] where somebody has the node open or mounted: everything is as it was.
     pub fn remove(&self, node: Node) -> Result<(), Error> {
-        self.ask(&format!("removing {}", node.dev), Ask::Remove { node }).map(|_| ())
+        self.ask(&format!("removing {}", node.dev), Ask::Remove { node })?;
+        if let Some((ublk, id)) = self.on_ublk(node) {
+            ublk.end(id);
+        }
+        Ok(())
+    }
+
+    /// Takes a node away that somebody has open, where it can be: one on a ublk disk, of which whoever has
+    /// it gets errors from now on.
+    ///
+    /// # Errors
+    /// [`Error::is_busy`] for one on a loop device: the kernel takes it away when it is closed.
+    pub fn remove_used(&self, node: Node) -> Result<(), Error> {
+        let Some((ublk, id)) = self.on_ublk(node) else {
+            return Err(Error::Busy(format!("{} is open or mounted", node.dev)));
+        };
+        ublk.end(id);
+        self.ask(&format!("removing {}", node.dev), Ask::Forget { node }).map(drop)
+    }
+
+    /// Takes away the nodes that wait for their devices since a daemon was killed, and names those devices
+    /// whose node somebody has open. By force, those go too, and whoever has them open gets errors.
+    pub fn drop_orphans(&self, force: bool) -> Vec<String> {
+        let Some(ublk) = &self.ublk else { return Vec::new() };
+        let mut used = Vec::new();
+        for (disk, owner) in ublk.orphans() {
+            let gone = self.ask("removing a block node", Ask::RemovePartition { disk });
+            match gone {
+                Err(error) if error.is_busy() && !force => used.push(owner.name),
+                Ok(_) | Err(_) => ublk.forget(disk),
+            }
+        }
+        used
+    }
+
+    /// Takes away what has waited for longer than [`ORPHANS_LAST`](crate::ORPHANS_LAST) for its device, since
+    /// a daemon was killed. To be called now and then.
+    pub fn expire_orphans(&self) {
+        if let Some(ublk) = &self.ublk {
+            ublk.expire();
+        }
+    }
+
+    fn on_ublk(&self, node: Node) -> Option<(&Ublk, u32)> {
+        match (node.disk, &self.ublk) {
+            (Whole::Ublk(id), Some(ublk)) => Some((ublk, id)),
+            (Whole::Ublk(_), None) | (Whole::Loop(_), _) => None,
+        }
     }
 
     /// Writes out what the kernel holds of a node: its buffers, and what a file system that is
@@ -253,7 +338,11 @@ mod tests {
     use super::*;
     use sim_core::DevNumber;
 
-    const NODE: Node = Node { dev: DevNumber { major: 259, minor: 1 }, disk: 4096 };
+    const NODE: Node = Node { dev: DevNumber { major: 259, minor: 1 }, disk: Whole::Loop(4096) };
+
+    fn owner() -> Owner {
+        Owner { minor: 1, uuid: None, name: "d".to_owned() }
+    }
 
     fn next(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> Request {
         serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
@@ -276,7 +365,7 @@ mod tests {
         });
         thread::scope(|scope| {
             let removing = scope.spawn(|| nodes.remove(NODE));
-            assert_eq!(nodes.reserve(), Ok(NODE));
+            assert_eq!(nodes.reserve(&owner()), Ok(NODE));
             assert!(removing.join().unwrap().unwrap_err().is_busy());
         });
         helper.join().unwrap();
@@ -286,7 +375,7 @@ mod tests {
     fn a_node_that_comes_too_late_is_given_back() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let nodes = Nodes::with_limit(ours, Duration::from_millis(20));
-        let error = nodes.reserve().unwrap_err();
+        let error = nodes.reserve(&owner()).unwrap_err();
         assert!(matches!(error, Error::TimedOut { .. }), "{error}");
         theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut lines = BufReader::new(&theirs).lines();
@@ -300,12 +389,12 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let nodes = Nodes::start(ours);
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| nodes.reserve());
+            let waiting = scope.spawn(|| nodes.reserve(&owner()));
             BufReader::new(&theirs).lines().next().unwrap().unwrap();
             theirs.shutdown(Shutdown::Both).unwrap();
             assert_eq!(waiting.join().unwrap(), Err(Error::Ended));
         });
-        assert_eq!(nodes.reserve(), Err(Error::Ended));
+        assert_eq!(nodes.reserve(&owner()), Err(Error::Ended));
     }
 
     #[test]

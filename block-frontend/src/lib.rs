@@ -1,12 +1,16 @@
 //! Shows the mapped devices of an instance as block nodes, for programs that know nothing of
 //! dmsim.
 //!
-//! A mapped device is a regular file of the instance's FUSE mount. Its block node is the first
-//! partition of a loop device over that file, as the node's number has to be known before there is
-//! a table, so before the file holds anything: a partition keeps its number while its loop device
-//! is put over another file. [`Nodes`] reserves, shows and removes such nodes. All of it is done by
-//! a helper process, which runs [`serve`]: whoever serves a FUSE mount must never open a file of
-//! it, as it would wait for itself, and could not be killed.
+//! A block node is the first partition of a disk, as the node's number has to be known before there is
+//! a table, so before the disk holds anything: a partition keeps its number while its disk comes to hold
+//! something else. [`Nodes`] reserves, shows and removes such nodes. There are two providers:
+//!
+//! - [`Ublk`], where the kernel has that driver: this process is asked for each request, and hands it
+//!   to the mapped device ([`Content`]).
+//! - Loop devices elsewhere, over the mapped device's file in the instance's FUSE mount.
+//!
+//! All that opens a disk or a file of the mount is done by a helper process, which runs [`serve`]:
+//! whoever serves one must never open it, as it would wait for itself, and could not be killed.
 //!
 //! [`Tree`] is what programs see of these nodes: a `/dev`, a `/sys/dev/block`, a `/sys/block` and a
 //! `/proc/devices` of their own, to be bound over those of the host in a private mount namespace.
@@ -20,6 +24,7 @@ mod ioctls;
 mod node;
 mod special;
 mod tree;
+mod ublk;
 mod wire;
 
 /// The first loop device that is tried, `N` of `loopN`: none of those that programs ask for, as the
@@ -31,5 +36,6 @@ const PARTITION: u32 = 1;
 
 pub use client::{ANSWER_WITHIN, Nodes, SYNCED_WITHIN};
 pub use helper::serve;
-pub use node::{Error, Node, Shown};
+pub use node::{Error, Node, Shown, Whole};
 pub use tree::{Facts, OLD_NAME_LASTS, Tree};
+pub use ublk::{Asker, Content, Io, ORPHANS_LAST, Orphans, Owner, Reply, Ublk, has_left};

@@ -1,6 +1,8 @@
 //! What the two ends speak of.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,8 +13,39 @@ use sim_core::{DevNumber, Errno};
 pub struct Node {
     /// The node's number, which stays until it is removed.
     pub dev: DevNumber,
-    /// The number of the loop device below, `N` of `loopN`.
-    pub disk: u32,
+    /// The disk that it is the partition of.
+    pub disk: Whole,
+}
+
+/// The whole disk below a node, by the driver that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Whole {
+    /// The loop device of this number.
+    Loop(u32),
+    /// The ublk disk of this number.
+    Ublk(u32),
+}
+
+impl fmt::Display for Whole {
+    /// As the kernel calls it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Whole::Loop(number) => write!(f, "loop{number}"),
+            Whole::Ublk(number) => write!(f, "ublkb{number}"),
+        }
+    }
+}
+
+impl Whole {
+    /// Returns what the kernel says of it.
+    pub(crate) fn sys(self) -> PathBuf {
+        Path::new("/sys/devices/virtual/block").join(self.to_string())
+    }
+
+    /// Returns what the kernel says of its partition.
+    pub(crate) fn partition(self) -> PathBuf {
+        self.sys().join(format!("{self}p{}", crate::PARTITION))
+    }
 }
 
 /// What a node shows.
@@ -79,4 +112,10 @@ impl Error {
             Error::Ended => Errno::IO,
         }
     }
+}
+
+/// Makes an error of what the system said.
+pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let what = what.into();
+    move |error| Error::System { what, errno: Errno(error.raw_os_error().unwrap_or(Errno::IO.0)) }
 }

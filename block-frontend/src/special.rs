@@ -19,18 +19,18 @@ pub(crate) struct Special(OwnedFd);
 impl Special {
     /// Makes a node, takes hold of it and unlinks it.
     pub(crate) fn block(dev: DevNumber) -> io::Result<Special> {
-        Special::make(FileType::BlockDevice, dev)
+        Special::make(FileType::BlockDevice, dev, "block")
     }
 
-    /// Makes the node of a character device.
-    pub(crate) fn character(dev: DevNumber) -> io::Result<Special> {
-        Special::make(FileType::CharacterDevice, dev)
+    /// Makes the node of a character device. Its name ends so: that is how `/proc` tells of it.
+    pub(crate) fn character(dev: DevNumber, name: &str) -> io::Result<Special> {
+        Special::make(FileType::CharacterDevice, dev, name)
     }
 
-    fn make(kind: FileType, dev: DevNumber) -> io::Result<Special> {
+    fn make(kind: FileType, dev: DevNumber, name: &str) -> io::Result<Special> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for folder in FOLDERS.map(Path::new) {
-            match made(folder, kind, dev) {
+            match made(folder, kind, dev, name) {
                 Ok(inode) => return Ok(Special(inode)),
                 Err(error) => last = error,
             }
@@ -53,10 +53,10 @@ impl Special {
     }
 }
 
-fn made(folder: &Path, kind: FileType, dev: DevNumber) -> io::Result<OwnedFd> {
+fn made(folder: &Path, kind: FileType, dev: DevNumber, name: &str) -> io::Result<OwnedFd> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = folder.join(format!(".dmsim-{}-{number}", std::process::id()));
+    let path = folder.join(format!(".dmsim-{}-{number}-{name}", std::process::id()));
     let mode = Mode::RUSR | Mode::WUSR;
     mknodat(CWD, &path, kind, mode, makedev(dev.major, dev.minor))?;
     let inode = open(&path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty());

@@ -18,9 +18,33 @@ pub(crate) struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
     Reserve,
-    Show { node: Node, shown: Shown },
-    Remove { node: Node },
-    Sync { node: Node },
+    Show {
+        node: Node,
+        shown: Shown,
+    },
+    /// The partition of a ublk disk, which is made where it is not there.
+    Partition {
+        disk: u32,
+    },
+    /// The partition of a ublk disk as long as is said, and all else but what it holds.
+    Fit {
+        node: Node,
+        shown: Shown,
+    },
+    Remove {
+        node: Node,
+    },
+    /// The node is gone, in use or not.
+    Forget {
+        node: Node,
+    },
+    /// The partition of a ublk disk that an earlier helper has made.
+    RemovePartition {
+        disk: u32,
+    },
+    Sync {
+        node: Node,
+    },
     OpenCounts,
 }
 
@@ -65,13 +89,14 @@ pub(crate) mod path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Whole;
     use sim_core::DevNumber;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn a_request_reads_back_with_any_path() {
-        let node = Node { dev: DevNumber { major: 259, minor: 3 }, disk: 4100 };
+        let node = Node { dev: DevNumber { major: 259, minor: 3 }, disk: Whole::Ublk(41) };
         let file = OsStr::from_bytes(b"/mnt/\xff\n\"x").into();
         let shown = Shown { file, bytes: 1 << 50, read_only: true, block: 4096, read_ahead: 256 };
         let request = Request { number: 7, ask: Ask::Show { node, shown: shown.clone() } };

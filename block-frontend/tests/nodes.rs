@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use block_frontend::{Error, FIRST_DISK, Shown};
-use common::{Rig, file_of, has, is_there, open, run, shown, sys};
+use common::{Rig, file_of, has, is_there, loop_of, open, run, shown, sys};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use sim_core::Errno;
 
@@ -27,10 +27,10 @@ fn size(file: &mut File) -> u64 {
 #[test]
 fn a_number_is_known_before_there_is_a_file() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
-    let other = rig.nodes.reserve().unwrap();
+    let node = rig.reserve().unwrap();
+    let other = rig.reserve().unwrap();
     assert_ne!(node.dev, other.dev);
-    assert!(node.disk >= FIRST_DISK);
+    assert!(loop_of(node) >= FIRST_DISK);
     assert_eq!(sys(node, "size"), "1");
     let file = rig.image("late", 8 * MIB);
     rig.nodes.show(node, &shown(&file, 8 * MIB)).unwrap();
@@ -42,7 +42,7 @@ fn a_number_is_known_before_there_is_a_file() {
 #[test]
 fn a_node_without_a_file_has_zeros_and_takes_no_write() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
+    let node = rig.reserve().unwrap();
     let device = File::open(rig.path(node)).unwrap();
     let mut sector = [1; 512];
     device.read_exact_at(&mut sector, 0).unwrap();
@@ -55,7 +55,7 @@ fn a_node_without_a_file_has_zeros_and_takes_no_write() {
 #[test]
 fn what_is_written_to_a_node_is_in_the_file_and_back() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
+    let node = rig.reserve().unwrap();
     let file = rig.image("data", 4 * MIB);
     open(&file).unwrap().write_all_at(b"before", 3 * MIB).unwrap();
     rig.nodes.show(node, &shown(&file, 4 * MIB)).unwrap();
@@ -99,7 +99,7 @@ fn a_node_in_use_gets_another_size() {
 #[test]
 fn a_node_is_read_only_and_writable_again() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
+    let node = rig.reserve().unwrap();
     let file = rig.image("data", MIB);
     let writable = shown(&file, MIB);
     let read_only = Shown { read_only: true, ..writable.clone() };
@@ -120,10 +120,10 @@ fn a_node_is_read_only_and_writable_again() {
 #[test]
 fn block_size_and_read_ahead_are_those_asked_for() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
+    let node = rig.reserve().unwrap();
     let file = rig.image("data", MIB);
     let queue = |name: &str| {
-        let path = format!("/sys/block/loop{}/queue/{name}", node.disk);
+        let path = format!("/sys/block/{}/queue/{name}", node.disk);
         fs::read_to_string(path).unwrap().trim().to_owned()
     };
     for (block, read_ahead) in [(4096, 1024), (512, 256), (512, 64), (1024, 0)] {
@@ -148,7 +148,7 @@ fn a_node_that_is_open_stays_and_goes_on() {
     assert_eq!(fs::read(&file).unwrap()[..512], [5; 512]);
     drop(device);
     rig.nodes.remove(node).unwrap();
-    assert_eq!(file_of(node.disk), None);
+    assert_eq!(file_of(node), None);
     assert!(matches!(rig.nodes.remove(node), Err(Error::Refused(_))));
     rig.end();
 }
@@ -184,14 +184,14 @@ fn a_file_under_another_name_is_the_same_and_another_file_is_not() {
     assert_eq!(fs::read(&renamed).unwrap()[..512], [5; 512]);
     drop(device);
     rig.nodes.show(node, &shown(&other, 2 * MIB)).unwrap();
-    assert_eq!(file_of(node.disk), Some(other));
+    assert_eq!(file_of(node), Some(other));
     rig.end();
 }
 
 #[test]
 fn a_file_that_is_not_there_changes_nothing() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
+    let node = rig.reserve().unwrap();
     let error = rig.nodes.show(node, &shown(&rig.dir.path().join("none"), MIB)).unwrap_err();
     assert_eq!(error.errno(), Errno::NOENT);
     let file = rig.image("data", MIB);
@@ -202,7 +202,7 @@ fn a_file_that_is_not_there_changes_nothing() {
 #[test]
 fn a_partition_table_in_the_data_is_not_read() {
     let Some(rig) = Rig::start() else { return };
-    let node = rig.nodes.reserve().unwrap();
+    let node = rig.reserve().unwrap();
     let file = rig.image("data", 4 * MIB);
     // One entry of an MBR: from sector 2048, 1024 sectors, Linux.
     let mut mbr = [0; 512];
@@ -220,7 +220,7 @@ fn a_partition_table_in_the_data_is_not_read() {
 #[test]
 fn the_end_of_the_client_leaves_nothing() {
     let Some(rig) = Rig::start_alone() else { return };
-    let nodes: Vec<_> = (0..4).map(|_| rig.nodes.reserve().unwrap()).collect();
+    let nodes: Vec<_> = (0..4).map(|_| rig.reserve().unwrap()).collect();
     for (at, node) in nodes.iter().enumerate().skip(1) {
         let file = rig.image(&format!("data{at}"), MIB);
         rig.nodes.show(*node, &shown(&file, MIB)).unwrap();
@@ -230,9 +230,9 @@ fn the_end_of_the_client_leaves_nothing() {
     let alone = rig.end();
     assert!(nodes[..3].iter().all(|node| !is_there(*node)));
     // What is in use stays until it is closed.
-    assert!(is_there(nodes[3]) && file_of(nodes[3].disk).is_some());
+    assert!(is_there(nodes[3]) && file_of(nodes[3]).is_some());
     drop(held);
-    assert_eq!(file_of(nodes[3].disk), None);
+    assert_eq!(file_of(nodes[3]), None);
     assert!(!Path::new(&format!("/sys/dev/block/{}", nodes[3].dev)).exists());
     // The loop device itself is for the next who reserves.
     drop(alone);
@@ -242,7 +242,7 @@ fn the_end_of_the_client_leaves_nothing() {
 #[ignore = "what other tests start as the helper process, on their socket"]
 fn helper_process() {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    block_frontend::serve(socket.into()).unwrap();
+    block_frontend::serve(socket.into()).unwrap().wait();
 }
 
 #[test]
@@ -252,13 +252,13 @@ fn a_helper_that_is_killed_leaves_no_file_open() {
     }
     let Some(mut rig) = Rig::start_process() else { return };
     let (node, file) = rig.shown(MIB);
-    assert_eq!(file_of(node.disk), Some(file));
+    assert_eq!(file_of(node), Some(file));
     rig.kill();
-    assert_eq!(file_of(node.disk), None);
-    assert_eq!(rig.nodes.reserve(), Err(Error::Ended));
+    assert_eq!(file_of(node), None);
+    assert_eq!(rig.reserve(), Err(Error::Ended));
     // The partition is left, over nothing.
     let whole = rig.dir.path().join("whole");
-    let number = rustix::fs::makedev(7, node.disk);
+    let number = rustix::fs::makedev(7, loop_of(node));
     let kind = rustix::fs::FileType::BlockDevice;
     rustix::fs::mknodat(rustix::fs::CWD, &whole, kind, rustix::fs::Mode::RUSR, number).unwrap();
     run("delpart", &[whole.to_str().unwrap(), "1"]);
@@ -294,7 +294,7 @@ fn a_file_that_hangs_hangs_nobody_else() {
     let place = rig.dir.path().join("silent");
     fs::create_dir(&place).unwrap();
     let silent = Silent::mount(&place);
-    let [hung, other] = [(); 2].map(|()| rig.nodes.reserve().unwrap());
+    let [hung, other] = [(); 2].map(|()| rig.reserve().unwrap());
     let file = rig.image("data", MIB);
     thread::scope(|scope| {
         let showing = scope.spawn(|| rig.nodes.show(hung, &shown(&place.join("file"), MIB)));
@@ -302,7 +302,7 @@ fn a_file_that_hangs_hangs_nobody_else() {
         let started = Instant::now();
         rig.nodes.show(other, &shown(&file, MIB)).unwrap();
         rig.nodes.remove(other).unwrap();
-        rig.nodes.remove(rig.nodes.reserve().unwrap()).unwrap();
+        rig.nodes.remove(rig.reserve().unwrap()).unwrap();
         assert!(started.elapsed() < Duration::from_secs(2) && !showing.is_finished());
         drop(silent);
         let error = showing.join().unwrap().unwrap_err();
@@ -387,7 +387,7 @@ impl Drop for Mounted {
 fn sixty_nodes_take_no_time() {
     let Some(rig) = Rig::start_alone() else { return };
     let started = Instant::now();
-    let nodes: Vec<_> = (0..60).map(|_| rig.nodes.reserve().unwrap()).collect();
+    let nodes: Vec<_> = (0..60).map(|_| rig.reserve().unwrap()).collect();
     let reserved = started.elapsed();
     let file = |at: usize| rig.image(&format!("data{at}"), MIB);
     let files: Vec<_> = (0..60).map(file).collect();

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use block_frontend::{Facts, Node, OLD_NAME_LASTS, Tree};
+use block_frontend::{Facts, Node, OLD_NAME_LASTS, Tree, Whole};
 use common::{Rig, has, run, shown, skip};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use sim_core::DevNumber;
@@ -72,7 +72,7 @@ fn facts(minor: u32, name: &str, below: &[DevNumber]) -> Facts {
     Facts {
         minor,
         dev: DevNumber { major: 259, minor: 1000 + minor },
-        disk: 9000 + minor,
+        disk: Whole::Loop(9000 + minor),
         name: name.to_owned(),
         uuid: Some(format!("LVM-{name}")),
         bytes: 8 * MIB,
@@ -340,7 +340,7 @@ fn programs_take_a_node_for_a_mapped_device() {
         return;
     }
     let (Some(rig), Some(planted)) = (Rig::start(), Planted::new()) else { return };
-    let [lower, upper] = [(); 2].map(|()| rig.nodes.reserve().unwrap());
+    let [lower, upper] = [(); 2].map(|()| rig.reserve().unwrap());
     for (at, node) in [lower, upper].iter().enumerate() {
         let file = rig.image(&format!("data{at}"), 8 * MIB);
         rig.nodes.show(*node, &shown(&file, 8 * MIB)).unwrap();
@@ -357,7 +357,7 @@ fn programs_take_a_node_for_a_mapped_device() {
     assert_eq!(lines, ["dm-0 vg-lower lvm 8388608 0 128", "dm-1 upper lvm 8388608 0 128"]);
     let all = in_namespace(&planted, "lsblk -nro NAME");
     assert!(all.lines().any(|name| name == "upper"), "{all}");
-    assert!(!all.contains(&format!("loop{}", upper.disk)), "{all}");
+    assert!(!all.contains(&upper.disk.to_string()), "{all}");
     // As libdevmapper sets it, and kept when something else changes.
     let set = format!("echo 1024 > /sys/dev/block/{}/bdi/read_ahead_kb", lower.dev);
     in_namespace(&planted, &set);

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use rustix::fs::{major, minor};
 
 use super::ask::Questions;
-use super::below::{device_files, served_files};
+use super::below::{below, served_files};
 use super::mounts::{Base, Leads, Mounts, mount_number};
 
 /// What an instance has in its folders, and writes by itself: an image of it would spoil it.
@@ -141,7 +141,14 @@ impl Own {
             }
             let path = match base {
                 Base::Device(major, minor) => {
-                    next.extend(device_files(major, minor).into_iter().map(Base::Path));
+                    let found = below(major, minor);
+                    if let Some(disk) = found.served_here {
+                        return Way::Barred(format!(
+                            "{what} {disk}, a block node of this instance, for which the daemon would \
+                             wait for itself: tables name a mapped device by its name"
+                        ));
+                    }
+                    next.extend(found.files.into_iter().map(Base::Path));
                     continue;
                 }
                 Base::Served(connection) => {

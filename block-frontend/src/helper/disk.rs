@@ -40,7 +40,7 @@ use rustix::fs::{
 use sim_core::{DevNumber, Errno, LOOP_MAJOR, SECTOR_SIZE};
 
 use crate::ioctls::{self, AUTOCLEAR, DIRECT_IO, READ_ONLY};
-use crate::node::{Error, Node, Shown};
+use crate::node::{Error, Node, Shown, Whole, failed};
 use crate::special::Special;
 use crate::{FIRST_DISK, PARTITION};
 
@@ -61,6 +61,7 @@ const PLACEHOLDER: u64 = 4096;
 
 /// A loop device of ours, and its partition.
 pub(super) struct Disk {
+    number: u32,
     node: Node,
     whole: Special,
     part: Arc<Special>,
@@ -106,12 +107,6 @@ pub(super) fn placeholder() -> io::Result<File> {
     ftruncate(&file, PLACEHOLDER)?;
     fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::WRITE)?;
     Ok(file.into())
-}
-
-/// Makes an error of what the system said.
-pub(super) fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
-    let what = what.into();
-    move |error| Error::System { what, errno: Errno(error.raw_os_error().unwrap_or(Errno::IO.0)) }
 }
 
 fn is(error: &io::Error, errno: Errno) -> bool {
@@ -160,17 +155,13 @@ impl Disk {
         ioctls::configure(&held, placeholder, 512, flags).map_err(doing("setting up"))?;
         ioctls::add_partition(&held, PARTITION, SECTOR_SIZE)
             .map_err(doing("adding a partition to"))?;
-        let number_of = || -> io::Result<DevNumber> {
-            let dev =
-                fs::read_to_string(sys(number).join(format!("loop{number}p{PARTITION}/dev")))?;
-            dev.trim().parse().map_err(|errno: Errno| io::Error::from_raw_os_error(errno.0))
-        };
-        let made = number_of().and_then(|dev| Ok((dev, Special::block(dev)?)));
+        let disk = Whole::Loop(number);
+        let made = number_in(&disk.partition()).and_then(|dev| Ok((dev, Special::block(dev)?)));
         let (dev, part) = made.map_err(doing("finding the partition of")).inspect_err(|_| {
             let _ = ioctls::delete_partition(&held, PARTITION);
         })?;
-        let node = Node { dev, disk: number };
-        Ok(Disk { node, whole, part: Arc::new(part), held: Some(held), showing: None })
+        let node = Node { dev, disk };
+        Ok(Disk { number, node, whole, part: Arc::new(part), held: Some(held), showing: None })
     }
 
     pub(super) fn part(&self) -> Arc<Special> {
@@ -251,7 +242,7 @@ impl Disk {
         drop(self.held.take());
         self.wait_until_clear(CLOSED_WITHIN);
         let held = self.whole.write().map_err(self.failed("opening"))?;
-        if has_file(self.node.disk) {
+        if has_file(self.number) {
             self.held = Some(held);
             return Err(self.busy());
         }
@@ -317,10 +308,10 @@ impl Disk {
         // The last close clears it, and returns when the file has been let go of.
         drop(self.held.take());
         match self.wait_until_clear(LET_GO_WITHIN) {
-            true => Ok(Gone(self.node.disk)),
+            true => Ok(Gone(self.number)),
             false => Err(Error::Refused(format!(
                 "somebody has /dev/loop{} open; it lets go of its file when that is closed",
-                self.node.disk
+                self.number
             ))),
         }
     }
@@ -331,13 +322,13 @@ impl Disk {
             let _ = self.held.as_ref().map(ioctls::clear_at_last_close);
         }
         drop(self.held.take());
-        (!has_file(self.node.disk)).then_some(Gone(self.node.disk))
+        (!has_file(self.number)).then_some(Gone(self.number))
     }
 
     /// Waits until the loop device has no file.
     fn wait_until_clear(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
-        while has_file(self.node.disk) {
+        while has_file(self.number) {
             if Instant::now() >= until {
                 return false;
             }
@@ -348,13 +339,13 @@ impl Disk {
 
     /// The size of the loop device, in sectors.
     fn sectors(&self) -> Result<u64, Error> {
-        let size = fs::read_to_string(sys(self.node.disk).join("size"));
+        let size = fs::read_to_string(sys(self.number).join("size"));
         let size = size.and_then(|size| size.trim().parse().map_err(io::Error::other));
         size.map_err(self.failed("reading the size of"))
     }
 
     fn held(&self) -> Result<&File, Error> {
-        let lost = || Error::Refused(format!("/dev/loop{} is somebody else's", self.node.disk));
+        let lost = || Error::Refused(format!("/dev/loop{} is somebody else's", self.number));
         self.held.as_ref().ok_or_else(lost)
     }
 
@@ -363,7 +354,7 @@ impl Disk {
     }
 
     fn failed(&self, what: &str) -> impl FnOnce(io::Error) -> Error + use<> {
-        failed(format!("{what} /dev/loop{}", self.node.disk))
+        failed(format!("{what} /dev/loop{}", self.number))
     }
 }
 
@@ -414,6 +405,12 @@ fn configure(free: &File, file: &File, block: u32, flags: u32) -> io::Result<()>
 fn is_free(disk: u32) -> bool {
     let folder = sys(disk);
     !has_file(disk) && !folder.join(format!("loop{disk}p{PARTITION}")).exists()
+}
+
+/// Reads the number of a device from its folder in sysfs.
+pub(super) fn number_in(folder: &Path) -> io::Result<DevNumber> {
+    let dev = fs::read_to_string(folder.join("dev"))?;
+    dev.trim().parse().map_err(|errno: Errno| io::Error::from_raw_os_error(errno.0))
 }
 
 fn has_file(disk: u32) -> bool {

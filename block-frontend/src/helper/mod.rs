@@ -2,6 +2,7 @@
 
 mod disk;
 mod openers;
+mod partition;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,11 +16,13 @@ use sim_core::DevNumber;
 
 use crate::FIRST_DISK;
 use crate::ioctls;
-use crate::node::{Error, Node};
+use crate::node::{Error, Node, Whole, failed};
 use crate::special::Special;
+use crate::ublk::{Left, Orphans};
 use crate::wire::{Answer, Ask, Outcome, Request, send};
 use disk::{Disk, Gone};
 use openers::Openers;
+use partition::Partition;
 
 /// How long the end waits for requests that are under way, and for disks that are cleared: what
 /// takes longer waits for a file of a mount that does not answer, and is left to the kernel, which
@@ -30,20 +33,25 @@ const END_WITHIN: Duration = Duration::from_secs(3);
 const CONTROL: DevNumber = DevNumber { major: 10, minor: 237 };
 
 /// Runs a helper until the other end of the socket, which has the [`Nodes`](crate::Nodes), is
-/// closed or gone. Then it takes all nodes away; one that somebody has open is taken away by the
-/// kernel when it is closed. Nothing but loop devices that this call made is ever touched.
+/// closed or gone. Then it takes all nodes on loop devices away; one that somebody has open is taken away
+/// by the kernel when it is closed. Nodes on ublk disks wait for another daemon; what is returned is to be
+/// [waited for](Orphans::wait), for those to which none comes. No loop device but those that this call made
+/// is ever touched.
 ///
 /// To be run by a process that does nothing else, where `/sys`, `/proc` and the files that are shown
 /// are the daemon's: not where a [`Tree`](crate::Tree) is bound. It must not serve the mount whose
 /// files are shown, and must not die with the one that does: it should have a session of its own.
 ///
 /// # Errors
-/// The socket cannot be read, or what comes is no request. The nodes are taken away then too.
-pub fn serve(socket: UnixStream) -> io::Result<()> {
+/// There is no memory for what loop devices are over that show nothing yet.
+pub fn serve(socket: UnixStream) -> io::Result<Orphans> {
     let helper = Arc::new(Helper::new(socket)?);
     let read = helper.read();
-    helper.end();
-    read
+    let left = helper.end();
+    if let Err(error) = read {
+        tracing::error!(%error, "the daemon of block nodes says what is no request");
+    }
+    Ok(Orphans::new(left))
 }
 
 /// What the threads of a helper share.
@@ -61,11 +69,18 @@ struct Helper {
 #[derive(Default)]
 struct Disks {
     /// Each with a lock of its own, as showing it may wait for the mount.
-    known: HashMap<Node, Arc<Mutex<Disk>>>,
+    known: HashMap<Node, Made>,
     /// The number after that of the last one that was made.
     next: u32,
     /// How many requests are under way.
     threads: usize,
+}
+
+/// What a node is the partition of.
+#[derive(Clone)]
+enum Made {
+    Loop(Arc<Mutex<Disk>>),
+    Ublk(Arc<Mutex<Partition>>),
 }
 
 impl Helper {
@@ -106,23 +121,32 @@ impl Helper {
         let mut gone = None;
         let outcome = match ask {
             Ask::Reserve => self.reserve().map(Outcome::Reserved),
-            Ask::Show { node, shown } => self
-                .disk(node)
-                .and_then(|disk| lock(&disk).show(&shown, &self.placeholder))
+            Ask::Show { node, shown } | Ask::Fit { node, shown } => self
+                .made(node)
+                .and_then(|made| match made {
+                    Made::Loop(disk) => lock(&disk).show(&shown, &self.placeholder),
+                    Made::Ublk(partition) => lock(&partition).fit(&shown),
+                })
                 .map(|()| Outcome::Done),
+            Ask::Partition { disk } => self.partition(disk).map(Outcome::Reserved),
             Ask::Remove { node } => self.remove(node).map(|disk| {
-                gone = Some(disk);
+                gone = disk;
                 Outcome::Done
             }),
+            Ask::Forget { node } => {
+                self.disks().known.remove(&node);
+                Ok(Outcome::Done)
+            }
+            Ask::RemovePartition { disk } => partition::remove(disk).map(|()| Outcome::Done),
             Ask::Sync { node } => self.part(node).and_then(|part| {
                 let flushed = part.read().and_then(|part| ioctls::flush(&part));
-                flushed.map_err(disk::failed(format!("flushing {}", node.dev)))?;
+                flushed.map_err(failed(format!("flushing {}", node.dev)))?;
                 Ok(Outcome::Done)
             }),
             Ask::OpenCounts => self
                 .count_openers()
                 .map(Outcome::Counts)
-                .map_err(disk::failed("looking who has which nodes open")),
+                .map_err(failed("looking who has which nodes open")),
         };
         let whole = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // Where nobody reads it the end is near, and takes away what was made.
@@ -139,19 +163,31 @@ impl Helper {
         let disk = Disk::reserve(&control()?, &self.placeholder, from)?;
         let node = disk.node();
         let mut disks = self.disks();
-        disks.next = node.disk + 1;
-        disks.known.insert(node, Arc::new(Mutex::new(disk)));
+        if let Whole::Loop(number) = node.disk {
+            disks.next = number + 1;
+        }
+        disks.known.insert(node, Made::Loop(Arc::new(Mutex::new(disk))));
         Ok(node)
     }
 
-    fn disk(&self, node: Node) -> Result<Arc<Mutex<Disk>>, Error> {
+    fn partition(&self, disk: u32) -> Result<Node, Error> {
+        let partition = Partition::of(disk)?;
+        let node = partition.node();
+        self.disks().known.insert(node, Made::Ublk(Arc::new(Mutex::new(partition))));
+        Ok(node)
+    }
+
+    fn made(&self, node: Node) -> Result<Made, Error> {
         let unknown = || Error::Refused(format!("no block node {}", node.dev));
         self.disks().known.get(&node).cloned().ok_or_else(unknown)
     }
 
     /// The inode of a node. Whoever uses it keeps nobody else from the disk.
     fn part(&self, node: Node) -> Result<Arc<Special>, Error> {
-        Ok(lock(&*self.disk(node)?).part())
+        Ok(match self.made(node)? {
+            Made::Loop(disk) => lock(&disk).part(),
+            Made::Ublk(partition) => lock(&partition).part(),
+        })
     }
 
     fn count_openers(&self) -> io::Result<Vec<(DevNumber, u32)>> {
@@ -161,21 +197,35 @@ impl Helper {
         Ok(counts.filter(|(_, count)| *count > 0).collect())
     }
 
-    fn remove(&self, node: Node) -> Result<Gone, Error> {
-        let disk = self.disk(node)?;
-        let mut disk = lock(&disk);
-        disk.take_partition()?;
+    fn remove(&self, node: Node) -> Result<Option<Gone>, Error> {
+        let made = self.made(node)?;
+        match &made {
+            Made::Loop(disk) => lock(disk).take_partition()?,
+            Made::Ublk(partition) => lock(partition).take()?,
+        }
         // The number may be another's from here on.
         self.disks().known.remove(&node);
-        disk.let_go()
+        match made {
+            Made::Loop(disk) => lock(&disk).let_go().map(Some),
+            Made::Ublk(_) => Ok(None),
+        }
     }
 
-    /// Takes all nodes away, at once: each takes the kernel a while.
-    fn end(self: &Arc<Helper>) {
+    /// Takes all loop devices away, at once: each takes the kernel a while. Returns the ublk disks, which
+    /// are the daemon's.
+    fn end(self: &Arc<Helper>) -> Vec<Left> {
         let until = Instant::now() + END_WITHIN;
         self.wait(until);
         let known: Vec<_> = self.disks().known.drain().map(|(_, disk)| disk).collect();
-        for disk in known {
+        let mut left = Vec::new();
+        for made in known {
+            let disk = match made {
+                Made::Loop(disk) => disk,
+                Made::Ublk(partition) => {
+                    left.push(lock(&partition).left);
+                    continue;
+                }
+            };
             self.disks().threads += 1;
             let helper = Arc::clone(self);
             thread::spawn(move || {
@@ -186,6 +236,7 @@ impl Helper {
             });
         }
         self.wait(until + END_WITHIN);
+        left
     }
 
     /// Waits until no thread is under way.
@@ -212,12 +263,12 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+fn lock<T>(disk: &Mutex<T>) -> MutexGuard<'_, T> {
     disk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn control() -> Result<File, Error> {
     let open = || File::options().read(true).write(true).open("/dev/loop-control");
-    let file = open().or_else(|_| Special::character(CONTROL)?.write());
-    file.map_err(disk::failed("opening the control device of the loop driver"))
+    let file = open().or_else(|_| Special::character(CONTROL, "loop-control")?.write());
+    file.map_err(failed("opening the control device of the loop driver"))
 }

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sim_core::SECTOR_SIZE;
 
 use super::Facts;
 use super::place::{self, Place};
 
-/// What the loop device says as well as the mapped device would.
+/// What the disk below says as well as the mapped device would.
 const OF_DISK: [&str; 6] =
     ["capability", "diskseq", "events", "events_async", "events_poll_msecs", "integrity"];
 
@@ -49,11 +49,11 @@ pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<(
     for (name, text) in files {
         place.file(&folder.join(name), &format!("{text}\n"))?;
     }
-    let disk = PathBuf::from(format!("/sys/devices/virtual/block/loop{}", facts.disk));
+    let disk = facts.disk.sys();
     for name in OF_DISK {
         place.link(&folder.join(name), &disk.join(name))?;
     }
-    let partition = disk.join(format!("loop{}p{}", facts.disk, crate::PARTITION));
+    let partition = facts.disk.partition();
     for name in OF_PARTITION {
         place.link(&folder.join(name), &partition.join(name))?;
     }
@@ -69,7 +69,7 @@ pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<(
         }
     }
     place.link(&folder.join("subsystem"), Path::new("/sys/class/block"))?;
-    // All that is said of the loop device's queue and not above.
+    // All that is said of the disk's queue and not above.
     for part in ["queue", "bdi"] {
         for entry in fs::read_dir(disk.join(part)).into_iter().flatten() {
             let entry = entry?;

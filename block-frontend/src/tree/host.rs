@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
-use sim_core::{DevNumber, LOOP_MAJOR};
+use sim_core::{DevNumber, LOOP_MAJOR, MAX_TABLE_LEN};
 
 use super::place::{self, Owner, Place, Special, absent, kind, number, remove_node};
 use crate::FIRST_DISK;
@@ -242,8 +242,14 @@ pub(super) fn devices(text: &str) -> String {
     out
 }
 
-/// Tells whether this is a loop device that a block helper has made, or its partition.
+/// Tells whether this is a disk that an instance has made, or its partition.
 fn is_ours(name: &str) -> bool {
+    let ublk = name.strip_prefix("ublkb").or_else(|| name.strip_prefix("ublkc"));
+    if let Some(number) = ublk.and_then(|rest| rest.split('p').next()) {
+        let size = fs::read_to_string(format!("/sys/block/ublkb{number}/size"));
+        // No other program's is as long.
+        return size.is_ok_and(|size| size.trim().parse() == Ok(MAX_TABLE_LEN.0));
+    }
     let number = name.strip_prefix("loop").and_then(|rest| rest.split('p').next());
     number.and_then(|number| number.parse().ok()).is_some_and(|number: u32| number >= FIRST_DISK)
 }

@@ -4,7 +4,7 @@
 //! A mapped device is called `dm-N`. Its folder lies in `sys-devices`, which is bound nowhere, as lvm
 //! takes all that there is in `/sys/dev/block` for a device; `259:k` is a link to it, as programs take
 //! the device's name from there, and so is `sys-block/dm-N`. What it does not say itself it says by
-//! links to the loop device.
+//! links to the disk below.
 //!
 //! A device of the host that is below a mapped device has holders which its own folder cannot
 //! have, so it gets a shadow: a folder of links to all that is in the real one, but with its own
@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FileType;
 use sim_core::DevNumber;
+
+use crate::node::Whole;
 
 use host::Host;
 use opens::Opens;
@@ -47,8 +49,8 @@ pub struct Facts {
     pub minor: u32,
     /// The number of its block node.
     pub dev: DevNumber,
-    /// The number of the loop device below the node, `N` of `loopN`.
-    pub disk: u32,
+    /// The disk below the node.
+    pub disk: Whole,
     /// Its name as the kernel would have it, so mangled where libdevmapper mangled it: that is what
     /// `dm/name` says, and how the node in `/dev/mapper` is called.
     pub name: String,
@@ -62,7 +64,7 @@ pub struct Facts {
     pub read_only: bool,
     /// Its logical block size, in bytes.
     pub block: u32,
-    /// How far it reads ahead, in sectors of 512 bytes. The loop device is asked where there is one:
+    /// How far it reads ahead, in sectors of 512 bytes. The disk below is asked where there is one:
     /// programs may set it there.
     pub read_ahead: u32,
     /// The block devices that its table has open, by the numbers that programs see. What has none

@@ -9,14 +9,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
-use block_frontend::{Node, Nodes, Shown};
+use block_frontend::{Error, Node, Nodes, Orphans, Owner, Shown, Whole};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use tempfile::TempDir;
 
 /// How a helper ends.
 enum Ends {
     /// As this thread.
-    Thread(JoinHandle<io::Result<()>>),
+    Thread(JoinHandle<io::Result<Orphans>>),
     /// As this process, which runs the test `helper_process` with its standard input.
     Process(Child),
 }
@@ -67,7 +67,7 @@ impl Rig {
             return None;
         };
         drop(nodes);
-        helper.join().unwrap().unwrap();
+        helper.join().unwrap().unwrap().wait();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "helper_process", "--ignored"])
@@ -92,9 +92,14 @@ impl Rig {
         path
     }
 
+    /// Reserves a node, for whomever.
+    pub(crate) fn reserve(&self) -> Result<Node, Error> {
+        self.nodes.reserve(&Owner { minor: 0, uuid: None, name: "d".to_owned() })
+    }
+
     /// Has a new node show a new image of so many bytes.
     pub(crate) fn shown(&self, bytes: u64) -> (Node, PathBuf) {
-        let node = self.nodes.reserve().unwrap();
+        let node = self.reserve().unwrap();
         let file = self.image("data", bytes);
         self.nodes.show(node, &shown(&file, bytes)).unwrap();
         (node, file)
@@ -116,7 +121,7 @@ impl Rig {
         let Rig { nodes, dir, helper, numbers } = self;
         drop(nodes);
         match helper {
-            Ends::Thread(thread) => thread.join().unwrap().unwrap(),
+            Ends::Thread(thread) => thread.join().unwrap().unwrap().wait(),
             Ends::Process(mut child) => drop(child.wait().unwrap()),
         }
         (dir, numbers)
@@ -131,15 +136,23 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
+/// The number of the loop device below a node.
+pub(crate) fn loop_of(node: Node) -> u32 {
+    match node.disk {
+        Whole::Loop(number) => number,
+        Whole::Ublk(_) => panic!("{} is no loop device", node.disk),
+    }
+}
+
 /// What a loop device is over, if anything.
-pub(crate) fn file_of(disk: u32) -> Option<PathBuf> {
-    let path = fs::read_to_string(format!("/sys/block/loop{disk}/loop/backing_file")).ok()?;
+pub(crate) fn file_of(node: Node) -> Option<PathBuf> {
+    let path = fs::read_to_string(format!("/sys/block/{}/loop/backing_file", node.disk)).ok()?;
     Some(path.trim_end().into())
 }
 
 /// Tells whether a loop device or its partition is there.
 pub(crate) fn is_there(node: Node) -> bool {
-    Path::new(&format!("/sys/block/loop{}", node.disk)).exists()
+    Path::new(&format!("/sys/block/{}", node.disk)).exists()
         || Path::new(&format!("/sys/dev/block/{}", node.dev)).exists()
 }
 

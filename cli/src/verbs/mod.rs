@@ -229,7 +229,7 @@ fn nodes(tree: &Path) -> Result<ExitCode, Fault> {
     let socket = io::stdin().as_fd().try_clone_to_owned().about("nodes")?;
     let served = block_frontend::serve(socket.into());
     block_frontend::Tree::leave(&tree);
-    served.about("nodes")?;
+    served.about("nodes")?.wait();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -78,6 +78,7 @@ pub fn run(
     let damage = damage.map(|fault| fault.to_string());
     let daemon = start(instance, registry, options, mount, (keeper, damage), events.clone())?;
     let _guard = guarded(options, &daemon.mount);
+    daemon.take_up_nodes();
     watch_signals(events)?;
     accept(&daemon, listener)?;
     ready();

@@ -11,9 +11,11 @@ mod calls;
 mod nodeless;
 mod nodes;
 mod numbers;
+mod place;
 mod sys;
 mod udev;
 mod view;
+mod volume;
 mod words;
 
 use std::fs::DirBuilder;
@@ -27,7 +29,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backing::Pool;
-use block_frontend::{Node, Nodes, Tree};
+use block_frontend::{Node, Nodes, Tree, Ublk};
 use fuse_frontend::node::ControlNode;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -37,7 +39,10 @@ use crate::fault::{About, Fault, causes};
 use crate::protocol::{OWN_RUN, Private, Shows};
 use calls::Carrier;
 use nodeless::Nodeless;
-use nodes::Placed;
+use place::Placed;
+
+/// The folder of the state directory that has which ublk disk is whose.
+const UBLK: &str = "ublk";
 
 /// Settings by which LVM waits for no udev, and has no helpers of its own.
 const LVM_CONF: &str = "\
@@ -182,7 +187,7 @@ impl Daemon {
         }
     }
 
-    /// Starts the process that has the loop devices: the daemon must not open files of its own mount.
+    /// Starts the process that opens disks and files of the mount: the daemon must not, as it serves them.
     fn start_helper(&self) -> Result<(Child, Nodes), Fault> {
         let program = self.program.as_ref().ok_or_else(|| {
             Fault::new("shell", "this daemon was started without a program for its block nodes")
@@ -194,7 +199,28 @@ impl Daemon {
         command.process_group(0);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
         let helper = command.spawn().about("nodes")?;
-        Ok((helper, Nodes::start(ours)))
+        Ok((helper, Nodes::start(ours).on(self.ublk())))
+    }
+
+    /// Opens the ublk driver, where there is one that will do.
+    fn ublk(&self) -> Option<Ublk> {
+        match Ublk::open(&self.state.join(UBLK)) {
+            Ok(ublk) => ublk,
+            Err(error) => {
+                tracing::warn!(%error, "ublk is there, and cannot be used: loop devices are");
+                None
+            }
+        }
+    }
+
+    /// Takes up the block nodes that a daemon has left that was killed: they wait for a restore.
+    pub(super) fn take_up_nodes(&self) {
+        if rustix::process::geteuid().is_root()
+            && block_frontend::has_left(&self.state.join(UBLK))
+            && let Err(fault) = self.private()
+        {
+            tracing::error!(%fault, "block nodes that an earlier daemon has left");
+        }
     }
 
     /// Takes the block nodes away, before the mount goes. What is returned is to be
@@ -209,12 +235,17 @@ impl Daemon {
         let Some(open) = self.shell.get() else { return Ok(None) };
         if force {
             self.displace_all(&open, true);
+            open.nodes.drop_orphans(true);
             return Ok(Some(open));
         }
         if open.node.is_open() {
             return Err(node_is_open());
         }
-        let busy = self.displace_all(&open, false);
+        let mut busy = self.displace_all(&open, false);
+        if busy.is_empty() {
+            // Those of devices that nobody has restored.
+            busy = open.nodes.drop_orphans(false);
+        }
         if busy.is_empty() {
             return Ok(Some(open));
         }

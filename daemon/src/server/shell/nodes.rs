@@ -1,19 +1,20 @@
 //! Keeps block nodes and files true.
 
-use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use backing::block_on;
-use block_frontend::{Error, Facts, Node, Shown};
+use block_frontend::{Error, Facts, Node, Owner, Shown, Whole};
 use sim_core::control::{Answer, Changed, Command, DevStatus, Id, Slot, WhenOpen};
-use sim_core::{BlockDevice, DevNumber, Held, SECTOR_SIZE};
+use sim_core::{Access, BlockDevice, DevNumber, Held, MappedDevice, OpenDevice, SECTOR_SIZE};
 
 use super::super::state::{Daemon, spawn};
 use super::Open;
 use super::calls::{count, count_openers};
-use super::numbers::{NOBODYS, Numbers};
+use super::numbers::NOBODYS;
+use super::place::{Force, Place, lock};
+use super::volume::Volume;
 use crate::fault::{Fault, causes};
 use crate::protocol::User;
 
@@ -22,52 +23,6 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// How often it is looked which block devices the machine has, and for how long old names have been there.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// The nodes that devices have.
-#[derive(Default)]
-pub(super) struct Placed {
-    /// By minor number; each has a lock of its own, as one that hangs is to hold up no other. None is ever
-    /// taken out: whoever waits for one would have another than who comes later.
-    places: Mutex<HashMap<u32, Arc<Mutex<Place>>>>,
-    pub(super) numbers: Numbers,
-    /// How many commands are under way that change a device, by minor number: its node is made true
-    /// when they are done, and not before.
-    under_way: Mutex<HashMap<u32, u32>>,
-}
-
-/// A device's node.
-#[derive(Default)]
-struct Place {
-    node: Option<Node>,
-    /// The minor number of the node by which the tree has it: programs take it for that of the device.
-    in_tree: Option<u32>,
-    /// It shows the device's file.
-    shows: bool,
-    /// How long it has been told that the device is, in bytes.
-    bytes: u64,
-    /// The device is removed when nobody uses it any more.
-    goes: bool,
-}
-
-impl Placed {
-    fn at(&self, minor: u32) -> Arc<Mutex<Place>> {
-        self.places().entry(minor).or_default().clone()
-    }
-
-    /// Tells whether a loop device with this number is one of ours.
-    fn has_disk(&self, disk: u32) -> bool {
-        let places: Vec<_> = self.places().values().cloned().collect();
-        places.iter().any(|place| lock(place).node.is_some_and(|node| node.disk == disk))
-    }
-
-    fn is_under_way(&self, minor: u32) -> bool {
-        lock(&self.under_way).contains_key(&minor)
-    }
-
-    fn places(&self) -> MutexGuard<'_, HashMap<u32, Arc<Mutex<Place>>>> {
-        lock(&self.places)
-    }
-}
 
 impl Open {
     /// Tells whether a user of a device is nobody but the loop device of its node.
@@ -208,10 +163,14 @@ impl Daemon {
         if place.goes && place.node.is_none() {
             return Ok(());
         }
+        let owner = Owner { minor, uuid: status.uuid.clone(), name: status.name.clone() };
         let node = match place.node {
-            Some(node) => node,
+            Some(node) => {
+                open.nodes.note(node, &owner);
+                node
+            }
             None => {
-                let node = open.nodes.reserve()?;
+                let node = open.nodes.reserve(&owner)?;
                 open.placed.numbers.set(minor, Some(node));
                 *place.node.insert(node)
             }
@@ -226,21 +185,17 @@ impl Daemon {
         let mut shown = Ok(());
         if let Some(file) = self.control.find_minor(minor).filter(|_| bytes > 0) {
             device.set_showing(1);
-            // The loop device would go on with the size from before.
-            self.frontend.told();
+            match node.disk {
+                // It would go on with the size from before.
+                Whole::Loop(_) => self.frontend.told(),
+                Whole::Ublk(_) => self.fill(open, place, node, &device)?,
+            }
             let file = self.mount.join(file.name);
             shown = open.nodes.show(node, &Shown { file, bytes, read_only, block, read_ahead });
             place.shows |= shown.is_ok();
-            device.set_showing(u32::from(place.shows));
+            device.set_showing(u32::from(place.shows || place.opened.is_some()));
         }
-        let deps = Command::TableDeps { id: id.clone(), slot: Slot::Live };
-        let below = match block_on(self.control.execute(deps)) {
-            Ok(Answer::Deps(deps)) => {
-                let nodes = deps.into_iter().map(|dev| open.placed.numbers.node(dev));
-                nodes.filter(|dev| *dev != NOBODYS).collect()
-            }
-            Ok(_) | Err(_) => Vec::new(),
-        };
+        let below = self.below(open, id);
         if place.in_tree != Some(node.dev.minor) {
             take_from_tree(open, place)?;
         }
@@ -261,13 +216,47 @@ impl Daemon {
         Ok(shown?)
     }
 
+    /// Has a node on a ublk disk hold its device.
+    fn fill(
+        &self,
+        open: &Open,
+        place: &mut Place,
+        node: Node,
+        device: &Arc<MappedDevice>,
+    ) -> Result<(), Failed> {
+        if place.opened.is_none() {
+            place.opened = Some(OpenDevice::new(device.clone(), Access::ReadWrite)?);
+        }
+        open.nodes.fill(node, || Arc::new(Volume(self.frontend.disk(device))));
+        Ok(())
+    }
+
+    /// Lists what a device's table has open, by the numbers that programs see.
+    fn below(&self, open: &Open, id: &Id) -> Vec<DevNumber> {
+        let deps = Command::TableDeps { id: id.clone(), slot: Slot::Live };
+        match block_on(self.control.execute(deps)) {
+            Ok(Answer::Deps(deps)) => {
+                let nodes = deps.into_iter().map(|dev| open.placed.numbers.node(dev));
+                nodes.filter(|dev| *dev != NOBODYS).collect()
+            }
+            Ok(_) | Err(_) => Vec::new(),
+        }
+    }
+
     /// Takes away the node of a device that is about to be removed, and tells whether it is gone: where it
     /// is in use it stays.
     fn displace(&self, open: &Open, minor: u32) -> bool {
+        self.displace_by(Force::Refuse, open, minor)
+    }
+
+    fn displace_by(&self, force: Force, open: &Open, minor: u32) -> bool {
         let place = open.placed.at(minor);
         let mut place = lock(&place);
         let Some(node) = place.node else { return true };
-        let removed = open.nodes.remove(node);
+        let removed = match open.nodes.remove(node) {
+            Err(error) if error.is_busy() && force == Force::Take => open.nodes.remove_used(node),
+            removed => removed,
+        };
         if removed.as_ref().is_err_and(Error::is_busy) {
             return false;
         }
@@ -277,13 +266,13 @@ impl Daemon {
         if let Err(error) = take_from_tree(open, &mut place) {
             tracing::error!(%error, minor, "a device that is gone is still to be seen");
         }
+        let opened = place.opened.take();
         match removed {
             // With the helper, the kernel lets go of all.
             Ok(()) | Err(Error::Ended) => {
                 place.shows = false;
-                if let Ok(device) = self.control.device(&Id::Dev(DevNumber::mapped(minor))) {
-                    device.set_showing(0);
-                }
+                drop(place);
+                self.let_go(minor, opened);
                 true
             }
             Err(error) => {
@@ -291,6 +280,18 @@ impl Daemon {
                 false
             }
         }
+    }
+
+    /// Closes a device whose node is gone, as the close of a file would.
+    fn let_go(&self, minor: u32, opened: Option<OpenDevice>) {
+        if let Ok(device) = self.control.device(&Id::Dev(DevNumber::mapped(minor))) {
+            if opened.is_some() {
+                block_on(device.closed());
+            }
+            drop(opened);
+            device.set_showing(0);
+        }
+        self.control.reap();
     }
 
     /// Lists the devices whose nodes somebody has open.
@@ -330,7 +331,8 @@ impl Daemon {
         let mut busy = Vec::new();
         for minor in minors {
             let is_next = force || busy.is_empty() || seem_used.contains(&name(minor));
-            if is_next && !self.displace(open, minor) {
+            let force = if force { Force::Take } else { Force::Refuse };
+            if is_next && !self.displace_by(force, open, minor) {
                 busy.push(name(minor));
             }
         }
@@ -375,6 +377,7 @@ impl Daemon {
     /// that are not; tells whether it is to be tried again.
     fn look_again(&self, open: &Open) -> bool {
         let mut again = false;
+        open.nodes.expire_orphans();
         for minor in self.minors() {
             if open.placed.numbers.node_of(minor).is_none() && !open.placed.is_under_way(minor) {
                 // Made without a command that is seen here.
@@ -409,10 +412,13 @@ type Failed = Box<dyn std::error::Error>;
 
 fn take(open: &Open, place: &mut Place, minor: u32) -> Result<(), Failed> {
     let removed = match place.node {
-        // Gone by force, under whoever uses it.
+        // Gone by force, under whoever uses it: the kernel takes a loop device away when it is closed.
         Some(node) => open
             .nodes
             .remove(node)
+            .or_else(
+                |error| if error.is_busy() { open.nodes.remove_used(node) } else { Err(error) },
+            )
             .or_else(|error| if error.is_busy() { Ok(()) } else { Err(error) }),
         None => Ok::<(), Error>(()),
     };
@@ -452,8 +458,4 @@ pub(super) fn watcher(changed: Sender<()>) -> impl Fn(&Changed) + Send + Sync + 
     move |_| {
         let _ended = changed.send(());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

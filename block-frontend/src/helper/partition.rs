@@ -1,0 +1,114 @@
+//! The partition of a ublk disk, which the daemon serves.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use sim_core::{Errno, SECTOR_SIZE};
+
+use super::disk::number_in;
+use crate::PARTITION;
+use crate::ioctls;
+use crate::node::{Error, Node, Shown, Whole, failed};
+use crate::special::Special;
+use crate::ublk::Left;
+
+/// A partition of ours.
+pub(super) struct Partition {
+    node: Node,
+    whole: Special,
+    part: Arc<Special>,
+    shown: Option<Shown>,
+    pub(super) left: Left,
+}
+
+impl Partition {
+    /// Makes the partition of a disk, of one sector; one that is there stays as it is.
+    pub(super) fn of(number: u32) -> Result<Partition, Error> {
+        let disk = Whole::Ublk(number);
+        let whole = whole(disk).map_err(failed(format!("opening {disk}")))?;
+        if !disk.partition().exists() {
+            let held = whole.read().map_err(failed(format!("opening {disk}")))?;
+            ioctls::add_partition(&held, PARTITION, SECTOR_SIZE)
+                .map_err(failed(format!("adding a partition to {disk}")))?;
+        }
+        let made = number_in(&disk.partition()).and_then(|dev| Ok((dev, Special::block(dev)?)));
+        let (dev, part) = made.map_err(failed(format!("finding the partition of {disk}")))?;
+        let left = Left::note(number).map_err(failed(format!("asking for {disk}")))?;
+        Ok(Partition { node: Node { dev, disk }, whole, part: Arc::new(part), shown: None, left })
+    }
+
+    pub(super) fn node(&self) -> Node {
+        self.node
+    }
+
+    pub(super) fn part(&self) -> Arc<Special> {
+        Arc::clone(&self.part)
+    }
+
+    /// Gives the partition its size, and says whether it may be written and how far is read ahead.
+    pub(super) fn fit(&mut self, shown: &Shown) -> Result<(), Error> {
+        if self.shown.as_ref() == Some(shown) {
+            return Ok(());
+        }
+        if shown.bytes == 0 || !shown.bytes.is_multiple_of(SECTOR_SIZE) {
+            return Err(Error::Refused(format!(
+                "{}: expected whole sectors, found {} bytes",
+                self.node.disk, shown.bytes
+            )));
+        }
+        // What has failed half-way is done anew the next time, whatever is asked for then.
+        let before = self.shown.take();
+        let held = self.held()?;
+        ioctls::resize_partition(&held, PARTITION, shown.bytes)
+            .map_err(self.failed("resizing the partition of"))?;
+        let part = self.part.read().map_err(self.failed("opening the partition of"))?;
+        ioctls::set_read_only(&part, shown.read_only)
+            .map_err(self.failed("setting whether the partition may be written of"))?;
+        // Otherwise it stays as programs have set it.
+        if before.is_none_or(|before| before.read_ahead != shown.read_ahead) {
+            ioctls::set_read_ahead(&part, shown.read_ahead)
+                .map_err(self.failed("setting the read-ahead of"))?;
+        }
+        self.shown = Some(shown.clone());
+        Ok(())
+    }
+
+    /// Takes it away, or says that somebody has it open.
+    pub(super) fn take(&self) -> Result<(), Error> {
+        take(self.node.disk, &self.held()?, self.node)
+    }
+
+    fn held(&self) -> Result<File, Error> {
+        self.whole.read().map_err(self.failed("opening"))
+    }
+
+    fn failed(&self, what: &str) -> impl FnOnce(io::Error) -> Error + use<> {
+        failed(format!("{what} {}", self.node.disk))
+    }
+}
+
+/// Takes away the partition that an earlier helper has made, or says that somebody has it open.
+pub(super) fn remove(number: u32) -> Result<(), Error> {
+    let disk = Whole::Ublk(number);
+    let held = whole(disk).and_then(|whole| whole.read());
+    let held = held.map_err(failed(format!("opening {disk}")))?;
+    let Ok(dev) = number_in(&disk.partition()) else { return Ok(()) };
+    take(disk, &held, Node { dev, disk })
+}
+
+fn take(disk: Whole, held: &File, node: Node) -> Result<(), Error> {
+    match ioctls::delete_partition(held, PARTITION) {
+        Ok(()) => Ok(()),
+        Err(error) => match error.raw_os_error().map(Errno) {
+            Some(Errno::BUSY) => Err(Error::Busy(format!("{} is open or mounted", node.dev))),
+            // Taken away by somebody, who needs to be told nothing.
+            Some(Errno::NXIO) => Ok(()),
+            _ => Err(failed(format!("removing the partition of {disk}"))(error)),
+        },
+    }
+}
+
+fn whole(disk: Whole) -> io::Result<Special> {
+    Special::block(number_in(&disk.sys())?)
+}
