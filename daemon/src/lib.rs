@@ -29,5 +29,5 @@ pub use describe::{Description, Failing};
 pub use fault::{About, Fault};
 pub use instance::Instance;
 pub use options::Options;
-pub use process::keep_out_of_core_dumps;
+pub use process::{allow_most_files, keep_out_of_core_dumps};
 pub use server::{guard, run};

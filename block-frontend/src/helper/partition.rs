@@ -16,7 +16,6 @@ use crate::ublk::Left;
 /// A partition of ours.
 pub(super) struct Partition {
     node: Node,
-    whole: Special,
     part: Arc<Special>,
     shown: Option<Shown>,
     pub(super) left: Left,
@@ -26,16 +25,15 @@ impl Partition {
     /// Makes the partition of a disk, of one sector; one that is there stays as it is.
     pub(super) fn of(number: u32) -> Result<Partition, Error> {
         let disk = Whole::Ublk(number);
-        let whole = whole(disk).map_err(failed(format!("opening {disk}")))?;
         if !disk.partition().exists() {
-            let held = whole.read().map_err(failed(format!("opening {disk}")))?;
+            let held = opened(disk)?;
             ioctls::add_partition(&held, PARTITION, SECTOR_SIZE)
                 .map_err(failed(format!("adding a partition to {disk}")))?;
         }
         let made = number_in(&disk.partition()).and_then(|dev| Ok((dev, Special::block(dev)?)));
         let (dev, part) = made.map_err(failed(format!("finding the partition of {disk}")))?;
         let left = Left::note(number).map_err(failed(format!("asking for {disk}")))?;
-        Ok(Partition { node: Node { dev, disk }, whole, part: Arc::new(part), shown: None, left })
+        Ok(Partition { node: Node { dev, disk }, part: Arc::new(part), shown: None, left })
     }
 
     pub(super) fn node(&self) -> Node {
@@ -59,7 +57,7 @@ impl Partition {
         }
         // What has failed half-way is done anew the next time, whatever is asked for then.
         let before = self.shown.take();
-        let held = self.held()?;
+        let held = opened(self.node.disk)?;
         ioctls::resize_partition(&held, PARTITION, shown.bytes)
             .map_err(self.failed("resizing the partition of"))?;
         let part = self.part.read().map_err(self.failed("opening the partition of"))?;
@@ -76,11 +74,7 @@ impl Partition {
 
     /// Takes it away, or says that somebody has it open.
     pub(super) fn take(&self) -> Result<(), Error> {
-        take(self.node.disk, &self.held()?, self.node)
-    }
-
-    fn held(&self) -> Result<File, Error> {
-        self.whole.read().map_err(self.failed("opening"))
+        take(&opened(self.node.disk)?, self.node)
     }
 
     fn failed(&self, what: &str) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -91,24 +85,25 @@ impl Partition {
 /// Takes away the partition that an earlier helper has made, or says that somebody has it open.
 pub(super) fn remove(number: u32) -> Result<(), Error> {
     let disk = Whole::Ublk(number);
-    let held = whole(disk).and_then(|whole| whole.read());
-    let held = held.map_err(failed(format!("opening {disk}")))?;
+    let held = opened(disk)?;
     let Ok(dev) = number_in(&disk.partition()) else { return Ok(()) };
-    take(disk, &held, Node { dev, disk })
+    take(&held, Node { dev, disk })
 }
 
-fn take(disk: Whole, held: &File, node: Node) -> Result<(), Error> {
+fn take(held: &File, node: Node) -> Result<(), Error> {
     match ioctls::delete_partition(held, PARTITION) {
         Ok(()) => Ok(()),
         Err(error) => match error.raw_os_error().map(Errno) {
             Some(Errno::BUSY) => Err(Error::Busy(format!("{} is open or mounted", node.dev))),
             // Taken away by somebody, who needs to be told nothing.
             Some(Errno::NXIO) => Ok(()),
-            _ => Err(failed(format!("removing the partition of {disk}"))(error)),
+            _ => Err(failed(format!("removing the partition of {}", node.disk))(error)),
         },
     }
 }
 
-fn whole(disk: Whole) -> io::Result<Special> {
-    Special::block(number_in(&disk.sys())?)
+/// Opens a whole disk, which is asked for nothing: it takes the calls that are about its partition.
+fn opened(disk: Whole) -> Result<File, Error> {
+    let file = number_in(&disk.sys()).and_then(|dev| Special::block(dev)?.read());
+    file.map_err(failed(format!("opening {disk}")))
 }

@@ -227,6 +227,7 @@ fn nodes(tree: &Path) -> Result<ExitCode, Fault> {
     let tree = std::fs::File::open(tree).about(tree.display())?;
     let tree = PathBuf::from(format!("/proc/self/fd/{}", tree.as_raw_fd()));
     let socket = io::stdin().as_fd().try_clone_to_owned().about("nodes")?;
+    daemon::allow_most_files();
     let served = block_frontend::serve(socket.into());
     block_frontend::Tree::leave(&tree);
     served.about("nodes")?.wait();

@@ -61,6 +61,7 @@ pub fn run(
     }
     shell::clean(&instance.private());
     crate::process::keep_out_of_core_dumps();
+    crate::process::allow_most_files();
     let before = (instance.state() != instance.dir()).then(|| instance.dir());
     let (keeper, damage) = Keeper::open(instance.state(), before)?;
     if instance.is_in_memory() {
