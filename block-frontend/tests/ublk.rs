@@ -243,6 +243,31 @@ fn a_disk_that_hangs_or_panics_holds_up_no_other_and_can_be_taken_away() {
     rig.nodes.remove(goes_on).unwrap();
 }
 
+#[test]
+fn a_partition_table_in_the_data_is_not_read() {
+    let Some(rig) = Rig::start() else { return };
+    let memory = Memory::new(8 * MIB);
+    {
+        let mut bytes = memory.bytes.lock().unwrap();
+        // The second of four partitions: of type 83, from sector 2048 on, 4096 long.
+        bytes[466] = 0x83;
+        bytes[470..474].copy_from_slice(&2048_u32.to_le_bytes());
+        bytes[474..478].copy_from_slice(&4096_u32.to_le_bytes());
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    }
+    let node = rig.shown("a", &memory);
+    let whole = Path::new("/sys/block").join(node.disk.to_string());
+    let dev = fs::read_to_string(whole.join("dev")).unwrap().trim().parse().unwrap();
+    let whole_node = Node { dev, ..node };
+    drop(rig.open(whole_node, OFlags::empty()));
+    let path = rig.dir.path().join(format!("node-{}", whole_node.dev.minor));
+    let read = Command::new("blockdev").arg("--rereadpt").arg(path).output().unwrap();
+    assert!(!read.status.success(), "{read:?}");
+    assert!(is_there(node) && sys(node, "size") == "16384");
+    assert!(!whole.join(format!("{}p2", node.disk)).exists());
+    rig.nodes.remove(node).unwrap();
+}
+
 /// What [`a_server_that_is_killed_costs_nobody_an_error`] kills.
 #[test]
 #[ignore = "what another test starts as the process that serves"]
