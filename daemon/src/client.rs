@@ -169,7 +169,7 @@ impl Client {
 
 /// Says that no daemon runs, and what to do about it.
 pub fn no_daemon(instance: &Instance) -> Fault {
-    let why = "no daemon runs here: `dmsim start`, `attach` and `create` start one";
+    let why = "no daemon runs here: `dmsim start`, `attach`, `create` and `shell` start one";
     Fault::new(instance.dir().display(), why)
 }
 

@@ -16,7 +16,7 @@ use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request};
 use daemon::{About, Client, Fault, Instance, keep_out_of_core_dumps};
 use ops::{DeviceMapper, mirror, snapshot};
-use sim_core::control::{Id, WhenOpen};
+use sim_core::control::{Answer, Command, Id, WhenOpen};
 use sim_core::{Access, Registry};
 
 use crate::args::dump::{Close, Dump};
@@ -351,10 +351,22 @@ fn tell(what: &str) {
 
 fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
     let mut client = client::connect(instance)?;
+    let active = match client.ask(&Request::Control(Command::ListDevices))? {
+        Outcome::Control(Ok(Answer::Devices(devices))) => devices.len(),
+        _ => 0,
+    };
     match client.ask(&Request::Stop { force })? {
-        Outcome::Done => client.wait_for_end().map(|()| ExitCode::SUCCESS),
-        other => Err(unexpected(other)),
+        Outcome::Done => client.wait_for_end()?,
+        other => return Err(unexpected(other)),
     }
+    if active > 0 {
+        let (devices, them) = if active == 1 { ("device", "it") } else { ("devices", "them") };
+        eprintln!(
+            "dmsim: {active} {devices} went with the daemon, on record: `dmsim start` and `dmsim restore` bring \
+             {them} back"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Merges a snapshot; or finishes a merge that is not, whatever it was cut off by.

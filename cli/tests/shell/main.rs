@@ -376,3 +376,56 @@ fn a_daemon_that_is_killed_takes_its_nodes_along() {
     instance.dmsim(&["restore"]);
     run(&instance, "e2fsck -fn /dev/mapper/a > /dev/null");
 }
+
+#[test]
+fn volumes_have_their_links_again_after_a_restore() {
+    let Some(instance) = start(&["lvm", "mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 64), ("b", 64)]);
+    run(
+        &instance,
+        "vgcreate -q v-g /dev/mapper/a /dev/mapper/b; lvcreate -qn l-v -L 8M -Wn v-g
+        lvcreate -qn twice --type mirror --mirrorlog core -m 1 -L 8M -Wn v-g; mkfs.ext4 -q /dev/v-g/l-v
+        lvcreate -qsn before -L 4M v-g/l-v",
+    );
+    let before = run(&instance, "ls /dev/v-g");
+    assert_eq!(before, "before\nl-v\ntwice\n");
+    let said = instance.run(&["stop"]);
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert!(
+        told.contains("devices went with the daemon") && told.contains("`dmsim restore`"),
+        "{told}"
+    );
+    let dir = instance.crash();
+    let instance = Instance::start_in(dir, &[]);
+    // Before the first shell, and in one.
+    let holds = Waits::run(
+        &instance,
+        "echo; read x || true; ls /dev/v-g; e2fsck -fn /dev/v-g/l-v > /dev/null",
+    );
+    instance.dmsim(&["restore"]);
+    assert_eq!(holds.end(), before);
+    instance.dmsim(&["stop"]);
+    let instance = Instance::start_in(instance.crash(), &[]);
+    instance.dmsim(&["restore"]);
+    assert_eq!(run(&instance, "ls /dev/v-g; test -b /dev/v-g/l-v"), before);
+    run(&instance, "vgremove -qfy v-g; test ! -e /dev/v-g");
+    instance.dmsim(&["remove", "a"]);
+    instance.dmsim(&["remove", "b"]);
+    assert!(instance.run(&["stop"]).stderr.is_empty(), "nothing went");
+}
+
+#[test]
+fn what_a_stranger_wants_to_know_is_said() {
+    let Some(instance) = start(&[]) else { return };
+    let mut shell = instance.command(&["shell"]);
+    let output = shell.env("SHELL", "/bin/true").output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let kmsg = instance.path("run/kmsg");
+    assert!(
+        said.contains(&format!("why a table is refused stands in {}\n", text(&kmsg))),
+        "{said}"
+    );
+    instance.dmsim(&["stop"]);
+    let said = instance.refused(&["ls"]);
+    assert!(said.contains("`create` and `shell` start one"), "{said}");
+}

@@ -87,7 +87,7 @@ impl<'a> Session<'a> {
             }),
             Request::Restore(filled) => self.change(|| match daemon.restore(&filled, hung_up) {
                 Ok(restored) => {
-                    daemon.shell.get().iter().for_each(|open| daemon.place_all(open));
+                    daemon.show_restored();
                     Outcome::Restored(restored)
                 }
                 Err(fault) => Outcome::Failed(fault.to_string()),

@@ -82,6 +82,8 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
             };
             let dir = instance.dir().display();
             print(&format!("device-mapper of {dir}: {works} here; `exit` leaves\n"))?;
+            let kmsg = instance.kmsg();
+            print(&format!("why a table is refused stands in {}\n", kmsg.display()))?;
             if let Some(rule) = &private.rule {
                 let rule = rule.display();
                 print(&format!("the machine's udev leaves its block nodes alone, by {rule}\n"))?;

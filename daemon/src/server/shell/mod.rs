@@ -8,6 +8,7 @@
 //! daemon is an ordinary user's there are no block nodes, and less of all ([`nodeless`]).
 
 mod calls;
+mod links;
 mod nodeless;
 mod nodes;
 mod numbers;
@@ -122,6 +123,8 @@ impl Daemon {
         *shell = Some(open.clone());
         drop(shell);
         self.place_all(&open);
+        // Those that a restore has brought back before.
+        links::make(&self.control, &open.dir.join("dev"));
         self.watch_private(&open)?;
         Ok(self.private_of(&open))
     }
@@ -261,6 +264,14 @@ impl Daemon {
     /// Gives all devices block nodes, or makes those true that they have.
     pub(super) fn place_all(&self, open: &Open) {
         self.minors().into_iter().for_each(|minor| self.place(open, minor));
+    }
+
+    /// Shows what a restore has brought back.
+    pub(super) fn show_restored(&self) {
+        if let Some(open) = self.shell.get() {
+            self.place_all(&open);
+            links::make(&self.control, &open.dir.join("dev"));
+        }
     }
 
     /// Takes away what is left of the private device-mapper, when the mount is gone.
