@@ -30,7 +30,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backing::Pool;
-use block_frontend::{Node, Nodes, Tree, Ublk};
+use block_frontend::{Node, Nodes, Owner, Tree, Ublk};
 use fuse_frontend::node::ControlNode;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -297,7 +297,9 @@ fn node_is_open() -> Fault {
 impl Open {
     /// Makes a block node, and takes it away: rather than that devices have none later.
     fn try_nodes(&self) -> Result<(), Fault> {
-        let node = self.nodes.reserve().map_err(|error| no_nodes(causes(&error)))?;
+        // No device's.
+        let owner = Owner { minor: u32::MAX, uuid: None, name: String::new() };
+        let node = self.nodes.reserve(&owner).map_err(|error| no_nodes(causes(&error)))?;
         let opened = self.try_open(&node);
         self.nodes.remove(node).map_err(|error| no_nodes(causes(&error)))?;
         opened.map_err(|error| no_nodes(format!("opening a block node ({}): {error}", node.dev)))
