@@ -401,7 +401,7 @@ mod tests {
     fn what_was_counted_a_moment_ago_is_not_asked_again() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let nodes = Nodes::start(ours);
-        let other = Node { dev: DevNumber { major: 259, minor: 2 }, disk: 4097 };
+        let other = Node { dev: DevNumber { major: 259, minor: 2 }, disk: Whole::Loop(4097) };
         let helper = thread::spawn(move || {
             let mut lines = BufReader::new(&theirs).lines();
             for count in [3, 4, 5] {
