@@ -139,7 +139,7 @@ impl Helper {
             }
             Ask::RemovePartition { disk } => partition::remove(disk).map(|()| Outcome::Done),
             Ask::Sync { node } => self.part(node).and_then(|part| {
-                let flushed = part.read().and_then(|part| ioctls::flush(&part));
+                let flushed = part.read().and_then(|part| write_out(&part, node.dev));
                 flushed.map_err(failed(format!("flushing {}", node.dev)))?;
                 Ok(Outcome::Done)
             }),
@@ -251,6 +251,13 @@ impl Helper {
             disks = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// Writes out what the kernel holds of a node, and of a file system on it.
+fn write_out(part: &File, dev: DevNumber) -> io::Result<()> {
+    // That lets go of pages too, which a program that goes on with them is not to notice: it has them
+    // when nothing can be read any more.
+    if openers::is_mounted(dev)? { ioctls::flush(part) } else { part.sync_all() }
 }
 
 /// A thread that is counted as long as it runs, also where it panics.

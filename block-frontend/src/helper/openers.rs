@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use sim_core::DevNumber;
@@ -21,23 +21,13 @@ impl Openers {
     pub(super) fn look() -> io::Result<Openers> {
         let mut counts = HashMap::new();
         let (mut namespaces, mut mounted) = (BTreeSet::new(), BTreeSet::new());
-        for process in fs::read_dir("/proc")? {
-            let process = process?;
-            let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-            if pid.is_none_or(|pid| pid == std::process::id()) {
-                continue;
-            }
+        for process in processes()? {
             // It may have ended meanwhile, or be none of ours to look at.
-            let process = process.path();
             let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
             for dev in files.filter_map(|file| node(&file.path())) {
                 *counts.entry(dev).or_default() += 1;
             }
-            let namespace = fs::read_link(process.join("ns/mnt"));
-            if namespace.is_ok_and(|namespace| namespaces.insert(namespace)) {
-                let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
-                mounted.extend(mounted_devices(&mounts));
-            }
+            mounted.extend(newly_seen(&process, &mut namespaces));
         }
         for dev in mounted {
             *counts.entry(dev).or_default() += 1;
@@ -51,6 +41,31 @@ impl Openers {
     }
 }
 
+/// Tells whether a file system is mounted from a device.
+pub(super) fn is_mounted(dev: DevNumber) -> io::Result<bool> {
+    let mut namespaces = BTreeSet::new();
+    Ok(processes()?.any(|process| newly_seen(&process, &mut namespaces).contains(&dev)))
+}
+
+/// Lists all processes but this one, by their folders.
+fn processes() -> io::Result<impl Iterator<Item = PathBuf>> {
+    let is_other = |process: &PathBuf| {
+        let pid = process.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+        pid.is_some_and(|pid| pid != std::process::id())
+    };
+    Ok(fs::read_dir("/proc")?.flatten().map(|process| process.path()).filter(is_other))
+}
+
+/// Lists what is mounted in a process's mount namespace; nothing where that has been looked at.
+fn newly_seen(process: &Path, namespaces: &mut BTreeSet<PathBuf>) -> Vec<DevNumber> {
+    let namespace = fs::read_link(process.join("ns/mnt"));
+    if !namespace.is_ok_and(|namespace| namespaces.insert(namespace)) {
+        return Vec::new();
+    }
+    let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+    mounted_devices(&mounts, |name| node(&process.join("root").join(name))).collect()
+}
+
 /// Returns the number of the block device that an open file is, without a word to its file system: a
 /// mount that does not answer may have others.
 fn node(file: &Path) -> Option<DevNumber> {
@@ -59,9 +74,21 @@ fn node(file: &Path) -> Option<DevNumber> {
     is_node.then_some(DevNumber { major: found.stx_rdev_major, minor: found.stx_rdev_minor })
 }
 
-/// Lists what is mounted. proc_pid_mountinfo(5) has: id, parent, major:minor, and so on.
-fn mounted_devices(mounts: &str) -> impl Iterator<Item = DevNumber> {
-    mounts.lines().filter_map(|line| line.split(' ').nth(2)?.parse().ok())
+/// Lists what is mounted. proc_pid_mountinfo(5) has: id, parent, major:minor, and so on; behind a hyphen,
+/// the type, and the source by a name. A file system that has a number of its own, as btrfs, is known by
+/// that name.
+fn mounted_devices(
+    mounts: &str,
+    find: impl Fn(&str) -> Option<DevNumber>,
+) -> impl Iterator<Item = DevNumber> {
+    mounts.lines().filter_map(move |line| {
+        let dev: DevNumber = line.split(' ').nth(2)?.parse().ok()?;
+        if dev.major != 0 {
+            return Some(dev);
+        }
+        let source = line.split(" - ").nth(1)?.split(' ').nth(1)?;
+        find(source.strip_prefix('/').filter(|source| source.starts_with("dev/"))?)
+    })
 }
 
 #[cfg(test)]
@@ -71,8 +98,11 @@ mod tests {
     #[test]
     fn a_mount_is_found_by_the_number_of_its_device() {
         let mounts = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
-                      40 21 259:3 / /mnt rw shared:1 - ext4 /dev/mapper/a rw\n";
-        let devices: Vec<_> = mounted_devices(mounts).map(|dev| dev.to_string()).collect();
-        assert_eq!(devices, ["8:1", "259:3"]);
+                      40 21 259:3 / /mnt rw shared:1 - ext4 /dev/mapper/a rw\n\
+                      41 21 0:50 / /mnt rw shared:1 - btrfs /dev/mapper/b rw\n\
+                      42 21 0:51 / /tmp rw - tmpfs tmpfs rw\n";
+        let find = |name: &str| (name == "dev/mapper/b").then(|| "259:4".parse().unwrap());
+        let devices: Vec<_> = mounted_devices(mounts, find).map(|dev| dev.to_string()).collect();
+        assert_eq!(devices, ["8:1", "259:3", "259:4"]);
     }
 }

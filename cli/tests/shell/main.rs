@@ -228,6 +228,25 @@ fn who_has_a_node_open_is_counted() {
     instance.dmsim(&["stop"]);
 }
 
+/// As with the kernel: the test suite of file systems goes on with such pages.
+#[test]
+fn what_was_written_can_be_read_when_the_table_fails_everything() {
+    let Some(instance) = start(&["dmsetup"]) else { return };
+    disks(&instance, &[("a", 8)]);
+    let said = run(
+        &instance,
+        "dmsetup create d --table '0 2048 linear /dev/mapper/a 0'
+        exec 3<> /dev/mapper/d
+        printf 'still here' | dd of=/dev/mapper/d bs=4096 conv=fsync,notrunc status=none
+        dmsetup load d --table '0 2048 error'; dmsetup suspend d; dmsetup resume d
+        dd if=/dev/mapper/d bs=10 count=1 status=none
+        fails dd if=/dev/mapper/d bs=4096 skip=100 count=1 status=none
+        exec 3>&-; dmsetup remove d",
+    );
+    assert_eq!(said, "still here");
+    instance.dmsim(&["stop"]);
+}
+
 /// A program that opens a node and asks at once, as cryptsetup's library does to see whether a device is
 /// in use, is told of it, whatever it has been told a moment ago.
 #[test]
