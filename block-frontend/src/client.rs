@@ -22,6 +22,9 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long [`Nodes::sync`] is waited for: there may be much to write.
 pub const SYNCED_WITHIN: Duration = Duration::from_secs(120);
 
+/// How often it is looked whether an answer is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// For how many times as long as it took, what was found of open nodes is recent.
 const RECENT_FOR: u32 = 10;
 
@@ -211,13 +214,14 @@ impl Nodes {
     /// mounted from it has not written. That is what the kernel does before it suspends a device, if
     /// it is not asked for `noflush`; so it is to be called before, as long as the device answers.
     ///
-    /// It waits for [`SYNCED_WITHIN`]. The node counts as open meanwhile.
+    /// It waits for [`SYNCED_WITHIN`], and as long as `is_wanted`. The node counts as open meanwhile.
     ///
     /// # Errors
     /// What the system says of a write that failed.
-    pub fn sync(&self, node: Node) -> Result<(), Error> {
+    pub fn sync(&self, node: Node, is_wanted: &dyn Fn() -> bool) -> Result<(), Error> {
         let limit = self.limit.max(SYNCED_WITHIN);
-        self.ask_within(limit, &format!("flushing {}", node.dev), Ask::Sync { node }).map(|_| ())
+        self.ask_while(is_wanted, limit, &format!("flushing {}", node.dev), Ask::Sync { node })
+            .map(|_| ())
     }
 
     /// Counts how often a node is open: each open file once for each process that has it, and once
@@ -263,11 +267,30 @@ impl Nodes {
     }
 
     fn ask_within(&self, limit: Duration, what: &str, ask: Ask) -> Result<Outcome, Error> {
+        self.ask_while(&|| true, limit, what, ask)
+    }
+
+    /// Asks, and waits no longer than `is_wanted` says so.
+    fn ask_while(
+        &self,
+        is_wanted: &dyn Fn() -> bool,
+        limit: Duration,
+        what: &str,
+        ask: Ask,
+    ) -> Result<Outcome, Error> {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = sync_channel(1);
         self.shared.waiting().as_mut().ok_or(Error::Ended)?.insert(number, answer);
         self.shared.send(&Request { number, ask });
-        match answered.recv_timeout(limit) {
+        let begun = Instant::now();
+        let answer = loop {
+            let left = limit.saturating_sub(begun.elapsed());
+            match answered.recv_timeout(left.min(LOOK)) {
+                Err(RecvTimeoutError::Timeout) if left > LOOK && is_wanted() => {}
+                answer => break answer,
+            }
+        };
+        match answer {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(waiting) = self.shared.waiting().as_mut() {

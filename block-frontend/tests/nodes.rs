@@ -353,12 +353,12 @@ fn a_sync_writes_out_buffers_and_the_file_system() {
     let path = rig.path(node);
     let device = open(&path).unwrap();
     device.write_all_at(b"written to the buffers", 8 * MIB).unwrap();
-    rig.nodes.sync(node).unwrap();
+    rig.nodes.sync(node, &|| true).unwrap();
     assert!(has_word(b"written to the buffers"));
     drop(device);
     let mounted = Mounted::new(&rig, &path);
     fs::write(mounted.0.join("file"), "written to the file system").unwrap();
-    rig.nodes.sync(node).unwrap();
+    rig.nodes.sync(node, &|| true).unwrap();
     assert!(has_word(b"written to the file system"));
     drop(mounted);
     rig.end();

@@ -159,6 +159,27 @@ fn words_of_tables_mean_what_the_caller_sees() {
     run(&instance, "rm /dev/mapper/control; sleep 3; dmsetup ls | grep -q '^a'");
 }
 
+/// What ends the set has to be written to legs that hold everything.
+#[test]
+fn a_remove_all_that_waits_can_be_killed() {
+    let Some(instance) = start(&["dmsetup"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    let said = run(
+        &instance,
+        "for n in 0 1 2 3; do dmsetup create l$n --table \"0 8192 linear /dev/mapper/a $((n * 8192))\"; done
+        dmsetup create r --table '0 8192 raid raid1 3 0 region_size 512 2 /dev/mapper/l0 /dev/mapper/l1 /dev/mapper/l2 /dev/mapper/l3'
+        dd if=/dev/zero of=/dev/mapper/r bs=4096 count=1 conv=fsync status=none
+        for n in 0 1 2 3; do dmsetup suspend --noflush l$n; done
+        timeout -s KILL 2 dmsetup remove_all || echo $?
+        for n in 0 1 2 3; do dmsetup resume l$n; done
+        used() { dmsetup info -c --noheadings -o open | grep -q 1; }
+        for n in $(seq 100); do used || break; sleep 0.1; done
+        dmsetup remove_all; dmsetup ls",
+    );
+    assert_eq!(said, "137\nNo devices found\n");
+    instance.dmsim(&["stop"]);
+}
+
 #[test]
 fn a_block_device_of_the_machine_grows_under_its_table() {
     let Some(instance) = start(&["dmsetup", "losetup"]) else { return };

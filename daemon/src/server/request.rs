@@ -159,7 +159,7 @@ fn guarded(kind: Kind, perform: impl FnOnce() -> Reply) -> Reply {
 
 impl Daemon {
     pub(super) fn control(&self, command: Command, hung_up: &Cancel) -> Result<Answer, Failure> {
-        let touched = self.before(&command);
+        let touched = self.before(&command, hung_up);
         if let Command::DevResume { .. } = command {
             // By what lies below, as it is when the table comes to use.
             self.images.follow_host_devices();

@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use backing::block_on;
+use backing::{Cancel, block_on, block_on_or};
 use block_frontend::{Error, Facts, Node, Owner, Shown, Whole};
 use sim_core::control::{Answer, Changed, Command, DevStatus, Id, Slot, WhenOpen};
 use sim_core::{Access, BlockDevice, DevNumber, Held, MappedDevice, OpenDevice, SECTOR_SIZE};
@@ -59,7 +59,7 @@ impl Drop for Touched {
 
 impl Daemon {
     /// Prepares the nodes for a command; nothing where there are none.
-    pub(in super::super) fn before(&self, command: &Command) -> Option<Touched> {
+    pub(in super::super) fn before(&self, command: &Command, hung_up: &Cancel) -> Option<Touched> {
         let open = self.shell.get()?;
         let mut minors = Vec::new();
         match command {
@@ -73,7 +73,7 @@ impl Daemon {
                 }
             }
             Command::RemoveAll { .. } => {
-                while self.remove_each(&open) {}
+                while self.remove_each(&open, hung_up) {}
                 minors = open.placed.numbers.minors();
             }
             Command::DevSuspend { id, held } => {
@@ -81,7 +81,7 @@ impl Daemon {
                     minors.push(device.minor());
                     // What is held below would be waited for.
                     if *held == Held::Flush && !device.is_suspended() && !device.holds_all() {
-                        write_out(&open, device.minor());
+                        write_out(&open, device.minor(), hung_up);
                     }
                 }
             }
@@ -111,15 +111,19 @@ impl Daemon {
     }
 
     /// Removes the devices that nobody uses, one by one, and tells whether there was one.
-    fn remove_each(&self, open: &Arc<Open>) -> bool {
+    fn remove_each(&self, open: &Arc<Open>, hung_up: &Cancel) -> bool {
         let mut removed = false;
         for minor in self.minors() {
+            if hung_up.is_cancelled() {
+                return false;
+            }
             let id = Id::Dev(DevNumber::mapped(minor));
             let device = self.control.device(&id).ok();
             if device.is_some_and(|device| device.user_count() == 0) && self.displace(open, minor) {
                 let command = Command::DevRemove { id, open: WhenOpen::Refuse };
                 super::super::settle::settle(&self.control, &command);
-                removed |= block_on(self.control.perform(command)).is_ok();
+                let done = block_on_or(self.control.perform(command), hung_up);
+                removed |= done.is_some_and(|done| done.is_ok());
                 self.place(open, minor);
             }
         }
@@ -431,13 +435,13 @@ fn take(open: &Open, place: &mut Place, minor: u32) -> Result<(), Failed> {
 
 /// Writes out what programs have written to a device's node, a file system on it among them: a kernel's
 /// device has that frozen when it is suspended, which comes to the same for what is in by then.
-fn write_out(open: &Open, minor: u32) {
+fn write_out(open: &Open, minor: u32, hung_up: &Cancel) {
     let place = open.placed.at(minor);
     let node = {
         let place = lock(&place);
         place.node.filter(|_| place.shows)
     };
-    if let Some(Err(error)) = node.map(|node| open.nodes.sync(node)) {
+    if let Some(Err(error)) = node.map(|node| open.nodes.sync(node, &|| !hung_up.is_cancelled())) {
         tracing::warn!(
             error = causes(&error),
             minor,
