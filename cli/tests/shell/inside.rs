@@ -20,6 +20,9 @@ pivot_root . old; umount -l /old
 echo there; exec sleep 120
 "#;
 
+/// What shows whether something is left in a container.
+const LEFT: &str = "find /dev /run /tmp; cat /proc/self/mountinfo | wc -l";
+
 /// A container, until it is dropped.
 struct Container {
     child: Child,
@@ -31,6 +34,7 @@ impl Container {
     fn start(instance: &Instance) -> Container {
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]);
+        unshare.args(["setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time"]);
         unshare.args(["sh", "-c", CONTAINER, "sh", text(&instance.path("root"))]);
         let mut child = unshare.stdout(Stdio::piped()).spawn().expect("it runs");
         let mut line = String::new();
@@ -79,7 +83,7 @@ fn waits(instance: &Instance, pid: &str) -> Child {
 #[test]
 fn all_programs_of_a_process_see_the_devices_as_long_as_the_command_runs() {
     let Some((instance, container)) = contained() else { return };
-    let before = container.sh("find /dev /run /tmp; cat /proc/self/mountinfo | wc -l");
+    let before = container.sh(LEFT);
     let script = "set -e
         dmsetup create d --table '0 65536 linear /dev/mapper/a 0'; mke2fs -q /dev/mapper/d; dmsetup remove d
         pvcreate -qff -y /dev/mapper/a; vgcreate -q vg /dev/mapper/a; lvcreate -qn lv -L 8M -Wn vg; vgs --noheadings -o name
@@ -90,7 +94,7 @@ fn all_programs_of_a_process_see_the_devices_as_long_as_the_command_runs() {
     assert!(printed.contains("vg\n"), "{printed}{errors}");
     let own = printed.lines().last().and_then(|pid| pid.parse::<u32>().ok());
     assert!(own.is_some_and(|pid| pid < 1000), "it is in the namespace of processes: {printed}");
-    assert_eq!(container.sh("find /dev /run /tmp; cat /proc/self/mountinfo | wc -l"), before);
+    assert_eq!(container.sh(LEFT), before);
 
     let mut shell = waits(&instance, &container.pid());
     let seen =
@@ -100,21 +104,48 @@ fn all_programs_of_a_process_see_the_devices_as_long_as_the_command_runs() {
     assert!(said.contains("is there already, by another"), "{said}");
     drop(shell.stdin.take());
     assert!(shell.wait().expect("it ends").success());
-    assert_eq!(container.sh("find /dev /run /tmp; cat /proc/self/mountinfo | wc -l"), before);
+    assert_eq!(container.sh(LEFT), before);
     instance.dmsim(&["stop"]);
+}
+
+/// What a container calls a program is its own, and is to have no more than that has.
+#[test]
+fn the_command_has_no_capability_that_the_process_cannot_have() {
+    let Some((instance, container)) = contained() else { return };
+    let script = "grep CapBnd /proc/self/status; grep CapEff /proc/self/status";
+    let output = instance.run(&["shell", "--enter", &container.pid(), "--", "sh", "-c", script]);
+    let (printed, _) = went_well(&output);
+    let theirs =
+        std::fs::read_to_string(format!("/proc/{}/status", container.pid)).expect("it runs");
+    let bound = theirs.lines().find(|line| line.starts_with("CapBnd")).expect("a line");
+    let digits = bound.split_whitespace().nth(1).expect("digits");
+    assert_eq!(u64::from_str_radix(digits, 16).expect("digits") >> 25 & 1, 0, "{bound}");
+    assert_eq!(printed, format!("CapBnd:\t{digits}\nCapEff:\t{digits}\n"));
+}
+
+#[test]
+fn what_outlives_the_daemon_is_taken_away_too() {
+    let Some((instance, container)) = contained() else { return };
+    let before = container.sh(LEFT);
+    let mut shell = waits(&instance, &container.pid());
+    let dir = instance.crash();
+    drop(shell.stdin.take());
+    assert!(shell.wait().expect("it ends").success());
+    assert_eq!(container.sh(LEFT), before);
+    drop(Instance::start_in(dir, &[]));
 }
 
 #[test]
 fn what_a_killed_shell_leaves_goes_with_the_next_one() {
     let Some((instance, container)) = contained() else { return };
-    let before = container.sh("find /dev /run /tmp; cat /proc/self/mountinfo | wc -l");
+    let before = container.sh(LEFT);
     let mut shell = waits(&instance, &container.pid());
     shell.kill().expect("it runs");
     shell.wait().expect("it has ended");
     assert!(container.sh("dmsetup ls").starts_with("a\t"), "it is left");
     let output = instance.run(&["shell", "--enter", &container.pid(), "--", "dmsetup", "ls"]);
     assert!(went_well(&output).0.starts_with("a\t"), "{output:?}");
-    assert_eq!(container.sh("find /dev /run /tmp; cat /proc/self/mountinfo | wc -l"), before);
+    assert_eq!(container.sh(LEFT), before);
 }
 
 #[test]

@@ -25,6 +25,10 @@ use rustix::mount::{
     move_mount, open_tree, unmount,
 };
 use rustix::process::{Pid, Signal, chroot, fchdir, kill_process};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+    remove_capability_from_bounding_set, set_capabilities,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::PARTS;
@@ -32,6 +36,8 @@ use super::PARTS;
 /// The process that is entered.
 pub(super) struct Target {
     pid: u32,
+    /// Its directory in `/proc`, which is no other process's when it has ended.
+    proc: OwnedFd,
     root: OwnedFd,
     mounts: OwnedFd,
     pids: Option<OwnedFd>,
@@ -87,6 +93,7 @@ impl Target {
             pids: pids.then(|| namespace("ns/pid")).transpose()?,
             user: has_own_user.then(|| namespace("ns/user")).transpose()?,
             name: name.chars().filter(char::is_ascii_digit).collect(),
+            proc,
         })
     }
 
@@ -94,13 +101,43 @@ impl Target {
         Fault::new(format!("process {}", self.pid), why)
     }
 
+    /// Reads a file of its directory in `/proc`.
+    fn text(&self, name: &str) -> Result<String, Fault> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&self.proc, name, flags, Mode::empty()).map(File::from);
+        let read = file.map_err(io::Error::from).and_then(io::read_to_string);
+        read.map_err(|error| self.fault(format!("{name}: {error}")))
+    }
+
+    /// Gives whatever is begun from here on no capability that its programs cannot have: what it calls a
+    /// program is its own.
+    fn bound_capabilities(&self) -> Result<(), Fault> {
+        let status = self.text("status")?;
+        let theirs = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+        let theirs = theirs.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+        let theirs = theirs.ok_or_else(|| self.fault("its capabilities cannot be read"))?;
+        for number in 0..u64::BITS {
+            let capability = CapabilitySet::from_bits_retain(1 << number);
+            let is_ours = || capability_is_in_bounding_set(capability).unwrap_or(false);
+            if theirs & 1 << number == 0 && is_ours() {
+                remove_capability_from_bounding_set(capability).about("capabilities")?;
+            }
+        }
+        let own = capabilities(None).about("capabilities")?;
+        let none = CapabilitySets { inheritable: CapabilitySet::empty(), ..own };
+        set_capabilities(None, none).about("capabilities")?;
+        if theirs & CapabilitySet::SYS_ADMIN.bits() == 0 {
+            eprintln!(
+                "dmsim: its programs cannot have CAP_SYS_ADMIN, without which the control node is not for them"
+            );
+        }
+        Ok(())
+    }
+
     /// Refuses one whose mounts are also those of this mount namespace.
     fn refuse_shared(&self) -> Result<(), Fault> {
-        let read = |who: &str| {
-            let path = format!("/proc/{who}/mountinfo");
-            fs::read_to_string(&path).about(path)
-        };
-        let (own, theirs) = (read("self")?, read(&self.pid.to_string())?);
+        let own = fs::read_to_string("/proc/self/mountinfo").about("/proc/self/mountinfo")?;
+        let theirs = self.text("mountinfo")?;
         match shared_with(&own, &theirs) {
             None => Ok(()),
             Some(at) => Err(self.fault(format!(
@@ -145,6 +182,14 @@ type Identity = (u64, u64);
 
 fn identity(of: &fs::Metadata) -> Identity {
     (of.dev(), of.ino())
+}
+
+/// Tells whether it is still there, which nobody serves any more once the daemon has ended.
+fn is_still(path: &Path, of: Identity) -> bool {
+    match path.metadata() {
+        Ok(there) => identity(&there) == of,
+        Err(error) => error.kind() == io::ErrorKind::NotConnected,
+    }
 }
 
 impl Line {
@@ -218,9 +263,7 @@ impl Placed {
         while let Some(line) = self.lines.pop() {
             // What somebody else has put there, or what could not be, stays as it is.
             let _as_far_as_it_goes = match line {
-                Line::Mount(of, path)
-                    if path.metadata().is_ok_and(|there| identity(&there) == of) =>
-                {
+                Line::Mount(of, path) if is_still(&path, of) => {
                     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
                     unmount(&path, flags).map_err(io::Error::from)
                 }
@@ -364,6 +407,7 @@ fn wait_for(target: &Target, mut command: Command) -> Result<ExitCode, Fault> {
             }
         }
     });
+    target.bound_capabilities()?;
     if let Some(pids) = &target.pids {
         target.enter_one(pids, "process", CloneFlags::CLONE_NEWPID)?;
     }

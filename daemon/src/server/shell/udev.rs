@@ -63,7 +63,7 @@ fn file(dir: &Path) -> PathBuf {
 /// The text of the rule. Before all others: they ask for what it says.
 fn rule(dir: &Path) -> String {
     format!(
-        "# Made by dmsim for {}, and taken away when its daemon ends:\n\
+        "# Made by dmsim for {:?}, and taken away when its daemon ends:\n\
          # block nodes of `dmsim shell` are nobody else's.\n\
          ACTION==\"remove\", GOTO=\"dmsim_end\"\n\
          SUBSYSTEM!=\"block\", GOTO=\"dmsim_end\"\n\
@@ -78,7 +78,8 @@ fn rule(dir: &Path) -> String {
          ENV{{SYSTEMD_READY}}=\"0\"\n\
          ENV{{UDISKS_IGNORE}}=\"1\"\n\
          LABEL=\"dmsim_end\"\n",
-        dir.display(),
+        // Quoted: whatever it is called is one line.
+        dir,
         MAX_TABLE_LEN.0
     )
 }
