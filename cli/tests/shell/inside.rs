@@ -222,7 +222,7 @@ fn a_user_enters_what_the_user_has_unshared() {
     let Some(dir) = folder(&[]) else { return };
     let script = r#"
         mkdir root; mkfifo says go; unshare --user --map-root-user --mount sh -c "$CONTAINER" sh "$PWD/root" > says &
-        pid=$!; trap "kill $pid" EXIT; read line < says; test "$line" = there
+        pid=$!; trap "kill $pid; dmsim stop --force > /dev/null 2>&1 || true" EXIT; read line < says; test "$line" = there
         truncate -s 16M a.img; dmsim start
         dmsim shell --disk a.img --enter $pid -- sh -c 'set -e; PATH=$PATH:/usr/sbin:/sbin
             dmsetup create d --table "0 16384 linear /dev/mapper/a 0"

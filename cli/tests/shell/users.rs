@@ -43,7 +43,8 @@ pub(crate) fn as_nobody(dir: &TempDir, prepare: &str, script: &str) -> Command {
     );
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &fuse, "sh", &prepare, "sh"]);
-    command.arg(format!("{BEGIN}{script}")).current_dir(dir.path());
+    let stops = "trap 'dmsim stop --force > /dev/null 2>&1 || true' EXIT";
+    command.arg(format!("{BEGIN}{stops}\n{script}")).current_dir(dir.path());
     command.env("DMSIM_DIR", dir.path().join("run")).env("HOME", dir.path());
     command.env_remove("XDG_RUNTIME_DIR").env("LC_ALL", "C");
     command
