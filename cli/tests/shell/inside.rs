@@ -96,6 +96,13 @@ fn all_programs_of_a_process_see_the_devices_as_long_as_the_command_runs() {
     assert!(own.is_some_and(|pid| pid < 1000), "it is in the namespace of processes: {printed}");
     assert_eq!(container.sh(LEFT), before);
 
+    // By whichever way the instance's directory is named.
+    std::os::unix::fs::symlink(instance.path("run"), instance.path("link")).expect("a link");
+    let mut linked =
+        instance.command(&["shell", "--enter", &container.pid(), "--", "dmsetup", "ls"]);
+    let output = linked.env("DMSIM_DIR", instance.path("link")).output().expect("it runs");
+    assert!(went_well(&output).0.starts_with("a\t(259:"), "{output:?}");
+
     let mut shell = waits(&instance, &container.pid());
     let seen =
         container.sh("dmsetup ls; test -b /dev/mapper/a; head -c 4096 /dev/mapper/a | wc -c");
@@ -211,7 +218,14 @@ fn what_cannot_be_entered_is_named() {
         other.wait().expect("it has ended");
         assert!(said.contains(expected), "{args:?}: {said}");
     }
-    drop(container);
+    // A root that would have us put something elsewhere.
+    container.sh("ln -s /tmp /dev/mapper");
+    let said = refused(&container.pid());
+    assert!(said.contains("it leads to /tmp, and nothing is put there"), "{said}");
+    assert_eq!(
+        container.sh("rm /dev/mapper; ls /tmp; grep -c dmsim /proc/self/mountinfo || true"),
+        "0\n"
+    );
 }
 
 #[test]

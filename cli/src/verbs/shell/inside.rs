@@ -192,6 +192,18 @@ fn is_still(path: &Path, of: Identity) -> bool {
     }
 }
 
+/// Refuses a path that leads elsewhere, out of the process's root perhaps.
+fn refuse_links(path: &Path) -> Result<(), Fault> {
+    match path.canonicalize() {
+        Ok(there) if there == path => Ok(()),
+        Ok(there) => {
+            let why = format!("it leads to {}, and nothing is put there", there.display());
+            Err(Fault::new(format!("{} in it", path.display()), why))
+        }
+        Err(error) => Err(Fault::new(format!("{} in it", path.display()), error)),
+    }
+}
+
 impl Line {
     fn read(line: &str) -> Option<Line> {
         let mut words = line.splitn(4, ' ');
@@ -240,8 +252,8 @@ impl Placed {
 
     /// Makes a directory, and those that lead to it.
     fn make_dir(&mut self, path: &Path) -> Result<(), Fault> {
-        if path.is_dir() {
-            return Ok(());
+        if path.symlink_metadata().is_ok() {
+            return refuse_links(path);
         }
         if let Some(parent) = path.parent() {
             self.make_dir(parent)?;
@@ -253,6 +265,7 @@ impl Placed {
 
     /// Puts what is in one place in another.
     fn bind(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+        refuse_links(to)?;
         let of = from.metadata().about(from.display())?;
         self.note(Line::Mount(identity(&of), to.to_owned())).about(to.display())?;
         mount_bind(from, to).about(to.display())
@@ -320,7 +333,7 @@ impl Placed {
         let own = OWN_RUN.map(|name| (dir.join("run").join(name), Path::new("/run").join(name)));
         let lock = (dir.join("lvm-lock"), PathBuf::from("/run/lock/lvm"));
         for (ours, theirs) in own.into_iter().chain([lock]) {
-            if theirs.is_dir() {
+            if theirs.is_dir() && refuse_links(&theirs).is_ok() {
                 self.bind(&ours, &theirs)?;
             }
         }

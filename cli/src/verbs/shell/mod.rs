@@ -81,7 +81,12 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
                 Shows::Files => "dmsetup of this machine works",
             };
             let dir = instance.dir().display();
-            print(&format!("device-mapper of {dir}: {works} here; `exit` leaves\n"))?;
+            print(&match options.enter {
+                None => format!("device-mapper of {dir}: {works} here; `exit` leaves\n"),
+                Some(pid) => format!(
+                    "all programs beside process {pid} see the device-mapper of {dir}; `exit` takes it away\n"
+                ),
+            })?;
             let kmsg = instance.kmsg();
             print(&format!("why a table is refused stands in {}\n", kmsg.display()))?;
             if let Some(rule) = &private.rule {
@@ -104,6 +109,10 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
         command
     };
     if let Some(target) = target {
+        // What is put there leads to these paths, which are to have no links in them.
+        let path = |path: &Path| path.canonicalize().about(path.display());
+        let (dir, mount) = (path(&private.dir)?, path(&private.mount)?);
+        let private = Private { dir, mount, ..private };
         let lvm = inside::settings_for_lvm(&private)?;
         return inside::run(&private, &target, || {
             let is_there = options.command.is_empty() && !Path::new(&program).exists();
