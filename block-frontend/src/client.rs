@@ -36,7 +36,6 @@ const RECENT_FOR: u32 = 10;
 /// takes all nodes away.
 #[derive(Debug)]
 pub struct Nodes {
-    // First: it asks the helper while it ends.
     ublk: Option<Ublk>,
     shared: Arc<Connection>,
     limit: Duration,
@@ -195,11 +194,12 @@ impl Nodes {
         used
     }
 
-    /// Takes away what has waited for longer than [`ORPHANS_LAST`](crate::ORPHANS_LAST) for its device, since
-    /// a daemon was killed. To be called now and then.
-    pub fn expire_orphans(&self) {
+    /// Takes away what has waited longer than this for its device, since this daemon began: what an earlier
+    /// one has left, that was killed. Whoever has it open gets errors. To be called now and then, as a rule
+    /// with [`ORPHANS_LAST`](crate::ORPHANS_LAST).
+    pub fn expire_orphans(&self, limit: Duration) {
         if let Some(ublk) = &self.ublk {
-            ublk.expire();
+            ublk.expire(limit);
         }
     }
 

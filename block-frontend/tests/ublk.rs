@@ -243,6 +243,23 @@ fn a_disk_that_hangs_or_panics_holds_up_no_other_and_can_be_taken_away() {
     rig.nodes.remove(goes_on).unwrap();
 }
 
+/// Its number is nobody else's as long as it is open.
+#[test]
+fn whoever_has_the_whole_disk_open_keeps_no_node() {
+    let Some(rig) = Rig::start() else { return };
+    let node = rig.shown("a", &Memory::new(MIB));
+    let whole = format!("/sys/block/{}/dev", node.disk);
+    let dev = fs::read_to_string(whole).unwrap().trim().parse().unwrap();
+    let held = rig.open(Node { dev, ..node }, OFlags::empty());
+    rig.nodes.remove(node).unwrap();
+    eventually("it is gone", || !is_there(node));
+    let other = rig.shown("b", &Memory::new(MIB));
+    assert_ne!(other.disk, node.disk);
+    assert!(held.read_exact_at(&mut [0; 512], 0).is_err());
+    drop(held);
+    rig.nodes.remove(other).unwrap();
+}
+
 #[test]
 fn a_partition_table_in_the_data_is_not_read() {
     let Some(rig) = Rig::start() else { return };
@@ -373,6 +390,36 @@ fn what_nobody_takes_over_can_be_dropped() {
     assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(false));
     eventually("it is gone", || !is_there(node));
     assert!(!block_frontend::has_left(&rig.dir.path().join("record")));
+}
+
+#[test]
+fn what_waits_too_long_for_its_device_fails() {
+    let Some(Rig { nodes: first, dir }) = Rig::start() else { return };
+    drop(first);
+    let mut server = start_server(dir.path());
+    eventually("it serves", || dir.path().join("node").exists());
+    let node: Node = serde_json::from_slice(&fs::read(dir.path().join("node")).unwrap()).unwrap();
+    let file = open(dir.path(), node, OFlags::DIRECT);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let rig = Rig::on(dir).unwrap();
+    // The device is there again, and has no table.
+    assert_eq!(rig.nodes.reserve(&owner("a")).unwrap(), node);
+    let (said, heard) = channel();
+    let reads = file.try_clone().unwrap();
+    let read = move || said.send(reads.read_exact_at(&mut Page([0; 4096]).0, 0).is_ok()).unwrap();
+    thread::spawn(read);
+    rig.nodes.expire_orphans(Duration::from_secs(3600));
+    thread::sleep(Duration::from_millis(200));
+    assert!(heard.try_recv().is_err(), "it waits");
+    rig.nodes.expire_orphans(Duration::ZERO);
+    assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(false));
+    // It has one after all.
+    let memory = Memory::new(MIB);
+    show(&rig.nodes, node, &memory);
+    file.read_exact_at(&mut Page([0; 4096]).0, 0).unwrap();
+    drop(file);
+    rig.nodes.remove(node).unwrap();
 }
 
 /// Memory that direct I/O takes.

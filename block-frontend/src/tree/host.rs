@@ -34,6 +34,9 @@ const PARTITIONS: (&str, &str) = ("259", "blkext");
 pub(super) struct Host {
     dir: PathBuf,
     devices: BTreeMap<DevNumber, Device>,
+    /// What the links in `/sys/dev/block` say of disks of instances, and of their partitions: there may be a
+    /// thousand, and to find out takes a read each.
+    ours: BTreeMap<DevNumber, PathBuf>,
     /// Who owns disks.
     disk_group: Owner,
 }
@@ -53,7 +56,8 @@ impl Host {
     pub(super) fn new(dir: &Path) -> io::Result<Host> {
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         let disk_group = (0, group(&groups, "disk").unwrap_or(0));
-        Ok(Host { dir: dir.to_owned(), devices: BTreeMap::new(), disk_group })
+        let (dir, devices, ours) = (dir.to_owned(), BTreeMap::new(), BTreeMap::new());
+        Ok(Host { dir, devices, ours, disk_group })
     }
 
     /// Root, and the group of disks.
@@ -67,7 +71,8 @@ impl Host {
 
     /// Shows what is new, and takes away what has gone.
     pub(super) fn refresh(&mut self, place: &Place) -> io::Result<()> {
-        let now = there(&self.devices)?;
+        let (now, ours) = there(&self.devices, &self.ours)?;
+        self.ours = ours;
         let before: BTreeSet<_> = self.devices.keys().copied().collect();
         for (dev, device) in &now {
             if self.devices.get(dev) != Some(device) {
@@ -129,20 +134,28 @@ fn disk(dev: DevNumber) -> Special {
     Special { kind: FileType::BlockDevice, dev, mode: 0o660 }
 }
 
-/// The block devices that the host has, but ours and mapped ones. Those that are as they were known
-/// are looked at no further.
-fn there(known: &BTreeMap<DevNumber, Device>) -> io::Result<BTreeMap<DevNumber, Device>> {
-    let mut devices = BTreeMap::new();
+/// The block devices that the host has, but ours and mapped ones; and ours. Those that are as they were
+/// known are looked at no further.
+#[allow(clippy::type_complexity, reason = "they are what the two arguments are")]
+fn there(
+    known: &BTreeMap<DevNumber, Device>,
+    known_ours: &BTreeMap<DevNumber, PathBuf>,
+) -> io::Result<(BTreeMap<DevNumber, Device>, BTreeMap<DevNumber, PathBuf>)> {
+    let (mut devices, mut ours) = (BTreeMap::new(), BTreeMap::new());
     for entry in fs::read_dir(BY_NUMBER)? {
         let path = entry?.path();
         let number = path.file_name().and_then(|name| name.to_str()?.parse::<DevNumber>().ok());
         let (Some(dev), Ok(by_number)) = (number, fs::read_link(&path)) else { continue };
         let Some(name) = by_number.file_name().and_then(|name| name.to_str()) else { continue };
-        if is_ours(name) || is_mapped(name) {
-            continue;
-        }
         if let Some(device) = known.get(&dev).filter(|device| device.by_number == by_number) {
             devices.insert(dev, device.clone());
+            continue;
+        }
+        if known_ours.get(&dev) == Some(&by_number) || is_ours(name) {
+            ours.insert(dev, by_number);
+            continue;
+        }
+        if is_mapped(name) {
             continue;
         }
         // It may have gone meanwhile.
@@ -150,7 +163,7 @@ fn there(known: &BTreeMap<DevNumber, Device>) -> io::Result<BTreeMap<DevNumber, 
         let by_name = fs::read_link(Path::new(BY_NAME).join(name)).ok();
         devices.insert(dev, Device { by_number, by_name, real });
     }
-    Ok(devices)
+    Ok((devices, ours))
 }
 
 /// Refuses a folder that would be copied into itself.

@@ -15,7 +15,7 @@ use super::content::{Content, Io, Reply};
 use super::control::{Control, listed, open_device};
 use super::format::LIVE;
 use super::lane::Lane;
-use super::orphans::{ORPHANS_LAST, take_away};
+use super::orphans::take_away;
 use super::queue::Queue;
 use super::record::{Entry, Owner, Record};
 use crate::node::{Error, Node, Shown, failed};
@@ -30,8 +30,9 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 /// How often is looked.
 const LOOK_EACH: Duration = Duration::from_millis(20);
 
-/// The most threads that serve disks.
-const MOST_LANES: usize = 4;
+/// How many threads serve disks, at least and at most: as many as serve a mount. One that has to wait for a
+/// page of an image holds up the disks that it has.
+const LANES: (usize, usize) = (2, 8);
 
 /// Carries out what the helper is asked.
 pub(crate) type Helper<'a> = &'a dyn Fn(Ask) -> Result<Outcome, Error>;
@@ -88,7 +89,7 @@ impl Ublk {
         let record = Record::open(record)?;
         let orphans = left(&control, &record)?;
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        let lanes = (0..processors.min(MOST_LANES)).map(Lane::start);
+        let lanes = (0..processors.clamp(LANES.0, LANES.1)).map(Lane::start);
         let lanes = lanes.collect::<io::Result<Vec<_>>>()?;
         Ok(Some(Ublk(Arc::new(Shared {
             control,
@@ -247,8 +248,8 @@ impl Ublk {
     }
 
     /// Takes away what has waited for its device for too long.
-    pub(crate) fn expire(&self) {
-        if self.0.since.elapsed() < ORPHANS_LAST {
+    pub(crate) fn expire(&self, limit: Duration) {
+        if self.0.since.elapsed() < limit {
             return;
         }
         let disks = lock(&self.0.disks).clone();

@@ -8,6 +8,7 @@
 mod harness;
 mod inside;
 mod numbers;
+mod ublk;
 mod udev;
 mod users;
 
@@ -375,7 +376,26 @@ fn what_is_in_use_is_not_taken_away() {
 }
 
 #[test]
+fn nodes_of_an_instance_that_is_read_only_take_no_writes() {
+    let Some(instance) = start(&["dmsetup", "blockdev"]) else { return };
+    drop(instance);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let instance = Instance::start_in(folder, &["--read-only"]);
+    let said = run(
+        &instance,
+        "dmsetup create z --table '0 8 zero'; blockdev --getro /dev/mapper/z
+        fails dd if=/dev/zero of=/dev/mapper/z bs=4096 count=1 conv=fsync 2> /dev/null
+        head -c 4096 /dev/mapper/z | wc -c",
+    );
+    assert_eq!(said, "1\n4096\n");
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
 fn a_daemon_that_is_killed_takes_its_nodes_along() {
+    if ublk::is_instead_of_loops() {
+        return;
+    }
     let Some(instance) = start(&["losetup", "mkfs.ext4"]) else { return };
     disks(&instance, &[("a", 64)]);
     let ours = |dir: &Path| {

@@ -24,7 +24,7 @@ use backing::{Images, Pool};
 use fuse_frontend::Frontend;
 use rustix::fs::Mode;
 use sim_core::control::{Backing, Recorder};
-use sim_core::{Control, Registry};
+use sim_core::{Access, Control, Registry};
 
 use crate::fault::{About, Fault, causes};
 use crate::folders::{let_others_pass, make_private_dir};
@@ -136,6 +136,7 @@ fn start(
         control,
         images,
         frontend,
+        access: if options.read_only { Access::ReadOnly } else { Access::ReadWrite },
         kmsg,
         shell: Shell::default(),
         private_dir: instance.private(),

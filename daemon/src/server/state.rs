@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use backing::Images;
 use fuse_frontend::Frontend;
-use sim_core::Control;
+use sim_core::{Access, Control};
 
 use super::clients::Clients;
 use super::counted::Count;
@@ -24,6 +24,8 @@ pub(super) struct Daemon {
     pub(super) control: Arc<Control>,
     pub(super) images: Arc<Images>,
     pub(super) frontend: Arc<Frontend>,
+    /// Whether anything may be written by way of files or nodes.
+    pub(super) access: Access,
     /// What the kernel would log.
     pub(super) kmsg: Arc<Kmsg>,
     /// What `dmsim shell` shows, and where.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use backing::{Cancel, block_on, block_on_or};
-use block_frontend::{Error, Facts, Node, Owner, Shown, Whole};
+use block_frontend::{Error, Facts, Node, ORPHANS_LAST, Owner, Shown, Whole};
 use sim_core::control::{Answer, Changed, Command, DevStatus, Id, Slot, WhenOpen};
-use sim_core::{Access, BlockDevice, DevNumber, Held, MappedDevice, OpenDevice, SECTOR_SIZE};
+use sim_core::{BlockDevice, DevNumber, Held, MappedDevice, OpenDevice, SECTOR_SIZE};
 
 use super::super::state::{Daemon, spawn};
 use super::Open;
@@ -185,7 +185,7 @@ impl Daemon {
         let read_ahead = status.read_ahead.unwrap_or_else(|| limits.read_ahead()).0;
         let (block, read_ahead) =
             (limits.logical_block_size, u32::try_from(read_ahead).unwrap_or(u32::MAX));
-        let read_only = status.read_only;
+        let read_only = status.read_only || self.access.is_read_only();
         let mut shown = Ok(());
         if let Some(file) = self.control.find_minor(minor).filter(|_| bytes > 0) {
             device.set_showing(1);
@@ -229,9 +229,10 @@ impl Daemon {
         device: &Arc<MappedDevice>,
     ) -> Result<(), Failed> {
         if place.opened.is_none() {
-            place.opened = Some(OpenDevice::new(device.clone(), Access::ReadWrite)?);
+            place.opened = Some(OpenDevice::new(device.clone(), self.access)?);
         }
-        open.nodes.fill(node, || Arc::new(Volume(self.frontend.disk(device))));
+        let (disk, access) = (self.frontend.disk(device), self.access);
+        open.nodes.fill(node, || Arc::new(Volume { disk, access }));
         Ok(())
     }
 
@@ -381,7 +382,7 @@ impl Daemon {
     /// that are not; tells whether it is to be tried again.
     fn look_again(&self, open: &Open) -> bool {
         let mut again = false;
-        open.nodes.expire_orphans();
+        open.nodes.expire_orphans(ORPHANS_LAST);
         for minor in self.minors() {
             if open.placed.numbers.node_of(minor).is_none() && !open.placed.is_under_way(minor) {
                 // Made without a command that is seen here.

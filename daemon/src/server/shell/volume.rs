@@ -5,23 +5,33 @@ use std::sync::Arc;
 use block_frontend::{Content, Io, Reply};
 use fuse_frontend::files;
 use fuse_frontend::request::{Disk, Durability};
-use sim_core::Errno;
+use sim_core::{Access, Errno};
 
 /// A mapped device as a node has it. Blocks that are larger than a sector are written in part by the disk.
-pub(super) struct Volume(pub(super) Arc<Disk>);
+pub(super) struct Volume {
+    pub(super) disk: Arc<Disk>,
+    /// Whether the instance lets anybody write, whatever the device does.
+    pub(super) access: Access,
+}
 
 impl Content for Volume {
     fn serve(&self, io: Io<'_>, reply: Reply) {
+        let Volume { disk, access } = self;
         match io {
-            Io::Read { at, len } => self.0.read(at, len, Answer { reply, bytes: 0 }),
+            Io::Write { .. } | Io::Discard { .. } | Io::WriteZeroes { .. }
+                if access.is_read_only() =>
+            {
+                reply.error(Errno::PERM);
+            }
+            Io::Read { at, len } => disk.read(at, len, Answer { reply, bytes: 0 }),
             Io::Write { at, data, fua } => {
                 let durability = if fua { Durability::AtOnce } else { Durability::AtFlush };
-                self.0.write(at, data, durability, Answer { reply, bytes: data.len() });
+                disk.write(at, data, durability, Answer { reply, bytes: data.len() });
             }
-            Io::Flush => self.0.flush(Answer { reply, bytes: 0 }),
-            Io::Discard { at, len } => self.0.discard(at, len, Answer { reply, bytes: 0 }),
+            Io::Flush => disk.flush(Answer { reply, bytes: 0 }),
+            Io::Discard { at, len } => disk.discard(at, len, Answer { reply, bytes: 0 }),
             Io::WriteZeroes { at, len } => {
-                self.0.write_zeroes(at, len, Answer { reply, bytes: 0 });
+                disk.write_zeroes(at, len, Answer { reply, bytes: 0 });
             }
         }
     }
@@ -150,7 +160,8 @@ mod tests {
             let memory = Memory::new(number, "loop0", Sectors(2048), 4096);
             let device = Arc::new(Noted { memory, seen: Mutex::default(), access });
             let tasks = Arc::new(Tasks::new(Pool::new(1)));
-            let volume = Volume(Disk::new(device.clone(), tasks));
+            let disk = Disk::new(device.clone(), tasks);
+            let volume = Volume { disk, access: Access::ReadWrite };
             let (told, answers) = channel();
             Rig { device, volume, asks: Arc::new(Asks(Mutex::default(), told)), answers }
         }
@@ -223,5 +234,21 @@ mod tests {
         assert_eq!(rig.ask(write), -Errno::PERM.0);
         assert_eq!(rig.ask(Io::Read { at: 0, len: 512 }), 512);
         assert_eq!(rig.device.seen().len(), 1);
+    }
+
+    #[test]
+    fn an_instance_that_is_read_only_has_nodes_that_are() {
+        let mut rig = Rig::new(Access::ReadWrite);
+        rig.volume.access = Access::ReadOnly;
+        for io in [
+            Io::Write { at: 0, data: &[0; 512], fua: false },
+            Io::Discard { at: 0, len: 4096 },
+            Io::WriteZeroes { at: 0, len: 4096 },
+        ] {
+            assert_eq!(rig.ask(io), -Errno::PERM.0, "{io:?}");
+        }
+        assert_eq!(rig.ask(Io::Read { at: 0, len: 512 }), 512);
+        assert_eq!(rig.ask(Io::Flush), 0);
+        assert_eq!(rig.device.seen(), ["Read 0+8", "Flush 0+0"]);
     }
 }
