@@ -15,6 +15,8 @@ use crate::ublk::Left;
 
 /// A partition of ours.
 pub(super) struct Partition {
+    /// The disk's.
+    number: u32,
     node: Node,
     part: Arc<Special>,
     shown: Option<Shown>,
@@ -33,7 +35,8 @@ impl Partition {
         let made = number_in(&disk.partition()).and_then(|dev| Ok((dev, Special::block(dev)?)));
         let (dev, part) = made.map_err(failed(format!("finding the partition of {disk}")))?;
         let left = Left::note(number).map_err(failed(format!("asking for {disk}")))?;
-        Ok(Partition { node: Node { dev, disk }, part: Arc::new(part), shown: None, left })
+        let node = Node { dev, disk };
+        Ok(Partition { number, node, part: Arc::new(part), shown: None, left })
     }
 
     pub(super) fn node(&self) -> Node {
@@ -57,6 +60,7 @@ impl Partition {
         }
         // What has failed half-way is done anew the next time, whatever is asked for then.
         let before = self.shown.take();
+        let is_first = before.is_none();
         let held = opened(self.node.disk)?;
         ioctls::resize_partition(&held, PARTITION, shown.bytes)
             .map_err(self.failed("resizing the partition of"))?;
@@ -67,6 +71,10 @@ impl Partition {
         if before.is_none_or(|before| before.read_ahead != shown.read_ahead) {
             ioctls::set_read_ahead(&part, shown.read_ahead)
                 .map_err(self.failed("setting the read-ahead of"))?;
+        }
+        if is_first {
+            // One that was taken over had the server before until now.
+            self.left = Left::note(self.number).map_err(self.failed("asking for"))?;
         }
         self.shown = Some(shown.clone());
         Ok(())

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::control::{Control, open_device};
-use super::format::{LIVE, QUIESCED};
+use super::format::{DeviceInfo, LIVE, QUIESCED};
 
 /// How long disks whose daemon was killed wait for another, which has to have brought their devices back by
 /// then. After that they are taken away, and whoever waits for them has errors.
@@ -42,11 +42,15 @@ impl Left {
     }
 
     fn state(&self, control: &Control) -> State {
-        match control.information(self.id) {
-            Ok(info) if info.own != self.own => State::IsAnothers,
-            Ok(info) if info.state == QUIESCED => State::Waits,
-            Ok(info) if info.state == LIVE && info.server == self.server => State::Ends,
-            Ok(_) | Err(_) => State::IsAnothers,
+        control.information(self.id).map_or(State::IsAnothers, |info| self.state_by(&info))
+    }
+
+    fn state_by(&self, info: &DeviceInfo) -> State {
+        match info.state {
+            _ if info.own != self.own => State::IsAnothers,
+            QUIESCED => State::Waits,
+            LIVE if info.server == self.server => State::Ends,
+            _ => State::IsAnothers,
         }
     }
 }
@@ -94,6 +98,28 @@ impl Orphans {
         for left in self.0.iter().filter(|left| left.state(&control) == State::Waits) {
             // Another may be at it this very moment.
             let _taken = take_away(&control, left.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_waits_until_another_has_it() {
+        let left = Left { id: 3, own: 77, server: 100 };
+        let info = |own, state, server| DeviceInfo { own, state, server, ..DeviceInfo::default() };
+        for (info, due) in [
+            (info(77, QUIESCED, 100), State::Waits),
+            // While another takes it over, the driver still has the one before.
+            (info(77, LIVE, 100), State::Ends),
+            (info(77, LIVE, 200), State::IsAnothers),
+            (info(77, 0, -1), State::IsAnothers),
+            (info(78, QUIESCED, 100), State::IsAnothers),
+            (info(0, LIVE, 100), State::IsAnothers),
+        ] {
+            assert_eq!(left.state_by(&info), due, "{info:?}");
         }
     }
 }
