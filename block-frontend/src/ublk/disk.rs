@@ -223,7 +223,9 @@ impl Ublk {
     ) -> Result<(), Error> {
         let disk = self.0.disk(id)?;
         if disk.is_filled.load(SeqCst) && disk.waits.swap(false, SeqCst) {
+            // Where it fails it is tried again the next time.
             let ended = self.0.control.end_recovery(id);
+            let ended = ended.inspect_err(|_| disk.waits.store(true, SeqCst));
             ended.map_err(failed(format!("letting through what waits for ublkb{id}")))?;
         }
         helper(Ask::Fit { node, shown: shown.clone() }).map(drop)
@@ -258,6 +260,7 @@ impl Ublk {
                 tracing::warn!(id, "what waits for a block node fails: its device has no table");
                 disk.queue.set_content(Some(Arc::new(Lost)));
                 if let Err(error) = self.0.control.end_recovery(id) {
+                    disk.waits.store(true, SeqCst);
                     tracing::error!(%error, id, "what waits for a block node goes on waiting");
                 }
             }

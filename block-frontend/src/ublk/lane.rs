@@ -41,6 +41,12 @@ struct Mail {
     ended: bool,
 }
 
+impl Mail {
+    fn is_waiting(&self) -> bool {
+        !self.answers.is_empty() || !self.new.is_empty()
+    }
+}
+
 /// A queue that is to be served, and who waits until it is.
 struct New(Arc<Queue>, SyncSender<io::Result<()>>);
 
@@ -167,6 +173,10 @@ impl Worker {
             if let End::Now = self.take_mail() {
                 return;
             }
+            // A queue that was begun has had answers of others seen to, and those rang no bell.
+            if self.lane.mail().is_waiting() {
+                continue;
+            }
             if let Err(error) = self.ring.wait() {
                 tracing::error!(%error, "the ring of block nodes");
                 thread::sleep(REST);
@@ -291,6 +301,15 @@ fn without_right<T>(right: CapabilitySet, work: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is left while a queue is begun is seen to before the thread sleeps.
+    #[test]
+    fn mail_waits_until_it_is_taken() {
+        let (lane, _) = Lane::silent();
+        assert!(!lane.mail().is_waiting());
+        lane.send(|mail| mail.answers.push((0, 0, 0)));
+        assert!(lane.mail().is_waiting());
+    }
 
     #[test]
     fn a_right_is_missing_for_as_long_as_it_is_to_be() {
