@@ -263,11 +263,7 @@ impl Nodes {
     }
 
     fn ask(&self, what: &str, ask: Ask) -> Result<Outcome, Error> {
-        self.ask_within(self.limit, what, ask)
-    }
-
-    fn ask_within(&self, limit: Duration, what: &str, ask: Ask) -> Result<Outcome, Error> {
-        self.ask_while(&|| true, limit, what, ask)
+        self.ask_while(&|| true, self.limit, what, ask)
     }
 
     /// Asks, and waits no longer than `is_wanted` says so.
@@ -359,7 +355,6 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sim_core::DevNumber;
 
     const NODE: Node = Node { dev: DevNumber { major: 259, minor: 1 }, disk: Whole::Loop(4096) };
 

@@ -371,9 +371,9 @@ fn a_server_that_is_killed_costs_nobody_an_error() {
     rig.nodes.remove(other).unwrap();
 }
 
-#[test]
-fn what_nobody_takes_over_can_be_dropped() {
-    let Some(Rig { nodes: first, dir }) = Rig::start() else { return };
+/// Has a server make a node, opens that, and kills the server.
+fn left_by_a_killed_server() -> Option<(TempDir, Node, File)> {
+    let Rig { nodes: first, dir } = Rig::start()?;
     drop(first);
     let mut server = start_server(dir.path());
     eventually("it serves", || dir.path().join("node").exists());
@@ -381,6 +381,12 @@ fn what_nobody_takes_over_can_be_dropped() {
     let file = open(dir.path(), node, OFlags::DIRECT);
     server.kill().unwrap();
     server.wait().unwrap();
+    Some((dir, node, file))
+}
+
+#[test]
+fn what_nobody_takes_over_can_be_dropped() {
+    let Some((dir, node, file)) = left_by_a_killed_server() else { return };
     assert!(block_frontend::has_left(&dir.path().join("record")));
     let rig = Rig::on(dir).unwrap();
     assert_eq!(rig.nodes.drop_orphans(false), ["a"], "it is open");
@@ -398,14 +404,7 @@ fn what_nobody_takes_over_can_be_dropped() {
 
 #[test]
 fn what_waits_too_long_for_its_device_fails() {
-    let Some(Rig { nodes: first, dir }) = Rig::start() else { return };
-    drop(first);
-    let mut server = start_server(dir.path());
-    eventually("it serves", || dir.path().join("node").exists());
-    let node: Node = serde_json::from_slice(&fs::read(dir.path().join("node")).unwrap()).unwrap();
-    let file = open(dir.path(), node, OFlags::DIRECT);
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let Some((dir, node, file)) = left_by_a_killed_server() else { return };
     let rig = Rig::on(dir).unwrap();
     // The device is there again, and has no table.
     assert_eq!(rig.nodes.reserve(&owner("a")).unwrap(), node);

@@ -47,13 +47,7 @@ impl Calls for Carrier {
         block_on(carry_out(request, async |command: Command| {
             let (command, attached) = daemon.inward(numbers, view, command)?;
             let creates = matches!(command, Command::DevCreate { .. });
-            // Nobody but a client of dmsim waits until a change is on disk: the kernel keeps no record.
-            let change = command.changes().then(|| daemon.keeper.change());
-            let done = daemon.control(command, given_up).map_err(|failure| failure.errno);
-            if change.is_some() {
-                daemon.keeper.end_command();
-            }
-            drop(change);
+            let done = daemon.carry(command, given_up);
             drop(attached);
             if let (true, Ok(Answer::Status(made))) = (creates, &done)
                 && numbers.node_of(made.dev.minor).is_none()
@@ -76,6 +70,19 @@ impl Calls for Carrier {
         if let Some(daemon) = self.daemon.upgrade() {
             daemon.kmsg.line(line);
         }
+    }
+}
+
+impl Daemon {
+    /// Carries out a command of a program. Nobody but a client of dmsim waits until a change is on disk: the
+    /// kernel keeps no record.
+    pub(super) fn carry(&self, command: Command, given_up: &Cancel) -> Result<Answer, Errno> {
+        let change = command.changes().then(|| self.keeper.change());
+        let done = self.control(command, given_up).map_err(|failure| failure.errno);
+        if change.is_some() {
+            self.keeper.end_command();
+        }
+        done
     }
 }
 

@@ -149,11 +149,9 @@ impl Calls for Files {
             request.set_base(&View::of(caller.pid).directory());
         }
         block_on(carry_out(request, async |command: Command| {
-            // As in `calls`: nobody waits until a change is on disk.
-            let change = command.changes().then(|| daemon.keeper.change());
-            let done = daemon.control(command, given_up).map_err(|failure| failure.errno);
-            if change.is_some() {
-                daemon.keeper.end_command();
+            let changes = command.changes();
+            let done = daemon.carry(command, given_up);
+            if changes {
                 refresh(&daemon, &self.files);
             }
             done
