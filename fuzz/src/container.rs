@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::io;
 
-use containers::{Data, Limits, LineTarget, Source, Unlock, Unlocked, probe};
 use crypto::Secret;
 use crypto::hash::Hash;
+use recognise::Source;
+use recognise::containers::{Data, Limits, LineTarget, Unlock, Unlocked, probe};
 
 use crate::bytes::Bytes;
 
@@ -50,7 +51,7 @@ pub fn container(data: &[u8]) {
     assert!(image.read.get() < 2 * MOST_READ, "{} bytes read", image.read.get());
 }
 
-fn read(image: &Image, passphrase: &Secret) -> Result<(), containers::Error> {
+fn read(image: &Image, passphrase: &Secret) -> Result<(), recognise::Error> {
     let container = probe(image)?;
     let _ = container.dump().to_string();
     serde_json::to_string(&container.dump()).expect("a dump is JSON");

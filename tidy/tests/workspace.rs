@@ -12,8 +12,8 @@ const ORDER: [&str; 17] = [
     "dmsim-xts",
     "dmsim-crypto",
     "dmsim-parity",
-    "dmsim-containers",
     "dmsim-targets",
+    "dmsim-recognise",
     "dmsim-sdk",
     "dmsim-backing",
     "fuse-frontend",
@@ -31,7 +31,7 @@ const ORDER: [&str; 17] = [
 const ON_CORE_ALONE: [&str; 4] = ["dmsim-sdk", "dmsim-backing", "block-frontend", "dmsim-testkit"];
 
 /// Crates that know nothing of devices and bios, nor of one another but in the order of the list.
-const OFF_CORE: [&str; 4] = ["dmsim-xts", "dmsim-crypto", "dmsim-parity", "dmsim-containers"];
+const OFF_CORE: [&str; 3] = ["dmsim-xts", "dmsim-crypto", "dmsim-parity"];
 
 /// The files that hold unsafe code.
 const UNSAFE_HOMES: [&str; 18] = [

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
-use containers::veracrypt::Volume;
-use containers::{Limits, Unlock, VeraCrypt};
 use crypto::Secret;
 use daemon::Fault;
 use daemon::fault::USAGE;
 use ops::open::{Expected, Sharing};
 use ops::size::parse_size;
+use recognise::containers::veracrypt::Volume;
+use recognise::containers::{Limits, Unlock, VeraCrypt};
 
 use crate::passphrase::{self, Asking, Range, Until};
 
@@ -381,14 +381,14 @@ impl Plain {
         self.key_size.filter(|bits| *bits > 0).unwrap_or(256)
     }
 
-    fn describe(&self, named: &Headerless) -> Result<containers::Plain, Fault> {
+    fn describe(&self, named: &Headerless) -> Result<recognise::containers::Plain, Fault> {
         let bits = self.key_bits();
         if !bits.is_multiple_of(8) {
             let why = format!("expected a multiple of 8 bits, found {bits}");
             return Err(Fault::new("--key-size", why).with_status(USAGE));
         }
-        let usual = containers::Plain::default();
-        Ok(containers::Plain {
+        let usual = recognise::containers::Plain::default();
+        Ok(recognise::containers::Plain {
             cipher: named.cipher.clone().unwrap_or(usual.cipher),
             key_bytes: bits / 8,
             hash: named.hash.clone().unwrap_or(usual.hash),

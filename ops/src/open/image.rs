@@ -5,9 +5,10 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use containers::{Container, Error, Source, probe};
 use daemon::fault::causes;
 use daemon::{About, Fault};
+use recognise::containers::{Container, probe};
+use recognise::{Error, Source};
 use targets::lines::DeviceWord;
 
 use crate::device_mapper::DeviceMapper;

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use containers::{Data, LineTarget, Place, Source, Unlock};
 use crypto::Secret;
 use daemon::protocol::{Filled, Keyless};
 use daemon::{Fault, keep_out_of_core_dumps};
+use recognise::Source;
+use recognise::containers::{Data, LineTarget, Place, Unlock};
 use sim_core::{DevNumber, Params, TargetSpec};
 use zeroize::Zeroizing;
 

@@ -11,12 +11,12 @@ mod unlock;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use containers::{Container, Limits, Line, LineTarget, Plain, Unlock, VeraCrypt};
 use crypto::Secret;
 use daemon::client::unexpected;
 use daemon::fault::USAGE;
 use daemon::protocol::Outcome;
 use daemon::{About, Fault, keep_out_of_core_dumps};
+use recognise::containers::{Container, Limits, Line, LineTarget, Plain, Unlock, VeraCrypt};
 use sim_core::control::{Answer, Command, Id, MAX_UUID, Slot, WhenOpen};
 use sim_core::{Access, Errno, Sector, Sectors, TargetSpec};
 use targets::lines::DeviceWord;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use containers::{
-    Container, Data, Error, Limits, Plain, PlainKey, Unlock, Unlocked, VeraCrypt, probe,
-};
 use crypto::Secret;
 use daemon::Fault;
+use recognise::Error;
+use recognise::containers::{
+    Container, Data, Limits, Plain, PlainKey, Unlock, Unlocked, VeraCrypt, probe,
+};
 
 use super::image::{ImageFile, read_header, told};
 use super::{KeyHolder, Kind};
@@ -79,10 +80,10 @@ fn open_container(
     let data = ImageFile::open(image)?;
     let (header, data, place) = match header {
         None => {
-            let len = containers::Source::len(&data);
+            let len = recognise::Source::len(&data);
             (data, Data::with_header(len), image)
         }
-        Some(path) => (ImageFile::open(path)?, Data::apart(containers::Source::len(&data)), path),
+        Some(path) => (ImageFile::open(path)?, Data::apart(recognise::Source::len(&data)), path),
     };
     let container = read_header(&header, place)?;
     expected.check(&container, place)?;
@@ -99,7 +100,7 @@ fn open_plain(
     keys: &mut dyn KeyHolder,
 ) -> Result<Opened, Fault> {
     let data = ImageFile::open(image)?;
-    let len = containers::Source::len(&data);
+    let len = recognise::Source::len(&data);
     // cryptsetup asks for a confirmation. Behind an offset, what the start holds says nothing.
     if let (0, Ok(container)) = (plain.offset, probe(&data)) {
         let kind = container.kind();

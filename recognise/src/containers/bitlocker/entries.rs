@@ -125,7 +125,7 @@ pub(super) fn read(block: &Block) -> Result<BitLocker, Error> {
         warnings: Vec::new(),
         volume_key: Sealed::default(),
         validation: validation(&block.validation)?,
-        digest: crate::kdf::hash_by_name("sha256", "metadata")?.digest(bytes),
+        digest: crate::containers::kdf::hash_by_name("sha256", "metadata")?.digest(bytes),
     };
     let (now, next) = (le16(bytes, 12), le16(bytes, 14));
     if (now, next) != (ENCRYPTED, ENCRYPTED) {

@@ -4,8 +4,9 @@ use zeroize::Zeroizing;
 
 use super::HeaderCopy;
 use crate::bytes::{be16, be64, text};
-use crate::kdf::hash_by_name;
-use crate::{Error, Source, keys, source};
+use crate::containers::kdf::hash_by_name;
+use crate::containers::keys;
+use crate::{Error, Source, source};
 
 pub(crate) const MAGIC_FIRST: &[u8; 6] = b"LUKS\xba\xbe";
 const MAGIC_SECOND: &[u8; 6] = b"SKUL\xba\xbe";

@@ -4,7 +4,8 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use crypto::hash::Hash;
 use zeroize::Zeroizing;
 
-use crate::{Error, Limits};
+use crate::Error;
+use crate::containers::Limits;
 
 /// How a key is derived.
 #[derive(Clone, Debug, PartialEq, Eq)]

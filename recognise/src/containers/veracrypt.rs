@@ -9,9 +9,10 @@ use crypto::Secret;
 use zeroize::Zeroizing;
 
 use crate::bytes::{be16, be32, be64};
-use crate::kdf::{Argon2Kind, Kdf};
-use crate::unlocked::{Crypt, Line, LineTarget};
-use crate::{Error, Limits, Source, Unlocked, source};
+use crate::containers::kdf::{Argon2Kind, Kdf};
+use crate::containers::unlocked::{Crypt, Line, LineTarget};
+use crate::containers::{Limits, Unlocked};
+use crate::{Error, Source, source};
 
 /// The length of a header, of its salt, and of the keys that open it, in bytes.
 const HEADER_BYTES: usize = 512;
@@ -295,7 +296,8 @@ fn decrypt(sealed: &[u8], keys: &[u8], chain: &[&str], mode: Mode) -> Option<Zer
     for (place, cipher) in chain.iter().enumerate().rev() {
         let key = Zeroizing::new(key(keys, place, chain.len(), mode));
         // One that is not known opens nothing.
-        let cipher = crate::keys::cipher("header", &mode.spec(cipher), &key, 512).ok()?;
+        let cipher =
+            crate::containers::keys::cipher("header", &mode.spec(cipher), &key, 512).ok()?;
         cipher.decrypt(0, &mut bytes);
     }
     let version = be16(&bytes, 4);

@@ -5,9 +5,10 @@
 use crypto::Secret;
 use zeroize::Zeroizing;
 
-use crate::kdf::hash_by_name;
-use crate::unlocked::{Crypt, Line, LineTarget};
-use crate::{Error, Unlocked, keys};
+use crate::Error;
+use crate::containers::kdf::hash_by_name;
+use crate::containers::unlocked::{Crypt, Line, LineTarget};
+use crate::containers::{Unlocked, keys};
 
 /// What there is no header for: a user has to say it, and say it again the same each time. A wrong
 /// passphrase cannot be told from a right one.

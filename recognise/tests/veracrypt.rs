@@ -1,10 +1,11 @@
 //! VeraCrypt and TrueCrypt headers made by hand.
 
-use containers::veracrypt::Volume;
-use containers::{Error, Limits, LineTarget, Unlocked, VeraCrypt};
 use crypto::hash::Hash;
 use crypto::{IvUnit, Secret, SectorCipher, Spec};
 use proptest::prelude::*;
+use recognise::Error;
+use recognise::containers::veracrypt::Volume;
+use recognise::containers::{Limits, LineTarget, Unlocked, VeraCrypt};
 
 const IMAGE: usize = 1 << 20;
 const SALT: [u8; 64] = [7; 64];
@@ -92,7 +93,7 @@ fn quick() -> VeraCrypt {
 
 /// Returns the table's lines from the bottom up, keys as the bytes where their halves begin.
 fn layers(unlocked: &Unlocked) -> Vec<String> {
-    let line = |lines: &Vec<containers::Line>| {
+    let line = |lines: &Vec<recognise::containers::Line>| {
         let LineTarget::Crypt(crypt) = &lines[0].target else { panic!("{lines:?}") };
         let key = crypt.key.expose();
         assert_eq!((key.len(), key[31] - key[0], key[63] - key[32]), (64, 31, 31));

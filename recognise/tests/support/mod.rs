@@ -8,8 +8,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use containers::{Container, Data, Error, LineTarget, Source, Unlock, Unlocked};
 use crypto::Secret;
+use recognise::containers::{Container, Data, LineTarget, Unlock, Unlocked};
+use recognise::{Error, Source};
 
 /// The size of an image in bytes: the header's 16 MiB and some data.
 pub(crate) const SIZE: u64 = 20 << 20;
@@ -106,7 +107,7 @@ impl Image {
     }
 
     pub(crate) fn probe(&self) -> Container {
-        containers::probe(self).unwrap()
+        recognise::containers::probe(self).unwrap()
     }
 
     pub(crate) fn unlock(&self, passphrase: &str, how: &Unlock) -> Result<Unlocked, Error> {

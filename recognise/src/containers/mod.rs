@@ -6,20 +6,15 @@
 //! read comes through [`Source`]. A header is whatever somebody wrote on a disk, so what it asks
 //! for is bounded by [`Limits`].
 
-#![forbid(unsafe_code)]
-
-mod af;
+pub(crate) mod af;
 pub mod bitlocker;
-mod bytes;
-mod error;
-mod kdf;
-mod keys;
+pub(crate) mod kdf;
+pub(crate) mod keys;
 mod limits;
 mod luks1;
 pub mod luks2;
 mod plain;
-mod source;
-mod unlocked;
+pub(crate) mod unlocked;
 pub mod veracrypt;
 
 use std::fmt;
@@ -27,13 +22,13 @@ use std::fmt;
 use crypto::Secret;
 use serde::Serialize;
 
+use crate::{Error, Source, bytes, source};
+
 pub use bitlocker::BitLocker;
-pub use error::Error;
 pub use limits::{Data, Limits, Place, Unlock};
 pub use luks1::{KeySlot, Luks1};
 pub use luks2::Luks2;
 pub use plain::{Plain, PlainKey};
-pub use source::Source;
 pub use unlocked::{Crypt, Line, LineTarget, Unlocked};
 pub use veracrypt::VeraCrypt;
 

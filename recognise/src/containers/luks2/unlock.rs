@@ -6,8 +6,9 @@ use super::metadata::Segment;
 use super::slots::Opened;
 use super::values::Size;
 use super::{Luks2, Text};
-use crate::unlocked::{Crypt, Line, LineTarget};
-use crate::{Data, Error, Place, Source, Unlock, Unlocked, keys};
+use crate::containers::unlocked::{Crypt, Line, LineTarget};
+use crate::containers::{Data, Place, Unlock, Unlocked, keys};
+use crate::{Error, Source};
 
 /// The flags of a header that are options of dm-crypt.
 const OPTIONS: [(&str, &str); 6] = [

@@ -3,7 +3,8 @@
 #[cfg(test)]
 mod support;
 
-use containers::{Container, Data, Error, Unlock};
+use recognise::Error;
+use recognise::containers::{Container, Data, Unlock};
 use support::{Image, PASSPHRASE, QUICK, SIZE, have_cryptsetup, key, slot};
 
 /// Formats, unlocks, and compares the volume key with the one that cryptsetup finds.

@@ -3,7 +3,8 @@
 use crypto::hash::Hash;
 use crypto::{IvUnit, Secret, SectorCipher, Spec};
 
-use crate::{Error, Source, af, source};
+use crate::containers::af;
+use crate::{Error, Source, source};
 
 /// Where a key slot keeps its key.
 pub(crate) struct Area<'a> {

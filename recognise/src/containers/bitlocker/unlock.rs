@@ -9,9 +9,10 @@ use zeroize::Zeroizing;
 
 use super::entries::{Protection, Protector, Sealed, entries};
 use super::{BitLocker, guid, layout};
+use crate::Error;
 use crate::bytes::{array, le16, le32};
-use crate::kdf::hash_by_name;
-use crate::{Data, Error, Unlock, Unlocked, keys};
+use crate::containers::kdf::hash_by_name;
+use crate::containers::{Data, Unlock, Unlocked, keys};
 
 /// How often a passphrase is hashed.
 const ROUNDS: u64 = 0x10_0000;

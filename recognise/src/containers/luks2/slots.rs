@@ -4,9 +4,10 @@ use crypto::Secret;
 
 use super::metadata::{Digest, KeySlot};
 use super::{Binary, Luks2, Text};
-use crate::kdf::{Argon2Kind, Kdf, hash_by_name};
-use crate::keys::{self, Area};
-use crate::{Error, Limits, Source, Unlock, af};
+use crate::containers::kdf::{Argon2Kind, Kdf, hash_by_name};
+use crate::containers::keys::{self, Area};
+use crate::containers::{Limits, Unlock, af};
+use crate::{Error, Source};
 
 /// The length of every salt in bytes.
 const SALT_BYTES: usize = 32;

@@ -1,9 +1,10 @@
 //! LUKS1 headers made by hand: what is refused, and in which words.
 
-use containers::{Data, Error, Limits, Unlock, Unlocked};
 use crypto::Secret;
 use crypto::hash::Hash;
 use proptest::prelude::*;
+use recognise::Error;
+use recognise::containers::{Data, Limits, Unlock, Unlocked};
 
 /// The data's first sector; eight key slots of 125 sectors lie before it.
 const PAYLOAD: u32 = 2048;
@@ -46,7 +47,7 @@ fn unlock(image: &[u8], passphrase: &str) -> Result<Unlocked, Error> {
     let limits = Limits { pbkdf2_iterations: 100, ..Limits::default() };
     let how = Unlock { limits, ..Unlock::default() };
     let passphrase = Secret::new(passphrase.into());
-    containers::probe(&image)?.unlock(&image, data, &passphrase, &how)
+    recognise::containers::probe(&image)?.unlock(&image, data, &passphrase, &how)
 }
 
 #[test]
@@ -92,7 +93,7 @@ fn a_key_slot_past_the_end_of_a_detached_header_is_refused() {
     let mut image = image();
     image[104..108].fill(0);
     image[248..252].copy_from_slice(&u32::MAX.to_be_bytes());
-    let error = containers::probe(&image);
+    let error = recognise::containers::probe(&image);
     let needed = (u64::from(u32::MAX) + 125) * 512;
     assert!(matches!(error, Err(Error::TooSmall { needed: found, .. }) if found == needed));
 }
@@ -106,7 +107,7 @@ proptest! {
         for (at, byte) in changes {
             image[at] = byte;
         }
-        if let Ok(container) = containers::probe(&image) {
+        if let Ok(container) = recognise::containers::probe(&image) {
             let dump = container.dump().to_string();
             prop_assert!(!dump.contains('\u{1b}'), "control characters: {dump}");
         }

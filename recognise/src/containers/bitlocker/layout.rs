@@ -5,7 +5,7 @@ use crypto::Secret;
 
 use super::{BitLocker, METADATA_BYTES};
 use crate::Error;
-use crate::unlocked::{Crypt, Line, LineTarget};
+use crate::containers::unlocked::{Crypt, Line, LineTarget};
 
 /// A run of sectors: where it is on the volume, how long it is, and where on the disk.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,9 +7,10 @@ mod by_hand;
 use std::sync::LazyLock;
 
 use by_hand::{HEADER, IMAGE, METADATA, PASSPHRASE, RECOVERY, VOLUME, Volume};
-use containers::{Container, Data, Error, Limits, Unlock, Unlocked};
 use crypto::Secret;
 use proptest::prelude::*;
+use recognise::Error;
+use recognise::containers::{Container, Data, Limits, Unlock, Unlocked};
 
 fn unlock(image: &[u8], key: &[u8]) -> Result<Unlocked, Error> {
     unlock_how(image, key, &Unlock::default())
@@ -17,7 +18,7 @@ fn unlock(image: &[u8], key: &[u8]) -> Result<Unlocked, Error> {
 
 fn unlock_how(image: &[u8], key: &[u8], how: &Unlock) -> Result<Unlocked, Error> {
     let data = Data::with_header(image.len() as u64);
-    containers::probe(&image)?.unlock(&image, data, &Secret::new(key.to_vec()), how)
+    recognise::containers::probe(&image)?.unlock(&image, data, &Secret::new(key.to_vec()), how)
 }
 
 /// The volume of most tests: its protectors take a second to make.
@@ -65,7 +66,8 @@ fn the_first_sectors_come_from_elsewhere_and_metadata_read_as_zeros() {
     let lines = |volume: &Volume| -> Vec<String> {
         let unlocked = unlock(&volume.image(), &by_hand::startup_file(VOLUME)).unwrap();
         let key = Secret::new(volume.key.clone()).to_hex();
-        let line = |line: &containers::Line| line.table_line("dev").replace(&*key, "KEY");
+        let line =
+            |line: &recognise::containers::Line| line.table_line("dev").replace(&*key, "KEY");
         unlocked.lines().iter().map(line).collect()
     };
     let (crypt, size) = ("crypt aes-xts-plain64 KEY", METADATA.map(|offset| offset / 512));
@@ -164,7 +166,7 @@ fn a_damaged_copy_of_the_metadata_is_passed_over() {
 
 #[test]
 fn the_dump_names_what_protects_the_volume() {
-    let Container::BitLocker(volume) = containers::probe(&*USUAL).unwrap() else {
+    let Container::BitLocker(volume) = recognise::containers::probe(&*USUAL).unwrap() else {
         panic!("not BitLocker")
     };
     assert_eq!(volume.description.as_deref(), Some("by hand"));
@@ -199,7 +201,7 @@ proptest! {
             let crc = crc32fast::hash(block).to_le_bytes();
             image[start + size + 4..start + size + 8].copy_from_slice(&crc);
         }
-        if let Ok(container) = containers::probe(&image) {
+        if let Ok(container) = recognise::containers::probe(&image) {
             let _ = container.dump().to_string();
             let limits = Limits { pbkdf2_iterations: 10, ..Limits::default() };
             let how = Unlock { limits, ..Unlock::default() };

@@ -6,10 +6,11 @@ use crypto::Secret;
 use serde::Serialize;
 
 use crate::bytes::{array, be16, be32, text};
-use crate::kdf::{Kdf, hash_by_name};
-use crate::keys::{self, Area};
-use crate::unlocked::{Crypt, Line, LineTarget};
-use crate::{Data, Error, Place, Source, Unlock, Unlocked, af, source};
+use crate::containers::kdf::{Kdf, hash_by_name};
+use crate::containers::keys::{self, Area};
+use crate::containers::unlocked::{Crypt, Line, LineTarget};
+use crate::containers::{Data, Place, Unlock, Unlocked, af};
+use crate::{Error, Source, source};
 
 mod dump;
 

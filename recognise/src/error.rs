@@ -74,7 +74,7 @@ pub enum Error {
         what: &'static str,
         /// What the header asks for.
         figure: u64,
-        /// What [`Limits`](crate::Limits) allows.
+        /// What [`Limits`](crate::containers::Limits) allows.
         limit: u64,
     },
     /// The memory that the key derivation needs is not to be had.

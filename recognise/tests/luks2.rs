@@ -7,15 +7,16 @@ mod by_hand;
 use std::cell::RefCell;
 
 use by_hand::{COPY, DATA, IMAGE, PASSPHRASE, VOLUME_KEY};
-use containers::{Container, Data, Error, Limits, Source, Unlock, Unlocked};
 use crypto::Secret;
 use proptest::prelude::*;
+use recognise::containers::{Container, Data, Limits, Unlock, Unlocked};
+use recognise::{Error, Source};
 use serde_json::{Value, json};
 
 /// Reads and unlocks an image.
 fn unlock(image: &[u8]) -> Result<Unlocked, Error> {
     let data = Data::with_header(image.len() as u64);
-    containers::probe(&image)?.unlock(&image, data, &passphrase(), &Unlock::default())
+    recognise::containers::probe(&image)?.unlock(&image, data, &passphrase(), &Unlock::default())
 }
 
 fn passphrase() -> Secret {
@@ -289,7 +290,7 @@ fn a_derivation_beyond_the_limits_is_refused_with_the_figure() {
     let image = changed(&[("/keyslots/0/kdf", Some(argon2(1, 64, 17)))]);
     let limits = Limits { argon2_lanes: 17, ..Limits::default() };
     let how = Unlock { limits, ..Unlock::default() };
-    let container = containers::probe(&image).unwrap();
+    let container = recognise::containers::probe(&image).unwrap();
     let wrong = container.unlock(&image, Data::with_header(IMAGE as u64), &passphrase(), &how);
     assert!(matches!(wrong, Err(Error::DamagedHeader { .. })), "64 KiB are too few: {wrong:?}");
 }
@@ -345,10 +346,10 @@ fn a_short_image_is_told_from_a_damaged_one() {
     let error = unlock(&image[..DATA]).unwrap_err();
     assert!(matches!(error, Error::TooSmall { what: "the data device", .. }), "{error}");
     for len in [0, 1, 7, 100] {
-        let found = containers::probe(&&image[..len]);
+        let found = recognise::containers::probe(&&image[..len]);
         assert!(found.is_err(), "{len} bytes of a header");
     }
-    let found = containers::probe(&vec![0; 1 << 20]);
+    let found = recognise::containers::probe(&vec![0; 1 << 20]);
     assert!(matches!(found, Err(Error::NotAContainer(_))), "{found:?}");
 }
 
@@ -381,7 +382,7 @@ const CHEAP: Unlock = Unlock {
 /// Reads, dumps and unlocks; whatever comes of it, little is read.
 fn use_it(image: &[u8]) {
     let source = Counted(image, RefCell::new(0));
-    if let Ok(container) = containers::probe(&source) {
+    if let Ok(container) = recognise::containers::probe(&source) {
         let _ = container.dump().to_string();
         let _ = serde_json::to_string(&container.dump()).expect("a dump is JSON");
         let _ = container.unlock(&source, Data::with_header(1 << 40), &passphrase(), &CHEAP);
@@ -473,7 +474,9 @@ proptest! {
 #[test]
 fn a_dump_of_a_header_made_by_hand_has_its_parts() {
     let image = by_hand::image(&by_hand::json());
-    let Container::Luks2(header) = containers::probe(&image).unwrap() else { panic!("LUKS2") };
+    let Container::Luks2(header) = recognise::containers::probe(&image).unwrap() else {
+        panic!("LUKS2")
+    };
     assert_eq!(header.metadata.keyslots.get(0).unwrap().key_size, 32);
     let dump = header.to_string();
     for part in ["UUID:          \tuuid\n", "\tKey:        256 bits\n", "\tDigest ID:  0\n"] {

@@ -1,0 +1,17 @@
+//! What is on an image: found out from its bytes, and turned into the lines that the device-mapper takes.
+//!
+//! Nothing is ever written, and no file is opened: what is read comes through [`Source`], within bounds
+//! that no header can move.
+
+#![forbid(unsafe_code)]
+
+mod bytes;
+pub mod containers;
+mod error;
+mod layer;
+mod source;
+pub mod volumes;
+
+pub use error::Error;
+pub use layer::Layer;
+pub use source::Source;
