@@ -1,7 +1,14 @@
 //! Volume groups: what their metadata say, whichever format has them, and the devices that they become.
 
+pub mod lvm2;
+mod plan;
+
+use serde::Serialize;
+
+pub use plan::{NotOpened, Place, Plan, plan};
+
 /// A volume group: physical volumes, cut into extents, and logical volumes made of these.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -9,7 +16,10 @@ pub struct Group {
     pub id: String,
     /// Counts the changes of the metadata.
     pub seqno: u64,
+    /// It was exported: to be imported by another machine before it is used.
+    pub exported: bool,
     /// The length of an extent in sectors.
+    #[serde(rename = "extent_sectors")]
     pub extent: u64,
     /// The physical volumes. Segments name them by their place in this list.
     pub physical: Vec<Physical>,
@@ -18,20 +28,26 @@ pub struct Group {
 }
 
 /// A physical volume, as the metadata of its group have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Physical {
     /// Its id, with hyphens.
     pub id: String,
     /// Where it was when the metadata were written; empty where nobody said.
     pub hint: String,
+    /// Its size in sectors; 0 where nobody said.
+    #[serde(rename = "size_sectors")]
+    pub size: u64,
     /// The sector at which its first extent begins.
+    #[serde(rename = "first_sector")]
     pub first: u64,
     /// How many extents it has.
     pub extents: u64,
+    /// The group went on without it: what it holds is old.
+    pub stale: bool,
 }
 
 /// A logical volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Logical {
     /// Its name.
     pub name: String,
@@ -43,27 +59,34 @@ pub struct Logical {
     pub writable: bool,
     /// Whether its copies were never synchronized, and need not be.
     pub not_synced: bool,
+    /// Whether it is a leg that is read only where no other can be.
+    pub write_mostly: bool,
+    /// Whether it is a leg that is to be made anew from the others.
+    pub rebuild: bool,
     /// Its segments, by their places in it.
     pub segments: Vec<Segment>,
 }
 
 /// A run of a logical volume's extents that are mapped in one way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Segment {
     /// The first extent of the volume.
     pub start: u64,
     /// How many extents it has.
     pub extents: u64,
     /// How they are mapped.
+    #[serde(flatten)]
     pub mapping: Mapping,
 }
 
 /// How a segment is mapped. Lengths are in sectors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Mapping {
     /// Over so many areas in turn; over one, one after another.
     Striped {
         /// What lies together on one area; 0 where there is one alone.
+        #[serde(rename = "chunk_sectors")]
         chunk: u64,
         /// Where the stripes lie.
         areas: Vec<Area>,
@@ -71,9 +94,12 @@ pub enum Mapping {
     /// Copies, kept in step by the `mirror` target.
     Mirror {
         /// The length of a region of the log.
+        #[serde(rename = "region_sectors")]
         region: u64,
         /// The volume that keeps the log; none where it is kept in memory.
         log: Option<String>,
+        /// How many extents a move has copied.
+        moved: u64,
         /// Where the copies lie.
         legs: Vec<Area>,
     },
@@ -82,8 +108,10 @@ pub enum Mapping {
         /// The level, as the metadata and the target call it.
         level: String,
         /// What lies together on one leg; 0 for raid1.
+        #[serde(rename = "chunk_sectors")]
         chunk: u64,
         /// The length of a region of the bitmap; 0 where there is none.
+        #[serde(rename = "region_sectors")]
         region: u64,
         /// How many copies raid10 has.
         copies: u64,
@@ -95,6 +123,7 @@ pub enum Mapping {
     /// Says that a volume is a snapshot of another.
     Snapshot {
         /// The length of a chunk.
+        #[serde(rename = "chunk_sectors")]
         chunk: u64,
         /// The volume that it is of.
         origin: String,
@@ -115,7 +144,8 @@ pub enum Mapping {
 }
 
 /// Where a part of a segment lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Area {
     /// On a physical volume.
     Physical {
@@ -131,4 +161,14 @@ pub enum Area {
         /// The first extent.
         extent: u64,
     },
+}
+
+impl Area {
+    /// Returns the logical volume that it lies on.
+    fn volume(&self) -> Option<&str> {
+        match self {
+            Area::Logical { volume, .. } => Some(volume),
+            Area::Physical { .. } => None,
+        }
+    }
 }
