@@ -14,12 +14,14 @@ use crate::passphrase::{self, Asking, Range};
 /// The keys for an `open`.
 pub(crate) struct TypedKeys<'a> {
     options: &'a Open,
+    /// What was asked for last, and how often.
+    last: String,
     tries: u32,
 }
 
 impl TypedKeys<'_> {
     pub(crate) fn new(options: &Open) -> TypedKeys<'_> {
-        TypedKeys { options, tries: 0 }
+        TypedKeys { options, last: String::new(), tries: 0 }
     }
 
     fn is_typed(&self) -> bool {
@@ -29,6 +31,9 @@ impl TypedKeys<'_> {
 
 impl KeyHolder for TypedKeys<'_> {
     fn key(&mut self, prompt: &str) -> Result<Secret, Fault> {
+        if self.last != prompt {
+            (self.last, self.tries) = (prompt.to_owned(), 0);
+        }
         self.tries += 1;
         let range = self.options.key_range();
         match self.options.key_source() {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use backing::Attached;
+use backing::{Attach, Attached};
 use daemon::client::unexpected;
 use daemon::protocol::{Outcome, Request, User};
 use daemon::{Client, Description, Fault};
@@ -27,6 +27,9 @@ pub trait DeviceMapper {
 
     /// Describes every mapped device.
     fn describe(&mut self) -> Result<Vec<Description>, Fault>;
+
+    /// Makes an image a backing device that refuses writes, and returns it.
+    fn attach_read_only(&mut self, image: &Path) -> Result<Attached, Fault>;
 
     /// Takes an attached image's device away, by its name or number.
     fn detach(&mut self, image: &str) -> Result<(), Fault>;
@@ -62,6 +65,13 @@ impl DeviceMapper for Client {
     fn describe(&mut self) -> Result<Vec<Description>, Fault> {
         match self.ask(&Request::Describe(None))? {
             Outcome::Described(devices) => Ok(devices),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn attach_read_only(&mut self, image: &Path) -> Result<Attached, Fault> {
+        match self.ask(&Request::Attach(Attach::read_only(image)))? {
+            Outcome::Attached(image) => Ok(image),
             other => Err(unexpected(other)),
         }
     }

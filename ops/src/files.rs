@@ -14,7 +14,7 @@ use targets::lines::DeviceWord;
 
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{above, by_id, find};
-use crate::words::{MAPPER, mapped_path, mapped_word};
+use crate::words::{MAPPER, device_name, mapped_path, mapped_word};
 
 /// How much of a file's start and end has to be zeros for the file to count as empty: file systems
 /// and partition tables have something there, though some leave the first bytes alone.
@@ -56,6 +56,13 @@ pub(crate) fn place(
         return Ok((mapped_path(dm.mount(), &word), DeviceWord(word)));
     }
     let path = std::path::absolute(typed).about(typed.display())?;
+    // A file counts before a device of its name.
+    if let Some(bare) = text.filter(|text| !text.contains('/') && !path.exists()) {
+        let name = device_name(dm.mount(), bare);
+        if find(dm, &name)?.is_some() {
+            return Ok((mapped_path(dm.mount(), &name), DeviceWord(format!("{MAPPER}{name}"))));
+        }
+    }
     match path.to_str() {
         Some(text) => Ok((path.clone(), text.into())),
         None => Err(Fault::new(path.display(), "expected a path in UTF-8")),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backing::{Attached, Images, Pool, block_on};
+use backing::{Attach, Attached, Images, Pool, block_on};
 use daemon::describe::describe;
 use daemon::protocol::User;
 use daemon::{About, Description, Fault};
@@ -69,6 +69,10 @@ impl DeviceMapper for Bench {
 
     fn describe(&mut self) -> Result<Vec<Description>, Fault> {
         Ok(block_on(describe(&self.control, None)).expect("devices"))
+    }
+
+    fn attach_read_only(&mut self, image: &Path) -> Result<Attached, Fault> {
+        self.images.attach(&Attach::read_only(image)).about("attach")
     }
 
     fn detach(&mut self, image: &str) -> Result<(), Fault> {

@@ -9,9 +9,11 @@ mod bytes;
 pub mod containers;
 mod error;
 mod layer;
+mod probe;
 mod source;
 pub mod volumes;
 
 pub use error::Error;
 pub use layer::Layer;
+pub use probe::{Found, probe};
 pub use source::Source;

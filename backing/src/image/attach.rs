@@ -31,6 +31,27 @@ pub struct Attach {
     pub host_device: bool,
 }
 
+impl Attach {
+    /// An image that is not to be written.
+    pub fn read_only(path: &Path) -> Attach {
+        Attach { access: Access::ReadOnly, ..Attach::as_it_is(path) }
+    }
+
+    /// An image under its own path, with sectors of 512 bytes.
+    pub fn as_it_is(path: &Path) -> Attach {
+        Attach {
+            path: path.to_owned(),
+            name: None,
+            number: None,
+            access: Access::ReadWrite,
+            sector_size: 512,
+            create: None,
+            preallocate: false,
+            host_device: false,
+        }
+    }
+}
+
 /// An image that is attached.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Attached {

@@ -120,7 +120,7 @@ impl Images {
             Way::Mapped(name) => return Err(AttachError::Mapped { path: path.to_owned(), name }),
             Way::Barred(why) => return Err(AttachError::OnDmsim { path: path.to_owned(), why }),
         }
-        let ask = Attach { number: Some(number), host_device: true, ..on_the_spot(path) };
+        let ask = Attach { number: Some(number), host_device: true, ..Attach::as_it_is(path) };
         Ok(self.attach_for_tables(ask)?)
     }
 
@@ -306,8 +306,10 @@ impl Images {
         reserved
     }
 
+    /// Attaches what a table names by its path. The machine's own disks are not for it, as a table is written by
+    /// whoever talks to the socket.
     fn attach_on_the_spot(&self, path: &Path) -> Result<Arc<Image>, AttachError> {
-        self.attach_for_tables(on_the_spot(path))
+        self.attach_for_tables(Attach::as_it_is(path))
     }
 
     /// Attaches, read-only where it cannot be written.
@@ -405,21 +407,6 @@ impl Backing for Images {
             // Even to look at a file may hang, on a network or in another daemon.
             blocking("attach", move || images.open_path(&path)).await
         })
-    }
-}
-
-/// What is asked for where a table names a path. The machine's own disks are not for it, as a table is
-/// written by whoever talks to the socket.
-fn on_the_spot(path: &Path) -> Attach {
-    Attach {
-        path: path.to_owned(),
-        name: None,
-        number: None,
-        access: Access::ReadWrite,
-        sector_size: 512,
-        create: None,
-        preallocate: false,
-        host_device: false,
     }
 }
 

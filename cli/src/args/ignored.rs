@@ -4,7 +4,7 @@
 use daemon::Fault;
 use daemon::fault::USAGE;
 
-use super::open::{KeySource, Kind, Open};
+use super::open::{Form, KeySource, Kind, Open};
 use crate::passphrase::Until;
 
 /// What opens an image, as far as options depend on it.
@@ -33,9 +33,10 @@ impl Open {
         let (plain, tcrypt, family) = (&self.plain, &self.tcrypt, self.family());
         let only_plain = "is for --type plain alone: the header says it";
         let only_tcrypt = "is for --type tcrypt, veracrypt and truecrypt alone";
+        let all = matches!(self.form(), Ok(Form::All { .. }));
         let large = plain.sector_size.is_some_and(|bytes| bytes > 512);
         let refused = [
-            (plain.offset.is_some() && family != Family::Plain, "--offset", only_plain),
+            (plain.offset.is_some() && family != Family::Plain && !all, "--offset", only_plain),
             (plain.skip.is_some() && family != Family::Plain, "--skip", only_plain),
             (plain.sector_size.is_some() && family != Family::Plain, "--sector-size", only_plain),
             (plain.iv_large_sectors && family != Family::Plain, "--iv-large-sectors", only_plain),
@@ -121,6 +122,7 @@ impl Open {
         let header = "the header says it";
         let sized = plain.size.is_some() || plain.device_size.is_some();
         let container = family == Family::Container;
+        let all = matches!(self.form(), Ok(Form::All { .. }));
         vec![
             (
                 is_plain && hash && matches!(source, KeySource::File(_)),
@@ -143,7 +145,7 @@ impl Open {
             (container && self.headerless.cipher.is_some(), "--cipher", header),
             (container && hash, "--hash", header),
             (!is_plain && plain.key_size.is_some(), "--key-size", header),
-            (!is_plain && sized, "--size", header),
+            (!is_plain && sized && !all, "--size", header),
             (
                 self.verify_passphrase && !typed,
                 "--verify-passphrase",

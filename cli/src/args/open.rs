@@ -13,23 +13,38 @@ use recognise::containers::{Limits, Unlock, VeraCrypt};
 
 use crate::passphrase::{self, Asking, Range, Until};
 
-/// Open what an image holds: LUKS, BitLocker, VeraCrypt, plain dm-crypt
+/// Open what images hold: partitions, LUKS, BitLocker, LVM2, RAID sets, down to the file systems
+///
+/// With a NAME, the container that the image is becomes the device NAME: LUKS, BitLocker, and with --type
+/// VeraCrypt and plain dm-crypt. Without one, all that is there is opened, layer by layer: each becomes a
+/// device (disk1p2, vg-lv), and those with file systems are printed, with type, size and label. Nothing is
+/// mounted. `dmsim close` takes it all down again.
+///
+/// Of two words the second is a NAME, unless it is the path of a file; --name makes all words images.
 ///
 /// Options are cryptsetup's, where it has them; docs/src/cryptsetup.md has a table of what becomes of
 /// each.
 ///
-/// Exit status: 3 wrong passphrase or key slot, 4 no container, 5 damaged or too short, 6 unknown
+/// --json prints an object: name, the stack's, which closes it; devices, from the bottom up, with name, path,
+/// size_bytes, read_only, has_layers_above, is_part (of another device, nothing for people), type, label and
+/// uuid of what it holds, or null, and table, a list of lines; not_opened, objects with name and why.
+///
+/// Exit status: 11 where some of it could not be opened (what and why is said), and the rest is; 3 wrong passphrase or key slot, 4 no container, 5 damaged or too short, 6 unknown
 /// cipher or hash, 7 reencryption in progress, 8 integrity, 9 costs more than the limits, 10 not
 /// supported; 1 for anything else, 2 for a command line that makes no sense.
 #[derive(Args, Clone, Debug)]
 // cryptsetup's -h is --hash: what prints a help and opens nothing must not end well.
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "dmsim open [OPTIONS] IMAGE NAME\n       dmsim open [OPTIONS] [--name NAME] IMAGE..."
+)]
 pub(crate) struct Open {
-    /// The image: a file, an attached image's name, or a mapped device
-    pub(crate) image: PathBuf,
-    /// What the device is to be called
-    #[arg(required_unless_present = "test_passphrase")]
-    pub(crate) name: Option<String>,
+    /// The image, or images: files, attached images' names, or mapped devices; or one, and what its device is to
+    /// be called
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) words: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) stack: Stack,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
@@ -96,6 +111,55 @@ pub(crate) struct Open {
     #[command(flatten)]
     pub(crate) moot: Moot,
 }
+
+/// Which of what is there, and how it is shown.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "For all that there is, without NAME")]
+pub(crate) struct Stack {
+    /// Call the devices after this [default: the image's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Open this partition alone, and what is in it
+    #[arg(long, value_name = "N", conflicts_with_all = ["offset", "size", "device_size"])]
+    pub(crate) partition: Option<u32>,
+    /// Leave containers closed that no key opens, and open the rest
+    #[arg(long)]
+    pub(crate) leave_locked: bool,
+    /// Print the tables, and make no device
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Stack {
+    fn is_asked(&self) -> bool {
+        self.partition.is_some() || self.leave_locked || self.plan || self.json
+    }
+}
+
+/// What the words of a command line ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The container that an image is.
+    One {
+        /// The image.
+        image: PathBuf,
+        /// What its device is to be called.
+        name: String,
+    },
+    /// All that is on images.
+    All {
+        /// The images.
+        images: Vec<PathBuf>,
+        /// What it is to be called.
+        name: Option<String>,
+    },
+}
+
+/// How the names of images end.
+const IMAGES: [&str; 8] = [".img", ".raw", ".iso", ".bin", ".dd", ".image", ".qcow2", ".vmdk"];
 
 /// What kind of container an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -224,14 +288,15 @@ pub(crate) struct Plain {
     /// The length of the key [default: 256]
     #[arg(long, short = 's', value_name = "BITS")]
     pub(crate) key_size: Option<u32>,
-    /// Where the data begin on the image [default: 0]
-    #[arg(long, short = 'o', value_name = "SECTORS")]
+    /// Where the data begin on the image: sectors of 512 bytes, or bytes as 1M, 10G [default: 0]. Also without
+    /// --type: where to look
+    #[arg(long, short = 'o', value_name = "SECTORS", value_parser = parse_sectors)]
     pub(crate) offset: Option<u64>,
     /// What is added to sector numbers for initialization vectors [default: 0]
     #[arg(long, short = 'p', value_name = "SECTORS")]
     pub(crate) skip: Option<u64>,
-    /// The length of the data [default: up to the end]
-    #[arg(long, short = 'b', value_name = "SECTORS")]
+    /// The length of the data, likewise [default: up to the end]
+    #[arg(long, short = 'b', value_name = "SECTORS", value_parser = parse_sectors)]
     pub(crate) size: Option<u64>,
     /// The length of the data in bytes, or 10M, 1G
     #[arg(long, value_name = "BYTES", value_parser = parse_size, conflicts_with = "size")]
@@ -245,15 +310,98 @@ pub(crate) struct Plain {
 }
 
 impl Open {
-    /// Returns what is to be opened; key files that go with a passphrase are read.
-    pub(crate) fn ask(&self) -> Result<ops::open::Open, Fault> {
+    /// Tells what the words ask for.
+    pub(crate) fn form(&self) -> Result<Form, Fault> {
+        let refuse = |why: &str| Err(Fault::new("open", why).with_status(USAGE));
+        let is_container = self.kind != Kind::Auto || self.header.is_some();
+        let all = |images: &[PathBuf]| {
+            Ok(Form::All { images: images.to_vec(), name: self.stack.name.clone() })
+        };
+        match &self.words[..] {
+            words if self.stack.name.is_some() && !is_container => all(words),
+            [image] if self.test_passphrase => {
+                Ok(Form::One { image: image.clone(), name: String::new() })
+            }
+            [_] if is_container => {
+                refuse("expected IMAGE NAME: --type and --header are of one container")
+            }
+            [image] => all(std::slice::from_ref(image)),
+            [image, second] => match self.name_in(second)? {
+                None if is_container => {
+                    refuse("expected IMAGE NAME: --type and --header are of one container")
+                }
+                None => all(&self.words),
+                Some(name)
+                    if !is_container && (self.stack.is_asked() || self.plain.offset.is_some()) =>
+                {
+                    Ok(Form::All { images: vec![image.clone()], name: Some(name) })
+                }
+                Some(name) => Ok(Form::One { image: image.clone(), name }),
+            },
+            _ if is_container => {
+                refuse("expected IMAGE NAME: --type and --header are of one container")
+            }
+            words => all(words),
+        }
+    }
+
+    /// Tells whether the second of two words is a name, or another image: a path that leads nowhere is no name.
+    fn name_in(&self, word: &Path) -> Result<Option<String>, Fault> {
+        let Some(text) = word.to_str() else { return Ok(None) };
+        let lower = text.to_ascii_lowercase();
+        let looks_like_an_image = IMAGES.iter().any(|ending| lower.ends_with(ending));
+        let is_there = word.metadata().is_ok_and(|file| !file.is_dir() && !file.is_symlink());
+        match (text.contains('/'), is_there, looks_like_an_image) {
+            (true, ..) | (false, true, true) => Ok(None),
+            (false, true, false) => {
+                let why = format!(
+                    "is a file here, and could be a name: ./{text} is the image, --name {text} the name"
+                );
+                Err(Fault::new(text, why).with_status(USAGE))
+            }
+            (false, false, true) => {
+                let why = format!("no such file; where a name is meant, --name {text}");
+                Err(Fault::new(text, why))
+            }
+            (false, false, false) => Ok(Some(text.to_owned())),
+        }
+    }
+
+    /// Returns which stack is to be opened.
+    pub(crate) fn ask_all(
+        &self,
+        images: Vec<PathBuf>,
+        name: Option<String>,
+    ) -> ops::open::stack::Ask {
+        let bytes = |sectors: u64| sectors.saturating_mul(512);
+        let (offset, size) = (self.plain.offset, self.plain.size);
+        let size = size.map(bytes).or(self.plain.device_size);
+        ops::open::stack::Ask {
+            images,
+            name,
+            partition: self.stack.partition,
+            slice: self.plain.has_place().then(|| (offset.map_or(0, bytes), size)),
+            read_only: self.read_only,
+            leave_locked: self.stack.leave_locked,
+            options: self.options(),
+            sharing: self.sharing(),
+            unlock: Unlock { key_slot: self.key_slot, limits: self.limits() },
+        }
+    }
+
+    fn sharing(&self) -> Sharing {
+        if self.shared { Sharing::Shared } else { Sharing::Exclusive }
+    }
+
+    /// Returns which container is to be opened; key files that go with a passphrase are read.
+    pub(crate) fn ask(&self, image: PathBuf, name: String) -> Result<ops::open::Open, Fault> {
         Ok(ops::open::Open {
-            image: self.image.clone(),
-            name: self.name.clone().unwrap_or_default(),
+            image,
+            name,
             kind: self.kind()?,
             read_only: self.read_only,
             options: self.options(),
-            sharing: if self.shared { Sharing::Shared } else { Sharing::Exclusive },
+            sharing: self.sharing(),
         })
     }
 
@@ -375,7 +523,23 @@ impl Tcrypt {
     }
 }
 
+/// Reads a length in sectors, or in bytes where it has a unit.
+fn parse_sectors(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(sectors) => Ok(sectors),
+        Err(_) => match parse_size(text)? {
+            bytes if bytes.is_multiple_of(512) => Ok(bytes / 512),
+            bytes => Err(format!("expected a multiple of 512 bytes, found {bytes}")),
+        },
+    }
+}
+
 impl Plain {
+    /// Tells whether it says where the data lie.
+    fn has_place(&self) -> bool {
+        self.offset.is_some() || self.size.is_some() || self.device_size.is_some()
+    }
+
     /// Returns the length of the key. None is asked for with 0, as cryptsetup has it.
     pub(crate) fn key_bits(&self) -> u32 {
         self.key_size.filter(|bits| *bits > 0).unwrap_or(256)

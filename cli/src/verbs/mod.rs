@@ -1,10 +1,11 @@
 //! The verbs that dmsetup does not have.
 
+mod open;
 mod raid;
 mod restore;
 mod shell;
 
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,17 +15,15 @@ use daemon::client::{no_daemon, unexpected};
 use daemon::folders::barred_to_others;
 use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request};
-use daemon::{About, Client, Fault, Instance, keep_out_of_core_dumps};
+use daemon::{About, Client, Fault, Instance};
 use ops::{DeviceMapper, mirror, snapshot};
-use sim_core::control::{Answer, Command, Id, WhenOpen};
+use sim_core::control::{Answer, Command, Id};
 use sim_core::{Access, Registry};
 
-use crate::args::dump::{Close, Dump};
 use crate::args::mirror::{Change, Check};
-use crate::args::open::Open;
 use crate::args::snapshot::{Diff, Take};
 use crate::args::{self, Start, Verb, Wait};
-use crate::keys::{RestoreKeys, TypedKeys};
+use crate::keys::RestoreKeys;
 use crate::output::print;
 use crate::show::{self, print_json};
 use crate::terminal::Terminal;
@@ -56,14 +55,14 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         }
         Verb::Resize { image } => resize(&instance()?, image),
         Verb::Images { json } => images(&instance()?, json),
-        Verb::Open(options) => open(&instance()?, &options),
-        Verb::Close(options) => close(&instance()?, &options),
+        Verb::Open(options) => open::open(&instance()?, &options),
+        Verb::Close(options) => open::close(&instance()?, &options),
         Verb::Dump(options) => {
             if !options.quiet {
                 // What a dump looks at needs no instance.
                 warn_of_merge(&options.image, instance().ok().as_ref());
             }
-            dump(&options)
+            open::dump(&options)
         }
         Verb::Snapshot(options) => take(&instance()?, options),
         Verb::Merge(options) => merge(&instance()?, options),
@@ -124,94 +123,6 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
 /// The exit status of what has no output.
 fn ended(result: Result<(), Fault>) -> Result<ExitCode, Fault> {
     result.map(|()| ExitCode::SUCCESS)
-}
-
-fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Fault> {
-    // Key files are read from here on.
-    keep_out_of_core_dumps();
-    options.check()?;
-    for warning in options.warnings() {
-        eprintln!("dmsim: warning: {warning}");
-    }
-    let mut keys = TypedKeys::new(options);
-    if options.test_passphrase {
-        let slot = ops::open::try_key(&options.image, &options.kind()?, &mut keys)?;
-        if let (true, Some(slot)) = (options.verbose, slot) {
-            eprintln!("dmsim: key slot {slot} opens");
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut client = client::connect_or_start(instance)?.quiet(options.batch_mode);
-    let instance = client.served(instance);
-    for unfinished in snapshot::unfinished_below(&mut client, &instance, &options.image)? {
-        eprintln!("dmsim: warning: {unfinished}");
-    }
-    let file = ops::open::open(&mut client, &options.ask()?, &mut keys)?;
-    print(&format!("{}\n", file.display()))
-}
-
-fn close(instance: &Instance, options: &Close) -> Result<ExitCode, Fault> {
-    let open = if options.deferred { WhenOpen::Defer } else { WhenOpen::Refuse };
-    ended(ops::open::close(&mut client::connect(instance)?, &options.name, open))
-}
-
-fn dump(options: &Dump) -> Result<ExitCode, Fault> {
-    let image = options.header.as_ref().unwrap_or(&options.image);
-    let wants_container = options.uuid || options.quiet || options.kind.is_some();
-    if !wants_container && snapshot::is_store(image) {
-        return dump_store(image, options.json, options.entries);
-    }
-    if options.entries {
-        return Err(Fault::new(
-            image.display(),
-            "has no entries to list: it is no snapshot's store",
-        ));
-    }
-    dump_header(image, options)
-}
-
-fn dump_header(path: &Path, options: &Dump) -> Result<ExitCode, Fault> {
-    let container = match ops::open::header(path) {
-        // The exit status says it.
-        Err(fault) if options.quiet => return Ok(ExitCode::from(fault.status)),
-        other => other?,
-    };
-    match options.expected().check(&container, path) {
-        Err(fault) if options.quiet => return Ok(ExitCode::from(fault.status)),
-        other => other?,
-    }
-    if options.quiet {
-        return Ok(ExitCode::SUCCESS);
-    }
-    for warning in container.warnings() {
-        eprintln!("dmsim: warning: {warning}");
-    }
-    match (options.uuid, options.json) {
-        (true, _) => match container.uuid() {
-            Some(uuid) => print(&format!("{uuid}\n")),
-            None => Err(Fault::new(path.display(), "has no uuid")),
-        },
-        (false, true) => print_json(&container.dump()),
-        (false, false) => print(&container.dump().to_string()),
-    }
-}
-
-/// Prints what a snapshot's store holds; fails where it is damaged.
-fn dump_store(path: &Path, json: bool, entries: bool) -> Result<ExitCode, Fault> {
-    let store = snapshot::Summary::read(path)?;
-    let mut to = BufWriter::new(io::stdout().lock());
-    let written = match json {
-        true => show::write_json(&store, &mut to, entries),
-        false => show::write_text(&store, &mut to, path, entries),
-    };
-    match written.and_then(|()| to.flush()) {
-        // A reader that has read enough is no fault.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            return Err(Fault::new("standard output", error));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    Ok(if store.is_damaged() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {

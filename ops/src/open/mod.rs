@@ -6,6 +6,7 @@
 
 mod image;
 mod keys;
+pub mod stack;
 mod unlock;
 
 use std::collections::BTreeSet;
@@ -123,7 +124,13 @@ pub fn open(
         Sharing::Shared => {}
     }
     let opened = unlock(&image.path, &ask.kind, keys)?;
-    activate(dm, ask, &name, &image, opened, keys)?;
+    let new = New {
+        typed: &ask.name,
+        name: &name,
+        access: if ask.read_only { Access::ReadOnly } else { Access::ReadWrite },
+        options: &ask.options,
+    };
+    activate(dm, &new, &image.word, opened, keys)?;
     Ok(dm.mount().join(name))
 }
 
@@ -190,48 +197,65 @@ fn layer_name(name: &str, below: usize) -> String {
     if below == 0 { name.to_owned() } else { format!("{name}_{below}") }
 }
 
+/// A device that is to show what a container holds.
+struct New<'a> {
+    typed: &'a str,
+    /// As the kernel has it.
+    name: &'a str,
+    access: Access,
+    /// Optional parameters of the crypt target.
+    options: &'a [&'static str],
+}
+
+/// A device that was made: its name as the kernel has it, its uuid, and its table.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) name: String,
+    pub(super) uuid: String,
+    pub(super) targets: Vec<TargetSpec>,
+}
+
 /// Makes the devices, from the bottom up; none is left where one fails.
 fn activate(
     dm: &mut dyn DeviceMapper,
-    ask: &Open,
-    name: &str,
-    image: &Image,
+    new: &New<'_>,
+    image: &DeviceWord,
     opened: Opened,
     keys: &mut dyn KeyHolder,
-) -> Result<(), Fault> {
-    let access = if ask.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let mut below = image.word.to_string();
+) -> Result<Vec<Made>, Fault> {
+    let mut below = image.to_string();
     let mut layers = opened.unlocked.layers;
-    layers.iter_mut().flatten().for_each(|line| add_options(line, &ask.options));
+    layers.iter_mut().flatten().for_each(|line| add_options(line, new.options));
     let mut planned = Vec::new();
     for (at, lines) in layers.iter().enumerate() {
-        let typed = layer_name(&ask.name, layers.len() - 1 - at);
-        let name = layer_name(name, layers.len() - 1 - at);
+        let typed = layer_name(new.typed, layers.len() - 1 - at);
+        let name = layer_name(new.name, layers.len() - 1 - at);
         let uuid = uuid(&opened.kind, &typed, keys)?;
         let targets: Vec<_> = lines.iter().map(|line| spec(line, &below)).collect();
         below = DeviceWord(format!("{MAPPER}{name}")).to_string();
-        planned.push((name, uuid, targets));
+        planned.push(Made { name, uuid, targets });
     }
-    let uuids: BTreeSet<&str> = planned.iter().map(|(_, uuid, _)| &**uuid).collect();
+    let uuids: BTreeSet<&str> = planned.iter().map(|layer| &*layer.uuid).collect();
     if uuids.len() < planned.len() {
         let why = "name too long for a cascade of ciphers: the uuids of its devices, which end in \
                    their names, would all be cut to the same one";
         return Err(Fault::new("open", why).with_status(USAGE));
     }
-    let mut made = Vec::new();
-    for (name, uuid, targets) in planned {
-        let result = make(dm, &name, uuid, access, targets);
-        made.push(name);
-        if let Err(fault) = result {
-            for name in made.iter().rev() {
-                let open = WhenOpen::Refuse;
-                // Where it was not made there is nothing to remove.
-                let _ = dm.control(Command::DevRemove { id: Id::Name(name.clone()), open });
+    for (at, layer) in planned.iter().enumerate() {
+        if let Err(fault) = make(dm, layer, new.access) {
+            for layer in planned[..at].iter().rev() {
+                take_back(dm, &layer.name);
             }
             return Err(fault);
         }
     }
-    Ok(())
+    Ok(planned)
+}
+
+/// Removes a device that was just made, if it is there.
+fn take_back(dm: &mut dyn DeviceMapper, name: &str) {
+    let (id, open) = (Id::Name(name.to_owned()), WhenOpen::Refuse);
+    let _ = dm.control(Command::DevRemove { id, open });
 }
 
 /// Returns the uuid of a device of this kind and name, as cryptsetup makes it: cut where it would be
@@ -254,16 +278,11 @@ fn cut_uuid(whole: &str) -> Option<&str> {
     whole.get(..whole.len().min(MAX_UUID))
 }
 
-fn make(
-    dm: &mut dyn DeviceMapper,
-    name: &str,
-    uuid: String,
-    access: Access,
-    targets: Vec<TargetSpec>,
-) -> Result<(), Fault> {
+/// Makes a device, and lets it run; it is not there where that fails.
+fn make(dm: &mut dyn DeviceMapper, new: &Made, access: Access) -> Result<(), Fault> {
+    let Made { name, uuid, targets } = new;
     let base = "/".to_owned();
-    let create =
-        Command::DevCreate { name: name.to_owned(), uuid: Some(uuid.clone()), minor: None };
+    let create = Command::DevCreate { name: name.clone(), uuid: Some(uuid.clone()), minor: None };
     dm.control(create)?.map_err(|failure| match failure.errno {
         Errno::BUSY => {
             let why = format!("a device of this name, or of the uuid `{uuid}`, is there already");
@@ -271,9 +290,10 @@ fn make(
         }
         _ => Fault::new(name, failure),
     })?;
-    let load = Command::TableLoad { id: Id::Name(name.to_owned()), access, targets, base };
-    dm.control(load)?.about(name)?;
-    resume(dm, name)
+    let targets = targets.clone();
+    let load = Command::TableLoad { id: Id::Name(name.clone()), access, targets, base };
+    let loaded = dm.control(load)?.about(name).and_then(|_| resume(dm, name));
+    loaded.inspect_err(|_| take_back(dm, name))
 }
 
 /// Makes a table line for the control plane.

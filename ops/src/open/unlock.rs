@@ -87,7 +87,32 @@ fn open_container(
     };
     let container = read_header(&header, place)?;
     expected.check(&container, place)?;
-    let open = |passphrase: &Secret| container.unlock(&header, data, passphrase, unlock);
+    unlock_from(place, &header, data, &container, unlock, keys)
+}
+
+/// Unlocks a container with its data behind its header.
+pub(super) fn unlock_container(
+    image: &Path,
+    source: &ImageFile,
+    container: &Container,
+    unlock: &Unlock,
+    keys: &mut dyn KeyHolder,
+) -> Result<Opened, Fault> {
+    let data = Data::with_header(recognise::Source::len(source));
+    let opened = unlock_from(image, source, data, container, unlock, keys)?;
+    opened.unlocked.warnings.iter().for_each(|warning| keys.warn(&warning.to_string()));
+    Ok(opened)
+}
+
+fn unlock_from(
+    place: &Path,
+    header: &ImageFile,
+    data: Data,
+    container: &Container,
+    unlock: &Unlock,
+    keys: &mut dyn KeyHolder,
+) -> Result<Opened, Fault> {
+    let open = |passphrase: &Secret| container.unlock(header, data, passphrase, unlock);
     let unlocked = with_key(place, keys, open)?;
     let uuid = container.uuid().unwrap_or_default().replace('-', "");
     Ok(Opened { kind: format!("{}-{uuid}", container.kind().to_uppercase()), unlocked })

@@ -104,7 +104,7 @@ fn md_line(
 }
 
 /// Reads what an image says of its set; nothing where it says nothing.
-fn member(path: &Path, len: Sectors) -> Result<Option<Member>, String> {
+pub(super) fn member(path: &Path, len: Sectors) -> Result<Option<Member>, String> {
     let file = fresh(path, Access::ReadOnly).map_err(|fault| fault.why)?;
     let look = |pieces: &Pieces| targets::bios::read(len, pieces);
     read_whole(look, |at, len| read(&file, at, len.bytes() as usize).ok()).map_err(|fault| {

@@ -218,7 +218,7 @@ pub(super) fn warnings(assembly: &Assembly, images: &[Image]) -> Vec<String> {
 }
 
 /// Reads what an image says of its array; nothing where it says nothing.
-fn candidate(path: &Path, len: Sectors) -> Result<Option<Candidate>, String> {
+pub(super) fn candidate(path: &Path, len: Sectors) -> Result<Option<Candidate>, String> {
     let file = fresh(path, Access::ReadOnly).map_err(|fault| fault.why)?;
     let mut fault = None;
     for version in Version::ALL {

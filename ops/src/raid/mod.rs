@@ -6,6 +6,7 @@
 
 mod advice;
 mod assemble;
+mod belongs;
 mod bios;
 mod create;
 mod fail;
@@ -25,6 +26,7 @@ mod turn;
 mod wait;
 
 pub use assemble::{Assemble, Assembled, assemble};
+pub(crate) use belongs::{Belongs, belongs};
 pub use create::{Create, create};
 pub use fail::{fail, heal};
 pub use grow::{Grow, Grown, grow};

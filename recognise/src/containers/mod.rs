@@ -75,6 +75,16 @@ pub fn probe(image: &dyn Source) -> Result<Container, Error> {
     }
 }
 
+/// Tells whether an image begins as a container does. One whose header is damaged does, too.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn is_container(image: &dyn Source) -> Result<bool, Error> {
+    let head = source::read(image, 0, image.len().min(512) as usize)?;
+    // LUKS2 begins as LUKS1 does.
+    Ok(bitlocker::is_bitlocker(&head) || head.starts_with(luks1::MAGIC))
+}
+
 impl Container {
     /// Returns the kind's name, as cryptsetup's `--type` has it.
     pub fn kind(&self) -> &'static str {

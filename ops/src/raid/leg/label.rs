@@ -70,6 +70,11 @@ impl Label {
         self.ring.map(|(_, place)| place)
     }
 
+    /// Returns what the set is known by.
+    pub(in super::super) fn set(&self) -> [u8; SET] {
+        self.set
+    }
+
     /// Tells whether another leg is of the same set.
     pub(in super::super) fn is_of_same(&self, other: &Label) -> bool {
         self.set == other.set

@@ -32,8 +32,8 @@ impl Planner<'_> {
                 }
             }
             Mapping::Mirror { region, log, moved, legs } => {
-                let volumes = legs.iter().filter_map(Area::volume).chain(log.as_deref());
-                volumes.map(|name| self.find(name).map(drop)).collect::<Result<(), _>>()?;
+                let mut volumes = legs.iter().filter_map(Area::volume).chain(log.as_deref());
+                volumes.try_for_each(|name| self.find(name).map(drop))?;
                 let has_all = legs.iter().map(|leg| self.is_whole(leg, segment.extents, depth));
                 let has_all: Vec<bool> = has_all.collect();
                 let whole: Vec<Area> = match (*moved == segment.extents, has_all.contains(&true)) {

@@ -1,0 +1,111 @@
+//! Volume groups whose physical volumes were found.
+
+use std::collections::BTreeSet;
+
+use daemon::Fault;
+use recognise::Layer;
+use recognise::volumes::lvm2::{PhysicalVolume, groups};
+use recognise::volumes::{Group, Place, Plan, plan};
+use sim_core::Sectors;
+
+use super::super::{Made, make};
+use super::look::Node;
+use super::made::{Work, access};
+use crate::words::new_name;
+
+impl Work<'_> {
+    /// Opens the groups whose volumes were found; tells whether there were any.
+    pub(super) fn open_groups(&mut self) -> Result<bool, Fault> {
+        let (volumes, nodes): (Vec<PhysicalVolume>, Vec<Node>) =
+            std::mem::take(&mut self.volumes).into_iter().unzip();
+        if volumes.is_empty() {
+            return Ok(false);
+        }
+        let names: Vec<String> = nodes.iter().map(|node| node.about.clone()).collect();
+        for (volume, name) in volumes.iter().zip(&names) {
+            volume.warnings.iter().for_each(|what| self.keys.warn(&format!("{name}: {what}")));
+        }
+        let found = groups(&volumes, &names).map_err(|why| Fault::new("open", why))?;
+        for (at, why) in found.alone {
+            self.not_opened(&names[at], why);
+        }
+        for group in found.groups {
+            group.warnings.iter().for_each(|what| self.keys.warn(what));
+            let there: Vec<Option<&Node>> =
+                group.there.iter().map(|at| at.map(|at| &nodes[at])).collect();
+            self.open_group(&group.group, &there)?;
+        }
+        Ok(true)
+    }
+
+    /// Opens one group.
+    pub(super) fn open_group(
+        &mut self,
+        group: &Group,
+        there: &[Option<&Node>],
+    ) -> Result<(), Fault> {
+        let place = |node: &Node| Place { device: node.word.clone(), sectors: node.sectors.0 };
+        let places: Vec<Option<Place>> = there.iter().map(|node| node.map(place)).collect();
+        let nodes: Vec<&Node> = there.iter().flatten().copied().collect();
+        let read_only = nodes.iter().any(|node| node.access.is_read_only());
+        let Plan { layers, not_opened, warnings } = plan(group, &places, read_only);
+        warnings.iter().for_each(|what| self.keys.warn(what));
+        not_opened.into_iter().for_each(|it| self.not_opened(&it.name, it.why));
+        let Some(first) = nodes.first() else { return Ok(()) };
+        let mut below = Node::clone(first);
+        below.depth = nodes.iter().map(|node| node.depth).max().unwrap_or(0);
+        nodes.iter().for_each(|node| self.has_layers_above(node));
+        let mut failed: BTreeSet<String> = BTreeSet::new();
+        for layer in layers {
+            self.open_volume(&below, layer, &mut failed)?;
+        }
+        Ok(())
+    }
+
+    fn open_volume(
+        &mut self,
+        below: &Node,
+        layer: Layer,
+        failed: &mut BTreeSet<String>,
+    ) -> Result<(), Fault> {
+        let lost = layer.lies_on().find(|name| failed.contains(*name)).map(str::to_owned);
+        if let Some(part) = lost {
+            let why = format!("lies on {part}, which could not be opened");
+            self.not_opened(&layer.name, why);
+            failed.insert(layer.name);
+            return Ok(());
+        }
+        let mut read_only = layer.read_only;
+        if let Some(snapshot) = layer.read_only_without.iter().find(|name| failed.contains(*name)) {
+            let why = format!(
+                "{}: is opened read-only: its snapshot {snapshot} could not be opened, and would not see \
+                 what is written",
+                layer.name
+            );
+            self.warn(&why);
+            read_only = true;
+        }
+        let mut node = below.clone();
+        node.access = access(below, read_only);
+        let sectors = Sectors(layer.lines.iter().map(|line| line.len.0).sum());
+        let name = new_name("open", &layer.name)?;
+        let made = Made { name, uuid: layer.uuid, targets: layer.lines };
+        match make(self.dm, &made, node.access) {
+            Ok(()) => {}
+            // A name that is taken is for the user to mend, and no fault of the volume.
+            Err(fault) if fault.why.contains("is there already") => return Err(fault),
+            Err(fault) => {
+                self.not_opened(&layer.name, fault.why);
+                failed.insert(layer.name);
+                return Ok(());
+            }
+        }
+        // The group's volumes were noted as used already.
+        node.device = None;
+        let node = self.was_made(&node, &layer.name, made, sectors, !layer.shown)?;
+        if layer.shown {
+            self.push(node);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! Whole stacks: disks with partitions, containers in these, volume groups in those, down to the file systems.
+//!
+//! What an image holds is [recognised](recognise) layer by layer. Each becomes a device; what the device shows
+//! is looked at next, until all that is left are file systems, or what nobody knows.
+
+mod close;
+mod groups;
+mod look;
+mod made;
+mod record;
+mod sets;
+
+use std::path::{Path, PathBuf};
+
+use containers::Unlock;
+use daemon::fault::USAGE;
+use daemon::{Fault, Instance, keep_out_of_core_dumps};
+use recognise::containers;
+use serde::Serialize;
+use sim_core::{Access, SECTOR_SIZE, Sectors};
+
+use super::image::ImageFile;
+use super::{KeyHolder, Sharing};
+use crate::device_mapper::DeviceMapper;
+use crate::files::{image_at, place, refuse_shared, unwritable};
+use crate::watch::Watch;
+use crate::words::{MAPPER, new_name};
+pub use close::{close, is_stack};
+use look::Node;
+use made::Work;
+
+/// Which images to open, and how.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The images: files, attached images' names, or mapped devices.
+    pub images: Vec<PathBuf>,
+    /// What the stack is to be called, and its devices after it; else after the images.
+    pub name: Option<String>,
+    /// Of the one image: this partition alone.
+    pub partition: Option<u32>,
+    /// Of the one image: what begins at this byte, and is so long.
+    pub slice: Option<(u64, Option<u64>)>,
+    /// Opens images read-only.
+    pub read_only: bool,
+    /// A container that no key opens stays closed, and the rest is opened.
+    pub leave_locked: bool,
+    /// Optional parameters of the crypt target.
+    pub options: Vec<&'static str>,
+    /// Whether other devices may use the images too.
+    pub sharing: Sharing,
+    /// What deriving a key may cost.
+    pub unlock: Unlock,
+}
+
+/// What was opened.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Opened {
+    /// What the stack is called, and closed by.
+    pub name: String,
+    /// The devices that were made, from the bottom up.
+    pub devices: Vec<Device>,
+    /// What could not be opened.
+    pub not_opened: Vec<NotOpened>,
+}
+
+/// A device that was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// The file that shows it.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+    /// Whether other devices were made of what it holds.
+    pub has_layers_above: bool,
+    /// Whether it is a part of another device, and nothing for people.
+    pub is_part: bool,
+    /// What it holds, as `blkid` would call it.
+    #[serde(rename = "type")]
+    pub holds: Option<String>,
+    /// The label of what it holds.
+    pub label: Option<String>,
+    /// The uuid of what it holds.
+    pub uuid: Option<String>,
+    /// Its table, without keys.
+    pub table: Vec<String>,
+}
+
+/// Something that could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotOpened {
+    /// What.
+    pub name: String,
+    /// Why not.
+    pub why: String,
+}
+
+/// Opens a stack of images.
+///
+/// # Errors
+/// With the exit status of the kind of error, as for one container. Nothing is left behind then. What of a
+/// volume group cannot be opened is no error: it is told.
+pub fn open(
+    dm: &mut dyn DeviceMapper,
+    instance: &Instance,
+    ask: &Ask,
+    keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
+) -> Result<Opened, Fault> {
+    keep_out_of_core_dumps();
+    let name = stack_name(ask)?;
+    let folder = record::folder(instance);
+    record::refuse_there(dm, &folder, &name)?;
+    let mut work = Work::new(dm, ask, folder.clone(), keys, watch);
+    match work.run(&name).and_then(|()| work.record().write(&folder, &name)) {
+        Ok(()) => Ok(Opened { name, ..work.opened() }),
+        // That nothing is left is what people expect.
+        Err(fault) => match work.undo() {
+            Ok(()) => Err(fault),
+            trouble => Err(fault.undone(trouble, "")),
+        },
+    }
+}
+
+/// Returns the name of a stack: the one that was asked for, or that of its first image.
+fn stack_name(ask: &Ask) -> Result<String, Fault> {
+    let name = match (&ask.name, &ask.images[..]) {
+        (Some(name), _) => name.clone(),
+        (None, [image, ..]) => base_name(image)?,
+        (None, []) => return Err(Fault::new("open", "expected an image").with_status(USAGE)),
+    };
+    new_name("open", &name)?;
+    Ok(name)
+}
+
+/// Names devices after an image: by its file's name, without what says that it is an image.
+fn base_name(image: &Path) -> Result<String, Fault> {
+    /// What is left out of a file's name.
+    const ENDINGS: [&str; 9] =
+        [".img", ".raw", ".iso", ".bin", ".dd", ".image", ".disk", ".dmg", ".vhd"];
+    let name = image.file_name().and_then(|name| name.to_str());
+    let name =
+        name.ok_or_else(|| Fault::new(image.display(), "has no name for devices: --name"))?;
+    let lower = name.to_ascii_lowercase();
+    let ending =
+        ENDINGS.iter().find(|ending| lower.ends_with(**ending) && lower.len() > ending.len());
+    Ok(name[..name.len() - ending.map_or(0, |ending| ending.len())].to_owned())
+}
+
+impl Work<'_> {
+    /// Opens all of it.
+    fn run(&mut self, name: &str) -> Result<(), Fault> {
+        let ask = self.ask;
+        if ask.images.len() > 1 && (ask.partition.is_some() || ask.slice.is_some()) {
+            let why = "--partition, --offset and --size are of one image: open them one by one";
+            return Err(Fault::new("open", why).with_status(USAGE));
+        }
+        for image in &ask.images {
+            let base = match ask.images.len() {
+                1 => name.to_owned(),
+                _ => base_name(image)?,
+            };
+            let mut node = self.image(image, base)?;
+            if let Some((offset, size)) = ask.slice {
+                node = self.slice(&node, offset, size)?;
+            }
+            self.push(node);
+        }
+        // Sets and groups have members in several places: each time, all that there is was looked at.
+        loop {
+            while let Some(node) = self.next() {
+                self.look(&node)?;
+            }
+            if !self.assemble_sets()? && !self.open_groups()? {
+                break;
+            }
+        }
+        self.refuse_nothing()
+    }
+
+    /// Finds an image, and says how it is opened.
+    fn image(&mut self, typed: &Path, base: String) -> Result<Node, Fault> {
+        let (path, word) = place(self.dm, typed)?;
+        if self.ask.sharing == Sharing::Exclusive {
+            record::refuse_open(self.dm, &self.folder, &path)?;
+            refuse_shared(self.dm, &path, &word)?;
+        }
+        let mut node = Node::top(typed.display().to_string(), path, word, base);
+        // That there is no such file is found here.
+        let len = recognise::Source::len(&ImageFile::open(&node.path)?);
+        node.sectors = Sectors(len / SECTOR_SIZE);
+        let is_mapped = node.word.0.starts_with(MAPPER);
+        if is_mapped {
+            return Ok(node);
+        }
+        if let Some(error) = unwritable(&node.path).filter(|_| !self.ask.read_only) {
+            self.warn(&format!(
+                "{} cannot be written: {error}: it is opened read-only",
+                node.about
+            ));
+            node.access = Access::ReadOnly;
+        }
+        if node.access.is_read_only() || self.ask.read_only {
+            node.access = Access::ReadOnly;
+            // A table's line finds it there by its path.
+            match image_at(self.dm, &node.path)? {
+                Some(image) if image.access.is_read_only() => {}
+                Some(_) if self.ask.read_only => {
+                    let why = "is attached, and not read-only: `dmsim detach` it first";
+                    return Err(Fault::new(&node.about, why));
+                }
+                Some(_) => {}
+                None => {
+                    self.dm.attach_read_only(&node.path)?;
+                    self.attached.push(node.path.clone());
+                }
+            }
+        }
+        Ok(node)
+    }
+
+    /// Makes a device of a part of an image.
+    fn slice(&mut self, node: &Node, offset: u64, size: Option<u64>) -> Result<Node, Fault> {
+        let len = node.sectors.bytes();
+        let size = size.unwrap_or(len.saturating_sub(offset));
+        if !offset.is_multiple_of(SECTOR_SIZE) || !size.is_multiple_of(SECTOR_SIZE) {
+            let why = "--offset and --size: expected a multiple of 512 bytes";
+            return Err(Fault::new(&node.about, why).with_status(USAGE));
+        }
+        if size == 0 || offset.checked_add(size).is_none_or(|end| end > len) {
+            let why = format!("has {len} bytes, expected {size} from byte {offset} on");
+            return Err(Fault::new(&node.about, why).with_status(USAGE));
+        }
+        let line = format!("{} {}", node.word, offset / SECTOR_SIZE);
+        let table = crate::commands::one(Sectors(size / SECTOR_SIZE), "linear", &line);
+        self.make_over(node, &node.base.clone(), &format!("DMSIM-PIECE-{}", node.base), table)
+    }
+}
+
+/// Says what an image is of which nothing can be opened.
+fn nothing_known(about: &str) -> Fault {
+    let why = "no container found: nothing in it is known. Plain dm-crypt and VeraCrypt have no header: `dmsim open \
+               --type plain IMAGE NAME`, or `--type veracrypt`";
+    Fault::new(about, why).with_status(4)
+}

@@ -1,0 +1,57 @@
+//! RAID sets whose members were found.
+
+use daemon::Fault;
+use sim_core::Sectors;
+
+use super::super::Made;
+use super::look::Node;
+use super::made::Work;
+use crate::devices::find;
+use crate::raid::{Assemble, Belongs, assemble};
+use crate::words::new_name;
+
+impl Work<'_> {
+    /// Puts the sets together whose members were found; tells whether there were any.
+    pub(super) fn assemble_sets(&mut self) -> Result<bool, Fault> {
+        let mut members = std::mem::take(&mut self.members);
+        let found_any = !members.is_empty();
+        while let Some((first, _)) = members.first() {
+            let key = first.key.clone();
+            let (set, rest) = members.into_iter().partition(|(it, _)| it.key == key);
+            members = rest;
+            self.assemble_set(set)?;
+        }
+        Ok(found_any)
+    }
+
+    fn assemble_set(&mut self, members: Vec<(Belongs, Node)>) -> Result<(), Fault> {
+        let (belongs, first) = &members[0];
+        let typed = match &belongs.name {
+            Some(name) if new_name("open", name).is_ok() => name.clone(),
+            _ => format!("{}_raid", first.base),
+        };
+        let name = new_name("open", &typed)?;
+        let ask = Assemble {
+            images: members.iter().map(|(_, node)| node.path.clone()).collect(),
+            name: typed.clone(),
+            ..Assemble::default()
+        };
+        if let Err(fault) = assemble(self.dm, &ask, self.watch) {
+            self.not_opened(&typed, format!("{}: {fault}", belongs.told));
+            return Ok(());
+        }
+        let device = find(self.dm, &name)?.ok_or_else(|| Fault::new(&typed, "is gone"))?;
+        let (mut sectors, uuid) = (Sectors::ZERO, device.status.uuid.clone().unwrap_or_default());
+        device.live.iter().for_each(|line| sectors += line.len);
+        for (_, node) in &members {
+            self.has_layers_above(node);
+        }
+        let mut below = first.clone();
+        below.depth = members.iter().map(|(_, node)| node.depth).max().unwrap_or(0);
+        below.access = device.access();
+        let made = Made { name, uuid, targets: device.live };
+        let node = self.was_made(&below, &typed, made, sectors, false)?;
+        self.push(node);
+        Ok(())
+    }
+}
