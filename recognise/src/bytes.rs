@@ -33,7 +33,11 @@ pub(crate) fn le64(bytes: &[u8], at: usize) -> u64 {
 /// replaced: it would reach a terminal.
 pub(crate) fn text(field: &[u8]) -> String {
     let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-    let text = String::from_utf8_lossy(&field[..end]);
+    printable(&String::from_utf8_lossy(&field[..end]))
+}
+
+/// Replaces what a terminal would take for a command.
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

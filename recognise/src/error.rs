@@ -120,6 +120,14 @@ impl Error {
     pub(crate) fn damaged(what: impl fmt::Display) -> Error {
         Error::DamagedHeader { what: what.to_string() }
     }
+
+    /// Writes it with what the system said, where it did, for a warning.
+    pub(crate) fn with_cause(&self) -> String {
+        match self {
+            Error::Io { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
 }
 
 fn of_slot(key_slot: Option<u32>) -> String {

@@ -10,6 +10,7 @@ pub mod containers;
 mod error;
 mod layer;
 mod probe;
+pub mod partitions;
 mod source;
 pub mod volumes;
 
