@@ -15,6 +15,7 @@ mod files;
 pub mod mirror;
 pub mod multipath;
 pub mod open;
+pub mod partitions;
 mod parts;
 pub mod raid;
 #[cfg(test)]

@@ -9,8 +9,8 @@ mod bytes;
 pub mod containers;
 mod error;
 mod layer;
-mod probe;
 pub mod partitions;
+mod probe;
 mod source;
 pub mod volumes;
 

@@ -5,6 +5,7 @@ pub(crate) mod dump;
 pub(crate) mod ignored;
 pub(crate) mod mirror;
 pub(crate) mod open;
+pub(crate) mod partitions;
 pub(crate) mod raid;
 pub(crate) mod shell;
 pub(crate) mod snapshot;
@@ -19,6 +20,7 @@ use ops::size::parse_size;
 use dump::{Close, Dump};
 use mirror::{Change, Check, Fail, Heal};
 use open::Open;
+use partitions::Partitions;
 use raid::Raid;
 use shell::Shell;
 use snapshot::{Diff, GiveUp, Merge, Take};
@@ -116,6 +118,7 @@ pub(crate) enum Verb {
     Open(Box<Open>),
     Close(Close),
     Dump(Dump),
+    Partitions(Partitions),
     Snapshot(Take),
     Merge(Merge),
     Drop(GiveUp),

@@ -1,6 +1,8 @@
 //! The verbs that dmsetup does not have.
 
+mod dump;
 mod open;
+mod partitions;
 mod raid;
 mod restore;
 mod shell;
@@ -62,8 +64,9 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
                 // What a dump looks at needs no instance.
                 warn_of_merge(&options.image, instance().ok().as_ref());
             }
-            open::dump(&options)
+            dump::run(&options)
         }
+        Verb::Partitions(options) => partitions::run(instance, &options),
         Verb::Snapshot(options) => take(&instance()?, options),
         Verb::Merge(options) => merge(&instance()?, options),
         Verb::Drop(options) => {

@@ -27,6 +27,7 @@ const VERBS: &[&str] = &[
     "raid check p --json",
     "raid repair p --from parity --json",
     "dump run/cow/snap.cow --json --entries",
+    "partitions disk.img --json",
 ];
 
 /// Two images, one without a name of its own; a device whose name is no word, a mirror with a leg that
@@ -55,6 +56,10 @@ fn build(instance: &Instance) {
     let legs = ["4.img", "5.img", "6.img", "7.img"];
     instance.ok(&[&["raid", "create", "raid6"][..], &legs, &["p", "--size", "2M"]].concat());
     instance.ok(&["wait", "--sync", "p"]);
+    let mut disk = vec![0; 1 << 20];
+    disk[450..462].copy_from_slice(&[0x83, 0, 0, 0, 8, 0, 0, 0, 64, 0, 0, 0]);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    std::fs::write(instance.root().join("disk.img"), disk).unwrap();
 }
 
 /// What was seen of all answers.

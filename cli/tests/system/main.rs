@@ -7,6 +7,7 @@ mod article;
 mod containers;
 mod crash;
 mod cryptsetup;
+mod disks;
 mod filesystems;
 mod fio;
 mod harness;

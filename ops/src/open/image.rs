@@ -32,13 +32,13 @@ impl Image {
 }
 
 /// A file that a header is read from.
-pub(super) struct ImageFile {
+pub(crate) struct ImageFile {
     file: File,
     len: u64,
 }
 
 impl ImageFile {
-    pub(super) fn open(path: &Path) -> Result<ImageFile, Fault> {
+    pub(crate) fn open(path: &Path) -> Result<ImageFile, Fault> {
         let mut file = open_image(path).about(path.display())?;
         // A block device has no length but this one.
         let len = file.seek(SeekFrom::End(0)).about(path.display())?;
@@ -64,7 +64,7 @@ pub(super) fn read_header(header: &ImageFile, path: &Path) -> Result<Container, 
 }
 
 /// Tells of an error with the exit status of its kind.
-pub(super) fn told(path: &Path, error: &Error) -> Fault {
+pub(crate) fn told(path: &Path, error: &Error) -> Fault {
     let status = match error {
         Error::WrongPassphrase { .. } | Error::NoSuchKeySlot { .. } | Error::UnboundSlot(_) => 3,
         Error::NotAContainer(_) => 4,

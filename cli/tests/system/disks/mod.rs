@@ -1,0 +1,3 @@
+//! Images of whole disks, and what lies on them.
+
+mod partitions;
