@@ -70,6 +70,11 @@ fn container() {
     run("container", fuzz::container);
 }
 
+#[test]
+fn partitions() {
+    run("partitions", fuzz::partitions);
+}
+
 fn run(target: &str, run: fn(&[u8])) {
     let seeds = seeds(target);
     for (path, seed) in &seeds {
