@@ -1,8 +1,12 @@
 //! Damage by chance: no panic, nothing outside the image, few bytes read.
 
-use proptest::prelude::*;
+use std::io;
 
-use crate::support::{checked, checked_of_len, entry, gpt, mbr, seal};
+use proptest::prelude::*;
+use recognise::partitions::read;
+use recognise::{Error, Source};
+
+use crate::support::{checked, checked_of_len, entry, gpt, mbr, places, seal};
 
 /// The images that are damaged, with the size of their sectors.
 fn images() -> [(usize, Vec<u8>); 4] {
@@ -70,4 +74,62 @@ fn an_image_cut_at_any_length_is_read_without_harm() {
             let _ = checked(&image[..len], None);
         }
     }
+}
+
+/// An image of which some sectors cannot be read.
+struct Bad<'a> {
+    bytes: &'a [u8],
+    bad: std::ops::Range<u64>,
+}
+
+impl Source for Bad<'_> {
+    fn len(&self) -> u64 {
+        Source::len(self.bytes)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        if offset < self.bad.end && self.bad.start < offset + into.len() as u64 {
+            return Err(io::Error::other("bad sector"));
+        }
+        self.bytes.read_at(offset, into)
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_damaged_and_the_rest_counts() {
+    let found = |bytes: &[u8], bad: std::ops::Range<u64>| {
+        let bad = bad.start * 512..bad.end * 512;
+        read(&Bad { bytes, bad }).map(|table| table.map(|table| (places(&table), table.warnings)))
+    };
+    let [(_, image), _, (_, chain), _] = images();
+    let all = "1: 10+10, 2: 20+10, 3: 30+31";
+    for (bad, expected) in [
+        (
+            1..2,
+            "the GPT in sector 1 is damaged (reading 512 bytes at 512: bad sector): its backup, in sector 127, counts",
+        ),
+        (
+            2..3,
+            "the GPT in sector 1 is damaged (reading 512 bytes at 1024: bad sector): its backup, in sector 127, \
+             counts",
+        ),
+        (
+            127..128,
+            "the backup of the GPT, in sector 127, is damaged (reading 512 bytes at 65024: bad sector)",
+        ),
+    ] {
+        let (places, warnings) = found(&image, bad).unwrap().unwrap();
+        assert_eq!((&*places, &warnings[..]), (all, &[expected.to_owned()][..]));
+    }
+    let (places, warnings) = found(&chain, 96..97).unwrap().unwrap();
+    assert_eq!(places, "1: 8+8, 2: 32+200, 5: 34+16");
+    assert_eq!(
+        warnings,
+        [
+            "the chain of logical partitions in partition 2 cannot be read: reading 512 bytes at 49152: bad sector: it \
+          ends there"
+        ]
+    );
+    let first = found(&image, 0..1);
+    assert!(matches!(first, Err(Error::Io { offset: 0, .. })), "{first:?}");
 }
