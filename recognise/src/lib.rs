@@ -11,6 +11,7 @@ mod error;
 mod layer;
 pub mod partitions;
 mod probe;
+pub mod signatures;
 mod source;
 pub mod volumes;
 

@@ -22,10 +22,16 @@ pub(crate) const QUICK: [&str; 4] = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterati
 
 /// Whether there is a cryptsetup. Without one a test is skipped; not so where CI is to run it.
 pub(crate) fn have_cryptsetup() -> bool {
-    let found = Command::new("cryptsetup").arg("--version").output().is_ok();
+    have("cryptsetup")
+}
+
+/// Whether there is a tool. Without it a test is skipped; not so where CI is to run it.
+pub(crate) fn have(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
     if !found {
-        assert!(std::env::var_os("CI").is_none(), "cryptsetup is not installed");
-        println!("skipped: cryptsetup is not installed");
+        assert!(std::env::var_os("CI").is_none(), "{tool} is not installed");
+        println!("skipped: {tool} is not installed");
     }
     found
 }
