@@ -6,6 +6,7 @@ mod plan;
 use serde::Serialize;
 
 pub use plan::{NotOpened, Place, Plan, plan};
+pub mod lvm1;
 
 /// A volume group: physical volumes, cut into extents, and logical volumes made of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
