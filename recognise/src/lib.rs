@@ -8,6 +8,7 @@
 mod bytes;
 pub mod containers;
 mod error;
+pub mod evms;
 pub mod images;
 mod layer;
 pub mod partitions;
