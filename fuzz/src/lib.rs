@@ -17,6 +17,7 @@ mod ioctl;
 mod metadata;
 mod partitions;
 mod requests;
+mod signatures;
 mod table;
 mod threads;
 
@@ -30,5 +31,6 @@ pub use ioctl::ioctl;
 pub use metadata::{metadata, metadata_of_ours};
 pub use partitions::partitions;
 pub use requests::requests;
+pub use signatures::signatures;
 pub use table::{table_parse, table_text};
 pub use threads::control_threads;

@@ -73,6 +73,8 @@ fn container() {
 #[test]
 fn partitions() {
     run("partitions", fuzz::partitions);
+fn signatures() {
+    run("signatures", fuzz::signatures);
 }
 
 fn run(target: &str, run: fn(&[u8])) {
