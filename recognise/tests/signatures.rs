@@ -301,7 +301,7 @@ fn what_is_made_by_hand_is_named_as_blkid_names_it() {
         (leaf + 16, &[0, 0, 0, 1]),
         (leaf + 20, &[0, 3]),
     ]);
-    apple.push((leaf + 22, b"\0M\0\xe4\0c"));
+    apple.push((leaf + 22, b"\0M\0\xe4\0c\0X"));
     let vmfs =
         [(2 << 20, &b"\x5e\xf1\xab\x2f"[..]), ((2 << 20) + 9, ID), ((2 << 20) + 29, b"store")];
     let vdo = [(0usize, &b"dmvdo001"[..]), (40, ID)];
@@ -326,6 +326,19 @@ fn what_is_made_by_hand_is_named_as_blkid_names_it() {
         let found = as_blkid(&with(mib, pieces), kind);
         assert_eq!(found.kind, kind);
     }
+}
+
+#[test]
+fn a_directory_of_a_fat_is_no_label() {
+    if !have("mkfs.vfat") || !have("blkid") {
+        return;
+    }
+    let mut bytes = std::fs::read(Image::made(1, "mkfs.vfat -F 12 -n LABEL IMAGE").path).unwrap();
+    let word = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let root = (word(14) + usize::from(bytes[16]) * word(22)) * word(11);
+    bytes.copy_within(root..root + 32, root + 32);
+    bytes[root..root + 12].copy_from_slice(b"DIRECTORY  \x18");
+    assert_eq!(as_blkid(&Image::of(&bytes), "two entries").label.as_deref(), Some("LABEL"));
 }
 
 #[test]
