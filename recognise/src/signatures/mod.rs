@@ -7,7 +7,7 @@
 //! util-linux 2.42, as facts; its version 2.38 is what the tests compare with.
 //!
 //! **Which wins.** Old signatures stay behind when something new is written over a part of them. All
-//! that match are found, in libblkid's order ([`table`]): members of RAID sets, caches and encryption
+//! that match are found, in libblkid's order: members of RAID sets, caches and encryption
 //! first, file systems after them. The first is the answer; the others are told in [`Signature::also`].
 //! Where blkid, asked with `-p`, refuses to decide (`ambivalent result`), there is at least one such.
 //! Checksums are verified where libblkid verifies them, so a superblock of which a part was overwritten
@@ -86,9 +86,9 @@ struct Kind {
     read: fn(&Window, u64) -> Option<Found>,
 }
 
-/// Says what a source holds, if it is something of the [`table`].
+/// Says what a source holds, if it is of a type that is known.
 ///
-/// Partition tables, LVM, LUKS, BitLocker and MD are not looked for. At most [`window::MOST_READ`] bytes
+/// Partition tables, LVM, LUKS, BitLocker and MD are not looked for. At most 4 MiB
 /// are read, whatever the headers say.
 ///
 /// # Errors
