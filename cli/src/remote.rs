@@ -112,6 +112,11 @@ impl Dm for Remote {
         holders.unwrap_or_default()
     }
 
+    fn way_to_unmount(&mut self, name: &str) -> String {
+        let client = self.client(false);
+        client.map(|client| ops::way_to_unmount(&client.welcome.mount, name)).unwrap_or_default()
+    }
+
     fn columns(&self) -> Option<u16> {
         output::columns()
     }

@@ -51,5 +51,5 @@ pub mod wire;
 
 pub use files::{Tasks, User, request};
 pub use frontend::Frontend;
-pub use mount::{MountError, clean_dead_mount};
+pub use mount::{MountError, NO_FUSE, NO_FUSERMOUNT, clean_dead_mount};
 pub use options::{Busy, Options};

@@ -21,6 +21,14 @@ const NAME: &str = "dmsim";
 /// The programs that mount for ordinary users, the one of today first.
 const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 
+/// Why there may be no `/dev/fuse`, and what helps.
+pub const NO_FUSE: &str = "the kernel has no FUSE (`modprobe fuse`), the container was not given the device (docker and podman: \
+     `--device /dev/fuse`), or this user may not read and write it (`chmod 666`, or its group)";
+
+/// What is missing where only a program may mount, and what helps.
+pub const NO_FUSERMOUNT: &str = "fusermount3 is not installed: an ordinary user mounts by it (package fuse3: `apt install fuse3`, `dnf install \
+     fuse3`); root needs the capability CAP_SYS_ADMIN instead (docker and podman: `--cap-add SYS_ADMIN`)";
+
 /// The most dead mounts on top of one another that are cleaned.
 const MAX_DEAD: usize = 16;
 
@@ -28,10 +36,7 @@ const MAX_DEAD: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// The machine has no FUSE, or does not let this user have it.
-    #[error(
-        "/dev/fuse: cannot be opened: the kernel has no FUSE, the container was not given the device, or \
-         this user may not read and write it"
-    )]
+    #[error("/dev/fuse: cannot be opened: {}", NO_FUSE)]
     NoFuse(#[source] io::Error),
     /// Files in the mount are open, or somebody has it as working directory.
     #[error("{}: busy: files in it are open", dir.display())]
@@ -195,7 +200,7 @@ fn run_helper(
             }
         }
     }
-    Err(said("fusermount3 is not installed (package fuse3)".to_owned()))
+    Err(said(NO_FUSERMOUNT.to_owned()))
 }
 
 /// Receives the descriptor that a helper has sent.

@@ -1,5 +1,8 @@
 //! Mapped devices, as workflows look at them.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use daemon::Fault;
 use daemon::client::unexpected;
 use daemon::protocol::Outcome;
@@ -7,6 +10,7 @@ use sim_core::control::{Answer, Command, DevStatus, Id, Overlap, Report, Slot};
 use sim_core::{Access, DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
+use crate::mount::places;
 use daemon::mangle;
 
 /// A mapped device with its live table, keys left out.
@@ -86,7 +90,30 @@ pub fn holders(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<String>, Fau
 pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fault> {
     let who = holders(dm, name)?;
     let by = if who.is_empty() { String::new() } else { format!(" by {}", who.join(", ")) };
-    Ok(Fault::new(name, format!("is in use{by}")))
+    Ok(Fault::new(name, format!("is in use{by}{}", way_to_unmount(dm.mount(), name))))
+}
+
+/// Says how a device that is mounted is unmounted, to go behind what the mount is in the way of; nothing where it
+/// is not.
+pub fn way_to_unmount(mapper: &Path, name: &str) -> String {
+    match ways_to_unmount(mapper).into_iter().find(|(device, _)| device == name) {
+        Some((_, way)) => format!(": {way}"),
+        None => String::new(),
+    }
+}
+
+/// Says of each device of an instance that is mounted how it is unmounted, by its name as the kernel has it.
+pub fn ways_to_unmount(mapper: &Path) -> BTreeMap<String, String> {
+    let mut places_of = BTreeMap::<String, Vec<String>>::new();
+    for place in places(mapper) {
+        places_of.entry(place.device).or_default().push(place.at.display().to_string());
+    }
+    let way = |(device, at): (String, Vec<String>)| {
+        let shown = mangle::decode(&device);
+        let way = format!("`dmsim umount {shown}` unmounts it from {}", at.join(", "));
+        (device, way)
+    };
+    places_of.into_iter().map(way).collect()
 }
 
 /// Tells whether a device was made by a workflow as a part of another: a leg of a set or a mirror, or what is

@@ -4,6 +4,7 @@ pub(crate) mod cryptsetup;
 pub(crate) mod dump;
 pub(crate) mod ignored;
 pub(crate) mod mirror;
+pub(crate) mod mount;
 pub(crate) mod open;
 pub(crate) mod partitions;
 pub(crate) mod raid;
@@ -19,6 +20,7 @@ use ops::size::parse_size;
 
 use dump::{Close, Dump};
 use mirror::{Change, Check, Fail, Heal};
+use mount::{Mount, Umount};
 use open::Open;
 use partitions::Partitions;
 use raid::Raid;
@@ -117,6 +119,8 @@ pub(crate) enum Verb {
     },
     Open(Box<Open>),
     Close(Close),
+    Mount(Mount),
+    Umount(Umount),
     Dump(Dump),
     Partitions(Partitions),
     Snapshot(Take),

@@ -28,6 +28,11 @@ pub trait Dm {
         Vec::new()
     }
 
+    /// Says how a mapped device that is mounted is unmounted, to go behind what that is in the way of.
+    fn way_to_unmount(&mut self, _name: &str) -> String {
+        String::new()
+    }
+
     /// Begins a batch of changes, which are made durable together, when it is committed.
     fn begin_batch(&mut self) {}
 

@@ -266,10 +266,11 @@ impl<'a, 's> Session<'a, 's> {
     /// Says who has a device open.
     fn in_use(&mut self, task: &Task) -> String {
         let status = self.look(task.id());
-        let holders = status.map(|status| self.dm.holders(&status.name)).unwrap_or_default();
-        match &holders[..] {
-            [] => lower_first(Errno::BUSY.text()),
-            holders => format!("in use by {}", holders.join(", ")),
+        let Some(status) = status else { return lower_first(Errno::BUSY.text()) };
+        let way = self.dm.way_to_unmount(&status.name);
+        match &self.dm.holders(&status.name)[..] {
+            [] => lower_first(Errno::BUSY.text()) + &way,
+            holders => format!("in use by {}{way}", holders.join(", ")),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The verbs that dmsetup does not have.
 
 mod dump;
+mod mount;
 mod open;
 mod partitions;
 mod raid;
@@ -59,6 +60,8 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Images { json } => images(&instance()?, json),
         Verb::Open(options) => open::open(&instance()?, &options),
         Verb::Close(options) => open::close(&instance()?, &options),
+        Verb::Mount(options) => mount::mount(&instance()?, options),
+        Verb::Umount(options) => mount::umount(&instance()?, &options),
         Verb::Dump(options) => {
             if !options.quiet {
                 // What a dump looks at needs no instance.
@@ -271,7 +274,12 @@ fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
     };
     match client.ask(&Request::Stop { force })? {
         Outcome::Done => client.wait_for_end()?,
-        other => return Err(unexpected(other)),
+        other => {
+            let fault = unexpected(other);
+            let ways = ops::ways_to_unmount(&client.welcome.mount);
+            let why: Vec<String> = [fault.why].into_iter().chain(ways.into_values()).collect();
+            return Err(Fault { why: why.join("; "), ..fault });
+        }
     }
     if active > 0 {
         let (devices, them) = if active == 1 { ("device", "it") } else { ("devices", "them") };

@@ -16,6 +16,7 @@ mod hostile;
 mod images;
 mod keys;
 mod mirrors;
+mod mounts;
 mod multipath;
 mod raid;
 mod refusals;

@@ -32,7 +32,7 @@ echo the session went well
 "#;
 
 /// A folder for everybody, with the program and a script in it.
-fn folder(script: &str) -> TempDir {
+pub(crate) fn folder(script: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let all = |path: &std::path::Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours")
@@ -47,7 +47,7 @@ fn folder(script: &str) -> TempDir {
 
 /// Runs a folder's script as nobody, in a mount namespace with a device node of its own, by way of
 /// `wrapper`.
-fn session(dir: &TempDir, wrapper: &[&str], fuse2fs: bool) {
+pub(crate) fn session(dir: &TempDir, wrapper: &[&str], fuse2fs: bool) {
     if !can_mount() || !has(&["unshare", "setpriv", "fusermount3", "mke2fs", "debugfs", "e2fsck"]) {
         return;
     }
@@ -140,7 +140,7 @@ failed() { echo "README: $1: $2"; cat "$here/out"; exit 1; }
 
 /// Makes the container of the README's second section; false where a tool is missing.
 fn make_backup(dir: &TempDir) -> bool {
-    if !has(&["cryptsetup", "mkfs.ext4", "fuse2fs", "fusermount3"]) {
+    if !has(&["cryptsetup", "mkfs.ext4", "fuse2fs", "fusermount3", "blkid", "mkfs.vfat", "mcopy"]) {
         return false;
     }
     let image = dir.path().join("backup.img");

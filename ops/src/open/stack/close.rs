@@ -9,7 +9,7 @@ use sim_core::control::WhenOpen;
 use super::record::{Part, Record, folder};
 use crate::commands::remove_when;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{above, find, holders};
+use crate::devices::{above, find, holders, way_to_unmount};
 use crate::files::{image_at, is_same_file};
 use crate::words::device_name;
 
@@ -107,7 +107,8 @@ fn refuse_used(dm: &mut dyn DeviceMapper, parts: &[Part]) -> Result<(), Fault> {
                     who.iter().map(|who| who.as_str()).collect::<Vec<_>>().join(", ")
                 ),
             };
-            used.push(format!("{} is in use{by}", mangle::decode(&part.name)));
+            let way = way_to_unmount(dm.mount(), &part.name);
+            used.push(format!("{} is in use{by}{way}", mangle::decode(&part.name)));
         }
     }
     match &used[..] {
