@@ -83,6 +83,7 @@ pub fn mount(dm: &mut dyn DeviceMapper, ask: &Ask, watch: &dyn Watch) -> Result<
     let path = dm.mount().join(&name);
     let file =
         path.to_str().ok_or_else(|| Fault::new(path.display(), "expected a path in UTF-8"))?;
+    refuse_barred(&path, &shown)?;
     let named = match &ask.kind {
         Some(kind) => kind.clone(),
         None => kind_of(&path, &shown)?,
@@ -130,6 +131,20 @@ fn empty_folder(typed: &Path) -> Result<PathBuf, Fault> {
     match fs::read_dir(&dir).about(typed.display())?.next() {
         None => Ok(dir),
         Some(_) => refused("expected an empty directory: what is in it would be hidden"),
+    }
+}
+
+/// Refuses a device whose file cannot be read: FUSE shows it to whom the daemon belongs, and not to root either.
+fn refuse_barred(file: &Path, shown: &str) -> Result<(), Fault> {
+    match fs::File::open(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let why = format!(
+                "cannot be read: {error}: where the daemon is another user's, `dmsim start --allow-other` shows its \
+                 devices to others, as far as file modes do"
+            );
+            Err(Fault::new(shown, why))
+        }
+        other => other.about(shown).map(drop),
     }
 }
 

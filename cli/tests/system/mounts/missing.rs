@@ -136,3 +136,45 @@ fn without_dev_fuse_and_without_fusermount3_what_helps_is_said() {
         }
     }
 }
+
+#[test]
+fn root_and_setuid_programs_are_let_in_by_allow_other() {
+    // What is there is replaced for the session.
+    let is_there = fs::exists("/etc/fuse.conf").is_ok_and(|is_there| is_there);
+    if !is_there
+        || !can_mount()
+        || !has(&["unshare", "setpriv", "mkfs.ntfs", "ntfs-3g", "mkfs.ext4", "blkid"])
+    {
+        return;
+    }
+    let session = r#"
+        set -eu; cd "$1"; export DMSIM_DIR="$1/run" HOME="$1" LC_ALL=C; unset XDG_RUNTIME_DIR
+        PATH="$1:$PATH:/usr/sbin:/sbin"
+        user() { setpriv --reuid=65534 --regid=65534 --clear-groups sh -euc "$1"; }
+        trap 'user "dmsim stop --force" > /dev/null 2>&1 || true' EXIT
+        mkdir dev; mount -t tmpfs tmpfs dev; mknod -m 666 dev/fuse c 10 229; mount --bind dev/fuse /dev/fuse
+        echo user_allow_other > fuse.conf; mount --bind fuse.conf /etc/fuse.conf
+        truncate -s 16M ext4.img ntfs.img; chmod 666 ext4.img ntfs.img
+        mkfs.ext4 -q -F ext4.img; mkfs.ntfs -q -F ntfs.img 2> said
+        mkdir root; user 'mkdir mnt
+            dmsim create ext4 --table "0 32768 linear $PWD/ext4.img 0"'
+        if dmsim mount ext4 root 2> said; then exit 1; fi
+        grep -q 'cannot be read: Permission denied' said; grep -q 'dmsim start --allow-other' said
+        user 'dmsim remove ext4; dmsim stop; dmsim start --allow-other
+            dmsim create ext4 --table "0 32768 linear $PWD/ext4.img 0"
+            dmsim create ntfs --table "0 32768 linear $PWD/ntfs.img 0"'
+        dmsim mount ext4 root; echo x > root/file
+        if user 'dmsim umount ext4' 2> said; then exit 1; fi
+        grep -q "root mounted it at $1/root" said
+        dmsim umount ext4
+        user 'if dmsim mount ntfs mnt; then echo x > mnt/file; dmsim umount ntfs; dmsim remove ntfs
+              else test ! -u "$(command -v ntfs-3g)"; fi'
+        echo the session went well
+    "#;
+    let dir = folder(session);
+    let mut command = Command::new("unshare");
+    let script = dir.path().join("session");
+    command.args(["--mount", "--propagation", "private", "sh", text(&script), text(dir.path())]);
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+}
