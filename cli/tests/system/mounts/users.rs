@@ -48,6 +48,11 @@ fn a_user_mounts_by_fuse_programs() {
         mkdir 'm n'; dmsim create 'x,y z' --table "0 131072 linear $PWD/ext4.img 0"
         dmsim mount 'x,y z' 'm n' -o kernel_cache; grep -qx ext4 'm n/file'; dmsim umount 'm n'
         dmsim remove 'x,y z'
+        # One that takes its time to end.
+        mkdir slow; { echo '#!/bin/sh'; echo 'exec 9< "$1"'
+            echo "( $(command -v fuse2fs) -f \"\$@\"; sleep 1 ) > /dev/null 2>&1 &"; } > slow/fuse2fs
+        chmod +x slow/fuse2fs; dmsim create slow --table "0 131072 linear $PWD/ext4.img 0"
+        (PATH="$PWD/slow:$PATH"; dmsim mount slow mnt); dmsim umount slow; dmsim remove slow
         "#,
         &[],
     );
