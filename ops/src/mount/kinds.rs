@@ -1,7 +1,8 @@
 //! Which program mounts a file system without the kernel, where to get it, and what else reads one.
 //!
 //! Each line was tried: fuse2fs 1.47, ntfs-3g 2022.10.3, fusefat 0.1a, squashfuse 0.1.105, fuseiso 20070708,
-//! exfat-fuse 1.3.0; erofsfuse and apfs-fuse are called as their manuals have it.
+//! exfat-fuse 1.3.0, 7z 26.02 with UDF; erofsfuse and apfs-fuse are called as their manuals have it, and 7z was not
+//! tried on HFS+ and APFS.
 
 /// What is known of a type of file system.
 #[derive(Debug)]
@@ -143,7 +144,7 @@ const KINDS: &[Kind] = &[
         kernel: &[],
         programs: &[],
         packages: "",
-        without: "`7z x FILE` unpacks it (package 7zip)",
+        without: "`7z x FILE` unpacks it (package 7zip or p7zip-full)",
         is_read_only: false,
     },
     Kind {
@@ -159,7 +160,7 @@ const KINDS: &[Kind] = &[
         kernel: &[],
         programs: &[Program { name: "apfs-fuse", ..PLAIN }],
         packages: "apfs-fuse, from its sources (github.com/sgan81/apfs-fuse)",
-        without: "`7z x FILE` unpacks it (package 7zip)",
+        without: "`7z x FILE` unpacks it (package 7zip or p7zip-full)",
         is_read_only: true,
     },
     Kind {
@@ -167,7 +168,7 @@ const KINDS: &[Kind] = &[
         kernel: &[],
         programs: &[],
         packages: "",
-        without: "`7z x FILE` unpacks it (package 7zip)",
+        without: "`7z x FILE` unpacks it (package 7zip or p7zip-full)",
         is_read_only: false,
     },
     Kind {

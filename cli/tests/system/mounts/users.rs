@@ -21,8 +21,17 @@ pub(super) fn user(script: &str, wrapper: &[&str]) {
 
 #[test]
 fn a_user_mounts_by_fuse_programs() {
-    if !has(&["fuse2fs", "fusefat", "squashfuse", "mksquashfs", "mkfs.vfat", "fsck.vfat", "blkid"])
-    {
+    if !has(&[
+        "fuse2fs",
+        "fusefat",
+        "squashfuse",
+        "mksquashfs",
+        "mkfs.vfat",
+        "fsck.vfat",
+        "blkid",
+        "genisoimage",
+        "fuseiso",
+    ]) {
         return;
     }
     user(
@@ -44,6 +53,9 @@ fn a_user_mounts_by_fuse_programs() {
         mkdir tree; echo packed > tree/file; mksquashfs tree sq.img -quiet -no-progress
         dmsim create sq --table "0 $(($(stat -c %s sq.img) / 512)) linear $PWD/sq.img 0"
         dmsim mount sq mnt; grep -qx packed mnt/file; dmsim umount sq; dmsim remove sq
+        genisoimage -quiet -R -o iso.img tree
+        dmsim create iso --table "0 $(($(stat -c %s iso.img) / 512)) linear $PWD/iso.img 0"
+        dmsim mount iso mnt; grep -qx packed mnt/file; dmsim umount mnt; dmsim remove iso
         # Names that options and the mount table write in other ways.
         mkdir 'm n'; dmsim create 'x,y z' --table "0 131072 linear $PWD/ext4.img 0"
         dmsim mount 'x,y z' 'm n' -o kernel_cache; grep -qx ext4 'm n/file'; dmsim umount 'm n'
