@@ -73,6 +73,9 @@ fn container() {
 #[test]
 fn partitions() {
     run("partitions", fuzz::partitions);
+}
+
+#[test]
 fn signatures() {
     run("signatures", fuzz::signatures);
 }

@@ -14,8 +14,11 @@ use daemon::fault::USAGE;
 use daemon::{About, Fault};
 use sim_core::Access;
 
+use recognise::signatures::{Signature, Usage};
+
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{NO_SUCH, above, find};
+use crate::open::ImageFile;
 use crate::watch::Watch;
 use crate::words::device_name;
 use daemon::mangle;
@@ -150,24 +153,20 @@ fn refuse_barred(file: &Path, shown: &str) -> Result<(), Fault> {
 
 /// Recognises the file system on a device.
 fn kind_of(file: &Path, shown: &str) -> Result<String, Fault> {
-    let blkid = machine::program("blkid").ok_or_else(|| {
-        let why = "blkid, which tells file systems, is not installed (package util-linux): --type says which one it is";
-        Fault::new(shown, why)
-    })?;
-    let output = std::process::Command::new(blkid)
-        .args(["-p", "-o", "value", "-s", "TYPE"])
-        .arg(file)
-        .output()
-        .about("blkid")?;
-    let kind = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if kind.is_empty() {
-        let why = format!(
-            "no file system is recognised in it: `dmsim open {shown}` opens partitions and \
-                           containers, --type says which file system it is"
-        );
-        return Err(Fault::new(shown, why));
+    let found = recognise::signatures::read(&ImageFile::open(file)?).about(shown)?;
+    match found {
+        Some(Signature { kind, usage: Usage::FileSystem, .. }) => Ok(kind.to_owned()),
+        Some(Signature { kind, .. }) => {
+            Err(Fault::new(shown, format!("is no file system: it holds {kind}")))
+        }
+        None => {
+            let why = format!(
+                "no file system is recognised in it: `dmsim open {shown}` opens partitions and \
+                 containers, --type says which file system it is"
+            );
+            Err(Fault::new(shown, why))
+        }
     }
-    Ok(kind)
 }
 
 impl Mount<'_> {

@@ -25,9 +25,10 @@ fn layer(partition: &Partition, on: &DeviceWord, base: &str) -> Layer {
     };
     Layer {
         name: format!("{base}{between}{number}"),
-        uuid: format!("DMSIM-PART{number}-{}", partition.uuid.as_deref().unwrap_or(base)),
+        uuid: format!("DMSIM-PART{number}-{base}"),
         lines: vec![spec],
         read_only: false,
+        read_only_without: Vec::new(),
         shown: true,
     }
 }

@@ -209,14 +209,16 @@ pub fn assemble(members: &[Member]) -> Result<Group, Error> {
         physical.push(Physical {
             id: member.id.clone(),
             hint: String::new(),
+            size: 0,
             first: member.first,
             extents,
+            stale: false,
         });
     }
     for id in &first.ids {
         if !physical.iter().any(|other| other.id == *id) {
             let (id, hint) = (id.clone(), String::new());
-            physical.push(Physical { id, hint, first: 0, extents: 0 });
+            physical.push(Physical { id, hint, size: 0, first: 0, extents: 0, stale: false });
         }
     }
     let places = places(members)?;
@@ -226,12 +228,15 @@ pub fn assemble(members: &[Member]) -> Result<Group, Error> {
         visible: true,
         writable: volume.writable,
         not_synced: false,
+        write_mostly: false,
+        rebuild: false,
         segments: segments(volume, places.get(&volume.number)),
     });
     Ok(Group {
         name: first.group.clone(),
         id: first.group_id.clone(),
         seqno: 0,
+        exported: false,
         extent: first.extent,
         logical: logical.collect(),
         physical,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use daemon::Fault;
 use recognise::Layer;
+use recognise::volumes::lvm1::{Member, assemble};
 use recognise::volumes::lvm2::{PhysicalVolume, groups};
 use recognise::volumes::{Group, Place, Plan, plan};
 use sim_core::Sectors;
@@ -36,6 +37,38 @@ impl Work<'_> {
             self.open_group(&group.group, &there)?;
         }
         Ok(true)
+    }
+
+    /// Opens the groups of LVM1 whose volumes were found; tells whether there were any.
+    pub(super) fn open_old_groups(&mut self) -> Result<bool, Fault> {
+        let mut members = std::mem::take(&mut self.old_volumes);
+        let found_any = !members.is_empty();
+        while let Some((first, _)) = members.first() {
+            let id = first.group_id.clone();
+            let (of_it, rest): (Vec<_>, Vec<_>) =
+                members.into_iter().partition(|(member, _)| member.group_id == id);
+            members = rest;
+            let (volumes, nodes): (Vec<Member>, Vec<Node>) = of_it.into_iter().unzip();
+            if volumes[0].group.is_empty() {
+                for node in &nodes {
+                    let why = "is a physical volume of LVM1, and of no group".to_owned();
+                    self.not_opened(&node.about, why);
+                }
+                continue;
+            }
+            let group = match assemble(&volumes) {
+                Ok(group) => group,
+                Err(error) => {
+                    self.not_opened(&volumes[0].group, error.to_string());
+                    continue;
+                }
+            };
+            let place = |id: &str| volumes.iter().position(|member| member.id == id);
+            let there: Vec<Option<&Node>> =
+                group.physical.iter().map(|it| place(&it.id).map(|at| &nodes[at])).collect();
+            self.open_group(&group, &there)?;
+        }
+        Ok(found_any)
     }
 
     /// Opens one group.
@@ -88,7 +121,14 @@ impl Work<'_> {
         let mut node = below.clone();
         node.access = access(below, read_only);
         let sectors = Sectors(layer.lines.iter().map(|line| line.len.0).sum());
-        let name = new_name("open", &layer.name)?;
+        let name = match new_name("open", &layer.name) {
+            Ok(name) => name,
+            Err(fault) => {
+                self.not_opened(&layer.name, fault.why);
+                failed.insert(layer.name);
+                return Ok(());
+            }
+        };
         let made = Made { name, uuid: layer.uuid, targets: layer.lines };
         match make(self.dm, &made, node.access) {
             Ok(()) => {}

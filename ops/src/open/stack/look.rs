@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use containers::Container;
 use daemon::Fault;
-use recognise::{Error, Found, containers, probe};
+use daemon::fault::USAGE;
+use recognise::images::Format;
+use recognise::partitions::{Format as Scheme, Partition, Table, layers};
+use recognise::signatures::Signature;
+use recognise::{Error, Found, containers, evms, probe};
 use sim_core::{Access, Sectors, TargetSpec};
 use targets::lines::DeviceWord;
 
@@ -58,7 +62,13 @@ impl Work<'_> {
             return Ok(());
         }
         let source = ImageFile::open(&node.path)?;
-        let found = match probe(&source) {
+        let found = probe(&source);
+        if let Some(set) = belongs(&node.path, node.sectors).filter(|set| is_whole(set, &found)) {
+            self.holds(node, "linux_raid_member", None, None);
+            self.members.push((set, node.clone()));
+            return Ok(());
+        }
+        let found = match found {
             Ok(found) => found,
             // An image is what was asked for; of a part of one the others are opened all the same.
             Err(error) if node.depth == 0 => return Err(told(node.path.as_path(), &error)),
@@ -69,20 +79,102 @@ impl Work<'_> {
                 return Ok(());
             }
         };
-        if let Some(set) = belongs(&node.path, node.sectors).filter(|set| is_whole(set, &found)) {
-            self.holds(node, "linux_raid_member", None, None);
-            self.members.push((set, node.clone()));
-            return Ok(());
-        }
         match found {
             Found::Container(container) => self.container(node, &source, &container),
-            Found::PhysicalVolume(volume) => {
+            Found::Lvm2(volume) => {
                 self.holds(node, "LVM2_member", None, Some(volume.id.clone()));
                 self.volumes.push((*volume, node.clone()));
                 Ok(())
             }
-            Found::Nothing => self.end(node),
+            Found::Lvm1(member) => {
+                self.holds(node, "LVM1_member", None, Some(member.id.clone()));
+                self.old_volumes.push((*member, node.clone()));
+                Ok(())
+            }
+            Found::Partitions(table) => self.partitions(node, &table),
+            Found::Evms(header) => self.evms(node, &header),
+            Found::Image(format) => {
+                let file = node.path.display().to_string();
+                self.refused(node, not_raw(&format.of_file(&file)))
+            }
+            Found::Signature(signature) => self.signature(node, signature),
+            Found::Nothing => self.nothing(node),
         }
+    }
+
+    /// Opens partitions: all, or the one that was asked for.
+    fn partitions(&mut self, node: &Node, table: &Table) -> Result<(), Fault> {
+        self.holds(node, scheme(table), None, table.uuid.clone());
+        table.warnings.iter().for_each(|what| self.keys.warn(&format!("{}: {what}", node.about)));
+        let asked = self.ask.partition.filter(|_| node.depth == 0);
+        if let Some(number) = asked
+            && !table.partitions.iter().any(|it| it.number == number && it.holds_data())
+        {
+            let why = format!("has no partition {number} that holds data:\n{table}");
+            return Err(Fault::new(&node.about, why.trim_end()).with_status(USAGE));
+        }
+        let base = &node.base;
+        for (partition, layer) in with_data(table).zip(layers(table, &node.word, base)) {
+            if asked.is_none_or(|number| number == partition.number) {
+                let above = self.make_over(node, &layer.name, &layer.uuid, layer.lines)?;
+                self.push(above);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what a volume of EVMS is, as far as it is one stretch of the object.
+    fn evms(&mut self, node: &Node, header: &evms::Header) -> Result<(), Fault> {
+        self.holds(node, "evms", None, None);
+        let name = header.volume.rsplit('/').next().unwrap_or_default();
+        match header.linear().filter(|sectors| (1..=node.sectors.0).contains(sectors)) {
+            Some(sectors) => {
+                let typed = match new_name("open", name) {
+                    Ok(_) => name.to_owned(),
+                    Err(_) => format!("{}_evms", node.base),
+                };
+                let table = one(Sectors(sectors), "linear", &format!("{} 0", node.word));
+                let above = self.make_over(node, &typed, &format!("DMSIM-EVMS-{typed}"), table)?;
+                self.push(above);
+                Ok(())
+            }
+            None => {
+                let why =
+                    format!("is part of an EVMS volume `{name}` by {header}, which is not opened");
+                self.refused(node, why)
+            }
+        }
+    }
+
+    /// What can be mounted, or is nothing that is opened any further.
+    fn signature(&mut self, node: &Node, found: Signature) -> Result<(), Fault> {
+        let node = match node.device {
+            Some(_) => node.clone(),
+            // An image that is a file system itself becomes a device.
+            None => {
+                let table = one(node.sectors, "linear", &format!("{} 0", node.word));
+                self.make_over(node, &node.base, &format!("DMSIM-IMAGE-{}", node.base), table)?
+            }
+        };
+        self.holds(&node, found.kind, found.label, found.uuid);
+        Ok(())
+    }
+
+    fn nothing(&mut self, node: &Node) -> Result<(), Fault> {
+        match node.device {
+            None if self.ask.images.len() == 1 => Err(nothing_known(&node.about)),
+            None => self.refused(node, "nothing in it is known".to_owned()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Says why something is not opened: of the one image that was asked for, that is all there is to say.
+    fn refused(&mut self, node: &Node, why: String) -> Result<(), Fault> {
+        if node.depth == 0 && self.ask.images.len() == 1 {
+            return Err(Fault::new(&node.about, why).with_status(4));
+        }
+        self.not_opened(&node.about, why);
+        Ok(())
     }
 
     /// Opens a container.
@@ -126,25 +218,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What is known of it is no layer: a file system, or nothing. An image that is one itself becomes a device.
-    fn end(&mut self, node: &Node) -> Result<(), Fault> {
-        let known = false;
-        match (node.device, known) {
-            (None, true) => {
-                let table = one(node.sectors, "linear", &format!("{} 0", node.word));
-                let uuid = format!("DMSIM-IMAGE-{}", node.base);
-                self.make_over(node, &node.base.clone(), &uuid, table)?;
-                Ok(())
-            }
-            (None, false) if self.ask.images.len() == 1 => Err(nothing_known(&node.about)),
-            (None, false) => {
-                self.not_opened(&node.about, "nothing in it is known".to_owned());
-                Ok(())
-            }
-            (Some(_), _) => Ok(()),
-        }
-    }
-
     /// Makes a device with a table over a node.
     pub(super) fn make_over(
         &mut self,
@@ -162,8 +235,32 @@ impl Work<'_> {
 }
 
 /// Tells whether a superblock is the device's own, and not that of a partition that ends where it does.
-fn is_whole(set: &Belongs, _found: &Found) -> bool {
-    !set.may_be_of_a_part
+fn is_whole(set: &Belongs, found: &Result<Found, Error>) -> bool {
+    !(set.may_be_of_a_part && matches!(found, Ok(Found::Partitions(_))))
+}
+
+/// Names a table as `blkid` does.
+fn scheme(table: &Table) -> &'static str {
+    match table.format {
+        Scheme::Mbr => "dos",
+        Scheme::Gpt => "gpt",
+    }
+}
+
+fn with_data(table: &Table) -> impl Iterator<Item = &Partition> {
+    table.partitions.iter().filter(|partition| partition.holds_data())
+}
+
+/// Says what an image is that is not raw, and what makes it so.
+fn not_raw(format: &Format) -> String {
+    let mut why = format!("is an image in the format {}, and not raw", format.name);
+    if let Some(raw) = &format.raw {
+        why += &format!(". Make it raw: `{raw}`");
+    }
+    if let Some(shown) = &format.shown {
+        why += &format!("; or show it without a copy: `{shown}`");
+    }
+    why
 }
 
 /// Names the device that shows a mapped device to a table line.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use daemon::Fault;
+use recognise::volumes::lvm1;
 use recognise::volumes::lvm2::PhysicalVolume;
 use sim_core::control::WhenOpen;
 use sim_core::{Access, SECTOR_SIZE, Sectors, hide_keys};
@@ -33,6 +34,8 @@ pub(super) struct Work<'a> {
     pub(super) members: Vec<(Belongs, Node)>,
     /// Physical volumes, which wait for the others.
     pub(super) volumes: Vec<(PhysicalVolume, Node)>,
+    /// Likewise, of LVM1.
+    pub(super) old_volumes: Vec<(lvm1::Member, Node)>,
     /// Images that were attached.
     pub(super) attached: Vec<PathBuf>,
     /// What was made, each device after those that it lies on.
@@ -58,6 +61,7 @@ impl<'a> Work<'a> {
             queue: VecDeque::new(),
             members: Vec::new(),
             volumes: Vec::new(),
+            old_volumes: Vec::new(),
             attached: Vec::new(),
             made: Vec::new(),
             devices: Vec::new(),

@@ -174,7 +174,7 @@ impl Work<'_> {
             while let Some(node) = self.next() {
                 self.look(&node)?;
             }
-            if !self.assemble_sets()? && !self.open_groups()? {
+            if !self.assemble_sets()? && !self.open_groups()? && !self.open_old_groups()? {
                 break;
             }
         }
