@@ -20,7 +20,10 @@ pub(crate) struct Close {
     _common: Common,
 }
 
-/// Print and check what a container or a snapshot's store holds, without any key
+/// Print what an image holds, without any key: a container, a snapshot's store, partitions, LVM, a file system
+///
+/// What is no container and no store --json prints as an object: type, as `blkid` calls it (`partitions` of a
+/// table), and holds, what its metadata say, in their own units.
 ///
 /// Exit status: 1 where a store is damaged; else as `open`.
 ///

@@ -10,6 +10,7 @@ pub(crate) mod partitions;
 pub(crate) mod raid;
 pub(crate) mod shell;
 pub(crate) mod snapshot;
+pub(crate) mod stack;
 
 use std::path::PathBuf;
 

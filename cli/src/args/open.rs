@@ -11,6 +11,7 @@ use ops::size::parse_size;
 use recognise::containers::veracrypt::Volume;
 use recognise::containers::{Limits, Unlock, VeraCrypt};
 
+use super::stack::Stack;
 use crate::passphrase::{self, Asking, Range, Until};
 
 /// Open what images hold: partitions, LUKS, BitLocker, LVM2, RAID sets, down to the file systems
@@ -27,7 +28,7 @@ use crate::passphrase::{self, Asking, Range, Until};
 ///
 /// --json prints an object: name, the stack's, which closes it; devices, from the bottom up, with name, path,
 /// size_bytes, read_only, has_layers_above, is_part (of another device, nothing for people), type, label and
-/// uuid of what it holds, or null, and table, a list of lines; not_opened, objects with name and why.
+/// uuid of what it holds, or null, and lines, those of its table; not_opened, objects with name and why.
 ///
 /// Exit status: 11 where some of it could not be opened (what and why is said), and the rest is; 3 wrong passphrase or key slot, 4 no container, 5 damaged or too short, 6 unknown
 /// cipher or hash, 7 reencryption in progress, 8 integrity, 9 costs more than the limits, 10 not
@@ -111,55 +112,6 @@ pub(crate) struct Open {
     #[command(flatten)]
     pub(crate) moot: Moot,
 }
-
-/// Which of what is there, and how it is shown.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "For all that there is, without NAME")]
-pub(crate) struct Stack {
-    /// Call the devices after this [default: the image's name]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Open this partition alone, and what is in it
-    #[arg(long, value_name = "N", conflicts_with_all = ["offset", "size", "device_size"])]
-    pub(crate) partition: Option<u32>,
-    /// Leave containers closed that no key opens, and open the rest
-    #[arg(long)]
-    pub(crate) leave_locked: bool,
-    /// Print the tables, and make no device
-    #[arg(long)]
-    pub(crate) plan: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-impl Stack {
-    fn is_asked(&self) -> bool {
-        self.partition.is_some() || self.leave_locked || self.plan || self.json
-    }
-}
-
-/// What the words of a command line ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// The container that an image is.
-    One {
-        /// The image.
-        image: PathBuf,
-        /// What its device is to be called.
-        name: String,
-    },
-    /// All that is on images.
-    All {
-        /// The images.
-        images: Vec<PathBuf>,
-        /// What it is to be called.
-        name: Option<String>,
-    },
-}
-
-/// How the names of images end.
-const IMAGES: [&str; 8] = [".img", ".raw", ".iso", ".bin", ".dd", ".image", ".qcow2", ".vmdk"];
 
 /// What kind of container an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -310,86 +262,7 @@ pub(crate) struct Plain {
 }
 
 impl Open {
-    /// Tells what the words ask for.
-    pub(crate) fn form(&self) -> Result<Form, Fault> {
-        let refuse = |why: &str| Err(Fault::new("open", why).with_status(USAGE));
-        let is_container = self.kind != Kind::Auto || self.header.is_some();
-        let all = |images: &[PathBuf]| {
-            Ok(Form::All { images: images.to_vec(), name: self.stack.name.clone() })
-        };
-        match &self.words[..] {
-            words if self.stack.name.is_some() && !is_container => all(words),
-            [image] if self.test_passphrase => {
-                Ok(Form::One { image: image.clone(), name: String::new() })
-            }
-            [_] if is_container => {
-                refuse("expected IMAGE NAME: --type and --header are of one container")
-            }
-            [image] => all(std::slice::from_ref(image)),
-            [image, second] => match self.name_in(second)? {
-                None if is_container => {
-                    refuse("expected IMAGE NAME: --type and --header are of one container")
-                }
-                None => all(&self.words),
-                Some(name)
-                    if !is_container && (self.stack.is_asked() || self.plain.offset.is_some()) =>
-                {
-                    Ok(Form::All { images: vec![image.clone()], name: Some(name) })
-                }
-                Some(name) => Ok(Form::One { image: image.clone(), name }),
-            },
-            _ if is_container => {
-                refuse("expected IMAGE NAME: --type and --header are of one container")
-            }
-            words => all(words),
-        }
-    }
-
-    /// Tells whether the second of two words is a name, or another image: a path that leads nowhere is no name.
-    fn name_in(&self, word: &Path) -> Result<Option<String>, Fault> {
-        let Some(text) = word.to_str() else { return Ok(None) };
-        let lower = text.to_ascii_lowercase();
-        let looks_like_an_image = IMAGES.iter().any(|ending| lower.ends_with(ending));
-        let is_there = word.metadata().is_ok_and(|file| !file.is_dir() && !file.is_symlink());
-        match (text.contains('/'), is_there, looks_like_an_image) {
-            (true, ..) | (false, true, true) => Ok(None),
-            (false, true, false) => {
-                let why = format!(
-                    "is a file here, and could be a name: ./{text} is the image, --name {text} the name"
-                );
-                Err(Fault::new(text, why).with_status(USAGE))
-            }
-            (false, false, true) => {
-                let why = format!("no such file; where a name is meant, --name {text}");
-                Err(Fault::new(text, why))
-            }
-            (false, false, false) => Ok(Some(text.to_owned())),
-        }
-    }
-
-    /// Returns which stack is to be opened.
-    pub(crate) fn ask_all(
-        &self,
-        images: Vec<PathBuf>,
-        name: Option<String>,
-    ) -> ops::open::stack::Ask {
-        let bytes = |sectors: u64| sectors.saturating_mul(512);
-        let (offset, size) = (self.plain.offset, self.plain.size);
-        let size = size.map(bytes).or(self.plain.device_size);
-        ops::open::stack::Ask {
-            images,
-            name,
-            partition: self.stack.partition,
-            slice: self.plain.has_place().then(|| (offset.map_or(0, bytes), size)),
-            read_only: self.read_only,
-            leave_locked: self.stack.leave_locked,
-            options: self.options(),
-            sharing: self.sharing(),
-            unlock: Unlock { key_slot: self.key_slot, limits: self.limits() },
-        }
-    }
-
-    fn sharing(&self) -> Sharing {
+    pub(super) fn sharing(&self) -> Sharing {
         if self.shared { Sharing::Shared } else { Sharing::Exclusive }
     }
 
@@ -468,7 +341,7 @@ impl Open {
     }
 
     /// Lists the crypt target's optional parameters.
-    fn options(&self) -> Vec<&'static str> {
+    pub(super) fn options(&self) -> Vec<&'static str> {
         let named = [
             (self.allow_discards, "allow_discards"),
             (self.perf.same_cpu, "same_cpu_crypt"),
@@ -501,7 +374,7 @@ impl Open {
     }
 
     /// Raises the limits of key derivation as far as was asked for.
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         let usual = Limits::default();
         let memory = self.kdf_memory.map_or(usual.argon2_memory_kib, |bytes| bytes / 1024);
         Limits {
@@ -536,7 +409,7 @@ fn parse_sectors(text: &str) -> Result<u64, String> {
 
 impl Plain {
     /// Tells whether it says where the data lie.
-    fn has_place(&self) -> bool {
+    pub(super) fn has_place(&self) -> bool {
         self.offset.is_some() || self.size.is_some() || self.device_size.is_some()
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn opened(opened: &Opened) -> String {
 /// Lists the tables that would be loaded, as `dmsetup table` does.
 pub(crate) fn planned(opened: &Opened) -> String {
     let lines = opened.devices.iter().flat_map(|device| {
-        device.table.iter().map(move |line| format!("{}: {line}\n", device.name))
+        device.lines.iter().map(move |line| format!("{}: {line}\n", device.name))
     });
     lines.collect()
 }

@@ -1,19 +1,37 @@
 //! `dump`: what a container or a snapshot's store holds.
 
+use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use daemon::Fault;
+use daemon::{Fault, Instance};
+use ops::DeviceMapper;
+use ops::open::Holds;
+use ops::partitions::locate;
 use ops::snapshot;
+use recognise::Found;
+use serde::Serialize;
+use serde_json::json;
 
 use crate::args::dump::Dump;
+use crate::client;
 use crate::output::print;
 use crate::show::{self, print_json};
 
 /// Prints what a container or a snapshot's store holds.
-pub(super) fn run(options: &Dump) -> Result<ExitCode, Fault> {
+pub(super) fn run(
+    instance: impl FnOnce() -> Result<Instance, Fault>,
+    options: &Dump,
+) -> Result<ExitCode, Fault> {
     let image = options.header.as_ref().unwrap_or(&options.image);
+    // A file needs no instance, and none is started. Where one runs, it knows the names.
+    let mut client = match image.exists() {
+        true => None,
+        false => instance().ok().and_then(|instance| client::find(&instance).ok().flatten()),
+    };
+    let dm = client.as_mut().map(|client| client as &mut dyn DeviceMapper);
+    let image = &locate(dm, image)?;
     let wants_container = options.uuid || options.quiet || options.kind.is_some();
     if !wants_container && snapshot::is_store(image) {
         return dump_store(image, options.json, options.entries);
@@ -24,7 +42,49 @@ pub(super) fn run(options: &Dump) -> Result<ExitCode, Fault> {
             "has no entries to list: it is no snapshot's store",
         ));
     }
+    if !wants_container && let Some(shown) = dump_other(image, options.json)? {
+        return Ok(shown);
+    }
     dump_header(image, options)
+}
+
+/// Prints what an image holds that is no container; nothing where it is one, or nothing that is known.
+fn dump_other(path: &Path, json: bool) -> Result<Option<ExitCode>, Fault> {
+    fn show<T: Serialize + Display>(json: bool, kind: &str, value: &T) -> Result<ExitCode, Fault> {
+        match json {
+            true => print_json(&json!({ "type": kind, "holds": value })),
+            false => print(&format!("{}\n", value.to_string().trim_end())),
+        }
+    }
+    let holds = match ops::open::look(path) {
+        Ok(holds) => holds,
+        // Said by who looks for a container.
+        Err(_) => return Ok(None),
+    };
+    let found = match holds {
+        Holds::Member(told) => {
+            return show(json, "linux_raid_member", &format!("member of {told}")).map(Some);
+        }
+        Holds::Known(found) => *found,
+    };
+    match &found {
+        Found::Container(_) | Found::Nothing => Ok(None),
+        Found::Lvm2(volume) => {
+            volume.warnings.iter().for_each(|what| eprintln!("dmsim: warning: {what}"));
+            show(json, "LVM2_member", volume.as_ref()).map(Some)
+        }
+        Found::Lvm1(member) => show(json, "LVM1_member", member.as_ref()).map(Some),
+        Found::Evms(header) => show(json, "evms", header).map(Some),
+        Found::Partitions(table) => {
+            table.warnings.iter().for_each(|what| eprintln!("dmsim: warning: {what}"));
+            show(json, "partitions", table).map(Some)
+        }
+        Found::Signature(signature) => show(json, signature.kind, signature).map(Some),
+        Found::Image(format) => {
+            let format = format.clone().of_file(&path.display().to_string());
+            show(json, format.name, &format).map(Some)
+        }
+    }
 }
 
 fn dump_header(path: &Path, options: &Dump) -> Result<ExitCode, Fault> {

@@ -67,7 +67,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
                 // What a dump looks at needs no instance.
                 warn_of_merge(&options.image, instance().ok().as_ref());
             }
-            dump::run(&options)
+            dump::run(instance, &options)
         }
         Verb::Partitions(options) => partitions::run(instance, &options),
         Verb::Snapshot(options) => take(&instance()?, options),

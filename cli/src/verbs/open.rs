@@ -12,7 +12,8 @@ use ops::snapshot;
 use sim_core::control::WhenOpen;
 
 use crate::args::dump::Close;
-use crate::args::open::{Form, Open};
+use crate::args::open::Open;
+use crate::args::stack::Form;
 use crate::client;
 use crate::keys::TypedKeys;
 use crate::output::print;

@@ -28,6 +28,7 @@ const VERBS: &[&str] = &[
     "raid repair p --from parity --json",
     "dump run/cow/snap.cow --json --entries",
     "partitions disk.img --json",
+    "open disk.img --json",
 ];
 
 /// Two images, one without a name of its own; a device whose name is no word, a mirror with a leg that

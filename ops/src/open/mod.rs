@@ -17,9 +17,10 @@ use daemon::client::unexpected;
 use daemon::fault::USAGE;
 use daemon::protocol::Outcome;
 use daemon::{About, Fault, keep_out_of_core_dumps};
+use recognise::Found;
 use recognise::containers::{Container, Limits, Line, LineTarget, Plain, Unlock, VeraCrypt};
 use sim_core::control::{Answer, Command, Id, MAX_UUID, Slot, WhenOpen};
-use sim_core::{Access, Errno, Sector, Sectors, TargetSpec};
+use sim_core::{Access, Errno, SECTOR_SIZE, Sector, Sectors, TargetSpec};
 use targets::lines::DeviceWord;
 use zeroize::Zeroizing;
 
@@ -151,6 +152,36 @@ pub fn try_key(image: &Path, kind: &Kind, keys: &mut dyn KeyHolder) -> Result<Op
 /// Where there is none, or it is damaged.
 pub fn header(path: &Path) -> Result<Container, Fault> {
     read_header(&ImageFile::open(path)?, path)
+}
+
+/// What an image holds, of all that is known.
+#[derive(Clone, Debug)]
+pub enum Holds {
+    /// What its bytes say.
+    Known(Box<Found>),
+    /// It is a member of a RAID set: of which one.
+    Member(String),
+}
+
+/// Finds out what an image holds.
+///
+/// # Errors
+/// Where it cannot be read, what it holds is damaged, or nothing in it is known.
+pub fn look(path: &Path) -> Result<Holds, Fault> {
+    let source = ImageFile::open(path)?;
+    let len = Sectors(recognise::Source::len(&source) / SECTOR_SIZE);
+    let found = recognise::probe(&source);
+    let may_be_of_a_part = matches!(found, Ok(Found::Partitions(_)));
+    match crate::raid::belongs(path, len) {
+        Some(set) if !(set.may_be_of_a_part && may_be_of_a_part) => Ok(Holds::Member(set.told)),
+        _ => match found.map_err(|error| told(path, &error))? {
+            Found::Nothing => {
+                Err(Fault::new(path.display(), "no container found: nothing in it is known")
+                    .with_status(4))
+            }
+            found => Ok(Holds::Known(Box::new(found))),
+        },
+    }
 }
 
 /// Removes a device that [`open`] made, and what it made below it. One that is in use is refused, or

@@ -10,6 +10,9 @@
 //! Snapshots of LVM1 have a format of their own and are named only.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
 
 use super::{Area, Group, Logical, Mapping, Physical, Segment};
 use crate::bytes::{le16, le32, text};
@@ -28,7 +31,7 @@ const VG: usize = 188;
 const LV: usize = 328;
 
 /// What one physical volume says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {
     /// The uuid, with hyphens.
     pub id: String,
@@ -46,8 +49,10 @@ pub struct Member {
     pub first: u64,
     /// The uuids of all members of the group, with hyphens.
     pub ids: Vec<String>,
+    #[serde(skip)]
     volumes: Vec<Volume>,
     /// For each extent: its LV counted from 1, 0 where it is free, and its place in that.
+    #[serde(skip)]
     map: Vec<(u16, u16)>,
 }
 
@@ -60,6 +65,20 @@ struct Volume {
     extents: u32,
     stripes: u32,
     chunk: u32,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "LVM1 physical volume {}", self.id)?;
+        let (nr, of, extent) = (self.number, self.members, self.extent);
+        match self.group.as_str() {
+            "" => writeln!(f, "of no volume group"),
+            group => writeln!(
+                f,
+                "number {nr} of {of} of the volume group {group}, extents of {extent} sectors"
+            ),
+        }
+    }
 }
 
 /// Says whether a source begins as a physical volume of LVM1.

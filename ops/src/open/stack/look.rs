@@ -200,6 +200,10 @@ impl Work<'_> {
                 self.not_opened(&node.about, format!("is locked: {}", fault.why));
                 return Ok(());
             }
+            Err(fault) if fault.status == 3 && node.depth > 0 => {
+                let why = "--leave-locked leaves it closed and opens the rest, --partition N opens one partition";
+                return Err(Fault { why: format!("{}; {why}", fault.why), ..fault });
+            }
             other => other?,
         };
         let new =

@@ -121,7 +121,7 @@ impl<'a> Work<'a> {
             holds: None,
             label: None,
             uuid: None,
-            table: table.collect(),
+            lines: table.collect(),
         });
         let node = Node {
             about: typed.to_owned(),

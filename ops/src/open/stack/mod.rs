@@ -85,8 +85,8 @@ pub struct Device {
     pub label: Option<String>,
     /// The uuid of what it holds.
     pub uuid: Option<String>,
-    /// Its table, without keys.
-    pub table: Vec<String>,
+    /// The lines of its table, without keys.
+    pub lines: Vec<String>,
 }
 
 /// Something that could not be opened.

@@ -2,6 +2,7 @@
 
 mod group;
 mod label;
+mod show;
 mod text;
 
 use std::collections::HashMap;
