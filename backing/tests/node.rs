@@ -10,8 +10,21 @@ use std::path::Path;
 use std::process::Command;
 
 use backing::{Attach, AttachError, Images, block_on};
-use common::{ask, attach, numbered, read, sector, skip, submit, write};
-use sim_core::{Access, Backing, Bio, BlkError, Errno, Sector, Sectors};
+use common::{ask, attach, numbered, sector, skip, submit};
+use sim_core::{Access, Backing, Bio, BlkError, BlkResult, BlockDevice, Errno, Sector, Sectors};
+
+/// Reads; whoever asks is not the one who waits for the disk.
+fn read(device: &dyn BlockDevice, at: u64, sectors: u64) -> Result<Vec<u8>, BlkError> {
+    let mut buffer = vec![0x11; Sectors(sectors).bytes() as usize];
+    assert!(device.try_now(Bio::read(Sector(at), &mut buffer)).is_err(), "it may wait for us");
+    let result = block_on(device.submit(Bio::read(Sector(at), &mut buffer)));
+    result.map(|()| buffer)
+}
+
+fn write(device: &dyn BlockDevice, at: u64, data: &[u8]) -> BlkResult {
+    assert!(device.try_now(Bio::write(Sector(at), data)).is_err(), "it may wait for us");
+    block_on(device.submit(Bio::write(Sector(at), data)))
+}
 
 /// A loop device of the kernel's, detached when dropped.
 struct Loop {

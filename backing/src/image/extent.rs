@@ -30,13 +30,21 @@ impl Extent {
     /// Makes the extent of a file that has `size` bytes.
     pub(crate) fn new(file: &File, path: &Path, size: u64, kind: Kind) -> Extent {
         let health = Arc::new(Health::default());
-        let mapping = Mapping::new(file, size, health.clone());
-        if let Err(error) = &mapping {
+        // A fault on a machine's disk waits where nobody can say for whom: for a device of this very daemon, it
+        // may be.
+        let mapping = (kind != Kind::Node).then(|| Mapping::new(file, size, health.clone()));
+        if let Some(Err(error)) = &mapping {
             tracing::info!(path = %path.display(), %error, "read without a mapping");
         }
         let mapped = AtomicBool::new(kind != Kind::InMemory || has_no_holes(file, size));
         let size = Sectors::in_bytes(size);
-        Extent { size, health, mapping: mapping.ok(), mapped, next: OnceLock::new() }
+        Extent {
+            size,
+            health,
+            mapping: mapping.and_then(Result::ok),
+            mapped,
+            next: OnceLock::new(),
+        }
     }
 
     /// Returns the mapping if reads go through it.

@@ -13,12 +13,12 @@ pub(crate) mod numbering;
 pub(crate) mod opening;
 pub(crate) mod path;
 mod place;
+mod transfer;
 mod trouble;
 
 use std::fs::File;
 use std::future::ready;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -228,47 +228,6 @@ impl Image {
         self.now().mapping()
     }
 
-    fn read(&self, at: u64, buffer: &mut [u8]) -> BlkResult {
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        match self.mapping() {
-            // A file that ends within its last page reads as zeros there, without a signal.
-            Some(mapping) if at + buffer.len() as u64 <= mapping.tail() => {
-                mapping.copy(at, buffer).then_some(()).ok_or_else(|| {
-                    self.tell_fault();
-                    BlkError::Io
-                })
-            }
-            Some(_) | None => self.pread(at, buffer),
-        }
-    }
-
-    fn pread(&self, at: u64, buffer: &mut [u8]) -> BlkResult {
-        match self.file.read_exact_at(buffer, at) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.poison()),
-            Err(error) => Err(self.failed("read", &error)),
-        }
-    }
-
-    fn write(&self, at: u64, data: &[u8]) -> BlkResult {
-        self.check_whole(at + data.len() as u64)?;
-        self.file.write_all_at(data, at).map_err(|error| self.failed("write", &error))
-    }
-
-    /// Fails where the file was cut: a write would make it long again, with zeros for what is
-    /// lost. `end` is where, in bytes, what is to be written ends.
-    fn check_whole(&self, end: u64) -> BlkResult {
-        let now = self.now();
-        let whole = match now.mapping() {
-            // Much cheaper than to ask, and enough: the file reaches into its last page.
-            Some(mapping) if end <= mapping.tail() => mapping.is_whole(),
-            Some(_) | None => self.kind == Kind::Node || self.file_len() >= now.size.bytes(),
-        };
-        whole.then_some(()).ok_or_else(|| self.poison())
-    }
-
     fn file_len(&self) -> u64 {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
@@ -279,12 +238,12 @@ impl Image {
         match bio.op() {
             Op::Flush if read_only => Ok(()),
             Op::Flush => self.flusher.flush().await,
-            Op::Read => self.read(at, bio.into_buffer()),
+            Op::Read => self.read_all(at, bio.into_buffer()).await,
             Op::Write => {
                 if bio.flags.preflush {
                     self.flusher.flush().await?;
                 }
-                self.write(at, bio.data())?;
+                self.write_all(at, bio.data()).await?;
                 if bio.flags.fua {
                     self.flusher.flush().await?;
                 }
@@ -416,6 +375,9 @@ impl BlockDevice for Image {
     }
 
     fn try_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+        if self.may_wait_for_us() {
+            return Err(bio);
+        }
         match (bio.op(), bio.flags.fua || bio.flags.preflush) {
             (Op::Read, _) => Ok(self.check(&bio).and_then(|at| self.read(at, bio.into_buffer()))),
             (Op::Write, false) => Ok(self.check(&bio).and_then(|at| self.write(at, bio.data()))),

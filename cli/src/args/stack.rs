@@ -80,9 +80,7 @@ impl Open {
                     refuse("expected IMAGE NAME: --type and --header are of one container")
                 }
                 None => all(&self.words),
-                Some(name)
-                    if !is_container && (self.stack.is_asked() || self.plain.offset.is_some()) =>
-                {
+                Some(name) if !is_container && self.stack.is_asked() => {
                     Ok(Form::All { images: vec![image.clone()], name: Some(name) })
                 }
                 Some(name) => Ok(Form::One { image: image.clone(), name }),
@@ -101,6 +99,10 @@ impl Open {
         let looks_like_an_image = IMAGES.iter().any(|ending| lower.ends_with(ending));
         let is_there = word.metadata().is_ok_and(|file| !file.is_dir() && !file.is_symlink());
         match (text.contains('/'), is_there, looks_like_an_image) {
+            (true, ..) if word.symlink_metadata().is_err() => {
+                let why = "no such file; and a name has no `/`";
+                Err(Fault::new(text, why).with_status(USAGE))
+            }
             (true, ..) | (false, true, true) => Ok(None),
             (false, true, false) => {
                 let why = format!(

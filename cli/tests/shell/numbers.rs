@@ -243,3 +243,32 @@ fn a_stop_that_is_refused_changes_no_number() {
     holds.end();
     instance.dmsim(&["stop"]);
 }
+
+/// A device over a loop device of the machine, which lies over another device of the same instance: reads of the
+/// one wait for the other, and nothing that serves both may wait with them.
+#[test]
+fn a_disk_of_the_machine_over_a_device_of_ours_keeps_nobody_waiting() {
+    let Some(instance) = start(&["dmsetup", "losetup", "dd"]) else { return };
+    disks(&instance, &[("k", 32)]);
+    let said = run(
+        &instance,
+        "dmsetup create d1 --table '0 65536 linear /dev/mapper/k 0'
+            L=$(losetup --find --show /dev/mapper/d1)
+            trap 'losetup -d $L' EXIT
+            dmsetup create up --table \"0 65536 linear $L 0\"
+            for i in $(seq 0 31); do
+                timeout -s KILL 60 dd if=/dev/mapper/up of=/dev/null bs=64k count=8 skip=$((i * 16)) \\
+                    iflag=direct status=none || echo lost $i & pids=\"$pids $!\"
+            done
+            timeout -s KILL 60 dmsetup create other --table '0 8 zero' || echo no device
+            wait $pids
+            dd if=/dev/mapper/up bs=4k count=1 iflag=direct status=none | tr -d '\\000' | wc -c
+            printf 123 | dd of=/dev/mapper/up bs=512 conv=sync,fsync oflag=direct status=none
+            dd if=/dev/mapper/d1 bs=512 count=1 iflag=direct status=none | head -c 3
+            dmsetup remove up; dmsetup remove other; losetup -d $L; trap - EXIT
+            i=0; while losetup $L > /dev/null 2>&1 && [ $i -lt 100 ]; do i=$((i + 1)); sleep 0.1; done
+            dmsetup remove d1",
+    );
+    assert_eq!(said, "0\n123");
+    instance.dmsim(&["stop"]);
+}

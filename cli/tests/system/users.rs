@@ -138,9 +138,19 @@ failed() { echo "README: $1: $2"; cat "$here/out"; exit 1; }
     script + "dmsim stop\necho the session went well\n"
 }
 
-/// Makes the container of the README's second section; false where a tool is missing.
+/// Makes the container of the README's second section, and a disk with it in its second partition; false where a tool is missing.
 fn make_backup(dir: &TempDir) -> bool {
-    if !has(&["cryptsetup", "mkfs.ext4", "fuse2fs", "fusermount3", "blkid", "mkfs.vfat", "mcopy"]) {
+    let tools = [
+        "cryptsetup",
+        "mkfs.ext4",
+        "fuse2fs",
+        "fusermount3",
+        "blkid",
+        "mkfs.vfat",
+        "mcopy",
+        "sfdisk",
+    ];
+    if !has(&tools) {
         return false;
     }
     let image = dir.path().join("backup.img");
@@ -149,7 +159,10 @@ fn make_backup(dir: &TempDir) -> bool {
         printf passphrase | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "$1" -
         export DMSIM_DIR="$(dirname "$1")/making"
         device=$(printf passphrase | "$2" open "$1" backup); mkfs.ext4 -q "$device"; "$2" stop
-        rm -r "$DMSIM_DIR"; chmod 666 "$1"; echo the session went well
+        disk="$(dirname "$1")/laptop.img"; truncate -s 64M "$disk"
+        printf 'label: gpt\nsize=8M,type=U\nsize=32M\n' | sfdisk -q "$disk"
+        dd if="$1" of="$disk" bs=1M seek=9 conv=notrunc status=none
+        rm -r "$DMSIM_DIR"; chmod 666 "$1" "$disk"; echo the session went well
     "#;
     went_well(Command::new("sh").args(["-c", run, "sh", text(&image), DMSIM]));
     true

@@ -157,7 +157,7 @@ fn kind_of(file: &Path, shown: &str) -> Result<String, Fault> {
     match found {
         Some(Signature { kind, usage: Usage::FileSystem, .. }) => Ok(kind.to_owned()),
         Some(Signature { kind, .. }) => {
-            Err(Fault::new(shown, format!("is no file system: it holds {kind}")))
+            Err(Fault::new(shown, format!("holds {kind}, which is no file system")))
         }
         None => {
             let why = format!(

@@ -231,13 +231,13 @@ fn layers_are_named_as_the_kernel_names_partitions() {
     assert_eq!(
         made("disk"),
         [
-            "disk1 DMSIM-PART1-1234abcd-01: 0 8 linear /dev/sda 8",
-            "disk5 DMSIM-PART5-1234abcd-05: 0 16 linear /dev/sda 34",
-            "disk6 DMSIM-PART6-1234abcd-06: 0 16 linear /dev/sda 98",
-            "disk7 DMSIM-PART7-1234abcd-07: 0 16 linear /dev/sda 162",
+            "disk1 DMSIM-PART1-disk: 0 8 linear /dev/sda 8",
+            "disk5 DMSIM-PART5-disk: 0 16 linear /dev/sda 34",
+            "disk6 DMSIM-PART6-disk: 0 16 linear /dev/sda 98",
+            "disk7 DMSIM-PART7-disk: 0 16 linear /dev/sda 162",
         ]
     );
-    assert!(made("disk1")[1].starts_with("disk1p5 DMSIM-PART5-"));
+    assert!(made("disk1")[1].starts_with("disk1p5 DMSIM-PART5-disk1:"));
 }
 
 #[test]
