@@ -167,6 +167,8 @@ fn signals_and_the_exit_status_are_the_commands() {
     for (signal, number) in [("-TERM", 15), ("-HUP", 1)] {
         let mut shell = waits(&instance, &pid);
         harness::sh("kill", &[signal, &shell.id().to_string()]);
+        // To wait closes it, by which the command ends too.
+        let _stdin = shell.stdin.take();
         assert_eq!(shell.wait().expect("it ends").code(), Some(128 + number));
     }
     // One of a terminal is the command's own business: it has it too.
@@ -280,4 +282,42 @@ fn what_a_container_lacks_for_block_nodes_is_named() {
         );
         assert!(output.status.success(), "it stops: {said}");
     }
+}
+
+/// What an attacker did: files of the tree made links, for the next shell to write through.
+#[test]
+fn what_a_container_makes_a_link_of_is_not_followed_outside() {
+    let Some(instance) = start(&["unshare", "dmsetup", "pgrep", "nsenter"]) else { return };
+    disks(&instance, &[("a", 4)]);
+    let victim = instance.path("victim");
+    std::fs::write(&victim, "precious").expect("room for it");
+    let container = Container::start(&instance);
+    let pid = container.pid();
+    let private = instance.path("run/private");
+    let script = format!(
+        "cd {}; for file in inside-* lvm/lvm.conf lvm/lvm.conf.new; do rm -f $file; done
+         n=$(readlink /proc/self/ns/mnt | tr -dc 0-9)
+         for file in inside-$n lvm/lvm.conf lvm/lvm.conf.new; do ln -s {} $file; done",
+        text(&private),
+        text(&victim)
+    );
+    let enter = |command: &[&str]| {
+        let output = instance.run(&[&["shell", "--enter", &pid, "--"], command].concat());
+        assert!(output.status.success(), "{output:?}");
+    };
+    enter(&["sh", "-ec", &script]);
+    enter(&["dmsetup", "ls"]);
+    assert_eq!(std::fs::read_to_string(&victim).expect("it is there"), "precious");
+    // Nor where the folder is one.
+    enter(&[
+        "sh",
+        "-ec",
+        &format!("cd {}; rm -r lvm; ln -s {} lvm", text(&private), text(&instance.path(""))),
+    ]);
+    let output = instance.run(&["shell", "--enter", &pid, "--", "true"]);
+    assert!(!output.status.success(), "{output:?}");
+    assert!(!instance.path("lvm.conf").exists(), "a file was made outside");
+    drop(container);
+    std::fs::remove_file(private.join("lvm")).expect("the link");
+    instance.dmsim(&["stop"]);
 }

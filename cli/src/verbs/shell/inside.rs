@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -227,8 +227,11 @@ impl Line {
 impl Placed {
     /// Begins a list, with what one before has left.
     fn begin(private: &Private, target: &Target) -> Result<Placed, Fault> {
-        let path = private.dir.join(format!("inside-{}", target.name));
-        let note = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        // Not in the tree that is put there: what a container can write, it may have made a link of.
+        let path = private.lvm.join(format!("inside-{}", target.name));
+        let mut note = File::options();
+        let note = note.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let note = note.custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&path);
         let mut note = note.about(path.display())?;
         match note.try_lock() {
             Ok(()) => {}
@@ -379,18 +382,6 @@ pub(super) fn run(
     drop(trees);
     placed.take_away();
     ended
-}
-
-/// LVM does not look at what is mounted below /dev unless it is told to.
-const SCAN: &str = "devices {\n    scan = [ \"/dev\", \"/dev/mapper\" ]\n}\n";
-
-/// Puts a copy of the settings for LVM into the tree, as their own place is not seen from everywhere.
-pub(super) fn settings_for_lvm(private: &Private) -> Result<PathBuf, Fault> {
-    let (from, to) = (private.lvm.join("lvm.conf"), private.dir.join("lvm"));
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&to);
-    let settings = made.and_then(|()| fs::read_to_string(&from)).about(from.display())?;
-    fs::write(to.join("lvm.conf"), settings + SCAN).about(to.display())?;
-    Ok(to)
 }
 
 /// Makes a copy of what is mounted in a place, and below, which is mounted nowhere yet.

@@ -2,6 +2,7 @@
 
 mod files;
 mod inside;
+mod settings;
 mod tree;
 
 use std::ffi::{OsStr, OsString};
@@ -113,7 +114,7 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
         let path = |path: &Path| path.canonicalize().about(path.display());
         let (dir, mount) = (path(&private.dir)?, path(&private.mount)?);
         let private = Private { dir, mount, ..private };
-        let lvm = inside::settings_for_lvm(&private)?;
+        let lvm = settings::settings_for_lvm(&private)?;
         return inside::run(&private, &target, || {
             let is_there = options.command.is_empty() && !Path::new(&program).exists();
             prepare(if is_there { OsStr::new("/bin/sh") } else { &program }, &lvm)

@@ -1,11 +1,11 @@
 //! The links of LVM's volumes, `/dev/VG/LV`: lvm makes them when it activates a volume, and knows nothing of a restore.
 
-use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 
 use backing::block_on;
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlinkat};
+use rustix::io::Errno;
 use sim_core::Control;
 use sim_core::control::{Answer, Command};
 
@@ -38,15 +38,18 @@ pub(super) fn make(control: &Control, dev: &Path) {
 }
 
 fn link(dev: &Path, group: &str, volume: &str, name: &str) -> io::Result<()> {
-    let folder = dev.join(group);
-    match DirBuilder::new().mode(0o755).create(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        Ok(()) | Err(_) => {}
+    // Programs inside write here, those of containers too: no link of theirs is followed.
+    let directory = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dev = openat(CWD, dev, directory, Mode::empty())?;
+    match mkdirat(&dev, group, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) | Ok(()) => {}
+        Err(error) => return Err(error.into()),
     }
-    // A link to nowhere is one too.
-    match fs::symlink_metadata(folder.join(volume)) {
-        Ok(_) => Ok(()),
-        Err(_) => symlink(Path::new("../mapper").join(name), folder.join(volume)),
+    let folder = openat(&dev, group, directory, Mode::empty())?;
+    match symlinkat(Path::new("../mapper").join(name), &folder, volume) {
+        // What is there stays, a link to nowhere too.
+        Err(Errno::EXIST) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
