@@ -244,6 +244,44 @@ fn a_stop_that_is_refused_changes_no_number() {
     instance.dmsim(&["stop"]);
 }
 
+/// A loop device of the machine, detached when dropped.
+struct Detached(String);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+/// The numbers of images begin where the machine has no loop devices, as a rule.
+#[test]
+fn a_disk_of_the_machine_is_not_taken_for_an_image_of_its_number() {
+    let Some(instance) = start(&["dmsetup", "losetup"]) else { return };
+    let disk = instance.path("host.img");
+    std::fs::write(&disk, vec![b'h'; 4 << 20]).expect("room for it");
+    disks(&instance, &[("a", 4)]);
+    let images: Vec<serde_json::Value> =
+        serde_json::from_str(&instance.dmsim(&["images", "--json"])).expect("JSON");
+    let device = format!("/dev/loop{}", images[0]["minor"]);
+    let taken = std::process::Command::new("losetup").args([&device, text(&disk)]).output();
+    if !taken.is_ok_and(|output| output.status.success()) {
+        println!("skipped: {device} is somebody else's");
+        return;
+    }
+    let _until_the_end = Detached(device.clone());
+    wait_until("it is seen inside", || {
+        run(&instance, &format!("head -c1 {device} || true")) == "h"
+    });
+    let told = run(
+        &instance,
+        &format!(
+            "head -c1 {device}; echo; dmsetup create c --table '0 8 linear {device} 0' 2> /dev/null || true; dmsetup ls"
+        ),
+    );
+    assert!(told.starts_with("h\na\t") && !told.contains("c\t"), "{told}");
+    instance.dmsim(&["stop"]);
+}
+
 /// A device over a loop device of the machine, which lies over another device of the same instance: reads of the
 /// one wait for the other, and nothing that serves both may wait with them.
 #[test]

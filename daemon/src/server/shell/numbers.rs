@@ -144,7 +144,16 @@ impl Daemon {
     /// Attaches a block device of the machine, if it is not attached yet; nothing where the number is
     /// an image's.
     fn of_machine(&self, number: DevNumber) -> Result<Option<Arc<dyn BlockDevice>>, Errno> {
-        if self.images.attached(number).is_some() {
+        if let Some(image) = self.images.attached(number) {
+            // Who says a path of the machine means the machine's disk, and who says a number may mean either.
+            // A loop device that was taken down is still there, and holds nothing.
+            let sectors = std::fs::read_to_string(format!("/sys/dev/block/{number}/size"));
+            let machine_has_it = sectors.is_ok_and(|sectors| sectors.trim() != "0");
+            if machine_has_it && !image.host_device {
+                let image = image.path.display();
+                tracing::warn!(%number, %image, "a disk of the machine has the number of an image");
+                return Err(Errno::BUSY);
+            }
             return Ok(None);
         }
         // Not the control plane's own, of a device that has no node; nor a loop device below a node, be it
