@@ -235,3 +235,20 @@ fn logical_partitions_bare_names_and_words_that_are_no_names() {
     assert_eq!(output.status.code(), Some(4), "{told}");
     assert!(told.contains("qcow2") && told.contains("qemu-img convert"), "{told}");
 }
+
+#[test]
+fn a_set_over_two_images_goes_with_its_legs() {
+    if !can_mount() || !has(&["mkfs.ext4"]) {
+        return;
+    }
+    let instance = Instance::start();
+    let [one, two] = ["1.img", "2.img"].map(|name| instance.path(name));
+    let (one, two) = (text(&one), text(&two));
+    instance.dmsim(&["raid", "create", "raid1", one, two, "r", "--size", "8M"]);
+    sh("mkfs.ext4", &["-q", "-L", "inside", text(&instance.path("run/mapper/r"))]);
+    instance.dmsim(&["raid", "remove", "r"]);
+    let shown = instance.dmsim(&["open", "--name", "set", one, two]);
+    assert!(shown.contains("ext4") && shown.contains("inside"), "{shown}");
+    instance.dmsim(&["close", "set"]);
+    assert_eq!(instance.dmsim(&["ls"]).trim(), "No devices found");
+}

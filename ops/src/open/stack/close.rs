@@ -7,7 +7,7 @@ use daemon::{Fault, Instance, mangle};
 use sim_core::control::WhenOpen;
 
 use super::record::{Part, Record, folder};
-use crate::commands::remove_when;
+use super::sets::remove_all;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{above, find, holders, way_to_unmount};
 use crate::files::{image_at, is_same_file};
@@ -74,7 +74,7 @@ pub fn close(
         refuse_used(dm, &there)?;
     }
     for part in there.iter().rev() {
-        remove_when(dm, &part.name, open)?;
+        remove_all(dm, part, open)?;
     }
     for image in &record.attached {
         // Gone already where it was detached by hand, or never restored.

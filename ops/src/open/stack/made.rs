@@ -12,8 +12,8 @@ use sim_core::{Access, SECTOR_SIZE, Sectors, hide_keys};
 use super::super::{KeyHolder, Made};
 use super::look::{Node, mapped};
 use super::record::{Part, Record};
+use super::sets::remove_all;
 use super::{Ask, Device, NotOpened, Opened};
-use crate::commands::remove_when;
 use crate::device_mapper::DeviceMapper;
 use crate::raid::Belongs;
 use crate::watch::{Watch, go_on};
@@ -163,7 +163,7 @@ impl<'a> Work<'a> {
     pub(super) fn undo(&mut self) -> Result<(), Fault> {
         let mut result = Ok(());
         for part in self.made.drain(..).rev() {
-            result = result.and(remove_when(self.dm, &part.name, WhenOpen::Refuse));
+            result = result.and(remove_all(self.dm, &part, WhenOpen::Refuse));
         }
         for image in self.attached.drain(..) {
             result = result.and(self.dm.detach(&image.display().to_string()));

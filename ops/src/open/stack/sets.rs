@@ -1,12 +1,17 @@
 //! RAID sets whose members were found.
 
 use daemon::Fault;
+use daemon::family::{MADE_FOR_RAID, is_part_of};
 use sim_core::Sectors;
+use sim_core::control::WhenOpen;
 
 use super::super::Made;
 use super::look::Node;
 use super::made::Work;
-use crate::devices::find;
+use super::record::Part;
+use crate::commands::remove_when;
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{devices, find};
 use crate::raid::{Assemble, Belongs, assemble};
 use crate::words::new_name;
 
@@ -54,4 +59,22 @@ impl Work<'_> {
         self.push(node);
         Ok(())
     }
+}
+
+/// Removes a device, and where it is a set what was made for its legs.
+pub(super) fn remove_all(
+    dm: &mut dyn DeviceMapper,
+    part: &Part,
+    open: WhenOpen,
+) -> Result<(), Fault> {
+    remove_when(dm, &part.name, open)?;
+    if !part.uuid.starts_with(MADE_FOR_RAID) {
+        return Ok(());
+    }
+    for device in devices(dm)? {
+        if is_part_of(&part.name, device.name(), device.status.uuid.as_deref()) {
+            remove_when(dm, device.name(), open)?;
+        }
+    }
+    Ok(())
 }
