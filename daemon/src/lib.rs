@@ -23,7 +23,7 @@ pub mod protocol;
 mod record;
 mod server;
 
-pub use above::above;
+pub use above::{above, all_above};
 pub use client::Client;
 pub use describe::{Description, Failing};
 pub use fault::{About, Fault};

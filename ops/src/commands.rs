@@ -1,5 +1,7 @@
 //! The single operations that workflows are put together from.
 
+use std::time::{Duration, Instant};
+
 use daemon::Fault;
 use daemon::client::unexpected;
 use daemon::protocol::Outcome;
@@ -8,6 +10,10 @@ use sim_core::{Access, DevNumber, Errno, Fails, Held, Sector, Sectors, TargetSpe
 
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{behind, in_use, named, overlap_text};
+use crate::watch::PERIOD;
+
+/// How long libdevmapper tries, as well.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes a table of one line.
 pub(crate) fn one(len: Sectors, target_type: &str, params: &str) -> Vec<TargetSpec> {
@@ -110,11 +116,35 @@ pub(crate) fn remove_when(
     name: &str,
     open: WhenOpen,
 ) -> Result<(), Fault> {
-    let command = Command::DevRemove { id: named(name), open };
-    match dm.control(command)? {
-        Ok(_) => Ok(()),
-        Err(failure) if failure.errno == Errno::BUSY => Err(in_use(dm, name)?),
-        Err(failure) => Err(because(name, &failure)),
+    remove_within(dm, name, open, Duration::ZERO)
+}
+
+/// As [`remove_when`], tried for a while: programs that look at every disk of a machine have it open for a moment
+/// now and then, for which libdevmapper has `--retry`.
+pub(crate) fn remove_patiently(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    open: WhenOpen,
+) -> Result<(), Fault> {
+    remove_within(dm, name, open, PATIENCE)
+}
+
+fn remove_within(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    open: WhenOpen,
+    patience: Duration,
+) -> Result<(), Fault> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match dm.control(Command::DevRemove { id: named(name), open })? {
+            Ok(_) => return Ok(()),
+            Err(failure) if failure.errno == Errno::BUSY && Instant::now() < deadline => {
+                std::thread::sleep(PERIOD);
+            }
+            Err(failure) if failure.errno == Errno::BUSY => return Err(in_use(dm, name)?),
+            Err(failure) => return Err(because(name, &failure)),
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Mapped devices, as workflows look at them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use daemon::Fault;
 use daemon::client::unexpected;
-use daemon::protocol::Outcome;
+use daemon::protocol::{Outcome, User};
 use sim_core::control::{Answer, Command, DevStatus, Id, Overlap, Report, Slot};
 use sim_core::{Access, DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
@@ -77,20 +77,52 @@ pub(crate) fn named(name: &str) -> Id {
 /// Where the instance cannot be asked.
 pub fn holders(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<String>, Fault> {
     let users = dm.users()?;
-    let users = users.iter().filter(|user| user.device == name);
-    let mut who: Vec<String> = users.map(ToString::to_string).collect();
-    if let Some(device) = find(dm, name)? {
-        let above = above(dm, device.status.dev)?;
-        who.extend(above.iter().map(|above| format!("the table of `{}`", mangle::decode(above))));
-    }
-    Ok(who)
+    let above = match find(dm, name)? {
+        Some(device) => above(dm, device.status.dev)?,
+        None => Vec::new(),
+    };
+    Ok(told(&users, name, &above))
+}
+
+fn told(users: &[User], name: &str, above: &[String]) -> Vec<String> {
+    let users = users.iter().filter(|user| user.device == name).map(ToString::to_string);
+    let tables = above.iter().map(|above| format!("the table of `{}`", mangle::decode(above)));
+    users.chain(tables).collect()
 }
 
 /// Says who has a device open, as the reason of a fault.
 pub(crate) fn in_use(dm: &mut dyn DeviceMapper, name: &str) -> Result<Fault, Fault> {
     let who = holders(dm, name)?;
+    Ok(Fault::new(name, use_text(&who, &way_to_unmount(dm.mount(), name))))
+}
+
+fn use_text(who: &[String], way: &str) -> String {
     let by = if who.is_empty() { String::new() } else { format!(" by {}", who.join(", ")) };
-    Ok(Fault::new(name, format!("is in use{by}{}", way_to_unmount(dm.mount(), name))))
+    format!("is in use{by}{way}")
+}
+
+/// Says which of some devices, by the kernel's names, others have open, and who: programs, and tables of devices
+/// that are none of these.
+pub(crate) fn used_by_others(
+    dm: &mut dyn DeviceMapper,
+    devices: &BTreeSet<&str>,
+) -> Result<Vec<String>, Fault> {
+    let users = dm.users()?;
+    let all_above = daemon::all_above(list(dm)?, |command| dm.control(command))?;
+    let mut used = Vec::new();
+    for name in devices {
+        let Some(device) = find(dm, name)? else { continue };
+        let above = all_above.get(&device.status.dev).map_or(&[][..], Vec::as_slice);
+        let is_other = |name: &&String| !devices.contains(name.as_str());
+        let others: Vec<String> = above.iter().filter(is_other).cloned().collect();
+        // Tables above count as well; who has it open in other ways is what is left.
+        if !others.is_empty() || device.status.open_count as usize > above.len() {
+            let who = told(&users, name, &others);
+            let text = use_text(&who, &way_to_unmount(dm.mount(), name));
+            used.push(format!("{} {text}", mangle::decode(name)));
+        }
+    }
+    Ok(used)
 }
 
 /// Says how a device that is mounted is unmounted, to go behind what the mount is in the way of; nothing where it

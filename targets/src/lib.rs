@@ -24,6 +24,7 @@ pub use error::Error;
 pub use linear::Linear;
 pub use mirror::Mirror;
 pub use multipath::Multipath;
+pub use parts::bytes;
 pub use raid::{Md, Raid};
 pub use snapshot::{Snapshot, SnapshotMerge, SnapshotOrigin};
 pub use striped::Striped;

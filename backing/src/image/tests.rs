@@ -14,16 +14,7 @@ fn image(len: u64, sync: SyncFile) -> (tempfile::TempDir, Image) {
     let path = dir.path().join("image");
     fs::write(&path, vec![0xa5; len as usize]).unwrap();
     let access = Access::ReadWrite;
-    let ask = Attach {
-        path,
-        name: None,
-        number: None,
-        access,
-        sector_size: 512,
-        create: None,
-        preallocate: false,
-        host_device: false,
-    };
+    let ask = Attach { access, ..Attach::as_it_is(&path) };
     let number = DevNumber { major: 7, minor: 0 };
     let label = Label {
         number,

@@ -9,20 +9,11 @@ use std::sync::Arc;
 
 use backing::{Attach, Images, block_on};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use sim_core::{Access, Backing, Bio, BlkError, BlkResult, BlockDevice, Sector, Sectors};
+use sim_core::{Backing, Bio, BlkError, BlkResult, BlockDevice, Sector, Sectors};
 
 /// Asks for an existing file, read-write, with 512-byte sectors.
 pub(crate) fn ask(path: &Path) -> Attach {
-    Attach {
-        path: path.to_owned(),
-        name: None,
-        number: None,
-        access: Access::ReadWrite,
-        sector_size: 512,
-        create: None,
-        preallocate: false,
-        host_device: false,
-    }
+    Attach::as_it_is(path)
 }
 
 /// Writes a file whose every sector holds its own number, and returns its path.

@@ -55,66 +55,27 @@ pub(crate) enum Form {
     },
 }
 
-/// How the names of images end.
-const IMAGES: [&str; 8] = [".img", ".raw", ".iso", ".bin", ".dd", ".image", ".qcow2", ".vmdk"];
-
 impl Open {
     /// Tells what the words ask for.
     pub(crate) fn form(&self) -> Result<Form, Fault> {
-        let refuse = |why: &str| Err(Fault::new("open", why).with_status(USAGE));
-        let is_container = self.kind != Kind::Auto || self.header.is_some();
-        let all = |images: &[PathBuf]| {
-            Ok(Form::All { images: images.to_vec(), name: self.stack.name.clone() })
+        let is_one = self.kind != Kind::Auto || self.header.is_some() || self.test_passphrase;
+        let (image, rest) = self.words.split_first().expect("one word is required");
+        // With --name all words are images.
+        let name = match rest {
+            [] if self.test_passphrase => Some(String::new()),
+            [second] if self.stack.name.is_none() => name_in(second)?,
+            _ => None,
         };
-        match &self.words[..] {
-            words if self.stack.name.is_some() && !is_container => all(words),
-            [image] if self.test_passphrase => {
-                Ok(Form::One { image: image.clone(), name: String::new() })
+        match name {
+            Some(name) if is_one || !self.stack.is_asked() => {
+                Ok(Form::One { image: image.clone(), name })
             }
-            [_] if is_container => {
-                refuse("expected IMAGE NAME: --type and --header are of one container")
+            name @ Some(_) => Ok(Form::All { images: vec![image.clone()], name }),
+            None if is_one => {
+                let why = "expected IMAGE NAME: --type, --header and --test-passphrase are of one container";
+                Err(Fault::new("open", why).with_status(USAGE))
             }
-            [image] => all(std::slice::from_ref(image)),
-            [image, second] => match self.name_in(second)? {
-                None if is_container => {
-                    refuse("expected IMAGE NAME: --type and --header are of one container")
-                }
-                None => all(&self.words),
-                Some(name) if !is_container && self.stack.is_asked() => {
-                    Ok(Form::All { images: vec![image.clone()], name: Some(name) })
-                }
-                Some(name) => Ok(Form::One { image: image.clone(), name }),
-            },
-            _ if is_container => {
-                refuse("expected IMAGE NAME: --type and --header are of one container")
-            }
-            words => all(words),
-        }
-    }
-
-    /// Tells whether the second of two words is a name, or another image: a path that leads nowhere is no name.
-    fn name_in(&self, word: &Path) -> Result<Option<String>, Fault> {
-        let Some(text) = word.to_str() else { return Ok(None) };
-        let lower = text.to_ascii_lowercase();
-        let looks_like_an_image = IMAGES.iter().any(|ending| lower.ends_with(ending));
-        let is_there = word.metadata().is_ok_and(|file| !file.is_dir() && !file.is_symlink());
-        match (text.contains('/'), is_there, looks_like_an_image) {
-            (true, ..) if word.symlink_metadata().is_err() => {
-                let why = "no such file; and a name has no `/`";
-                Err(Fault::new(text, why).with_status(USAGE))
-            }
-            (true, ..) | (false, true, true) => Ok(None),
-            (false, true, false) => {
-                let why = format!(
-                    "is a file here, and could be a name: ./{text} is the image, --name {text} the name"
-                );
-                Err(Fault::new(text, why).with_status(USAGE))
-            }
-            (false, false, true) => {
-                let why = format!("no such file; where a name is meant, --name {text}");
-                Err(Fault::new(text, why))
-            }
-            (false, false, false) => Ok(Some(text.to_owned())),
+            None => Ok(Form::All { images: self.words.clone(), name: self.stack.name.clone() }),
         }
     }
 
@@ -138,5 +99,30 @@ impl Open {
             sharing: self.sharing(),
             unlock: Unlock { key_slot: self.key_slot, limits: self.limits() },
         }
+    }
+}
+
+/// Tells whether the second of two words is a name, or another image: a path that leads nowhere is no name.
+fn name_in(word: &Path) -> Result<Option<String>, Fault> {
+    let Some(text) = word.to_str() else { return Ok(None) };
+    let looks_like_an_image = ops::open::stack::is_image_name(text);
+    let is_there = word.metadata().is_ok_and(|file| !file.is_dir());
+    match (text.contains('/'), is_there, looks_like_an_image) {
+        (true, ..) if word.symlink_metadata().is_err() => {
+            let why = "no such file; and a name has no `/`";
+            Err(Fault::new(text, why).with_status(USAGE))
+        }
+        (true, ..) | (false, true, true) => Ok(None),
+        (false, true, false) => {
+            let why = format!(
+                "is a file here, and could be a name: ./{text} is the image, --name {text} the name"
+            );
+            Err(Fault::new(text, why).with_status(USAGE))
+        }
+        (false, false, true) => {
+            let why = format!("no such file; where a name is meant, --name {text}");
+            Err(Fault::new(text, why))
+        }
+        (false, false, false) => Ok(Some(text.to_owned())),
     }
 }

@@ -92,14 +92,9 @@ impl Stage {
         size: u64,
     ) -> Result<Option<String>, Fault> {
         let ask = Attach {
-            path: self.dir.join(file),
             name: Some(name.to_owned()),
-            number: None,
-            access: Access::ReadWrite,
-            sector_size: 512,
             create: Some(size),
-            preallocate: false,
-            host_device: false,
+            ..Attach::as_it_is(&self.dir.join(file))
         };
         match self.client()?.ask(&Request::Attach(ask))? {
             Outcome::Attached(image) => Ok(Some(format!("{}, sparse", image.number))),

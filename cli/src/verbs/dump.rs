@@ -1,4 +1,4 @@
-//! `dump`: what a container or a snapshot's store holds.
+//! `dump`: what an image holds.
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
@@ -19,7 +19,10 @@ use crate::client;
 use crate::output::print;
 use crate::show::{self, print_json};
 
-/// Prints what a container or a snapshot's store holds.
+/// The exit status where nothing is known.
+const NOTHING: u8 = 4;
+
+/// Prints what an image holds.
 pub(super) fn run(
     instance: impl FnOnce() -> Result<Instance, Fault>,
     options: &Dump,
@@ -58,8 +61,9 @@ fn dump_other(path: &Path, json: bool) -> Result<Option<ExitCode>, Fault> {
     }
     let holds = match ops::open::look(path) {
         Ok(holds) => holds,
-        // Said by who looks for a container.
-        Err(_) => return Ok(None),
+        // Said by who looks for a container, as it is nothing that is known.
+        Err(fault) if fault.status == NOTHING => return Ok(None),
+        Err(fault) => return Err(fault),
     };
     let found = match holds {
         Holds::Member(told) => {

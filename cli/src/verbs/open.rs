@@ -125,7 +125,7 @@ pub(super) fn close(instance: &Instance, options: &Close) -> Result<ExitCode, Fa
     let open = if options.deferred { WhenOpen::Defer } else { WhenOpen::Refuse };
     let mut client = client::connect(instance)?;
     let instance = client.served(instance);
-    match stack::is_stack(&mut client, &instance, &options.name)? {
+    match stack::find_stack(&mut client, &instance, &options.name)? {
         Some(stack) => {
             client.done(&Request::Batch)?;
             let closed = stack::close(&mut client, &instance, &stack, open);

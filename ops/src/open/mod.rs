@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 use crate::commands::{remove_when, resume};
 use crate::device_mapper::DeviceMapper;
 use crate::files::refuse_shared;
+use crate::raid::{Belongs, belongs};
 use crate::words::{MAPPER, device_name, kernel_form, new_name};
 use daemon::mangle::What;
 use image::{Image, UUID, read_header};
@@ -155,6 +156,26 @@ pub fn header(path: &Path) -> Result<Container, Fault> {
 }
 
 /// What an image holds, of all that is known.
+enum Recognised {
+    /// What its bytes say.
+    Known(Box<Found>),
+    /// It is a member of a RAID set.
+    Member(Belongs),
+}
+
+/// Finds out what an image holds. A member of a set may look like what the set holds.
+fn recognised(path: &Path, source: &ImageFile) -> Result<Recognised, recognise::Error> {
+    let found = recognise::probe(source);
+    let len = Sectors(recognise::Source::len(source) / SECTOR_SIZE);
+    // Some superblocks may as well be those of a partition that ends where the disk does.
+    let has_partitions = matches!(found, Ok(Found::Partitions(_)));
+    match belongs(path, len) {
+        Some(set) if !(set.may_be_of_a_part && has_partitions) => Ok(Recognised::Member(set)),
+        _ => Ok(Recognised::Known(Box::new(found?))),
+    }
+}
+
+/// What an image holds, for people.
 #[derive(Clone, Debug)]
 pub enum Holds {
     /// What its bytes say.
@@ -169,18 +190,13 @@ pub enum Holds {
 /// Where it cannot be read, what it holds is damaged, or nothing in it is known.
 pub fn look(path: &Path) -> Result<Holds, Fault> {
     let source = ImageFile::open(path)?;
-    let len = Sectors(recognise::Source::len(&source) / SECTOR_SIZE);
-    let found = recognise::probe(&source);
-    let may_be_of_a_part = matches!(found, Ok(Found::Partitions(_)));
-    match crate::raid::belongs(path, len) {
-        Some(set) if !(set.may_be_of_a_part && may_be_of_a_part) => Ok(Holds::Member(set.told)),
-        _ => match found.map_err(|error| told(path, &error))? {
-            Found::Nothing => {
-                Err(Fault::new(path.display(), "no container found: nothing in it is known")
-                    .with_status(4))
-            }
-            found => Ok(Holds::Known(Box::new(found))),
-        },
+    match recognised(path, &source).map_err(|error| told(path, &error))? {
+        Recognised::Member(set) => Ok(Holds::Member(set.told)),
+        Recognised::Known(found) if matches!(*found, Found::Nothing) => {
+            let why = "no container found: nothing in it is known";
+            Err(Fault::new(path.display(), why).with_status(4))
+        }
+        Recognised::Known(found) => Ok(Holds::Known(found)),
     }
 }
 

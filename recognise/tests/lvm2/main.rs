@@ -112,7 +112,53 @@ fn each_device_comes_after_those_that_it_lies_on() {
         }
         made.insert(layer.name.as_str());
     }
-    assert_eq!(layer(&plan, "vg--one-root--a").read_only_without, ["vg--one-snap1"]);
+    // And each origin after its snapshots, which it is read-only without.
+    let origin = layer(&plan, "vg--one-root--a");
+    assert_eq!(origin.read_only_without, ["vg--one-snap1"]);
+    let place = |name: &str| plan.layers.iter().position(|layer| layer.name == name);
+    for layer in &plan.layers {
+        for snapshot in &layer.read_only_without {
+            assert!(place(snapshot) < place(&layer.name), "{snapshot} comes after its origin");
+        }
+    }
+}
+
+#[test]
+fn an_origin_is_not_written_without_its_snapshots() {
+    let text = String::from_utf8(GROUP.to_vec()).expect("text");
+    let text = text.replacen(
+        "chunk_size = 16\norigin = \"root-a\"",
+        "chunk_size = 3\norigin = \"root-a\"",
+        1,
+    );
+    let volume =
+        lvm2::read(&labelled(0, &[(text.as_bytes(), 1024)])).expect("sound").expect("a label");
+    let plan = plan(&volume.group.expect("metadata"), &places(), false);
+    assert!(plan.not_opened.iter().any(|it| it.name == "vg-one/snap1"), "{:?}", plan.not_opened);
+    assert!(layer(&plan, "vg--one-root--a").read_only, "{:?}", plan.warnings);
+    assert!(
+        plan.warnings.iter().any(|it| it.contains("its snapshot vg--one-snap1 cannot be opened"))
+    );
+    assert!(!layer(&plan, "vg--one-str").read_only, "it has its own");
+}
+
+#[test]
+fn a_volume_that_is_a_part_of_another_is_shown_for_itself_too() {
+    let text = String::from_utf8(GROUP.to_vec()).expect("text");
+    // A leg that people see, after the mirror that it is of.
+    let at = text.find("\nmcore_mimage_0 {").expect("is there");
+    let status = text[at..].find("\"WRITE\"]").expect("is there") + at;
+    let text = format!("{}\"WRITE\", \"VISIBLE\"]{}", &text[..status], &text[status + 8..]);
+    let volume =
+        lvm2::read(&labelled(0, &[(text.as_bytes(), 1024)])).expect("sound").expect("a label");
+    let visible = plan(&volume.group.expect("metadata"), &places(), false);
+    let names = |plan: &Plan| -> BTreeSet<String> {
+        plan.layers.iter().filter(|layer| layer.shown).map(|layer| layer.name.clone()).collect()
+    };
+    let more: Vec<String> =
+        names(&visible).difference(&names(&plan(&group(), &places(), false))).cloned().collect();
+    assert_eq!(more, ["vg--one-mcore_mimage_0"]);
+    assert!(layer(&visible, "vg--one-mcore").shown);
 }
 
 #[test]

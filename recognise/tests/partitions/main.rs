@@ -5,6 +5,9 @@ mod gpt;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+#[path = "../support/mod.rs"]
+mod images;
+#[cfg(test)]
 mod mbr;
 #[cfg(test)]
 mod nothing;

@@ -1,12 +1,11 @@
 //! Images with partition tables, by the tools that are installed and by hand, and what libblkid says of them.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::images;
+pub(crate) use crate::images::Image;
 use recognise::partitions::{MAX_NUMBER, MOST_READ, Table, layers, read_with};
 use recognise::{Error, Source};
 use targets::lines::{DeviceWord, linear};
@@ -15,43 +14,15 @@ pub(crate) const MIB: u64 = 1 << 20;
 
 /// Whether there are these programs. Without one a test is skipped; not so where CI is to run it.
 pub(crate) fn have(programs: &[&str]) -> bool {
-    programs.iter().all(|program| {
-        // Some know no such option; all start.
-        let mut command = Command::new(program);
-        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let found = command.status().is_ok();
-        if !found {
-            assert!(std::env::var_os("CI").is_none(), "{program} is not installed");
-            println!("skipped: {program} is not installed");
-        }
-        found
-    })
-}
-
-/// An image file and the folder that goes with it.
-pub(crate) struct Image {
-    folder: tempfile::TempDir,
-    pub(crate) file: File,
+    programs.iter().all(|program| images::have(program))
 }
 
 impl Image {
-    pub(crate) fn empty(size: u64) -> Image {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("image");
-        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
-        file.set_len(size).unwrap();
-        Image { folder, file }
-    }
-
     /// Has sfdisk write a table.
     pub(crate) fn sfdisk(size: u64, script: &str) -> Image {
         let image = Image::empty(size);
         image.tool_with("sfdisk", &["-q", "IMAGE"], script);
         image
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join("image")
     }
 
     /// Runs a program; the word IMAGE is the image. Returns what it printed.
@@ -74,10 +45,6 @@ impl Image {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
-    }
-
-    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
-        self.file.write_all_at(bytes, offset).unwrap();
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {

@@ -65,14 +65,9 @@ impl Machine {
         let dir = tempfile::tempdir().unwrap();
         let images = Images::new();
         let ask = Attach {
-            path: dir.path().join("image"),
             name: Some("disk".to_owned()),
-            number: None,
-            access: Access::ReadWrite,
-            sector_size: 512,
             create: Some(IMAGE * SECTOR_SIZE),
-            preallocate: false,
-            host_device: false,
+            ..Attach::as_it_is(&dir.path().join("image"))
         };
         images.attach(&ask).unwrap();
         let control = Control::new(registry, images.clone(), Pool::new(2), Arc::new(NoLog));

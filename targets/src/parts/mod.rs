@@ -2,7 +2,7 @@
 
 pub(crate) mod background;
 pub(crate) mod bits;
-pub(crate) mod bytes;
+pub mod bytes;
 pub(crate) mod copying;
 pub(crate) mod dirty_log;
 pub(crate) mod held_ranges;

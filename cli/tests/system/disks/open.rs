@@ -79,9 +79,10 @@ fn a_disk_with_partitions_luks_and_lvm_is_one_command_to_its_file_systems() {
         [
             row("disk1", &["vfat", "32", "MiB", "ESP"]),
             row("disk2", &["-", "8", "MiB"]),
-            row("my--vg-root", &["ext4", "32", "MiB", "rootfs"]),
             row("my--vg-swap", &["swap", "16", "MiB", "swp"]),
+            // A snapshot is made before what it is of: without it, that one is not written.
             row("my--vg-snap", &["ext4", "32", "MiB", "rootfs"]),
+            row("my--vg-root", &["ext4", "32", "MiB", "rootfs"]),
         ]
     );
     // It is sound, can be written, and the snapshot stays as it was.
@@ -127,7 +128,7 @@ fn a_key_that_does_not_fit_leaves_nothing_behind_and_the_rest_can_be_had() {
     let (image, wrong) = (text(&disk), text(&wrong));
     let output = instance.run(&["open", "--key-file", wrong, image]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert_eq!(instance.dmsim(&["ls"]).trim(), "No devices found");
+    assert_eq!(instance.dmsim(&["ls"]).trim(), "No devices found", "{output:?}");
     let output = instance.run(&["open", "--leave-locked", "--key-file", wrong, "--json", image]);
     assert_eq!(output.status.code(), Some(11), "{output:?}");
     let opened: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -250,5 +251,44 @@ fn a_set_over_two_images_goes_with_its_legs() {
     let shown = instance.dmsim(&["open", "--name", "set", one, two]);
     assert!(shown.contains("ext4") && shown.contains("inside"), "{shown}");
     instance.dmsim(&["close", "set"]);
+    assert_eq!(instance.dmsim(&["ls"]).trim(), "No devices found");
+}
+
+#[test]
+fn a_stack_over_a_device_is_read_only_where_asked_and_its_record_harms_no_device() {
+    if !can_mount() || !has(&["mkfs.ext4", "cryptsetup"]) {
+        return;
+    }
+    let instance = Instance::start();
+    let image = instance.image("a.img", "/dev/sda", 8 * MIB);
+    let below = instance.create("below", "0 16384 linear /dev/sda 0");
+    sh("mkfs.ext4", &["-q", text(&below)]);
+    instance.dmsim(&["open", "--read-only", "--name", "look", "below"]);
+    write_at(&instance.path("run/mapper/look"), 0, b"no").expect_err("it is read-only");
+    // An image that was attached under another name is known by its file.
+    instance.dmsim(&["close", "look"]);
+    instance.dmsim(&["remove", "below"]);
+    instance.dmsim(&["open", "--name", "x", "/dev/sda"]);
+    instance.dmsim(&["close", text(&image)]);
+    // A record whose device was removed by hand is nothing to another device of that name.
+    instance.dmsim(&["open", "--name", "x", "/dev/sda"]);
+    instance.dmsim(&["remove", "x"]);
+    let crypt = instance.path("crypt.img");
+    empty(&crypt, 20 * MIB);
+    let key = instance.path("key");
+    std::fs::write(&key, "secret").expect("room for it");
+    let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+    sh("cryptsetup", &[&["luksFormat", "-q"], &quick[..], &[text(&crypt), text(&key)]].concat());
+    instance.dmsim(&["open", "--key-file", text(&key), text(&crypt), "x"]);
+    instance.dmsim(&["close", "x"]);
+    assert_eq!(instance.dmsim(&["ls"]).trim(), "No devices found");
+    // To try a passphrase makes no device, whatever else is said.
+    for (more, is_one) in
+        [(&["--name", "y"][..], true), (&["y"], true), (&["a.img"], false), (&["a", "b"], false)]
+    {
+        let words = ["open", "--test-passphrase", "--key-file", text(&key), text(&crypt)];
+        let output = instance.run(&[&words[..], more].concat());
+        assert_eq!(output.status.success(), is_one, "{more:?}: {output:?}");
+    }
     assert_eq!(instance.dmsim(&["ls"]).trim(), "No devices found");
 }

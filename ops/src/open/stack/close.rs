@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use daemon::{Fault, Instance, mangle};
+use daemon::{Fault, Instance};
 use sim_core::control::WhenOpen;
 
 use super::record::{Part, Record, folder};
 use super::sets::remove_all;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{above, find, holders, way_to_unmount};
+use crate::devices::{find, used_by_others};
 use crate::files::{image_at, is_same_file};
 use crate::words::device_name;
 
@@ -17,14 +17,18 @@ use crate::words::device_name;
 ///
 /// # Errors
 /// Where the word means a device of a stack, or an image of several stacks.
-pub fn is_stack(
+pub fn find_stack(
     dm: &mut dyn DeviceMapper,
     instance: &Instance,
     word: &str,
 ) -> Result<Option<String>, Fault> {
     let folder = folder(instance);
-    if Record::read(&folder, word)?.is_some() {
-        return Ok(Some(word.to_owned()));
+    let device = device_name(dm.mount(), word);
+    if let Some(record) = Record::read(&folder, word)? {
+        // One whose devices are all gone is nothing to a device that has got the name since.
+        if !record.there(dm)?.is_empty() || find(dm, &device)?.is_none() {
+            return Ok(Some(word.to_owned()));
+        }
     }
     let all = Record::all(&folder)?;
     let path = Path::new(word);
@@ -43,7 +47,6 @@ pub fn is_stack(
             return Err(Fault::new(word, why));
         }
     }
-    let device = device_name(dm.mount(), word);
     for (name, record) in &all {
         if record.there(dm)?.iter().any(|part| part.name == device) {
             let why = format!(
@@ -71,7 +74,11 @@ pub fn close(
     let record = Record::read(&folder, name)?.ok_or_else(|| Fault::new(name, "no such stack"))?;
     let there: Vec<Part> = record.there(dm)?.into_iter().cloned().collect();
     if open == WhenOpen::Refuse {
-        refuse_used(dm, &there)?;
+        let own: BTreeSet<&str> = there.iter().map(|part| part.name.as_str()).collect();
+        let used = used_by_others(dm, &own)?;
+        if !used.is_empty() {
+            return Err(Fault::new("close", format!("{}. Nothing was closed", used.join("; "))));
+        }
     }
     for part in there.iter().rev() {
         remove_all(dm, part, open)?;
@@ -83,36 +90,4 @@ pub fn close(
         }
     }
     Record::forget(&folder, name)
-}
-
-/// Refuses devices that somebody else uses: has open, or maps onto.
-fn refuse_used(dm: &mut dyn DeviceMapper, parts: &[Part]) -> Result<(), Fault> {
-    let own: BTreeSet<&str> = parts.iter().map(|part| part.name.as_str()).collect();
-    let mut used = Vec::new();
-    for part in parts {
-        let Some(device) = find(dm, &part.name)? else { continue };
-        let above = above(dm, device.status.dev)?;
-        let has_strangers = above.iter().any(|name| !own.contains(name.as_str()));
-        // Tables above count as well; who has it open in other ways is what is left.
-        if has_strangers || device.status.open_count as usize > above.len() {
-            let who = holders(dm, &part.name)?;
-            let ours = |who: &&String| {
-                !own.iter().any(|name| **who == format!("the table of `{}`", mangle::decode(name)))
-            };
-            let who: Vec<&String> = who.iter().filter(ours).collect();
-            let by = match &who[..] {
-                [] => String::new(),
-                _ => format!(
-                    " by {}",
-                    who.iter().map(|who| who.as_str()).collect::<Vec<_>>().join(", ")
-                ),
-            };
-            let way = way_to_unmount(dm.mount(), &part.name);
-            used.push(format!("{} is in use{by}{way}", mangle::decode(&part.name)));
-        }
-    }
-    match &used[..] {
-        [] => Ok(()),
-        used => Err(Fault::new("close", format!("{}. Nothing was closed", used.join("; ")))),
-    }
 }

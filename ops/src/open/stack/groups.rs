@@ -7,11 +7,12 @@ use recognise::Layer;
 use recognise::volumes::lvm1::{Member, assemble};
 use recognise::volumes::lvm2::{PhysicalVolume, groups};
 use recognise::volumes::{Group, Place, Plan, plan};
-use sim_core::Sectors;
+use sim_core::{Access, Sectors};
 
 use super::super::{Made, make};
 use super::look::Node;
-use super::made::{Work, access};
+use super::made::Work;
+use crate::devices::find;
 use crate::words::new_name;
 
 impl Work<'_> {
@@ -88,6 +89,14 @@ impl Work<'_> {
         let mut below = Node::clone(first);
         below.depth = nodes.iter().map(|node| node.depth).max().unwrap_or(0);
         nodes.iter().for_each(|node| self.has_layers_above(node));
+        // A name that is taken is for the user to mend, and no fault of the volume.
+        for layer in &layers {
+            if let Ok(name) = new_name("open", &layer.name)
+                && find(self.dm, &name)?.is_some()
+            {
+                return Err(Fault::new(&layer.name, "a device of this name is there already"));
+            }
+        }
         let mut failed: BTreeSet<String> = BTreeSet::new();
         for layer in layers {
             self.open_volume(&below, layer, &mut failed)?;
@@ -119,7 +128,9 @@ impl Work<'_> {
             read_only = true;
         }
         let mut node = below.clone();
-        node.access = access(below, read_only);
+        if read_only {
+            node.access = Access::ReadOnly;
+        }
         let sectors = Sectors(layer.lines.iter().map(|line| line.len.0).sum());
         let name = match new_name("open", &layer.name) {
             Ok(name) => name,
@@ -130,15 +141,10 @@ impl Work<'_> {
             }
         };
         let made = Made { name, uuid: layer.uuid, targets: layer.lines };
-        match make(self.dm, &made, node.access) {
-            Ok(()) => {}
-            // A name that is taken is for the user to mend, and no fault of the volume.
-            Err(fault) if fault.why.contains("is there already") => return Err(fault),
-            Err(fault) => {
-                self.not_opened(&layer.name, fault.why);
-                failed.insert(layer.name);
-                return Ok(());
-            }
+        if let Err(fault) = make(self.dm, &made, node.access) {
+            self.not_opened(&layer.name, fault.why);
+            failed.insert(layer.name);
+            return Ok(());
         }
         // The group's volumes were noted as used already.
         node.device = None;

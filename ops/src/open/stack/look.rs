@@ -6,19 +6,18 @@ use containers::Container;
 use daemon::Fault;
 use daemon::fault::USAGE;
 use recognise::images::Format;
-use recognise::partitions::{Format as Scheme, Partition, Table, layers};
+use recognise::partitions::{Format as Scheme, Table, layers};
 use recognise::signatures::Signature;
-use recognise::{Error, Found, containers, evms, probe};
+use recognise::{Error, Found, containers, evms};
 use sim_core::{Access, Sectors, TargetSpec};
 use targets::lines::DeviceWord;
 
 use super::super::image::{ImageFile, told};
 use super::super::unlock::unlock_container;
-use super::super::{Made, New, activate, make};
+use super::super::{Made, New, Recognised, activate, make, recognised};
 use super::made::Work;
-use super::{NotOpened, nothing_known};
+use super::nothing_known;
 use crate::commands::one;
-use crate::raid::{Belongs, belongs};
 use crate::words::{MAPPER, new_name};
 
 /// How deep layers may lie on one another.
@@ -62,14 +61,13 @@ impl Work<'_> {
             return Ok(());
         }
         let source = ImageFile::open(&node.path)?;
-        let found = probe(&source);
-        if let Some(set) = belongs(&node.path, node.sectors).filter(|set| is_whole(set, &found)) {
-            self.holds(node, "linux_raid_member", None, None);
-            self.members.push((set, node.clone()));
-            return Ok(());
-        }
-        let found = match found {
-            Ok(found) => found,
+        let found = match recognised(&node.path, &source) {
+            Ok(Recognised::Member(set)) => {
+                self.holds(node, "linux_raid_member", None, None);
+                self.members.push((set, node.clone()));
+                return Ok(());
+            }
+            Ok(Recognised::Known(found)) => *found,
             // An image is what was asked for; of a part of one the others are opened all the same.
             Err(error) if node.depth == 0 => return Err(told(node.path.as_path(), &error)),
             // It is there all the same, as a volume of the type `error` is.
@@ -91,7 +89,7 @@ impl Work<'_> {
                 self.old_volumes.push((*member, node.clone()));
                 Ok(())
             }
-            Found::Partitions(table) => self.partitions(node, &table),
+            Found::Partitions(table) => self.partitions(node, table),
             Found::Evms(header) => self.evms(node, &header),
             Found::Image(format) => {
                 let file = node.path.display().to_string();
@@ -103,22 +101,19 @@ impl Work<'_> {
     }
 
     /// Opens partitions: all, or the one that was asked for.
-    fn partitions(&mut self, node: &Node, table: &Table) -> Result<(), Fault> {
-        self.holds(node, scheme(table), None, table.uuid.clone());
+    fn partitions(&mut self, node: &Node, mut table: Table) -> Result<(), Fault> {
+        self.holds(node, scheme(&table), None, table.uuid.clone());
         table.warnings.iter().for_each(|what| self.keys.warn(&format!("{}: {what}", node.about)));
-        let asked = self.ask.partition.filter(|_| node.depth == 0);
-        if let Some(number) = asked
-            && !table.partitions.iter().any(|it| it.number == number && it.holds_data())
-        {
-            let why = format!("has no partition {number} that holds data:\n{table}");
-            return Err(Fault::new(&node.about, why.trim_end()).with_status(USAGE));
-        }
-        let base = &node.base;
-        for (partition, layer) in with_data(table).zip(layers(table, &node.word, base)) {
-            if asked.is_none_or(|number| number == partition.number) {
-                let above = self.make_over(node, &layer.name, &layer.uuid, layer.lines)?;
-                self.push(above);
+        if let Some(number) = self.ask.partition.filter(|_| node.depth == 0) {
+            if !table.partitions.iter().any(|it| it.number == number && it.holds_data()) {
+                let why = format!("has no partition {number} that holds data:\n{table}");
+                return Err(Fault::new(&node.about, why.trim_end()).with_status(USAGE));
             }
+            table.partitions.retain(|it| it.number == number);
+        }
+        for layer in layers(&table, &node.word, &node.base) {
+            let above = self.make_over(node, &layer.name, &layer.uuid, layer.lines)?;
+            self.push(above);
         }
         Ok(())
     }
@@ -238,21 +233,12 @@ impl Work<'_> {
     }
 }
 
-/// Tells whether a superblock is the device's own, and not that of a partition that ends where it does.
-fn is_whole(set: &Belongs, found: &Result<Found, Error>) -> bool {
-    !(set.may_be_of_a_part && matches!(found, Ok(Found::Partitions(_))))
-}
-
 /// Names a table as `blkid` does.
 fn scheme(table: &Table) -> &'static str {
     match table.format {
         Scheme::Mbr => "dos",
         Scheme::Gpt => "gpt",
     }
-}
-
-fn with_data(table: &Table) -> impl Iterator<Item = &Partition> {
-    table.partitions.iter().filter(|partition| partition.holds_data())
 }
 
 /// Says what an image is that is not raw, and what makes it so.
@@ -270,10 +256,4 @@ fn not_raw(format: &Format) -> String {
 /// Names the device that shows a mapped device to a table line.
 pub(super) fn mapped(name: &str) -> DeviceWord {
     DeviceWord(format!("{MAPPER}{name}"))
-}
-
-impl Work<'_> {
-    pub(super) fn not_opened(&mut self, name: &str, why: String) {
-        self.missed.push(NotOpened { name: name.to_owned(), why });
-    }
 }

@@ -7,7 +7,7 @@ use daemon::Fault;
 use recognise::volumes::lvm1;
 use recognise::volumes::lvm2::PhysicalVolume;
 use sim_core::control::WhenOpen;
-use sim_core::{Access, SECTOR_SIZE, Sectors, hide_keys};
+use sim_core::{SECTOR_SIZE, Sectors, hide_keys};
 
 use super::super::{KeyHolder, Made};
 use super::look::{Node, mapped};
@@ -36,12 +36,14 @@ pub(super) struct Work<'a> {
     pub(super) volumes: Vec<(PhysicalVolume, Node)>,
     /// Likewise, of LVM1.
     pub(super) old_volumes: Vec<(lvm1::Member, Node)>,
+    /// The files of the images.
+    pub(super) images: Vec<PathBuf>,
     /// Images that were attached.
     pub(super) attached: Vec<PathBuf>,
     /// What was made, each device after those that it lies on.
     made: Vec<Part>,
     devices: Vec<Device>,
-    pub(super) missed: Vec<NotOpened>,
+    missed: Vec<NotOpened>,
 }
 
 impl<'a> Work<'a> {
@@ -62,6 +64,7 @@ impl<'a> Work<'a> {
             members: Vec::new(),
             volumes: Vec::new(),
             old_volumes: Vec::new(),
+            images: Vec::new(),
             attached: Vec::new(),
             made: Vec::new(),
             devices: Vec::new(),
@@ -79,6 +82,10 @@ impl<'a> Work<'a> {
 
     pub(super) fn warn(&mut self, what: &str) {
         self.keys.warn(what);
+    }
+
+    pub(super) fn not_opened(&mut self, name: &str, why: String) {
+        self.missed.push(NotOpened { name: name.to_owned(), why });
     }
 
     /// Notes what a node holds.
@@ -173,7 +180,7 @@ impl<'a> Work<'a> {
 
     pub(super) fn record(&self) -> Record {
         Record {
-            images: self.ask.images.iter().filter_map(|it| std::path::absolute(it).ok()).collect(),
+            images: self.images.clone(),
             attached: self.attached.clone(),
             devices: self.made.clone(),
         }
@@ -186,8 +193,3 @@ impl<'a> Work<'a> {
 
 /// The exit status where something is known, and cannot be opened.
 const NOTHING_OPENS: u8 = 10;
-
-/// Whether what is made of a node may be written, of one that may refuse it itself.
-pub(super) fn access(node: &Node, read_only: bool) -> Access {
-    if read_only { Access::ReadOnly } else { node.access }
-}

@@ -25,7 +25,7 @@ use crate::device_mapper::DeviceMapper;
 use crate::files::{image_at, place, refuse_shared, unwritable};
 use crate::watch::Watch;
 use crate::words::{MAPPER, new_name};
-pub use close::{close, is_stack};
+pub use close::{close, find_stack};
 use look::Node;
 use made::Work;
 
@@ -136,18 +136,29 @@ fn stack_name(ask: &Ask) -> Result<String, Fault> {
     Ok(name)
 }
 
-/// Names devices after an image: by its file's name, without what says that it is an image.
+/// How the names of files end that are images.
+const ENDINGS: [&str; 11] =
+    [".img", ".raw", ".iso", ".bin", ".dd", ".image", ".disk", ".dmg", ".vhd", ".qcow2", ".vmdk"];
+
+/// Tells whether a word looks like the name of an image's file.
+pub fn is_image_name(word: &str) -> bool {
+    without_ending(word).len() < word.len()
+}
+
+/// Leaves out what says that a file is an image, but for a name that has nothing else.
+fn without_ending(name: &str) -> &str {
+    let lower = name.to_ascii_lowercase();
+    let ending = ENDINGS.iter().find(|ending| lower.ends_with(**ending));
+    let len = name.len() - ending.map_or(0, |ending| ending.len());
+    if len == 0 { name } else { &name[..len] }
+}
+
+/// Names devices after an image: by its file's name.
 fn base_name(image: &Path) -> Result<String, Fault> {
-    /// What is left out of a file's name.
-    const ENDINGS: [&str; 9] =
-        [".img", ".raw", ".iso", ".bin", ".dd", ".image", ".disk", ".dmg", ".vhd"];
     let name = image.file_name().and_then(|name| name.to_str());
     let name =
         name.ok_or_else(|| Fault::new(image.display(), "has no name for devices: --name"))?;
-    let lower = name.to_ascii_lowercase();
-    let ending =
-        ENDINGS.iter().find(|ending| lower.ends_with(**ending) && lower.len() > ending.len());
-    Ok(name[..name.len() - ending.map_or(0, |ending| ending.len())].to_owned())
+    Ok(without_ending(name).to_owned())
 }
 
 impl Work<'_> {
@@ -192,19 +203,18 @@ impl Work<'_> {
         // That there is no such file is found here.
         let len = recognise::Source::len(&ImageFile::open(&node.path)?);
         node.sectors = Sectors(len / SECTOR_SIZE);
-        let is_mapped = node.word.0.starts_with(MAPPER);
-        if is_mapped {
-            return Ok(node);
-        }
-        if let Some(error) = unwritable(&node.path).filter(|_| !self.ask.read_only) {
+        self.images.push(node.path.clone());
+        if self.ask.read_only {
+            node.access = Access::ReadOnly;
+        } else if let Some(error) = unwritable(&node.path) {
             self.warn(&format!(
                 "{} cannot be written: {error}: it is opened read-only",
                 node.about
             ));
             node.access = Access::ReadOnly;
         }
-        if node.access.is_read_only() || self.ask.read_only {
-            node.access = Access::ReadOnly;
+        let is_mapped = node.word.0.starts_with(MAPPER);
+        if node.access.is_read_only() && !is_mapped {
             // A table's line finds it there by its path.
             match image_at(self.dm, &node.path)? {
                 Some(image) if image.access.is_read_only() => {}

@@ -9,7 +9,7 @@ use super::super::Made;
 use super::look::Node;
 use super::made::Work;
 use super::record::Part;
-use crate::commands::remove_when;
+use crate::commands::remove_patiently;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{devices, find};
 use crate::raid::{Assemble, Belongs, assemble};
@@ -67,13 +67,13 @@ pub(super) fn remove_all(
     part: &Part,
     open: WhenOpen,
 ) -> Result<(), Fault> {
-    remove_when(dm, &part.name, open)?;
+    remove_patiently(dm, &part.name, open)?;
     if !part.uuid.starts_with(MADE_FOR_RAID) {
         return Ok(());
     }
     for device in devices(dm)? {
         if is_part_of(&part.name, device.name(), device.status.uuid.as_deref()) {
-            remove_when(dm, device.name(), open)?;
+            remove_patiently(dm, device.name(), open)?;
         }
     }
     Ok(())

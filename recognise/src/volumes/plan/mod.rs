@@ -52,9 +52,12 @@ pub struct Plan {
 pub fn plan(group: &Group, there: &[Option<Place>], read_only: bool) -> Plan {
     let mut planner = Planner::new(group, there, read_only);
     planner.say_what_is_missing();
-    for nr in 0..group.logical.len() {
-        planner.show(nr);
-    }
+    // Snapshots before what they are of: whether all are there is known when the origin's turn comes.
+    let has_snapshots =
+        |nr: &usize| planner.snapshots.get(nr).is_some_and(|it| !it.of_it.is_empty());
+    let (origins, others): (Vec<usize>, Vec<usize>) =
+        (0..group.logical.len()).partition(has_snapshots);
+    others.into_iter().chain(origins).for_each(|nr| planner.show(nr));
     planner.drop_what_nothing_needs();
     planner.plan
 }
@@ -190,9 +193,11 @@ impl<'a> Planner<'a> {
             (None, []) => self.base(nr, "", 0).map(drop),
             (None, stores) => self.origin(nr, stores),
         };
-        match shown {
-            Ok(()) => {
-                if let Some(layer) = self.plan.layers.last_mut() {
+        match shown.and_then(|()| self.device_name(volume, "")) {
+            Ok(name) => {
+                // It may be there already, as a part of another.
+                let mut layers = self.plan.layers.iter_mut().rev();
+                if let Some(layer) = layers.find(|layer| layer.name == name) {
                     layer.shown = true;
                 }
             }
@@ -223,7 +228,25 @@ impl<'a> Planner<'a> {
         let others = stores.iter().filter(|store| merging.is_none_or(|(it, _)| it != **store));
         let needed =
             others.map(|store| self.device_name(&logical[*store], "")).collect::<Result<_, _>>()?;
-        self.push(nr, "", vec![line], needed)
+        self.push(nr, "", vec![line], needed)?;
+        self.keep_for_snapshots();
+        Ok(())
+    }
+
+    /// Has the origin that was made last be read-only where one of its snapshots is not made: it would not see what
+    /// is written, and be worth nothing.
+    fn keep_for_snapshots(&mut self) {
+        let Some((origin, others)) = self.plan.layers.split_last_mut() else { return };
+        let is_made = |name: &&String| others.iter().any(|layer| layer.name == **name);
+        let lost = origin.read_only_without.iter().find(|name| !is_made(name));
+        if let Some(snapshot) = lost.filter(|_| !origin.read_only) {
+            origin.read_only = true;
+            self.plan.warnings.push(format!(
+                "{}: is opened read-only: its snapshot {snapshot} cannot be opened, and would not see what is \
+                 written",
+                origin.name
+            ));
+        }
     }
 
     /// Makes a snapshot.
