@@ -27,6 +27,6 @@ pub use fuse_device::clone_fuse_device;
 pub use image::attach::{Attach, AttachError, Attached, NotFlushed};
 pub use image::memory::Memory;
 pub use image::path::Lost;
-pub use images::{ImageChange, Images, mount_number};
+pub use images::{ImageChange, Images, machine_has, mount_number};
 pub use runtime::block_on::{Cancel, block_on, block_on_or};
 pub use runtime::pool::Pool;

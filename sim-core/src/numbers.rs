@@ -22,6 +22,11 @@ impl FreeNumbers {
         self.runs.keys().next().copied()
     }
 
+    /// Returns the free numbers, in their order.
+    pub fn free(&self) -> impl Iterator<Item = u32> {
+        self.runs.iter().flat_map(|(start, end)| *start..*end)
+    }
+
     /// Takes a number, and tells whether it was free.
     pub fn take(&mut self, number: u32) -> bool {
         let run = self.runs.range(..=number).next_back().map(|(start, end)| *start..*end);
@@ -67,6 +72,7 @@ mod tests {
                     numbers.give_back(number);
                 }
                 prop_assert_eq!(numbers.lowest(), model.first().copied());
+                prop_assert_eq!(numbers.free().collect::<BTreeSet<_>>(), model.clone());
             }
         }
     }

@@ -97,9 +97,10 @@ impl List {
         self.entries.values().filter_map(Entry::image).collect()
     }
 
-    /// Returns the lowest free `7:N` that no name is likely to want.
-    pub(super) fn free_loop(&self) -> Option<DevNumber> {
-        self.loops.lowest().map(|minor| DevNumber { major: LOOP_MAJOR, minor })
+    /// Returns the lowest free `7:N` that no name is likely to want, and that nobody else has.
+    pub(super) fn free_loop(&self, is_others: impl Fn(DevNumber) -> bool) -> Option<DevNumber> {
+        let mut free = self.loops.free().map(|minor| DevNumber { major: LOOP_MAJOR, minor });
+        free.find(|number| !is_others(*number))
     }
 
     /// Tells whether an entry that has any of these comes or goes.
@@ -181,5 +182,21 @@ impl List {
         if let Some(file) = file {
             self.files.entry(file).or_default().insert(number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_the_machine_has_is_passed_over() {
+        let number = |minor| DevNumber { major: LOOP_MAJOR, minor };
+        let mut list = List::default();
+        assert_eq!(list.free_loop(|_| false), Some(number(NAMED_LOOPS)));
+        assert_eq!(list.free_loop(|other| other.minor < 5000), Some(number(5000)));
+        list.reserve(number(5000), None, None);
+        assert_eq!(list.free_loop(|other| other.minor < 5000), Some(number(5001)));
+        assert_eq!(list.free_loop(|_| true), None);
     }
 }

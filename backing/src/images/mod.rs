@@ -418,8 +418,15 @@ enum Reserved {
     Place(Place),
 }
 
+/// Tells whether the machine has a block device of this number. A loop device that was taken down is still
+/// there, and holds nothing.
+pub fn machine_has(number: DevNumber) -> bool {
+    let sectors = std::fs::read_to_string(format!("/sys/dev/block/{number}/size"));
+    sectors.is_ok_and(|sectors| sectors.trim() != "0")
+}
+
 /// Returns the number that an image gets: the one that is wanted, or the lowest free `7:N` from
-/// [`NAMED_LOOPS`](list::NAMED_LOOPS) on. Checks that name and number are free.
+/// [`NAMED_LOOPS`](list::NAMED_LOOPS) on that the machine has no disk of. Checks that name and number are free.
 fn number_for(
     list: &List,
     ask: &Attach,
@@ -433,7 +440,9 @@ fn number_for(
             return Err(AttachError::NameTaken { name: name.clone(), number });
         }
     }
-    let Some(number) = wanted else { return list.free_loop().ok_or(AttachError::NoNumber) };
+    let Some(number) = wanted else {
+        return list.free_loop(machine_has).ok_or(AttachError::NoNumber);
+    };
     if number.major == DM_MAJOR || number.major == 0 || number.minor >= MAX_MINORS {
         return Err(AttachError::BadNumber { number });
     }

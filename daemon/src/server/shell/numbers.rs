@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use backing::machine_has;
 use block_frontend::{FIRST_DISK, Node};
 use sim_core::control::{Answer, Command, Id};
 use sim_core::{BlockDevice, DM_MAJOR, DevNumber, Errno, LOOP_MAJOR, TargetSpec};
@@ -146,10 +147,7 @@ impl Daemon {
     fn of_machine(&self, number: DevNumber) -> Result<Option<Arc<dyn BlockDevice>>, Errno> {
         if let Some(image) = self.images.attached(number) {
             // Who says a path of the machine means the machine's disk, and who says a number may mean either.
-            // A loop device that was taken down is still there, and holds nothing.
-            let sectors = std::fs::read_to_string(format!("/sys/dev/block/{number}/size"));
-            let machine_has_it = sectors.is_ok_and(|sectors| sectors.trim() != "0");
-            if machine_has_it && !image.host_device {
+            if machine_has(number) && !image.host_device {
                 let image = image.path.display();
                 tracing::warn!(%number, %image, "a disk of the machine has the number of an image");
                 return Err(Errno::BUSY);
