@@ -57,9 +57,9 @@ pub use model::{DeviceBelow, Kind, Line, Model, Place, Step, specs};
 pub use search::{FROM, SECONDS, SEED, each_seed, search};
 pub use sim::core::{MAX_STEPS, Stuck};
 pub use sim::handle::Handle;
-pub use sim::rng::Rng;
 pub use sim::schedule::{Choice, Run, Schedule, exhaustive, shrink};
 pub use sim::{Sim, Started};
+pub use sim_core::Rng;
 pub use traffic::{BioStep, Traffic, pattern, read_all};
 pub use world::{World, id, send};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates from the bottom up: each may depend on those before it, and on no other of ours.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "sim-core",
     "dmsim-xts",
     "dmsim-crypto",
@@ -19,6 +19,7 @@ const ORDER: [&str; 17] = [
     "fuse-frontend",
     "block-frontend",
     "dmsim-testkit",
+    "dmsim-crash",
     "dmsim-daemon",
     "dmsim-ops",
     "dmsim",
@@ -28,7 +29,8 @@ const ORDER: [&str; 17] = [
 ];
 
 /// Crates that stand on `sim-core` alone.
-const ON_CORE_ALONE: [&str; 4] = ["dmsim-sdk", "dmsim-backing", "block-frontend", "dmsim-testkit"];
+const ON_CORE_ALONE: [&str; 5] =
+    ["dmsim-sdk", "dmsim-backing", "block-frontend", "dmsim-testkit", "dmsim-crash"];
 
 /// Crates that know nothing of devices and bios, nor of one another but in the order of the list.
 const OFF_CORE: [&str; 3] = ["dmsim-xts", "dmsim-crypto", "dmsim-parity"];

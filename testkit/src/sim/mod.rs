@@ -2,7 +2,6 @@
 
 pub(crate) mod core;
 pub(crate) mod handle;
-pub(crate) mod rng;
 pub(crate) mod schedule;
 mod trace;
 

@@ -1,0 +1,232 @@
+//! The states of recordings, against a model that copies whole disks.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crash::log::What;
+use crash::{Kept, Loss, Plan, Progress, Recording, State, States, check_all, shrink, write_log};
+use proptest::prelude::*;
+
+use support::{Made, Step, made, model, steps, volatile, whole};
+
+const ALL: Plan = Plan { states: 100_000, seed: 1, from_mark: 0, to_mark: usize::MAX };
+
+/// All states of a recording, and their contents.
+fn contents(recording: &Arc<Recording>, plan: &Plan) -> Vec<(State, Vec<u8>)> {
+    States::new(recording.clone(), plan)
+        .map(|state| {
+            let content = whole(recording, &state);
+            (state, content)
+        })
+        .collect()
+}
+
+/// Every way in which whole writes may be lost, at every point.
+fn by_force(made: &Made) -> BTreeSet<Vec<u8>> {
+    let mut all = BTreeSet::new();
+    let recording = &made.recording;
+    for cut in 0..=recording.entries().len() {
+        let volatile = volatile(made, cut);
+        for bits in 0_u32..1 << volatile.len() {
+            let lost = volatile.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0);
+            let lost = lost.map(|(_, entry)| Loss { entry: *entry, kept: Kept::Nothing });
+            all.insert(model(made, &State { cut, losses: lost.collect() }));
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_state_is_what_a_copy_of_the_disk_would_be(
+        steps in steps(14),
+        seeds in prop::collection::vec(any::<u64>(), 4),
+    ) {
+        let made = made(&steps, 512);
+        let recording = &made.recording;
+        let states = seeds.iter().flat_map(|seed| {
+            let plan = Plan { seed: *seed, states: 40, ..ALL };
+            States::new(recording.clone(), &plan).collect::<Vec<_>>()
+        });
+        for state in states {
+            prop_assert_eq!(recording.check(&state), Ok(()));
+            prop_assert_eq!(whole(recording, &state), model(&made, &state), "{}", state);
+            prop_assert_eq!(&state.to_string().parse::<State>().expect("a state"), &state);
+        }
+    }
+
+    #[test]
+    fn of_few_writes_each_subset_is_a_state_and_none_comes_twice(steps in steps(10)) {
+        let made = made(&steps, 512);
+        let recording = &made.recording;
+        prop_assume!((0..=recording.entries().len()).all(|cut| recording.volatile(cut).len() <= 8));
+        let mut found = BTreeSet::new();
+        for (state, content) in contents(recording, &ALL) {
+            let entries = recording.entries().iter().take(state.cut);
+            let marks = entries.filter(|entry| matches!(entry.what, What::Mark(_))).count();
+            prop_assert!(found.insert((marks, content)), "{} comes twice", state);
+        }
+        let found: BTreeSet<_> = found.into_iter().map(|(_, content)| content).collect();
+        let missing = by_force(&made).into_iter().filter(|content| !found.contains(content));
+        prop_assert_eq!(missing.count(), 0);
+    }
+
+    #[test]
+    fn a_log_of_a_state_replays_to_it(steps in steps(12), seed in any::<u64>(), at in any::<prop::sample::Index>()) {
+        let Made { recording, dir, .. } = made(&steps, 512);
+        let states: Vec<_> = States::new(recording.clone(), &Plan { seed, states: 60, ..ALL }).collect();
+        let state = at.get(&states);
+        let file = dir.path().join("state.log");
+        let log = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(file).expect("room");
+        write_log(&recording, state, &log).expect("room");
+        let base = std::fs::File::open(dir.path().join("base")).expect("a base");
+        let again = Recording::new(log, Some(base), None).expect("a log");
+        let end = State { cut: again.entries().len(), losses: Vec::new() };
+        prop_assert_eq!(whole(&again, &end), whole(&recording, state));
+    }
+}
+
+#[test]
+fn a_budget_is_kept_and_each_write_is_lost_where_it_suffices() {
+    let many: Vec<Step> = (0..40)
+        .flat_map(|n| [Step::Write { sector: n % 16, len: 1 + n % 3, byte: n as u8, fua: false }])
+        .chain([Step::Flush])
+        .collect();
+    let Made { recording, .. } = made(&many, 512);
+    for states in [1, 2, 10, 200] {
+        let count = States::new(recording.clone(), &Plan { states, ..ALL }).count() as u64;
+        assert!((1..=states.max(2)).contains(&count), "{states}: {count}");
+    }
+    let mut states = States::new(recording, &Plan { states: 1000, ..ALL });
+    let count = states.by_ref().count();
+    let coverage = states.coverage();
+    assert!(count > 300, "{count}");
+    assert_eq!((coverage.writes, coverage.lost), (40, 40));
+    assert_eq!((coverage.tearable, coverage.torn), (26, 26));
+}
+
+#[test]
+fn of_many_writes_each_is_lost_alone_is_there_alone_and_is_the_last() {
+    let many: Vec<Step> =
+        (0..10).map(|n| Step::Write { sector: n, len: 1, byte: 5, fua: false }).collect();
+    let Made { recording, .. } = made(&many, 512);
+    let lost = |states: u64| -> BTreeSet<Vec<usize>> {
+        States::new(recording.clone(), &Plan { states, ..ALL })
+            .map(|state| state.losses.iter().map(|loss| loss.entry).collect())
+            .collect()
+    };
+    let found = lost(31);
+    for one in 0..10 {
+        assert!(found.contains(&vec![one]), "without {one}");
+        assert!(found.contains(&(0..10).filter(|n| *n != one).collect::<Vec<_>>()), "only {one}");
+        assert!(found.contains(&(one..10).collect::<Vec<_>>()), "before {one}");
+    }
+    // And hundreds at random, of the 1,024 that there are.
+    assert!(lost(2000).len() > 500, "{}", lost(2000).len());
+}
+
+#[test]
+fn a_write_with_fua_that_has_not_ended_may_be_torn() {
+    let steps = [
+        Step::Write { sector: 0, len: 3, byte: 1, fua: true },
+        Step::Write { sector: 9, len: 1, byte: 1, fua: true },
+    ];
+    let Made { recording, .. } = made(&steps, 512);
+    let states: Vec<_> = States::new(recording, &ALL).map(|state| state.to_string()).collect();
+    assert_eq!(states, ["1", "1-0", "1-0h1", "1-0t1", "1-0h2", "1-0t2", "2"]);
+}
+
+#[test]
+fn marks_bound_what_is_looked_at() {
+    let steps = [
+        Step::Write { sector: 0, len: 1, byte: 1, fua: false },
+        Step::Mark("one"),
+        Step::Write { sector: 1, len: 1, byte: 2, fua: false },
+        Step::Flush,
+        Step::Mark("two"),
+        Step::Write { sector: 2, len: 1, byte: 3, fua: false },
+    ];
+    let Made { recording, .. } = made(&steps, 512);
+    let cuts = |from_mark, to_mark| {
+        let plan = Plan { from_mark, to_mark, ..ALL };
+        let cuts: BTreeSet<_> = States::new(recording.clone(), &plan).map(|s| s.cut).collect();
+        cuts.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(cuts(0, usize::MAX), [1, 3, 6]);
+    assert_eq!(cuts(1, 1), [3]);
+    assert_eq!(cuts(2, usize::MAX), [6]);
+    assert_eq!(recording.marks().collect::<Vec<_>>(), [(1, "one"), (4, "two")]);
+}
+
+#[test]
+fn what_a_failure_does_not_need_is_given_back() {
+    let mut steps: Vec<Step> =
+        (0..30).map(|n| Step::Write { sector: n, len: 2, byte: n as u8 + 1, fua: false }).collect();
+    steps.push(Step::Flush);
+    steps.push(Step::Mark("later"));
+    let Made { recording, .. } = made(&steps, 512);
+    // Wrong where the second half of write 7 is there, and neither write 3 nor its neighbour has written the sector.
+    let fails = |state: &State| {
+        let content = whole(&recording, state);
+        content[9 * 512] == 0 && content[4 * 512] == 0
+    };
+    let found = check_all(
+        &mut States::new(recording.clone(), &Plan { states: 5000, ..ALL }),
+        2,
+        1,
+        &Progress::default(),
+        |_, state| Some(if fails(state) { Err("wrong".into()) } else { Ok(()) }),
+    );
+    let least = shrink(&recording, &found.failures[0].state, 1000, fails);
+    assert_eq!(least.to_string(), "30-3-4-8-9");
+    // With no tries left, it is what it was.
+    assert_eq!(shrink(&recording, &least, 0, fails), least);
+}
+
+#[test]
+fn what_is_no_state_of_a_recording_is_refused() {
+    let steps = [
+        Step::Write { sector: 0, len: 1, byte: 1, fua: false },
+        Step::Flush,
+        Step::Write { sector: 1, len: 1, byte: 2, fua: false },
+    ];
+    let Made { recording, .. } = made(&steps, 512);
+    let check = |text: &str| recording.check(&text.parse().expect("a state"));
+    assert_eq!(check("3-2"), Ok(()));
+    assert_eq!(check("3-0").unwrap_err(), "entry 0 is no write that can be lost at 3");
+    assert_eq!(check("2-2").unwrap_err(), "entry 2 is no write that can be lost at 2");
+    assert_eq!(check("4").unwrap_err(), "the log has 3 entries");
+}
+
+#[test]
+fn a_log_that_lies_is_refused_and_takes_no_memory() {
+    let steps = [Step::Write { sector: 3, len: 2, byte: 1, fua: false }, Step::Flush];
+    let Made { dir, .. } = made(&steps, 512);
+    let path = dir.path().join("log");
+    let good = std::fs::read(&path).expect("a log");
+    let read = |bytes: &[u8]| {
+        std::fs::write(dir.path().join("bad"), bytes).expect("room");
+        let file = std::fs::File::open(dir.path().join("bad")).expect("it is there");
+        Recording::new(file, None, None).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(&good), Ok(()));
+    let with = |at: usize, value: u64| {
+        let mut bytes = good.clone();
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        read(&bytes).unwrap_err()
+    };
+    assert!(with(0, 7).contains("expected the magic number 0x6a736677736872, found 0x7"));
+    assert_eq!(with(8, 2), "version: expected 1, found 2");
+    assert_eq!(with(16, 1 << 60), "entry 2 at byte 2560: the log ends before it");
+    assert!(with(24, 0).contains("found 0"));
+    assert!(with(24, 513).contains("found 513"));
+    assert_eq!(with(512, u64::MAX - 1), "entry 0 at byte 512: it ends past all devices");
+    assert_eq!(with(520, 1 << 50), "entry 0 at byte 512: the log ends before its data do");
+    for len in [0, 31, 511, 512, 540, 1024, 1500, 2047] {
+        assert!(read(&good[..len]).is_err(), "{len}");
+    }
+}
