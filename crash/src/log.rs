@@ -150,6 +150,15 @@ pub fn read(file: &File) -> Result<(Vec<Entry>, u32), LogError> {
     Ok((entries, unit))
 }
 
+/// Tells where a log ends that has these entries, in bytes.
+pub fn end(entries: &[Entry], unit: u32) -> u64 {
+    let data = entries.iter().map(|entry| match entry.what {
+        What::Write { .. } => entry.len.bytes(),
+        What::Discard | What::Flush | What::Mark(_) | What::Nothing => 0,
+    });
+    data.sum::<u64>() + u64::from(unit) * (1 + entries.len() as u64)
+}
+
 enum Wrong {
     Io(io::Error),
     Entry(&'static str),

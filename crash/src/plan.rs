@@ -28,6 +28,13 @@ pub struct Plan {
     pub to_mark: usize,
 }
 
+impl Plan {
+    /// Tells whether a moment is looked at.
+    pub fn has(&self, window: &Window) -> bool {
+        (self.from_mark..=self.to_mark).contains(&window.marks)
+    }
+}
+
 /// What was lost at least once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -111,8 +118,7 @@ impl States {
     pub fn new(recording: Arc<Recording>, plan: &Plan) -> States {
         let mut rng = Rng::new(plan.seed);
         let windows = recording.windows();
-        let is_meant = |window: &Window| (plan.from_mark..=plan.to_mark).contains(&window.marks);
-        let windows: Vec<Window> = windows.into_iter().filter(is_meant).collect();
+        let windows: Vec<Window> = windows.into_iter().filter(|window| plan.has(window)).collect();
         let shares = shares(&recording, &windows, plan.states, &mut rng);
         let entries = recording.entries().len();
         States {
@@ -254,7 +260,10 @@ fn picks(recording: &Recording, volatile: &[usize]) -> Vec<Pick> {
     }
     picks.push(Pick::First(0));
     if count <= EXHAUSTIVE {
-        picks.extend((1..(1 << count) - 1).map(Pick::Subset));
+        // Of those with the same content, the one with the fewest losses comes first.
+        let mut subsets: Vec<u32> = (1..(1 << count) - 1).collect();
+        subsets.sort_by_key(|bits| std::cmp::Reverse(bits.count_ones()));
+        picks.extend(subsets.into_iter().map(Pick::Subset));
     } else {
         picks.extend((0..count).map(Pick::Drop));
         picks.extend((1..count).map(Pick::First));

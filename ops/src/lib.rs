@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+pub mod crash;
 mod device_mapper;
 mod devices;
 pub mod disk;

@@ -1,5 +1,6 @@
 //! The command line of the verbs that dmsetup does not have.
 
+pub(crate) mod crash;
 pub(crate) mod cryptsetup;
 pub(crate) mod dump;
 pub(crate) mod ignored;
@@ -19,6 +20,7 @@ use daemon::Options;
 use daemon::launch::this_program;
 use ops::size::parse_size;
 
+use crash::Crash;
 use dump::{Close, Dump};
 use mirror::{Change, Check, Fail, Heal};
 use mount::{Mount, Umount};
@@ -134,6 +136,7 @@ pub(crate) enum Verb {
     Fail(Fail),
     Heal(Heal),
     Diff(Diff),
+    Crash(Box<Crash>),
     /// Bring back what is on record from before; keys are asked for again
     ///
     /// Prints what is back. Exit status: 1 where something is not, or there is no record.

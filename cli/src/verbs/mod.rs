@@ -1,5 +1,6 @@
 //! The verbs that dmsetup does not have.
 
+mod crash;
 mod dump;
 mod mount;
 mod open;
@@ -108,6 +109,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             print(&told.iter().map(|line| format!("{line}\n")).collect::<String>())
         }
         Verb::Diff(options) => diff(&instance()?, &options),
+        Verb::Crash(options) => crash::run(instance, &options),
         Verb::Restore { forget: true, names, .. } => forget(&instance()?, names),
         Verb::Restore { forget: false, key_files, headers, .. } => {
             restore(&instance()?, &RestoreKeys { files: key_files, headers })

@@ -29,6 +29,8 @@ const VERBS: &[&str] = &[
     "dump run/cow/snap.cow --json --entries",
     "partitions disk.img --json",
     "open disk.img --json",
+    "crash states run.log --json --list",
+    "crash check run.log --json --with false\t{}",
 ];
 
 /// Two images, one without a name of its own; a device whose name is no word, a mirror with a leg that
@@ -57,6 +59,8 @@ fn build(instance: &Instance) {
     let legs = ["4.img", "5.img", "6.img", "7.img"];
     instance.ok(&[&["raid", "create", "raid6"][..], &legs, &["p", "--size", "2M"]].concat());
     instance.ok(&["wait", "--sync", "p"]);
+    let log = concat!(env!("CARGO_MANIFEST_DIR"), "/../crash/tests/states/kernel.log");
+    std::fs::copy(log, instance.root().join("run.log")).unwrap();
     let mut disk = vec![0; 1 << 20];
     disk[450..462].copy_from_slice(&[0x83, 0, 0, 0, 8, 0, 0, 0, 64, 0, 0, 0]);
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);

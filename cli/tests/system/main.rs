@@ -18,6 +18,7 @@ mod keys;
 mod mirrors;
 mod mounts;
 mod multipath;
+mod power_cuts;
 mod raid;
 mod refusals;
 mod snapshots;

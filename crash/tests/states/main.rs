@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::sync::Arc;
 
 use crash::log::What;
@@ -12,6 +13,11 @@ use proptest::prelude::*;
 use support::{Made, Step, made, model, steps, volatile, whole};
 
 const ALL: Plan = Plan { states: 100_000, seed: 1, from_mark: 0, to_mark: usize::MAX };
+
+/// A log that Linux 6.12.86 has written: 4 KiB of `a` at 0 and of `b` at 8 KiB, 8 KiB of `c` at 4 KiB, a flush; a
+/// mark; 512 bytes of `d` at 512 and of `e` at 1024, a discard of 8 KiB to 12 KiB, 4 KiB of `f` at 16 KiB, a flush; a
+/// mark; 4 KiB of `g` at 0 and of `h` at 4 KiB.
+const OF_THE_KERNEL: &[u8] = include_bytes!("kernel.log");
 
 /// All states of a recording, and their contents.
 fn contents(recording: &Arc<Recording>, plan: &Plan) -> Vec<(State, Vec<u8>)> {
@@ -229,4 +235,37 @@ fn a_log_that_lies_is_refused_and_takes_no_memory() {
     for len in [0, 31, 511, 512, 540, 1024, 1500, 2047] {
         assert!(read(&good[..len]).is_err(), "{len}");
     }
+}
+
+#[test]
+fn a_log_of_the_kernel_is_read() {
+    let file = tempfile::tempfile().expect("room");
+    (&file).write_all(OF_THE_KERNEL).expect("room");
+    let recording = Arc::new(Recording::new(file, None, None).expect("a log"));
+    let told = recording.entries().iter().map(|entry| match &entry.what {
+        What::Write { fua, .. } => {
+            format!("{}+{}{}", entry.sector, entry.len, if *fua { "!" } else { "" })
+        }
+        What::Discard => format!("-{}+{}", entry.sector, entry.len),
+        What::Flush => "flush".to_owned(),
+        What::Mark(text) => text.clone(),
+        What::Nothing => "nothing".to_owned(),
+    });
+    let told: Vec<String> = told.collect();
+    assert_eq!(
+        told.join(", "),
+        "begin, 0+8, 16+8, 8+16, flush, one flushed, 1+1, 2+1, -16+8, 32+8, flush, two, 0+8, 8+8, \
+         dm-log-writes-end"
+    );
+    let content = |state: &str| {
+        let mut bytes = vec![0; 40 * 512];
+        recording.read(&state.parse().expect("a state"), 0, &mut bytes).expect("it is there");
+        let sectors = bytes.chunks(512).map(|sector| char::from(sector[0].max(b'.')));
+        sectors.collect::<String>()
+    };
+    // What that kernel's disk held in the end.
+    assert_eq!(content("15"), "gggggggghhhhhhhh................ffffffff");
+    assert_eq!(content("4-3"), "aaaaaaaa........bbbbbbbb................");
+    assert_eq!(content("4-3h8"), "aaaaaaaaccccccccbbbbbbbb................");
+    assert_eq!(content("10-7-8"), "adaaaaaacccccccccccccccc........ffffffff");
 }

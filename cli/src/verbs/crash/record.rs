@@ -1,0 +1,75 @@
+//! `crash record`, and its parts.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use ::crash::log::What;
+use daemon::{About, Fault, Instance};
+use ops::crash::Record;
+
+use crate::args::crash;
+use crate::client;
+use crate::output::print;
+use crate::terminal::Terminal;
+
+pub(super) fn start(instance: &Instance, options: &crash::Start) -> Result<ExitCode, Fault> {
+    let mut client = client::connect(instance)?;
+    let ask = ask(options);
+    ops::crash::start(&mut client, &ask, &Terminal::watch()?)?;
+    print(&format!("{}\n", ask.log.display()))
+}
+
+fn ask(options: &crash::Start) -> Record {
+    let name = Path::new(&options.name).file_name().unwrap_or_default().to_string_lossy();
+    let log = options.log.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.log")));
+    Record { name: options.name.clone(), log, size: options.size }
+}
+
+pub(super) fn stop(instance: &Instance, name: &str) -> Result<ExitCode, Fault> {
+    let log = ops::crash::stop(&mut client::connect(instance)?, name)?;
+    print(&summary(&log)?)
+}
+
+pub(super) fn mark(instance: &Instance, name: &str, text: &str) -> Result<ExitCode, Fault> {
+    ops::crash::mark(&mut client::connect(instance)?, name, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn record(instance: &Instance, options: &crash::Record) -> Result<ExitCode, Fault> {
+    let [program, args @ ..] = &options.command[..] else {
+        return Err(Fault::new("record", "expected a command after `--`"));
+    };
+    let mut client = client::connect(instance)?;
+    // A signal ends the command, and with it the recording: the log is whole.
+    let terminal = Terminal::watch()?;
+    let ask = ask(&options.start);
+    let device = ops::crash::start(&mut client, &ask, &terminal)?;
+    let name = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut command = Command::new(program);
+    command.args(args).env("DMSIM_DEVICE", &device).env("DMSIM_RECORDED", &name);
+    let ran = command.env("DMSIM_DIR", instance.dir()).status().about(program.to_string_lossy());
+    let log = ops::crash::stop(&mut client, &name)?;
+    let status = ran?;
+    eprint!("{}", summary(&log)?);
+    Ok(code(status))
+}
+
+fn code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// Says what a log has.
+fn summary(log: &Path) -> Result<String, Fault> {
+    let name = log.display();
+    let file = std::fs::File::open(log).about(name.to_string())?;
+    let recording =
+        ::crash::log::read(&file).map_err(|error| Fault::new(name.to_string(), error))?;
+    let count = |what: fn(&::crash::log::Entry) -> bool| {
+        recording.0.iter().filter(|entry| what(entry)).count()
+    };
+    let (writes, flushes) = (count(|entry| entry.changes()), count(|entry| entry.flushes()));
+    let marks = count(|entry| matches!(entry.what, What::Mark(_)));
+    Ok(format!("{name}: {writes} writes, {flushes} flushes, {marks} marks\n"))
+}

@@ -1,0 +1,7 @@
+//! What a power cut does to what a program has written: recordings of devices in use, and a mount that shows the states of a recording.
+
+mod record;
+mod stage;
+
+pub use record::{Record, base_of, mark, start, stop};
+pub use stage::Stage;

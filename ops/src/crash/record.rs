@@ -1,0 +1,284 @@
+//! Records what is written to a device in use: dm-log-writes is put under it, over what it was.
+//!
+//! The device's table moves to a device below it while it is suspended, as for a snapshot.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use daemon::{About, Fault, keep_out_of_core_dumps};
+use rustix::fs::SeekFrom;
+use sim_core::control::{MAX_NAME, Report, Slot};
+use sim_core::{Access, DevNumber, KeyText, SECTOR_SIZE, TargetSpec};
+use targets::lines::DeviceWord;
+
+use crate::commands::{
+    clear, create, load, message, one, remove, resume, resume_beside, suspend, unlike_any_other,
+};
+use crate::device_mapper::DeviceMapper;
+use crate::devices::{Device, by_id, find, named, refuse_suspended_below, report};
+use crate::files::path_of;
+use crate::watch::{Watch, go_on};
+use crate::words::{MAPPER, device_name};
+
+/// The target that records.
+const LOG_WRITES: &str = "log-writes";
+
+/// What the uuid of a device begins with that a recording has made.
+const MADE_FOR_CRASH: &str = "DMSIM-RECORDED-";
+
+/// How much of the base is copied at once, in bytes.
+const PIECE: u64 = 1 << 20;
+
+/// The least size of a log, in bytes; it is sparse, and cut to what is in it when the recording ends.
+const MIN_LOG: u64 = 16 << 30;
+
+/// Which device to record, and where to.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The mapped device, by its name or the path of its file.
+    pub name: String,
+    /// The log, which must not be there yet; what the device holds now goes beside it, with `.base` behind its name.
+    pub log: PathBuf,
+    /// The size of the log in bytes; nothing for as much as a day's work would not fill.
+    pub size: Option<u64>,
+}
+
+/// What is done so far.
+#[derive(Default)]
+struct Done {
+    table: Vec<TargetSpec>,
+    below: bool,
+    suspended: bool,
+}
+
+/// The path of what a device held before the recording.
+pub fn base_of(log: &Path) -> PathBuf {
+    let mut base = log.to_owned().into_os_string();
+    base.push(".base");
+    base.into()
+}
+
+/// Begins to record; returns the file that shows the device.
+///
+/// What the device holds is copied first, but for its holes: it is suspended meanwhile.
+///
+/// # Errors
+/// Where it cannot be recorded, or `watch` interrupts it: all is as it was, or the fault says what is not.
+pub fn start(dm: &mut dyn DeviceMapper, ask: &Record, watch: &dyn Watch) -> Result<PathBuf, Fault> {
+    // The device's table may have keys in it.
+    keep_out_of_core_dumps();
+    let device = recordable(dm, &ask.name)?;
+    let below = name_below(dm, device.name())?;
+    let log = std::path::absolute(&ask.log).about(ask.log.display())?;
+    let size = ask.size.unwrap_or(MIN_LOG + 2 * device.size().bytes());
+    let file = File::create_new(&log).about(log.display())?;
+    let made = file.set_len(size / SECTOR_SIZE * SECTOR_SIZE).about(log.display()).and_then(|()| {
+        let base = base_of(&log);
+        File::create_new(&base).about(base.display())
+    });
+    let base = match made {
+        Ok(base) => base,
+        Err(fault) => {
+            let _stays = std::fs::remove_file(&log);
+            return Err(fault);
+        }
+    };
+    let mut done = Done::default();
+    let (name, dm_name) = (device.name(), device.name().to_owned());
+    let begun = begin(dm, &device, &below, &log, &base, &mut done, watch);
+    let Err(fault) = begun else { return Ok(dm.mount().join(&dm_name)) };
+    let undone = back(dm, name, &below, &done);
+    for path in [base_of(&log), log] {
+        let _stays = std::fs::remove_file(path);
+    }
+    Err(fault.undone(undone, format_args!("nothing is recorded, and `{name}` is as it was")))
+}
+
+fn begin(
+    dm: &mut dyn DeviceMapper,
+    device: &Device,
+    below: &str,
+    log: &Path,
+    base: &File,
+    done: &mut Done,
+    watch: &dyn Watch,
+) -> Result<(), Fault> {
+    let name = device.name();
+    done.table = table(dm, name)?;
+    let uuid = format!("{MADE_FOR_CRASH}{}", unlike_any_other(device.status.dev));
+    create(dm, below, Some(uuid))?;
+    done.below = true;
+    load(dm, below, Access::ReadWrite, done.table.clone())?;
+    go_on(name, watch)?;
+    suspend(dm, name)?;
+    done.suspended = true;
+    resume(dm, below)?;
+    copy(&dm.mount().join(below), base, device, watch)?;
+    let line = format!("{MAPPER}{below} {}", DeviceWord(log.to_string_lossy().into_owned()));
+    load(dm, name, Access::ReadWrite, one(device.size(), LOG_WRITES, &line))?;
+    go_on(name, watch)?;
+    resume(dm, name)
+}
+
+/// Copies what a device holds, but for its holes.
+fn copy(from: &Path, to: &File, device: &Device, watch: &dyn Watch) -> Result<(), Fault> {
+    let name = device.name();
+    let source = File::open(from).about(from.display())?;
+    let size = device.size().bytes();
+    to.set_len(size).about("the copy of what it holds")?;
+    let mut progress = watch.begin(name);
+    let mut at = 0;
+    let mut piece = vec![0; PIECE as usize];
+    while at < size {
+        go_on(name, watch)?;
+        at = match rustix::fs::seek(&source, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(_) => at,
+        };
+        let piece = &mut piece[..(size - at).min(PIECE) as usize];
+        source.read_exact_at(piece, at).about(name)?;
+        for (n, block) in (0..).zip(piece.chunks(4096)) {
+            if block.iter().any(|byte| *byte != 0) {
+                to.write_all_at(block, at + n * 4096).about("the copy of what it holds")?;
+            }
+        }
+        at += piece.len() as u64;
+        progress.show(at / SECTOR_SIZE, size / SECTOR_SIZE);
+    }
+    to.sync_all().about("the copy of what it holds")
+}
+
+/// Undoes what was done. Each step is tried, whatever became of those before it; returns the first fault.
+fn back(dm: &mut dyn DeviceMapper, name: &str, below: &str, done: &Done) -> Result<(), Fault> {
+    let mut result = Ok(());
+    if done.suspended {
+        result = result.and(clear(dm, name));
+        let records = find(dm, name)
+            .is_ok_and(|device| device.is_some_and(|device| device.only(LOG_WRITES).is_some()));
+        result = result.and(match records {
+            true => swap(dm, name, below, done.table.clone()),
+            false => remove(dm, below).and_then(|()| resume(dm, name)),
+        });
+    } else if done.below {
+        result = result.and(remove(dm, below));
+    }
+    result
+}
+
+/// Gives a device its table back that the device below has.
+fn swap(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    below: &str,
+    table: Vec<TargetSpec>,
+) -> Result<(), Fault> {
+    load(dm, name, Access::ReadWrite, table)?;
+    // What was sent has ended before the device below stops: else it would wait for it.
+    suspend(dm, name)?;
+    suspend(dm, below)?;
+    resume_beside(dm, name)?;
+    remove(dm, below)
+}
+
+/// Ends a recording; returns the path of the log. The device goes on as it was before.
+///
+/// # Errors
+/// Where the device is not recorded, or the log or a table cannot be written; nothing that was recorded is lost.
+pub fn stop(dm: &mut dyn DeviceMapper, name: &str) -> Result<PathBuf, Fault> {
+    keep_out_of_core_dumps();
+    let (device, below) = recorded(dm, name)?;
+    let name = device.name();
+    device.refuse_suspended()?;
+    let log = log_of(dm, &device)?;
+    let table = table(dm, below.name())?;
+    swap(dm, name, below.name(), table)?;
+    // It has written its last mark; what the file has behind it is a hole.
+    let file = File::options().read(true).write(true).open(&log).about(log.display())?;
+    let (entries, unit) =
+        ::crash::log::read(&file).map_err(|error| Fault::new(log.display(), error))?;
+    let end = ::crash::log::end(&entries, unit);
+    file.set_len(end).and_then(|()| file.sync_all()).about(log.display())?;
+    Ok(log)
+}
+
+/// Puts a mark into the log of a device that is recorded.
+///
+/// # Errors
+/// Where it is not recorded, or the text is empty.
+pub fn mark(dm: &mut dyn DeviceMapper, name: &str, text: &str) -> Result<(), Fault> {
+    let (device, _) = recorded(dm, name)?;
+    let words: String = text
+        .chars()
+        .flat_map(|c| (c == '\\' || c.is_whitespace()).then_some('\\').into_iter().chain([c]))
+        .collect();
+    if words.is_empty() {
+        return Err(Fault::new("mark", "expected a text, found nothing"));
+    }
+    message(dm, device.name(), Slot::Live, &format!("mark {words}")).map(drop)
+}
+
+fn table(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<TargetSpec>, Fault> {
+    let table = report(dm, named(name), Report::Table, Slot::Live, KeyText::Plain)?;
+    table.map(|(_, table)| table).ok_or_else(|| Fault::new(name, "no such device"))
+}
+
+/// Finds a device, and refuses what cannot be recorded.
+fn recordable(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
+    let name = device_name(dm.mount(), word);
+    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
+    let name = device.name();
+    if device.only(LOG_WRITES).is_some() {
+        return Err(Fault::new(name, format!("is recorded already: `dmsim crash stop {name}`")));
+    }
+    device.refuse_suspended()?;
+    device.refuse_unready()?;
+    if device.status.read_only {
+        return Err(Fault::new(name, "is read-only: nothing is written to it"));
+    }
+    refuse_suspended_below(dm, &device)?;
+    Ok(device)
+}
+
+/// Finds a device that is recorded, and the device below that has its table.
+fn recorded(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Device), Fault> {
+    let name = device_name(dm.mount(), word);
+    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
+    let not = || Fault::new(device.name(), "is not recorded by `dmsim crash`");
+    let dev = words(&device)?.0.ok_or_else(not)?;
+    let below = by_id(dm, sim_core::control::Id::Dev(dev))?.ok_or_else(not)?;
+    let is_ours = below.status.uuid.as_ref().is_some_and(|uuid| uuid.starts_with(MADE_FOR_CRASH));
+    match is_ours {
+        true => Ok((device, below)),
+        false => Err(not()),
+    }
+}
+
+/// The two devices of a line of `log-writes`: what is logged, and the log.
+fn words(device: &Device) -> Result<(Option<DevNumber>, Option<DevNumber>), Fault> {
+    let Some(line) = device.only(LOG_WRITES) else {
+        return Err(Fault::new(device.name(), "is not recorded by `dmsim crash`"));
+    };
+    let mut words = line.params.split_whitespace().map(|word| word.parse().ok());
+    Ok((words.next().flatten(), words.next().flatten()))
+}
+
+fn log_of(dm: &mut dyn DeviceMapper, device: &Device) -> Result<PathBuf, Fault> {
+    let dev = words(device)?.1.ok_or_else(|| Fault::new(device.name(), "its log has no path"))?;
+    path_of(dm, dev)
+}
+
+/// Names the device that the table moves to.
+fn name_below(dm: &mut dyn DeviceMapper, name: &str) -> Result<String, Fault> {
+    let below = format!("{name}-recorded");
+    if below.len() > MAX_NAME {
+        let why = format!("its name is too long for a device `{below}`: `dmsim rename` it");
+        return Err(Fault::new(name, why));
+    }
+    if find(dm, &below)?.is_some() {
+        let why = format!("its table moves to a device `{below}`, and that name is taken");
+        return Err(Fault::new(name, why));
+    }
+    Ok(below)
+}
