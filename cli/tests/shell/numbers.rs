@@ -310,3 +310,17 @@ fn a_disk_of_the_machine_over_a_device_of_ours_keeps_nobody_waiting() {
     assert_eq!(said, "0\n123");
     instance.dmsim(&["stop"]);
 }
+
+/// The loop device below a node says the path that the device's file had when it was opened.
+#[test]
+fn a_renamed_device_is_in_nobodys_way_when_all_stops() {
+    let Some(instance) = start(&["dmsetup"]) else { return };
+    run(
+        &instance,
+        "dmsetup create z --table '0 2048 zero'; dmsetup rename z zz; head -c 512 /dev/mapper/zz > /dev/null; \
+         dmsetup create z --table '0 2048 zero'",
+    );
+    instance.dmsim(&["rename", "z", "other"]);
+    assert!(!instance.dmsim(&["info", "--json"]).contains("cannot be seen"));
+    instance.dmsim(&["stop"]);
+}

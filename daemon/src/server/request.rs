@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 
 use backing::{AttachError, Attached, Cancel, block_on, block_on_or};
-use sim_core::control::{Answer, Command, Failure};
+use sim_core::control::{Answer, Command, Failure, Id};
 use sim_core::{Errno, panic_text};
 
 use super::settle::settle;
@@ -215,7 +215,11 @@ impl Daemon {
             User { device: user.device, pid, program, loops }
         };
         let open = self.shell.get();
-        let is_ours = |user: &User| open.as_ref().is_some_and(|open| open.shows(user));
+        let is_ours = |user: &User| {
+            let device = self.control.device(&Id::Name(user.device.clone()));
+            let minor = device.ok().map(|device| device.minor());
+            open.as_ref().is_some_and(|open| open.shows(user, minor))
+        };
         let mut users: Vec<User> = users.map(user).filter(|user| !is_ours(user)).collect();
         // Two loop devices over one file name both, and need to be told once.
         users.dedup_by(|next, user| !next.loops.is_empty() && next.loops == user.loops);

@@ -25,14 +25,18 @@ const RETRY: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Open {
-    /// Tells whether a user of a device is nobody but the loop device of its node.
-    pub(in super::super) fn shows(&self, user: &User) -> bool {
+    /// Tells whether a user of a device, by its minor number, is nobody but the loop device of its node.
+    pub(in super::super) fn shows(&self, user: &User, minor: Option<u32>) -> bool {
         let helper = lock(&self.helper).id();
         let is_ours = |name: &String| {
             let disk = name.strip_prefix("/dev/loop").and_then(|disk| disk.parse::<u32>().ok());
             disk.is_some_and(|disk| self.placed.has_disk(disk))
         };
-        user.pid == helper || !user.loops.is_empty() && user.loops.iter().all(is_ours)
+        // A loop device says the path that its file had: after a rename it is found by its device alone.
+        let is_nameless = user.program.is_none() && user.loops.is_empty();
+        user.pid == helper
+            || !user.loops.is_empty() && user.loops.iter().all(is_ours)
+            || is_nameless && minor.is_some_and(|minor| self.placed.shows_by_loop(minor))
     }
 }
 

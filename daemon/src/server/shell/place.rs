@@ -48,6 +48,15 @@ impl Placed {
         places.iter().any(|place| lock(place).node.is_some_and(is_it))
     }
 
+    /// Tells whether a device is shown by a loop device of ours over its file.
+    pub(super) fn shows_by_loop(&self, minor: u32) -> bool {
+        let place = self.places().get(&minor).cloned();
+        place.is_some_and(|place| {
+            let place = lock(&place);
+            place.shows && place.node.is_some_and(|node| matches!(node.disk, Whole::Loop(_)))
+        })
+    }
+
     pub(super) fn is_under_way(&self, minor: u32) -> bool {
         lock(&self.under_way).contains_key(&minor)
     }
