@@ -8,9 +8,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use rustix::ioctl::{IntegerSetter, Opcode, Setter, ioctl};
+use rustix::ioctl::{Getter, IntegerSetter, Opcode, Setter, ioctl};
+use sim_core::DevNumber;
 
 const LOOP_SET_STATUS64: Opcode = 0x4c04;
+const LOOP_GET_STATUS64: Opcode = 0x4c05;
 const LOOP_SET_CAPACITY: Opcode = 0x4c07;
 const LOOP_SET_BLOCK_SIZE: Opcode = 0x4c09;
 const LOOP_CONFIGURE: Opcode = 0x4c0a;
@@ -131,6 +133,21 @@ pub(crate) fn clear_at_last_close(disk: &File) -> io::Result<()> {
     with_value::<LOOP_SET_STATUS64, Info>(disk, info(AUTOCLEAR | PARTSCAN))
 }
 
+/// Returns the number of the block device that a loop device lies over; nothing where it is over a file.
+pub(crate) fn below_loop(disk: &File) -> io::Result<Option<DevNumber>> {
+    // SAFETY: this ioctl writes an `Info`, which is laid out as the kernel's, and any bytes are one.
+    let call = unsafe { Getter::<LOOP_GET_STATUS64, Info>::new() };
+    // SAFETY: as above; it reads nothing.
+    let info = unsafe { ioctl(disk, call) }?;
+    Ok((info.rdevice != 0).then(|| number(info.rdevice)))
+}
+
+/// Decodes a number as `new_encode_dev` of the kernel writes it.
+fn number(code: u64) -> DevNumber {
+    let (major, minor) = ((code >> 8) & 0xfff, (code & 0xff) | ((code >> 12) & 0x000f_ff00));
+    DevNumber { major: major as u32, minor: minor as u32 }
+}
+
 /// Gives a loop device the size that its file has now.
 pub(crate) fn set_capacity(disk: &File) -> io::Result<()> {
     with_number::<LOOP_SET_CAPACITY>(disk, 0)
@@ -209,6 +226,13 @@ fn with_value<const CALL: Opcode, T>(file: &File, value: T) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_decoded_as_the_kernel_writes_it() {
+        // 259:0x12345
+        assert_eq!(number(0x1231_0345), DevNumber { major: 259, minor: 0x12345 });
+        assert_eq!(number(0x0000_0801), DevNumber { major: 8, minor: 1 });
+    }
 
     #[test]
     fn what_is_no_block_device_refuses() {

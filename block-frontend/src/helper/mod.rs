@@ -1,6 +1,7 @@
 //! The helper process: it does all that opens a loop device, or a file of the mount.
 
 mod disk;
+mod kernel_uses;
 mod openers;
 mod partition;
 

@@ -8,28 +8,41 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use sim_core::DevNumber;
 
+use super::kernel_uses;
+
 /// How often block devices are open in other processes than this one.
 pub(super) struct Openers {
     counts: HashMap<DevNumber, u32>,
 }
 
 impl Openers {
-    /// Looks at all processes. A file system that is mounted from a device has it open once, in however
-    /// many places and mount namespaces.
+    /// Looks at all processes, and at what the kernel does itself. A file system that is mounted from a device has
+    /// it open once, in however many places and mount namespaces.
     ///
     /// To open one with O_EXCL would tell of a mount at once, but for that moment nobody could mount it.
     pub(super) fn look() -> io::Result<Openers> {
         let mut counts = HashMap::new();
-        let (mut namespaces, mut mounted) = (BTreeSet::new(), BTreeSet::new());
+        let (mut namespaces, mut mounted) = (BTreeSet::new(), kernel_uses::file_systems());
+        let mut swap = kernel_uses::swap();
+        let mut used = kernel_uses::below_loops();
         for process in processes()? {
             // It may have ended meanwhile, or be none of ours to look at.
             let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
             for dev in files.filter_map(|file| node(&file.path())) {
                 *counts.entry(dev).or_default() += 1;
             }
-            mounted.extend(newly_seen(&process, &mut namespaces));
+            if is_new(&process, &mut namespaces) {
+                mounted.extend(mounted_in(&process));
+                swap.retain(|path| match swapped_to(&process, path) {
+                    Some(dev) => {
+                        used.push(dev);
+                        false
+                    }
+                    None => true,
+                });
+            }
         }
-        for dev in mounted {
+        for dev in mounted.into_iter().chain(used) {
             *counts.entry(dev).or_default() += 1;
         }
         Ok(Openers { counts })
@@ -37,14 +50,16 @@ impl Openers {
 
     /// Returns how often a device is open.
     pub(super) fn of(&self, dev: DevNumber) -> u32 {
-        self.counts.get(&dev).copied().unwrap_or(0)
+        self.counts.get(&dev).copied().unwrap_or(0) + kernel_uses::above(dev)
     }
 }
 
 /// Tells whether a file system is mounted from a device.
 pub(super) fn is_mounted(dev: DevNumber) -> io::Result<bool> {
     let mut namespaces = BTreeSet::new();
-    Ok(processes()?.any(|process| newly_seen(&process, &mut namespaces).contains(&dev)))
+    let mut is_in =
+        |process: &PathBuf| is_new(process, &mut namespaces) && mounted_in(process).contains(&dev);
+    Ok(kernel_uses::file_systems().contains(&dev) || processes()?.any(|process| is_in(&process)))
 }
 
 /// Lists all processes but this one, by their folders.
@@ -56,14 +71,24 @@ fn processes() -> io::Result<impl Iterator<Item = PathBuf>> {
     Ok(fs::read_dir("/proc")?.flatten().map(|process| process.path()).filter(is_other))
 }
 
-/// Lists what is mounted in a process's mount namespace; nothing where that has been looked at.
-fn newly_seen(process: &Path, namespaces: &mut BTreeSet<PathBuf>) -> Vec<DevNumber> {
+/// Tells whether nothing of a process's mount namespace was looked at yet.
+fn is_new(process: &Path, namespaces: &mut BTreeSet<PathBuf>) -> bool {
     let namespace = fs::read_link(process.join("ns/mnt"));
-    if !namespace.is_ok_and(|namespace| namespaces.insert(namespace)) {
-        return Vec::new();
-    }
+    namespace.is_ok_and(|namespace| namespaces.insert(namespace))
+}
+
+/// Lists what is mounted where a process is.
+fn mounted_in(process: &Path) -> Vec<DevNumber> {
     let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
     mounted_devices(&mounts, |name| node(&process.join("root").join(name))).collect()
+}
+
+/// Finds the node that is swapped to, where a process is. Of another mount namespace's `/dev`, the kernel says the
+/// path from where that is mounted.
+fn swapped_to(process: &Path, path: &Path) -> Option<DevNumber> {
+    let path = path.strip_prefix("/").ok()?;
+    let root = process.join("root");
+    node(&root.join(path)).or_else(|| node(&root.join("dev").join(path)))
 }
 
 /// Returns the number of the block device that an open file is, without a word to its file system: a

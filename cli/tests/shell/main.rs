@@ -11,6 +11,7 @@ mod numbers;
 mod ublk;
 mod udev;
 mod users;
+mod uses;
 
 use std::io::Read;
 use std::path::Path;

@@ -1,0 +1,62 @@
+//! What the kernel itself has a node open for, without a process that has: programs ask how often a device is open, and
+//! merge, reduce or remove what nobody uses.
+
+use crate::harness::has;
+use crate::{disks, run, start};
+
+/// Says how often devices are open, when it has come to be so.
+const OPEN: &str = "opens() { dmsetup info -c --noheadings -o open \"$1\" | tr -d ' '; }
+is() { n=0; while [ \"$(opens $1)\" != $2 ]; do n=$((n + 1)); [ $n -lt 50 ] || { opens $1; return 1; }; sleep 0.1; done; }
+";
+
+#[test]
+fn what_the_kernel_uses_is_open_and_keeps_its_node() {
+    let tools = ["dmsetup", "losetup", "mkfs.ext4", "mkswap", "swapon"];
+    let Some(instance) = start(&tools) else { return };
+    disks(&instance, &[("a", 128), ("b", 128)]);
+    let script = "
+        busy() { is $1 1; fails dmsetup remove $1 2> /dev/null; test -b /dev/mapper/$1; is $1 1; }
+        is a 0; is b 0
+
+        # A loop device over it, used by its mount alone.
+        L=$(losetup -f --show /dev/mapper/a)
+        busy a; is b 0
+        losetup -d $L; is a 0
+
+        # Swap.
+        mkswap -q /dev/mapper/a; swapon /dev/mapper/a
+        busy a
+        swapoff /dev/mapper/a; is a 0
+        ln -s mapper/b /dev/swap; mkswap -q /dev/swap; swapon /dev/swap
+        busy b
+        swapoff /dev/swap; is b 0
+
+        # A file system that was unmounted while a file in it is open.
+        mkfs.ext4 -q /dev/mapper/a; mkdir m; mount /dev/mapper/a m
+        exec 9> m/file
+        umount -l m
+        busy a
+        exec 9>&-; is a 0; rmdir m";
+    run(&instance, &format!("cd {}; {OPEN}{script}", instance.path("").display()));
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
+fn a_file_system_over_several_devices_has_each_of_them_open() {
+    let Some(instance) = start(&["dmsetup", "mkfs.btrfs"]) else { return };
+    if !std::fs::read_to_string("/proc/filesystems").is_ok_and(|known| known.contains("btrfs")) {
+        println!("skipped: the kernel has no btrfs");
+        return;
+    }
+    assert!(has(&["mount"]));
+    disks(&instance, &[("a", 128), ("b", 128)]);
+    let script = "
+        ln -s /dev/mapper/a /dev/first
+        mkfs.btrfs -q -d raid0 /dev/mapper/a /dev/mapper/b; mkdir m
+        mount -o device=/dev/mapper/b /dev/first m
+        is a 1; is b 1
+        fails dmsetup remove b 2> /dev/null; test -b /dev/mapper/b
+        umount m; is a 0; is b 0; rmdir m";
+    run(&instance, &format!("cd {}; {OPEN}{script}", instance.path("").display()));
+    instance.dmsim(&["stop"]);
+}
