@@ -9,12 +9,12 @@ use targets::lines::{DeviceWord, Place};
 
 use crate::commands::{create, load, one, remove, resume};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::find;
+use crate::devices::{Device, find};
 use crate::files::{is_same_file, path_of};
 use crate::words::new_name;
 
 /// Makes a device that is a whole image, and is called as the file without its ending; returns the
-/// device's file. One that is there already stays.
+/// device's file. One that is there already stays, and grows where its file has grown.
 ///
 /// # Errors
 /// Where the file is none, where its name can be no device's, or another device has it.
@@ -29,7 +29,7 @@ pub fn show(dm: &mut dyn DeviceMapper, image: &Path) -> Result<PathBuf, Fault> {
         let below = line.and_then(|line| line.place.device.number());
         let below = below.and_then(|below| path_of(dm, below).ok());
         if below.is_some_and(|below| is_same_file(&below, &path)) {
-            return Ok(dm.mount().join(&name));
+            return grow(dm, &device, &path).map(|()| dm.mount().join(&name));
         }
         let why = format!("a device `{name}` is there, and is another: name the file otherwise");
         return Err(Fault::new(about, why));
@@ -53,4 +53,18 @@ pub fn show(dm: &mut dyn DeviceMapper, image: &Path) -> Result<PathBuf, Fault> {
         .and_then(|()| resume(dm, &name));
     done.map_err(|fault| fault.undone(remove(dm, &name), "no device was made"))?;
     Ok(dm.mount().join(&name))
+}
+
+/// Gives a device that was a whole image the size that its file has by now, where that is larger: what has it open
+/// sees it grow.
+fn grow(dm: &mut dyn DeviceMapper, device: &Device, path: &Path) -> Result<(), Fault> {
+    let len = Sectors(path.metadata().about(path.display())?.len() / SECTOR_SIZE);
+    let Some(line) = device.only("linear").filter(|_| len > device.size()) else { return Ok(()) };
+    let place = Line::from_text(&line.params, line.len).ok().map(|line| line.place);
+    let place = place.filter(|place| place.start == Sector::ZERO);
+    let Some(number) = place.and_then(|place| place.device.number()) else { return Ok(()) };
+    dm.resize(&number.to_string())?;
+    let name = device.name();
+    load(dm, name, device.access(), one(len, "linear", &line.params))?;
+    resume(dm, name)
 }

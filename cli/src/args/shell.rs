@@ -17,7 +17,7 @@ use clap::Args;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Shell {
     /// Show an image file as the device that is called as the file is, without its ending; again for
-    /// more
+    /// more. One that is shown already grows where its file has grown
     #[arg(long = "disk", value_name = "IMAGE")]
     pub(crate) disks: Vec<PathBuf>,
     /// Run it in the mount namespace of this process, a container's first perhaps, in which all programs

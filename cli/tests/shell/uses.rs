@@ -1,7 +1,7 @@
 //! What the kernel itself has a node open for, without a process that has: programs ask how often a device is open, and
 //! merge, reduce or remove what nobody uses.
 
-use crate::harness::has;
+use crate::harness::{has, text};
 use crate::{disks, run, start};
 
 /// Says how often devices are open, when it has come to be so.
@@ -58,5 +58,28 @@ fn a_file_system_over_several_devices_has_each_of_them_open() {
         fails dmsetup remove b 2> /dev/null; test -b /dev/mapper/b
         umount m; is a 0; is b 0; rmdir m";
     run(&instance, &format!("cd {}; {OPEN}{script}", instance.path("").display()));
+    instance.dmsim(&["stop"]);
+}
+
+#[test]
+fn a_disk_grows_with_its_file_when_it_is_shown_again() {
+    let Some(instance) = start(&["dmsetup", "blockdev"]) else { return };
+    disks(&instance, &[("a", 8)]);
+    let image = instance.path("a.img");
+    let size = || run(&instance, "blockdev --getsize64 /dev/mapper/a");
+    assert_eq!(size(), format!("{}\n", 8 << 20));
+    let set_len = |mib: u64| {
+        let file = std::fs::File::options().write(true).open(&image).expect("a file");
+        file.set_len(mib << 20).expect("room for it");
+    };
+    set_len(12);
+    assert_eq!(size(), format!("{}\n", 8 << 20));
+    instance.dmsim(&["shell", "--disk", text(&image), "--", "true"]);
+    assert_eq!(size(), format!("{}\n", 12 << 20));
+    // What is shorter stays as it is: its end may be in use.
+    set_len(4);
+    instance.dmsim(&["shell", "--disk", text(&image), "--", "true"]);
+    assert_eq!(size(), format!("{}\n", 12 << 20));
+    set_len(12);
     instance.dmsim(&["stop"]);
 }
