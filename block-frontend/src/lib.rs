@@ -26,6 +26,7 @@ mod special;
 mod tree;
 mod ublk;
 mod wire;
+mod within;
 
 /// The first loop device that is tried, `N` of `loopN`: none of those that programs ask for, as the
 /// kernel gives them the lowest number.
@@ -39,3 +40,4 @@ pub use helper::serve;
 pub use node::{Error, Node, Shown, Whole};
 pub use tree::{Facts, OLD_NAME_LASTS, Tree};
 pub use ublk::{Asker, Content, Io, ORPHANS_LAST, Orphans, Owner, Reply, Ublk, has_left};
+pub use within::{Ids, Within, held};

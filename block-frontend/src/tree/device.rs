@@ -7,7 +7,7 @@ use std::path::Path;
 use sim_core::SECTOR_SIZE;
 
 use super::Facts;
-use super::place::{self, Place};
+use super::place::Place;
 
 /// What the disk below says as well as the mapped device would.
 const OF_DISK: [&str; 6] =
@@ -16,11 +16,14 @@ const OF_DISK: [&str; 6] =
 /// What the partition says, as it is what is read and written.
 const OF_PARTITION: [&str; 3] = ["discard_alignment", "inflight", "stat"];
 
+/// How far is read ahead, in its two places.
+const READ_AHEAD: [&str; 2] = ["queue/read_ahead_kb", "bdi/read_ahead_kb"];
+
 /// Writes what there is to say of a device itself; `slaves` and `holders` are only made.
 pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<()> {
     let Facts { dev, block, .. } = facts;
     for name in ["dm", "queue", "bdi", "holders", "slaves"] {
-        place::folder(&folder.join(name))?;
+        place.folder(&folder.join(name))?;
     }
     let uuid = facts.uuid.as_deref().unwrap_or_default();
     let name = facts.kernel_name();
@@ -46,6 +49,7 @@ pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<(
             format!("MAJOR={}\nMINOR={}\nDEVNAME={name}\nDEVTYPE=disk", dev.major, dev.minor),
         ),
     ];
+    let ours: Vec<&str> = files.iter().map(|(name, _)| *name).chain(READ_AHEAD).collect();
     for (name, text) in files {
         place.file(&folder.join(name), &format!("{text}\n"))?;
     }
@@ -59,7 +63,7 @@ pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<(
     }
     // libdevmapper writes to this one, so it has to be the kernel's own.
     let read_ahead = disk.join("queue/read_ahead_kb");
-    for name in ["queue/read_ahead_kb", "bdi/read_ahead_kb"] {
+    for name in READ_AHEAD {
         match read_ahead.exists() {
             true => place.link(&folder.join(name), &read_ahead)?,
             false => {
@@ -73,9 +77,9 @@ pub(super) fn write(place: &Place, folder: &Path, facts: &Facts) -> io::Result<(
     for part in ["queue", "bdi"] {
         for entry in fs::read_dir(disk.join(part)).into_iter().flatten() {
             let entry = entry?;
-            let path = folder.join(part).join(entry.file_name());
-            if !path.is_file() {
-                place.link(&path, &entry.path())?;
+            let name = Path::new(part).join(entry.file_name());
+            if !ours.iter().any(|ours| name == Path::new(ours)) {
+                place.link(&folder.join(name), &entry.path())?;
             }
         }
     }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sim_core::DevNumber;
 
-use super::place::{self, absent};
-use super::{Facts, State, Tree};
+use super::{Facts, HIDDEN, State, Tree};
 
 impl Tree {
     /// Writes the links of a device, of what is and was below it, and of what is above it.
@@ -21,7 +20,7 @@ impl Tree {
         let is_there = state.devices.contains_key(&facts.minor);
         let above = state.devices.values().filter(|device| device.below.contains(&facts.dev));
         for device in above.chain(is_there.then_some(facts)) {
-            let slaves = self.hidden().join(device.kernel_name()).join("slaves");
+            let slaves = Path::new(HIDDEN).join(device.kernel_name()).join("slaves");
             // From `dm-N/slaves`.
             let of = |dev: &DevNumber| {
                 let (name, path) = self.folder_of(state, *dev)?;
@@ -41,7 +40,7 @@ impl Tree {
     }
 
     /// Writes what is above a device: all of it, or whether the one that is named is.
-    fn write_holders(
+    pub(super) fn write_holders(
         &self,
         state: &State,
         dev: DevNumber,
@@ -49,11 +48,11 @@ impl Tree {
     ) -> io::Result<()> {
         let Some((name, path)) = self.folder_of(state, dev) else { return Ok(()) };
         let up: PathBuf = path.components().map(|_| "..").chain([".."]).collect();
-        let folder = self.hidden().join(&path);
+        let folder = Path::new(HIDDEN).join(&path);
         let above = || state.devices.values().filter(|device| device.below.contains(&dev));
         let (is_ours, is_shadowed) = (
             state.devices.values().any(|device| device.dev == dev),
-            above().next().is_some() && folder.join("holders").is_dir(),
+            above().next().is_some() && state.place.has_folder(&folder.join("holders")),
         );
         if let Some((holder, is_above)) = changed
             && (is_ours || is_shadowed)
@@ -61,7 +60,7 @@ impl Tree {
             let link = folder.join("holders").join(holder);
             return match is_above {
                 true => state.place.link(&link, &up.join(holder)),
-                false => absent(fs::remove_file(link)),
+                false => state.place.remove(&link),
             };
         }
         let names: Vec<_> = above().map(Facts::kernel_name).collect();
@@ -71,14 +70,14 @@ impl Tree {
             return state.place.links(&folder.join("holders"), &holders);
         }
         let Some(device) = state.host.device(dev) else { return Ok(()) };
-        let number = self.dir.join("sys-dev-block").join(dev.to_string());
-        let by_name = self.dir.join("sys-block").join(&name);
+        let number = Path::new("sys-dev-block").join(dev.to_string());
+        let by_name = Path::new("sys-block").join(&name);
         if names.is_empty() {
             state.place.link(&number, &device.by_number)?;
             if let Some(target) = &device.by_name {
                 state.place.link(&by_name, target)?;
             }
-            return absent(fs::remove_dir_all(&folder));
+            return state.place.remove(&folder);
         }
         // Those that the host knows of, another partition's or array's.
         for entry in fs::read_dir(device.real.join("holders")).into_iter().flatten() {
@@ -89,7 +88,7 @@ impl Tree {
                 holders.entry(name).or_insert(path);
             }
         }
-        place::folder(&folder)?;
+        state.place.folder(&folder)?;
         for entry in fs::read_dir(&device.real)? {
             let entry = entry?;
             if entry.file_name() != "holders" {
@@ -97,9 +96,10 @@ impl Tree {
             }
         }
         state.place.links(&folder.join("holders"), &holders)?;
-        state.place.link(&number, &folder)?;
+        let leads = self.dir.join(&folder);
+        state.place.link(&number, &leads)?;
         if device.by_name.is_some() {
-            state.place.link(&by_name, &folder)?;
+            state.place.link(&by_name, &leads)?;
         }
         Ok(())
     }

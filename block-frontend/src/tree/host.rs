@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, major, minor};
 use sim_core::{DevNumber, LOOP_MAJOR, MAX_TABLE_LEN};
 
-use super::place::{self, Owner, Place, Special, absent, kind, number, remove_node};
+use super::place::{Owner, Place, Special};
 use crate::FIRST_DISK;
 
 /// What is mounted in a `/dev`: an empty folder each, also where it is a plain folder of the host.
@@ -32,7 +32,6 @@ const PARTITIONS: (&str, &str) = ("259", "blkext");
 /// The block devices of the host that are shown.
 #[derive(Debug)]
 pub(super) struct Host {
-    dir: PathBuf,
     devices: BTreeMap<DevNumber, Device>,
     /// What the links in `/sys/dev/block` say of disks of instances, and of their partitions: there may be a
     /// thousand, and to find out takes a read each.
@@ -53,11 +52,10 @@ pub(super) struct Device {
 }
 
 impl Host {
-    pub(super) fn new(dir: &Path) -> io::Result<Host> {
+    pub(super) fn new() -> Host {
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         let disk_group = (0, group(&groups, "disk").unwrap_or(0));
-        let (dir, devices, ours) = (dir.to_owned(), BTreeMap::new(), BTreeMap::new());
-        Ok(Host { dir, devices, ours, disk_group })
+        Host { devices: BTreeMap::new(), ours: BTreeMap::new(), disk_group }
     }
 
     /// Root, and the group of disks.
@@ -81,7 +79,7 @@ impl Host {
         }
         for dev in before.iter().filter(|dev| !now.contains_key(dev)) {
             if let Some(device) = self.devices.get(dev) {
-                self.hide(*dev, device)?;
+                self.hide(place, *dev, device)?;
             }
         }
         let loops = now.iter().filter(|(dev, _)| dev.major == LOOP_MAJOR);
@@ -98,22 +96,42 @@ impl Host {
         Ok(())
     }
 
-    fn show(&self, place: &Place, dev: DevNumber, device: &Device) -> io::Result<()> {
-        place.link(&self.by_number(dev), &device.by_number)?;
-        let Some(name) = device.real.file_name() else { return Ok(()) };
-        if let Some(target) = &device.by_name {
-            place.link(&self.dir.join("sys-block").join(name), target)?;
+    /// Makes again what somebody has taken away or changed; the links of those that have a shadow lead there.
+    pub(super) fn mend(
+        &mut self,
+        place: &Place,
+        has_shadow: impl Fn(DevNumber) -> bool,
+    ) -> io::Result<()> {
+        self.refresh(place)?;
+        for (dev, device) in &self.devices {
+            match has_shadow(*dev) {
+                true => self.show_node(place, *dev, device)?,
+                false => self.show(place, *dev, device)?,
+            }
         }
-        place.node(&self.dir.join("dev").join(name), disk(dev), self.disk_group)
+        Ok(())
     }
 
-    fn hide(&self, dev: DevNumber, device: &Device) -> io::Result<()> {
-        absent(fs::remove_file(self.by_number(dev)))?;
+    fn show(&self, place: &Place, dev: DevNumber, device: &Device) -> io::Result<()> {
+        place.link(&by_number(dev), &device.by_number)?;
+        if let (Some(name), Some(target)) = (device.real.file_name(), &device.by_name) {
+            place.link(&Path::new("sys-block").join(name), target)?;
+        }
+        self.show_node(place, dev, device)
+    }
+
+    fn show_node(&self, place: &Place, dev: DevNumber, device: &Device) -> io::Result<()> {
+        let Some(name) = device.real.file_name() else { return Ok(()) };
+        place.node(&Path::new("dev").join(name), disk(dev), self.disk_group)
+    }
+
+    fn hide(&self, place: &Place, dev: DevNumber, device: &Device) -> io::Result<()> {
+        place.remove(&by_number(dev))?;
         let Some(name) = device.real.file_name() else { return Ok(()) };
         if device.by_name.is_some() {
-            absent(fs::remove_file(self.dir.join("sys-block").join(name)))?;
+            place.remove(&Path::new("sys-block").join(name))?;
         }
-        remove_node(&self.dir.join("dev").join(name), disk(dev))
+        place.remove_node(&Path::new("dev").join(name), disk(dev))
     }
 
     /// Makes what a loop device needs that is not there yet.
@@ -121,13 +139,13 @@ impl Host {
         let dev = DevNumber { major: LOOP_MAJOR, minor };
         let name = format!("loop{minor}");
         let target = format!("../../devices/virtual/block/{name}");
-        place.link(&self.by_number(dev), Path::new(&target))?;
-        place.node(&self.dir.join("dev").join(name), disk(dev), self.disk_group)
+        place.link(&by_number(dev), Path::new(&target))?;
+        place.node(&Path::new("dev").join(name), disk(dev), self.disk_group)
     }
+}
 
-    fn by_number(&self, dev: DevNumber) -> PathBuf {
-        self.dir.join("sys-dev-block").join(dev.to_string())
-    }
+fn by_number(dev: DevNumber) -> PathBuf {
+    Path::new("sys-dev-block").join(dev.to_string())
 }
 
 fn disk(dev: DevNumber) -> Special {
@@ -178,7 +196,7 @@ pub(super) fn refuse_place_in_dev(dir: &Path) -> io::Result<()> {
 /// Copies a folder of devices: nodes, links and folders, of what is mounted in it only the place.
 pub(super) fn copy_dev(place: &Place, from: &Path, to: &Path) -> io::Result<()> {
     let folder = fs::metadata(from)?;
-    make_folder(to, &folder)?;
+    make_folder(place, to, &folder)?;
     copy_entries(place, from, to, folder.dev(), &MOUNT_POINTS)
 }
 
@@ -211,7 +229,7 @@ fn copy_entries(
                 place.link(&to, &target)?;
             }
         } else if metadata.is_dir() && !(from == Path::new("/dev") && name == "mapper") {
-            make_folder(&to, &metadata)?;
+            make_folder(place, &to, &metadata)?;
             if metadata.dev() == device && !kept_empty.contains(&&*name_text) {
                 copy_entries(place, &path, &to, device, &[])?;
             }
@@ -220,10 +238,23 @@ fn copy_entries(
     Ok(())
 }
 
-fn make_folder(path: &Path, like: &fs::Metadata) -> io::Result<()> {
-    place::folder(path)?;
-    chown(path, Some(like.uid()), Some(like.gid()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(like.mode() & 0o7777))
+fn make_folder(place: &Place, path: &Path, like: &fs::Metadata) -> io::Result<()> {
+    place.folder_of(path, (like.uid(), like.gid()), like.mode() & 0o7777)
+}
+
+/// The kind of a device node.
+fn kind(metadata: &fs::Metadata) -> Option<FileType> {
+    let file_type = metadata.file_type();
+    match (file_type.is_block_device(), file_type.is_char_device()) {
+        (true, _) => Some(FileType::BlockDevice),
+        (false, true) => Some(FileType::CharacterDevice),
+        (false, false) => None,
+    }
+}
+
+/// The number that a device node has.
+fn number(metadata: &fs::Metadata) -> DevNumber {
+    DevNumber { major: major(metadata.rdev()), minor: minor(metadata.rdev()) }
 }
 
 /// Writes `/proc/devices` anew: partitions are mapped devices. They cannot be loop devices instead,

@@ -17,8 +17,10 @@ mod opens;
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,10 +32,13 @@ use crate::node::Whole;
 
 use host::Host;
 use opens::Opens;
-use place::{Place, Special, absent};
+use place::{Place, Special};
 
 /// The folder of mapped devices and shadows.
 const HIDDEN: &str = "sys-devices";
+
+/// The folder of the control node and of devices' own names.
+const MAPPER: &str = "dev/mapper";
 
 /// How long the node of a name lasts that a device has no more.
 ///
@@ -79,6 +84,17 @@ impl Facts {
 
     fn node(&self) -> Special {
         Special { kind: FileType::BlockDevice, dev: self.dev, mode: 0o660 }
+    }
+
+    /// Where its nodes lie: by the kernel's name, and by its own.
+    fn nodes(&self) -> [PathBuf; 2] {
+        [Path::new("dev").join(self.kernel_name()), Path::new(MAPPER).join(&self.name)]
+    }
+
+    /// The links that lead to its folder.
+    fn links(&self) -> [PathBuf; 2] {
+        let by_number = Path::new("sys-dev-block").join(self.dev.to_string());
+        [by_number, Path::new("sys-block").join(self.kernel_name())]
     }
 }
 
@@ -128,21 +144,13 @@ impl Tree {
     /// InvalidInput where the folder is part of `/dev` itself, and not of something mounted there.
     /// Otherwise what the system says. What was made so far stays.
     pub fn make(dir: &Path, control: &Path) -> io::Result<Tree> {
-        place::folder(dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
         // Links lead to folders by their paths.
         let dir = &dir.canonicalize()?;
         host::refuse_place_in_dev(dir)?;
-        let place = Place::new(dir);
-        let dev = dir.join("dev");
-        host::copy_dev(&place, Path::new("/dev"), &dev)?;
-        place::folder(&dev.join("mapper"))?;
-        place.link(&dev.join("mapper/control"), control)?;
-        for name in ["sys-dev-block", "sys-block", HIDDEN] {
-            place::folder(&dir.join(name))?;
-        }
-        let devices = host::devices(&fs::read_to_string("/proc/devices")?);
-        place.file(&dir.join("proc-devices"), &devices)?;
-        let mut host = Host::new(dir)?;
+        let place = Place::open(dir)?;
+        furnish(&place, control)?;
+        let mut host = Host::new();
         host.refresh(&place)?;
         let state = State {
             place,
@@ -209,14 +217,15 @@ impl Tree {
             state.host.refresh(&state.place)?;
         }
         let name = facts.kernel_name();
-        let folder = self.hidden().join(&name);
+        let folder = Path::new(HIDDEN).join(&name);
         device::write(&state.place, &folder, facts)?;
-        let number = self.dir.join("sys-dev-block").join(facts.dev.to_string());
-        state.place.link(&number, &folder)?;
-        state.place.link(&self.dir.join("sys-block").join(&name), &folder)?;
+        let folder = self.dir.join(folder);
+        for link in facts.links() {
+            state.place.link(&link, &folder)?;
+        }
 
         self.write_nodes(state, before, facts)?;
-        let mapper = self.dir.join("dev/mapper");
+        let mapper = Path::new(MAPPER);
         let own = mapper.join(&facts.name);
         state.old_names.retain(|old| old.path != own);
         if let Some(before) = before.filter(|before| before.name != facts.name) {
@@ -232,15 +241,11 @@ impl Tree {
     /// Makes the nodes of a device. Under a name that it has had for longer, what a program has put
     /// in the place of a node stays; what is missing is made again.
     fn write_nodes(&self, state: &State, before: Option<&Facts>, facts: &Facts) -> io::Result<()> {
-        let dev = self.dir.join("dev");
-        let nodes = [
-            (dev.join(facts.kernel_name()), before.is_none()),
-            (dev.join("mapper").join(&facts.name), before.is_none_or(|b| b.name != facts.name)),
-        ];
-        for (path, is_new) in nodes {
-            if is_new || fs::symlink_metadata(&path).is_err() {
-                state.place.node(&path, facts.node(), state.host.disk_group())?;
-                self.opens.watch(&path);
+        let is_new = [before.is_none(), before.is_none_or(|before| before.name != facts.name)];
+        for (path, is_new) in facts.nodes().iter().zip(is_new) {
+            if is_new || !state.place.has(path) {
+                state.place.node(path, facts.node(), state.host.disk_group())?;
+                state.place.watch(path, &self.opens);
             }
         }
         Ok(())
@@ -250,7 +255,7 @@ impl Tree {
     fn drop_old_names(&self, state: &mut State) -> io::Result<()> {
         let done = |old: &mut OldName| old.since.elapsed() >= OLD_NAME_LASTS;
         for old in state.old_names.extract_if(.., done) {
-            place::remove_node(&old.path, old.node)?;
+            state.place.remove_node(&old.path, old.node)?;
         }
         Ok(())
     }
@@ -268,21 +273,16 @@ impl Tree {
     fn drop_device(&self, state: &mut State, minor: u32) -> io::Result<()> {
         let Some(facts) = state.devices.remove(&minor) else { return Ok(()) };
         state.unfinished.remove(&minor);
-        let name = facts.kernel_name();
-        let dev = self.dir.join("dev");
-        place::remove_node(&dev.join("mapper").join(&facts.name), facts.node())?;
-        place::remove_node(&dev.join(&name), facts.node())?;
+        for node in facts.nodes() {
+            state.place.remove_node(&node, facts.node())?;
+        }
         for old in state.old_names.extract_if(.., |old| old.node == facts.node()) {
-            place::remove_node(&old.path, old.node)?;
+            state.place.remove_node(&old.path, old.node)?;
         }
-        let links = [
-            self.dir.join("sys-dev-block").join(facts.dev.to_string()),
-            self.dir.join("sys-block").join(&name),
-        ];
-        for link in links {
-            absent(fs::remove_file(link))?;
+        for link in facts.links() {
+            state.place.remove(&link)?;
         }
-        absent(fs::remove_dir_all(self.hidden().join(&name)))?;
+        state.place.remove(&Path::new(HIDDEN).join(facts.kernel_name()))?;
         self.tie(state, &facts, &[])
     }
 
@@ -302,19 +302,58 @@ impl Tree {
         self.drop_old_names(&mut state)?;
         let State { place, host, .. } = &mut *state;
         // Without it, libdevmapper makes a node there that is the host's device-mapper.
-        place.link(&self.dir.join("dev/mapper/control"), &self.control)?;
+        place.link(&Path::new(MAPPER).join("control"), &self.control)?;
         host.refresh(place)
+    }
+
+    /// Makes all of it again that programs have taken away or changed: for one that is about to use it. What they
+    /// have made besides stays, and so does a link to a device's own node in the place of its name.
+    ///
+    /// # Errors
+    /// What the system says. Nothing is followed that programs have made.
+    pub fn mend(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.drop_old_names(&mut state)?;
+        furnish(&state.place, &self.control)?;
+        let State { place, host, devices, .. } = &mut *state;
+        let below: BTreeSet<_> = devices.values().flat_map(|device| &device.below).collect();
+        host.mend(place, |dev| below.contains(&dev))?;
+        let devices: Vec<Facts> = devices.values().cloned().collect();
+        for facts in &devices {
+            self.mend_nodes(&state, facts)?;
+            state.unfinished.insert(facts.minor);
+            self.write(&mut state, Some(facts), facts)?;
+            state.unfinished.remove(&facts.minor);
+        }
+        let below: BTreeSet<_> = devices.iter().flat_map(|device| &device.below).collect();
+        for dev in below {
+            // Whole, a shadow of the host's too.
+            self.write_holders(&state, *dev, None)?;
+        }
+        Ok(())
+    }
+
+    fn mend_nodes(&self, state: &State, facts: &Facts) -> io::Result<()> {
+        let own = Path::new("..").join(facts.kernel_name());
+        for path in facts.nodes() {
+            if !(path.starts_with(MAPPER) && state.place.is_link_to(&path, &own)) {
+                state.place.node(&path, facts.node(), state.host.disk_group())?;
+                state.place.watch(&path, &self.opens);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the nodes of mapped devices out of a tree, as far as that can be, which nobody keeps true from
     /// now on: their numbers may soon be others'. Whoever has it bound sees them go.
     pub fn leave(dir: &Path) {
-        let entries = |name: &str| fs::read_dir(dir.join(name)).into_iter().flatten().flatten();
-        let is_mapped = |name: &str| name.starts_with("dm-");
-        let own = entries("dev").chain(entries("sys-block"));
-        let own = own.filter(|entry| entry.file_name().to_str().is_some_and(is_mapped));
-        for entry in own.chain(entries("dev/mapper")) {
-            let _stays = fs::remove_file(entry.path());
+        let Ok(place) = Place::open(dir) else { return };
+        let is_mapped = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("dm-"));
+        for (folder, is_whole) in [("dev", false), ("sys-block", false), (MAPPER, true)] {
+            let names = place.names(Path::new(folder)).unwrap_or_default();
+            for name in names.iter().filter(|name| is_whole || is_mapped(name)) {
+                let _stays = place.remove(&Path::new(folder).join(name));
+            }
         }
     }
 
@@ -324,13 +363,22 @@ impl Tree {
     /// # Errors
     /// What the system says. The folder itself stays.
     pub fn remove(self) -> io::Result<()> {
-        for name in ["dev", "sys-dev-block", "sys-block", HIDDEN] {
-            absent(fs::remove_dir_all(self.dir.join(name)))?;
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for name in ["dev", "sys-dev-block", "sys-block", HIDDEN, "proc-devices"] {
+            state.place.remove(Path::new(name))?;
         }
-        absent(fs::remove_file(self.dir.join("proc-devices")))
+        Ok(())
     }
+}
 
-    fn hidden(&self) -> PathBuf {
-        self.dir.join(HIDDEN)
+/// Makes what there is without a mapped device.
+fn furnish(place: &Place, control: &Path) -> io::Result<()> {
+    host::copy_dev(place, Path::new("/dev"), Path::new("dev"))?;
+    place.folder(Path::new(MAPPER))?;
+    place.link(&Path::new(MAPPER).join("control"), control)?;
+    for name in ["sys-dev-block", "sys-block", HIDDEN] {
+        place.folder(Path::new(name))?;
     }
+    let devices = host::devices(&fs::read_to_string("/proc/devices")?);
+    place.file(Path::new("proc-devices"), &devices)
 }

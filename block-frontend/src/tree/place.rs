@@ -1,13 +1,16 @@
 //! Files, links and nodes that are replaced as a whole, and only where they differ.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, major, makedev, minor, mknodat};
+use rustix::fs::{FileType, Stat, major, minor};
 use sim_core::DevNumber;
+
+use super::opens::Opens;
+use crate::within::{self, Ids, Within};
 
 /// A device node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,60 +22,58 @@ pub(super) struct Special {
 }
 
 /// User and group.
-pub(super) type Owner = (u32, u32);
+pub(super) type Owner = Ids;
 
-/// Where something new is made before it takes its place.
+/// The folder in which all is that is made and replaced. Paths are those in it.
 #[derive(Debug)]
-pub(super) struct Place {
-    new: PathBuf,
-}
+pub(super) struct Place(Within);
 
 impl Place {
-    /// Makes new things in `dir`, in which all is that is replaced.
-    pub(super) fn new(dir: &Path) -> Place {
-        Place { new: dir.join(".new") }
+    pub(super) fn open(dir: &Path) -> io::Result<Place> {
+        Within::open(dir).map(Place)
     }
 
     /// Makes a file with this text, readable for all.
     pub(super) fn file(&self, path: &Path, text: &str) -> io::Result<()> {
-        let plain = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
-        if plain && fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
-            return Ok(());
+        match self.0.has_text(path, text.as_bytes()) {
+            true => Ok(()),
+            false => self.0.put_file(path, text.as_bytes(), 0o444),
         }
-        self.replace(path, |new| {
-            fs::write(new, text)?;
-            fs::set_permissions(new, fs::Permissions::from_mode(0o444))
-        })
     }
 
     /// Makes a symbolic link.
     pub(super) fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
-        match fs::read_link(path) {
-            Ok(there) if there == target => Ok(()),
-            Ok(_) | Err(_) => self.replace(path, |new| symlink(target, new)),
+        match self.is_link_to(path, target) {
+            true => Ok(()),
+            false => self.0.put_link(path, target),
         }
     }
 
     /// Makes a device node.
     pub(super) fn node(&self, path: &Path, node: Special, owner: Owner) -> io::Result<()> {
-        if special(path) == Some((node.kind, node.dev)) {
-            return Ok(());
+        let what = (node.kind, node.dev);
+        match self.special(path) == Some(what) {
+            true => Ok(()),
+            false => self.0.put_node(path, what, node.mode, owner),
         }
-        self.replace(path, |new| {
-            let number = makedev(node.dev.major, node.dev.minor);
-            mknodat(CWD, new, node.kind, Mode::empty(), number)?;
-            chown(new, Some(owner.0), Some(owner.1))?;
-            fs::set_permissions(new, fs::Permissions::from_mode(node.mode))
-        })
+    }
+
+    /// Makes a folder that all may look into, and those that lead to it.
+    pub(super) fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.0.make_folder(path, 0o755)
+    }
+
+    /// Makes a folder with this owner and mode.
+    pub(super) fn folder_of(&self, path: &Path, owner: Owner, mode: u32) -> io::Result<()> {
+        self.0.give(path, owner, mode)
     }
 
     /// Makes a folder have these links and nothing else.
     pub(super) fn links(&self, folder: &Path, links: &BTreeMap<String, PathBuf>) -> io::Result<()> {
-        self::folder(folder)?;
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if !entry.file_name().to_str().is_some_and(|name| links.contains_key(name)) {
-                absent(fs::remove_file(entry.path()))?;
+        self.folder(folder)?;
+        for name in self.0.names(folder)? {
+            if !name.to_str().is_some_and(|name| links.contains_key(name)) {
+                self.0.remove(&folder.join(name))?;
             }
         }
         for (name, target) in links {
@@ -81,58 +82,56 @@ impl Place {
         Ok(())
     }
 
-    fn replace(&self, path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
-        absent(fs::remove_file(&self.new))?;
-        make(&self.new)?;
-        fs::rename(&self.new, path)
+    /// Removes what is there, with all that is in it.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+
+    /// Removes a node, unless something else has come into its place.
+    pub(super) fn remove_node(&self, path: &Path, node: Special) -> io::Result<()> {
+        match self.special(path) == Some((node.kind, node.dev)) {
+            true => self.0.remove(path),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells whether there is anything of this name.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.0.stat(path).is_ok()
+    }
+
+    pub(super) fn has_folder(&self, path: &Path) -> bool {
+        let is = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        self.0.stat(path).is_ok_and(is)
+    }
+
+    pub(super) fn is_link_to(&self, path: &Path, target: &Path) -> bool {
+        self.0.target(path).is_ok_and(|there| there == target)
+    }
+
+    /// Watches what has this name.
+    pub(super) fn watch(&self, path: &Path, opens: &Opens) {
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(parent) = self.0.folder(parent)
+        {
+            opens.watch(&within::held(&parent).join(name));
+        }
+    }
+
+    pub(super) fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        self.0.names(folder)
+    }
+
+    /// What device a path itself is the node of.
+    fn special(&self, path: &Path) -> Option<(FileType, DevNumber)> {
+        special(&self.0.stat(path).ok()?)
     }
 }
 
-/// Makes a folder that all may look into, whatever the process's umask is, and those that lead to it.
-pub(super) fn folder(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        folder(parent)?;
-    }
-    fs::create_dir(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-}
-
-/// Removes a node, unless something else has come into its place.
-pub(super) fn remove_node(path: &Path, node: Special) -> io::Result<()> {
-    match special(path) == Some((node.kind, node.dev)) {
-        true => absent(fs::remove_file(path)),
-        false => Ok(()),
-    }
-}
-
-/// Takes what was absent already for removed.
-pub(super) fn absent(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// What device a path itself is the node of.
-fn special(path: &Path) -> Option<(FileType, DevNumber)> {
-    let metadata = fs::symlink_metadata(path).ok()?;
-    Some((kind(&metadata)?, number(&metadata)))
-}
-
-/// The kind of a device node.
-pub(super) fn kind(metadata: &fs::Metadata) -> Option<FileType> {
-    let file_type = metadata.file_type();
-    match (file_type.is_block_device(), file_type.is_char_device()) {
-        (true, _) => Some(FileType::BlockDevice),
-        (false, true) => Some(FileType::CharacterDevice),
-        (false, false) => None,
-    }
-}
-
-/// The number that a device node has.
-pub(super) fn number(metadata: &fs::Metadata) -> DevNumber {
-    DevNumber { major: major(metadata.rdev()), minor: minor(metadata.rdev()) }
+/// The kind and the number of a device node.
+fn special(stat: &Stat) -> Option<(FileType, DevNumber)> {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let is_special = matches!(kind, FileType::BlockDevice | FileType::CharacterDevice);
+    let dev = DevNumber { major: major(stat.st_rdev), minor: minor(stat.st_rdev) };
+    is_special.then_some((kind, dev))
 }
