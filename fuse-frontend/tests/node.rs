@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use backing::{Cancel, block_on_or};
 use common::World;
-use common::mounted::{apart, skip, soon};
+use common::mounted::{apart, eventually, skip, soon};
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::{Calls, ControlNode};
 use sim_core::Control;
@@ -248,6 +248,48 @@ fn calls_that_hang_hold_up_nobody() {
 }
 
 /// As Linux 6.12 has it: whatever wakes the waiter, the call succeeds.
+/// What answers its page faults itself, and does not: the call waits for its memory for ever.
+#[cfg(target_arch = "x86_64")]
+const NO_MEMORY: &str = r#"
+my $fd = syscall(323, 0); if ($fd < 0) { print "no userfaultfd\n"; exit; }
+open(my $faults, '+<&=', $fd) or die;
+ioctl($faults, 0xc018aa3f, my $api = pack('Q3', 0xaa, 0, 0)) or die "api: $!";
+my $at = syscall(9, 0, 1 << 20, 3, 0x22, -1, 0);
+ioctl($faults, 0xc020aa00, my $range = pack('Q4', $at + 4096, 4096, 1, 0)) or die "range: $!";
+my $call = header(8192, 0, 'd'); $call .= "\0" x (312 - length $call);
+pipe(my $read, my $write) or die; syswrite($write, $call);
+syscall(0, fileno($read), $at, 312) == 312 or die "read: $!";
+print "calls\n"; ioctl(F, 0xc138fd09, $at + 0); print "it has an answer\n";"#;
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_caller_whose_memory_never_comes_can_be_killed_and_holds_up_nobody() {
+    let Some(node) = Node::mount() else { return };
+    let mut callers = Vec::new();
+    for _ in 0..10 {
+        let mut caller = perl(NO_MEMORY);
+        let mut caller = caller.arg(node.path()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = [0; 6];
+        caller.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+        if &said != b"calls\n" {
+            caller.wait().unwrap();
+            eprintln!("skipped: no userfaultfd");
+            return;
+        }
+        callers.push(caller);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    node.perl_ok("call(0, header(312, 0, ''))");
+    for caller in &mut callers {
+        assert!(caller.try_wait().unwrap().is_none(), "it waits");
+        caller.kill().unwrap();
+    }
+    for mut caller in callers {
+        eventually("a killed caller ends", || caller.try_wait().unwrap().is_some());
+    }
+    node.perl_ok("call(0, header(312, 0, ''))");
+}
+
 #[test]
 fn a_wait_ends_well_when_the_device_is_renamed_or_goes() {
     let Some(node) = Node::mount() else { return };

@@ -62,7 +62,7 @@ impl Connection {
 
 /// Tells whether a thread is about to be killed. One that cannot be seen from here is not, as far
 /// as anybody knows.
-fn is_being_killed(pid: u32) -> bool {
+pub(crate) fn is_being_killed(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     has_kill_pending(&status)
 }

@@ -27,6 +27,7 @@ use crate::wire::{self, Header, Message, Negotiated};
 use buffer::RequestBuffer;
 pub(crate) use connection::Connection;
 use connection::EndGuard;
+pub(crate) use interrupt::is_being_killed;
 use waiting::Waiting;
 use worker::{Incoming, Worker, listen};
 

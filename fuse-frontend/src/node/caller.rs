@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{IoSlice, IoSliceMut};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -12,6 +13,7 @@ use rustix::thread::CapabilitySet;
 use sim_core::Errno;
 use zeroize::Zeroizing;
 
+use super::copying::Copying;
 use crate::files::Caller;
 
 /// How much is read or written at a time, in bytes: where the memory ends before what was announced,
@@ -107,14 +109,32 @@ fn has_admin(thread: u32) -> bool {
     sets.is_some_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
+/// Returns what callers have in common that are one to the limits: the number of their mount namespace, as each shell
+/// and each container has one.
+pub(super) fn group(thread: u32) -> u64 {
+    fs::metadata(format!("/proc/{thread}/ns/mnt")).map_or(0, |namespace| namespace.ino())
+}
+
 /// The memory of a thread that waits for an answer: it is there until then, whatever becomes of the
 /// thread.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Memory(pub(super) u32);
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    thread: u32,
+    copying: Arc<Copying>,
+}
 
 impl Memory {
+    pub(super) fn of(thread: u32) -> Memory {
+        Memory { thread, copying: Arc::default() }
+    }
+
+    /// What tells whether it is being copied from or to.
+    pub(super) fn copying(&self) -> Arc<Copying> {
+        self.copying.clone()
+    }
+
     /// Reads `len` bytes from `at` on; nothing where some of them cannot be read.
-    pub(super) fn read(self, at: u64, len: usize) -> Option<Zeroizing<Vec<u8>>> {
+    pub(super) fn read(&self, at: u64, len: usize) -> Option<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(Vec::new());
         while bytes.len() < len {
             let from = bytes.len();
@@ -135,14 +155,14 @@ impl Memory {
     }
 
     /// Writes bytes from `at` on; nothing where some of them cannot be written.
-    pub(super) fn write(self, at: u64, bytes: &[u8]) -> Option<()> {
+    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Option<()> {
         self.each(at, bytes.len(), |remote, done| {
             process_vm_writev(self.pid(), &[IoSlice::new(&bytes[done..])], &[remote])
         })
     }
 
     /// Overwrites `len` bytes from `at` on with zeros.
-    pub(super) fn wipe(self, at: u64, len: usize) -> Option<()> {
+    pub(super) fn wipe(&self, at: u64, len: usize) -> Option<()> {
         let zeros = vec![0; len.min(PIECE)];
         for from in (0..len).step_by(PIECE) {
             self.write(at.checked_add(from as u64)?, &zeros[..PIECE.min(len - from)])?;
@@ -152,7 +172,7 @@ impl Memory {
 
     /// Moves `len` bytes: a call may move fewer than it is asked for.
     fn each(
-        self,
+        &self,
         at: u64,
         len: usize,
         mut step: impl FnMut(RemoteIoVec, usize) -> nix::Result<usize>,
@@ -160,7 +180,8 @@ impl Memory {
         let mut done = 0;
         while done < len {
             let base = usize::try_from(at).ok()?.checked_add(done)?;
-            match step(RemoteIoVec { base, len: len - done }, done) {
+            let moved = self.copying.one(|| step(RemoteIoVec { base, len: len - done }, done))?;
+            match moved {
                 Ok(0) => return None,
                 Ok(moved) => done += moved,
                 Err(nix::errno::Errno::EINTR) => {}
@@ -170,9 +191,9 @@ impl Memory {
         Some(())
     }
 
-    fn pid(self) -> Pid {
+    fn pid(&self) -> Pid {
         // The kernel's numbers of threads are positive.
-        Pid::from_raw(i32::try_from(self.0).unwrap_or_default())
+        Pid::from_raw(i32::try_from(self.thread).unwrap_or_default())
     }
 }
 
@@ -197,7 +218,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_and_written_as_far_as_it_is_there() {
-        let memory = Memory(std::process::id());
+        let memory = Memory::of(std::process::id());
         let mut bytes = vec![7u8; 3 << 20];
         let at = bytes.as_mut_ptr() as u64;
         assert!(memory.read(at, bytes.len()).is_some_and(|read| *read == bytes));
@@ -210,6 +231,6 @@ mod tests {
         assert!(memory.read(16, 8).is_none() && memory.write(16, &[0]).is_none());
         assert!(memory.read(at, usize::MAX >> 1).is_none());
         assert!(memory.read(u64::MAX - 3, 8).is_none() && memory.wipe(u64::MAX - 3, 8).is_none());
-        assert!(Memory(0).read(at, 1).is_none() && Memory(u32::MAX).read(at, 1).is_none());
+        assert!(Memory::of(0).read(at, 1).is_none() && Memory::of(u32::MAX).read(at, 1).is_none());
     }
 }

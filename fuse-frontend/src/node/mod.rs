@@ -13,6 +13,7 @@
 //! others read; each of the rest has a thread of its own, so that one that waits holds up no other.
 
 mod caller;
+mod copying;
 mod file;
 mod names;
 mod service;

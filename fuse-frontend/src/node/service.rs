@@ -1,7 +1,7 @@
 //! Carries out what is asked of the mount of the node.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use super::file::OpenFiles;
 use super::names::Names;
 use super::threads::{self, Threads};
 use super::{Calls, NAME};
-use crate::dev_fuse::Connection;
+use crate::dev_fuse::{Connection, is_being_killed};
 use crate::files::{
     Attributes, Caller, Entry, Interruption, Ioctl, Kind, Listed, Listing, Opened, Operation,
     Output, Pages, Polled, ROOT, Replies, Reply, Request, Service, SetAttributes, Statistics,
@@ -214,7 +214,7 @@ impl Node {
             Err(errno) => return reply.error(errno),
         };
         let brought = Brought {
-            memory: Memory(caller.pid),
+            memory: Memory::of(caller.pid),
             at: ioctl.argument,
             head: Zeroizing::new(ioctl.input.to_vec()),
             room: ioctl.room as usize,
@@ -233,8 +233,19 @@ impl Node {
             true => reply.signal(),
             false => reply.interruption(),
         };
+        let reply = Arc::new(Mutex::new(Some(reply)));
         if let Some(interruption) = interruption {
-            give_up_by(&interruption, &given_up);
+            let (given_up, copying) = (given_up.clone(), brought.memory.copying());
+            // Whoever carries out the call has it: where that is dropped, it is answered.
+            let reply = Arc::downgrade(&reply);
+            when_interrupted(&interruption, move || {
+                given_up.cancel();
+                let is_over = is_being_killed(caller.pid) && copying.abandon();
+                if is_over && let Some(reply) = reply.upgrade().and_then(|reply| taken(&reply)) {
+                    reply.error(Errno::INTR);
+                }
+                if is_over { Asked::Enough } else { Asked::Again }
+            });
         }
         let node = self.clone();
         let carry_out = move || {
@@ -252,13 +263,16 @@ impl Node {
                 );
                 let output = node.end(&brought, answer);
                 drop((room, turn));
-                reply.ok(&output);
+                // Where nobody waits any more, there is none.
+                if let Some(reply) = taken(&reply) {
+                    reply.ok(&output);
+                }
             });
         };
         let at_once = if may_wait { None } else { self.at_once.take(1) };
         match at_once {
             Some(_taken) => carry_out(),
-            None => self.threads.run(carry_out),
+            None => self.threads.run(caller::group(caller.pid), carry_out),
         }
     }
 
@@ -307,16 +321,36 @@ impl Brought {
     }
 }
 
-/// Cancels when a request's caller wants no answer any more.
-fn give_up_by(interruption: &Interruption, given_up: &Cancel) {
-    struct Switch(Cancel);
-    impl Wake for Switch {
-        fn wake(self: Arc<Switch>) {
-            self.0.cancel();
+fn taken<R>(reply: &Mutex<Option<R>>) -> Option<R> {
+    reply.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Whether an interruption is to be told of again, as long as its request has no answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Enough,
+    Again,
+}
+
+/// Does something when a request's caller wants no answer any more, and again until it is enough.
+fn when_interrupted(
+    interruption: &Arc<Interruption>,
+    act: impl Fn() -> Asked + Send + Sync + 'static,
+) {
+    struct Switch<F>(Weak<Interruption>, F);
+    impl<F: Fn() -> Asked + Send + Sync + 'static> Wake for Switch<F> {
+        fn wake(self: Arc<Switch<F>>) {
+            if (self.1)() == Asked::Again
+                && let Some(interruption) = self.0.upgrade()
+            {
+                // It is set again and again.
+                let _set = interruption.is_set(&Waker::from(self));
+            }
         }
     }
-    if interruption.is_set(&Waker::from(Arc::new(Switch(given_up.clone())))) {
-        given_up.cancel();
+    let switch = Arc::new(Switch(Arc::downgrade(interruption), act));
+    if interruption.is_set(&Waker::from(switch.clone())) {
+        switch.wake();
     }
 }
 
