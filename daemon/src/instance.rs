@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, fcntl_lock, statfs};
 use rustix::process::{Flock, FlockType, Pid, fcntl_getlk, geteuid};
 
 use crate::fault::{About, Fault};
-use crate::folders::{self, make_private_dir, make_usable};
+use crate::folders::{self, make_private_dir, make_usable, open_own, refuse_others_dir};
 
 /// The environment variable that names the directory.
 pub const DIR_VARIABLE: &str = "DMSIM_DIR";
@@ -144,8 +144,8 @@ impl Instance {
     /// Makes the directories, for their owner alone, where there are none.
     ///
     /// # Errors
-    /// Where one cannot be made or written to, or, of the default instance, belongs to another user, or
-    /// is nowhere to be.
+    /// Where one cannot be made or written to, or is nowhere to be; of the default instance, where it belongs to
+    /// another user; of root's, where another user could exchange what lies in it.
     pub fn make_dirs(&self) -> Result<(), Fault> {
         if self.lacks_state {
             let why = "no directory for what survives a reboot: set HOME or XDG_STATE_HOME, or give \
@@ -153,7 +153,8 @@ impl Instance {
             return Err(Fault::new("instance", why));
         }
         if self.state == self.dir {
-            return make_private_dir(&self.dir);
+            make_private_dir(&self.dir)?;
+            return refuse_others_dir(&self.dir);
         }
         let own = "or give the instance a directory of its own by --dir";
         make_usable(
@@ -161,7 +162,9 @@ impl Instance {
             &format!("the socket and the mount lie there: set XDG_RUNTIME_DIR, {own}"),
         )?;
         let what = "the record and the stores of snapshots lie there";
-        make_usable(&self.state, &format!("{what}: set XDG_STATE_HOME, {own}"))
+        make_usable(&self.state, &format!("{what}: set XDG_STATE_HOME, {own}"))?;
+        refuse_others_dir(&self.dir)?;
+        refuse_others_dir(&self.state)
     }
 
     /// Takes the lock for a daemon that shows devices in `mount`. A process can be the daemon of
@@ -169,8 +172,8 @@ impl Instance {
     pub fn lock(&self, mount: &Path) -> Result<Lock, Fault> {
         let path = self.lock_file();
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).about(path.display())?;
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = open_own(&path, &options).about(path.display())?;
         let deadline = Instant::now() + ENDING;
         while fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let owner = Owner::read(&mut file);
@@ -193,8 +196,8 @@ impl Instance {
     fn lock_state(&self) -> Result<File, Fault> {
         let path = self.state.join("lock");
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).about(path.display())?;
+        options.read(true).write(true).create(true).truncate(false);
+        let file = open_own(&path, &options).about(path.display())?;
         let deadline = Instant::now() + ENDING;
         while fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let Some(pid) = lock_holder(&file) else { continue };

@@ -2,12 +2,12 @@
 
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::fault::{About, Fault};
+use crate::folders::open_own;
 use crate::instance::{ALREADY_RUNS, Instance};
 use crate::options::Options;
 
@@ -36,7 +36,7 @@ impl From<Fault> for Failed {
 pub fn launch(program: &Path, instance: &Instance, options: &Options) -> Result<(), Failed> {
     instance.make_dirs()?;
     put_away(&instance.log());
-    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(instance.log());
+    let log = open_own(&instance.log(), OpenOptions::new().append(true).create(true));
     let log = log.about(instance.log().display())?;
     let mut command = Command::new(program);
     command.arg0("dmsim").arg("--dir").arg(instance.dir()).args(["start", "--foreground"]);

@@ -2,13 +2,13 @@
 
 use std::fs::{File, OpenOptions, rename};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use sim_core::KernelLog;
 
 use crate::fault::{About, Fault};
+use crate::folders::open_own;
 
 /// How long the file may become, in bytes, before it is put aside as `kmsg.old`: in the place of the one
 /// before, as the kernel's log has room for so much too, and programs may log as fast as they can call.
@@ -57,8 +57,7 @@ impl Kmsg {
 
 impl Open {
     fn new(path: &Path) -> io::Result<Open> {
-        let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).mode(0o600).open(path)?;
+        let file = open_own(path, OpenOptions::new().append(true).create(true))?;
         let len = file.metadata()?.len();
         Ok(Open { file, len })
     }
