@@ -45,14 +45,22 @@ impl Within {
     pub fn open(dir: &Path) -> io::Result<Within> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = openat(CWD, dir, flags, Mode::empty()).map_err(|errno| named(dir, errno))?;
-        match look_up(&root, Path::new("."), OFlags::PATH, ResolveFlags::empty()) {
-            Err(Errno::NOSYS) => Err(io::Error::new(
+        Within::of(root).map_err(|errno| match errno {
+            Errno::NOSYS => io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the system has no openat2, by which no link is followed: it takes Linux 5.6",
-            )),
-            Err(errno) => Err(named(dir, errno)),
-            Ok(_) => Ok(Within { root }),
-        }
+            ),
+            errno => named(dir, errno),
+        })
+    }
+
+    /// Takes a folder that is open.
+    ///
+    /// # Errors
+    /// ENOSYS before Linux 5.6.
+    pub fn of(root: OwnedFd) -> rustix::io::Result<Within> {
+        let _there = look_up(&root, Path::new("."), OFlags::PATH, ResolveFlags::empty())?;
+        Ok(Within { root })
     }
 
     /// Opens a folder to read it.
@@ -65,6 +73,12 @@ impl Within {
         opened.map_err(|errno| named(path, errno))
     }
 
+    /// Returns the folder's own descriptor.
+    #[must_use]
+    pub fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
     /// Takes hold of something that is to be mounted elsewhere, and may be what is mounted here.
     ///
     /// # Errors
@@ -72,6 +86,16 @@ impl Within {
     pub fn part(&self, path: &Path) -> io::Result<OwnedFd> {
         let opened = look_up(&self.root, path, OFlags::PATH, ResolveFlags::empty());
         opened.map_err(|errno| named(path, errno))
+    }
+
+    /// Takes a folder in it for one in which others write, also where it is what is mounted here.
+    ///
+    /// # Errors
+    /// What the system says; for a link too.
+    pub fn within(&self, folder: &Path) -> io::Result<Within> {
+        let opened =
+            look_up(&self.root, folder, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty());
+        opened.map(|root| Within { root }).map_err(|errno| named(folder, errno))
     }
 
     /// Opens a folder, and makes it and those that lead to it where they are missing, with this mode

@@ -181,6 +181,10 @@ impl Attacked {
         self.dir.path().join("tree").join(part)
     }
 
+    fn leave(&self) {
+        Tree::leave(fs::File::open(self.path("")).unwrap().into());
+    }
+
     fn tree(&self) -> &Tree {
         self.tree.as_ref().unwrap()
     }
@@ -304,7 +308,7 @@ fn leaving_and_removing_a_tree_follows_nothing() {
         let is_listed = ["dev", "dev/mapper", "dev/dm-0", "sys-block"].contains(&part);
         for made in [Made::LinkToFolder].into_iter().chain(is_listed.then_some(Made::Deep)) {
             made.make(&attacked.path(part), &attacked.victim);
-            Tree::leave(&attacked.path(""));
+            attacked.leave();
             attacked.is_untouched(&format!("{part}, {made:?}, left"));
             attacked.tree().mend().unwrap();
         }
@@ -342,7 +346,7 @@ fn what_is_exchanged_meanwhile_is_not_followed_either() {
         });
         for _ in 0..20 {
             work(attacked.tree());
-            Tree::leave(&attacked.path(""));
+            attacked.leave();
         }
         ended.store(true, Relaxed);
     });

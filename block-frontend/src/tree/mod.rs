@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -346,8 +347,8 @@ impl Tree {
 
     /// Takes the nodes of mapped devices out of a tree, as far as that can be, which nobody keeps true from
     /// now on: their numbers may soon be others'. Whoever has it bound sees them go.
-    pub fn leave(dir: &Path) {
-        let Ok(place) = Place::open(dir) else { return };
+    pub fn leave(dir: OwnedFd) {
+        let Ok(place) = Place::of(dir) else { return };
         let is_mapped = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("dm-"));
         for (folder, is_whole) in [("dev", false), ("sys-block", false), (MAPPER, true)] {
             let names = place.names(Path::new(folder)).unwrap_or_default();

@@ -33,6 +33,10 @@ impl Place {
         Within::open(dir).map(Place)
     }
 
+    pub(super) fn of(dir: OwnedFd) -> io::Result<Place> {
+        Ok(Place(Within::of(dir)?))
+    }
+
     /// Makes a file with this text, readable for all.
     pub(super) fn file(&self, path: &Path, text: &str) -> io::Result<()> {
         match self.0.has_text(path, text.as_bytes()) {

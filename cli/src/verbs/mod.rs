@@ -10,7 +10,7 @@ mod restore;
 mod shell;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -144,11 +144,10 @@ fn take(instance: &Instance, options: Take) -> Result<ExitCode, Fault> {
 fn nodes(tree: &Path) -> Result<ExitCode, Fault> {
     // By what is there now: a later daemon may have another in its place when this one is dead.
     let tree = std::fs::File::open(tree).about(tree.display())?;
-    let tree = PathBuf::from(format!("/proc/self/fd/{}", tree.as_raw_fd()));
     let socket = io::stdin().as_fd().try_clone_to_owned().about("nodes")?;
     daemon::allow_most_files();
     let served = block_frontend::serve(socket.into());
-    block_frontend::Tree::leave(&tree);
+    block_frontend::Tree::leave(tree.into());
     served.about("nodes")?.wait();
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "it is for the tests of the whole program")]
 #[path = "../system/harness.rs"]
 mod harness;
+
+mod attacks;
 mod inside;
 mod numbers;
 mod ublk;

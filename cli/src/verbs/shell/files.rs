@@ -2,13 +2,15 @@
 //! want it; devices are files.
 
 use std::fs::{self, DirBuilder, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 
+use block_frontend::{Within, held};
 use daemon::protocol::{OWN_RUN, Private};
 use daemon::{About, Fault};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, CWD, Mode, OFlags, access, openat};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 use rustix::process::{getegid, geteuid, getgid, getuid};
 
@@ -34,34 +36,38 @@ pub(super) fn enter(private: &Private) -> Result<(), Fault> {
     } else {
         become_root()?;
     }
-    let own = dir.join("shell");
+    let tree = Within::open(dir).about(dir.display())?;
+    let part = |name: &str| tree.part(Path::new(name)).about(dir.display());
     // Nobody else sees this one, and it goes with the namespace.
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount("dmsim", &own, "tmpfs", flags, c"mode=0755").about(own.display())?;
+    let own = part("shell")?;
+    mount("dmsim", held(&own), "tmpfs", flags, c"mode=0755").about(dir.join("shell").display())?;
+    let own = part("shell")?;
     let made = |name: &str| {
-        let path = own.join(name);
+        let path = held(&own).join(name);
         DirBuilder::new().mode(0o755).create(&path).map(|()| path)
     };
-    let node = dir.join("node");
+    let node = part("node")?;
     // A bind shows what is bound, and leaves all others where they are: programs ask for a terminal's name.
     if Path::new("/dev/mapper").is_dir() {
-        mount_bind(&node, "/dev/mapper").about("/dev/mapper")?;
+        super::put(&node, "/dev/mapper")?;
     } else {
-        let dev = made("dev").about(own.display())?;
+        let dev = made("dev").about("/dev")?;
         own_dev(&dev, &node).about("/dev")?;
         mount_bind_recursive(&dev, "/dev").about("/dev")?;
     }
     for (ours, theirs) in super::PARTS {
-        mount_bind(dir.join(ours), theirs).about(theirs)?;
+        super::put(&part(ours)?, theirs)?;
     }
-    let run = made("run").about(own.display())?;
+    let run = made("run").about("/run")?;
     for name in OWN_RUN {
-        let of_instance = dir.join("run").join(name);
         let at = run.join(name);
         DirBuilder::new().mode(0o700).create(&at).about(at.display())?;
-        mount_bind(&of_instance, &at).about(at.display())?;
+        super::bind(&part(&format!("run/{name}"))?, &super::opened(&at)?).about(at.display())?;
     }
-    super::enter_run(&run).about("/run")
+    let run = tree.within(Path::new("shell/run")).about(dir.display())?;
+    super::enter_run(&run).about("/run")?;
+    super::check_node(&tree, dir)
 }
 
 /// Makes this process root of a user namespace of its own, which to the machine is the user as before,
@@ -91,7 +97,7 @@ fn become_root() -> Result<(), Fault> {
 }
 
 /// Fills a `/dev` with what the machine's has for this user, and the control node's directory.
-fn own_dev(dev: &Path, node: &Path) -> std::io::Result<()> {
+fn own_dev(dev: &Path, node: &OwnedFd) -> std::io::Result<()> {
     for entry in fs::read_dir("/dev")? {
         let entry = entry?;
         let (from, to, kind) = (entry.path(), dev.join(entry.file_name()), entry.file_type()?);
@@ -111,5 +117,6 @@ fn own_dev(dev: &Path, node: &Path) -> std::io::Result<()> {
     }
     let mapper = dev.join("mapper");
     fs::create_dir(&mapper)?;
-    Ok(mount_bind(node, &mapper)?)
+    let mapper = openat(CWD, &mapper, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(super::bind(node, &mapper)?)
 }

@@ -5,24 +5,26 @@
 //! tree that all of this leads to, at the path that it has outside. What was put there is written down on the
 //! way, in a file that is locked: where this process is killed, the next one takes it away.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 
+use block_frontend::Within;
 use daemon::protocol::{OWN_RUN, Private, Shows};
 use daemon::{About, Fault};
 use nix::sched::{CloneFlags, setns};
-use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, mkdirat, openat, readlinkat, unlinkat};
 use rustix::mount::{
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind, mount_change,
-    move_mount, open_tree, unmount,
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount,
+    open_tree, unmount,
 };
 use rustix::process::{Pid, Signal, chroot, fchdir, kill_process};
 use rustix::thread::{
@@ -32,6 +34,7 @@ use rustix::thread::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::PARTS;
+use super::notes::{self, Identity, Line, Note};
 
 /// The process that is entered.
 pub(super) struct Target {
@@ -166,89 +169,64 @@ impl Target {
 /// What was put into a mount namespace, in the order in which it was.
 struct Placed {
     lines: Vec<Line>,
-    /// Where it is written down, and locked.
-    note: File,
+    note: Note,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Line {
-    /// What is mounted, and where.
-    Mount(Identity, PathBuf),
-    Dir(PathBuf),
-}
-
-/// A file or directory: its file system, and its number in that.
-type Identity = (u64, u64);
-
-fn identity(of: &fs::Metadata) -> Identity {
-    (of.dev(), of.ino())
+fn identity(of: &OwnedFd) -> rustix::io::Result<Identity> {
+    fstat(of).map(|there| (there.st_dev, there.st_ino))
 }
 
 /// Tells whether it is still there, which nobody serves any more once the daemon has ended.
 fn is_still(path: &Path, of: Identity) -> bool {
     match path.metadata() {
-        Ok(there) => identity(&there) == of,
+        Ok(there) => (there.dev(), there.ino()) == of,
         Err(error) => error.kind() == io::ErrorKind::NotConnected,
     }
 }
 
-/// Refuses a path that leads elsewhere, out of the process's root perhaps.
-fn refuse_links(path: &Path) -> Result<(), Fault> {
-    match path.canonicalize() {
-        Ok(there) if there == path => Ok(()),
-        Ok(there) => {
-            let why = format!("it leads to {}, and nothing is put there", there.display());
-            Err(Fault::new(format!("{} in it", path.display()), why))
+/// Takes hold of a path in the process's root, but of none that leads elsewhere, out of that root perhaps.
+fn hold(path: &Path) -> Result<OwnedFd, Fault> {
+    let root = Within::open(Path::new("/")).about("/")?;
+    let below = path.strip_prefix("/").unwrap_or(path);
+    root.part(if below == Path::new("") { Path::new(".") } else { below }).map_err(|error| {
+        match path.canonicalize() {
+            Ok(there) if there != path => {
+                let why = format!("it leads to {}, and nothing is put there", there.display());
+                Fault::new(format!("{} in it", path.display()), why)
+            }
+            Ok(_) | Err(_) => Fault::new("it", error),
         }
-        Err(error) => Err(Fault::new(format!("{} in it", path.display()), error)),
-    }
+    })
 }
 
-impl Line {
-    fn read(line: &str) -> Option<Line> {
-        let mut words = line.splitn(4, ' ');
-        match (words.next()?, words.next()?, words.next()?, words.next()?) {
-            ("mount", dev, ino, path) => {
-                Some(Line::Mount((dev.parse().ok()?, ino.parse().ok()?), path.into()))
-            }
-            ("dir", _, _, path) => Some(Line::Dir(path.into())),
-            _ => None,
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Line::Mount((dev, ino), path) => format!("mount {dev} {ino} {}\n", path.display()),
-            Line::Dir(path) => format!("dir 0 0 {}\n", path.display()),
-        }
-    }
+/// Does something with a path's last name, in the directory that the rest of it leads to.
+fn at(
+    path: &Path,
+    work: impl FnOnce(&OwnedFd, &OsStr) -> rustix::io::Result<()>,
+) -> Result<(), Fault> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let parent = hold(parent)?;
+    work(&parent, name)
+        .map_err(|error| Fault::new(format!("{} in it", path.display()), error.to_string()))
 }
 
 impl Placed {
     /// Begins a list, with what one before has left.
     fn begin(private: &Private, target: &Target) -> Result<Placed, Fault> {
         // Not in the tree that is put there: what a container can write, it may have made a link of.
-        let path = private.lvm.join(format!("inside-{}", target.name));
-        let mut note = File::options();
-        let note = note.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let note = note.custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&path);
-        let mut note = note.about(path.display())?;
-        match note.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let why = "the device-mapper of this instance is there already, by another `dmsim shell --enter`";
-                return Err(target.fault(why));
-            }
-            Err(TryLockError::Error(error)) => return Err(Fault::new(path.display(), error)),
-        }
-        let mut text = String::new();
-        note.read_to_string(&mut text).about(path.display())?;
-        Ok(Placed { lines: text.lines().filter_map(Line::read).collect(), note })
+        notes::drop_old(&private.lvm);
+        let begun = Note::begin(&private.lvm, &target.name).about(private.lvm.display())?;
+        let (note, lines) = begun.ok_or_else(|| {
+            target.fault(
+                "the device-mapper of this instance is there already, by another `dmsim shell --enter`",
+            )
+        })?;
+        Ok(Placed { lines, note })
     }
 
     /// Writes down what is about to be.
     fn note(&mut self, line: Line) -> io::Result<()> {
-        self.note.write_all(line.text().as_bytes())?;
+        self.note.add(&line)?;
         self.lines.push(line);
         Ok(())
     }
@@ -256,22 +234,21 @@ impl Placed {
     /// Makes a directory, and those that lead to it.
     fn make_dir(&mut self, path: &Path) -> Result<(), Fault> {
         if path.symlink_metadata().is_ok() {
-            return refuse_links(path);
+            return hold(path).map(drop);
         }
         if let Some(parent) = path.parent() {
             self.make_dir(parent)?;
         }
         self.note(Line::Dir(path.to_owned())).about(path.display())?;
-        let made = fs::DirBuilder::new().mode(0o755).create(path);
-        made.map_err(|error| Fault::new(format!("{} in it", path.display()), error))
+        at(path, |parent, name| mkdirat(parent, name, Mode::from_raw_mode(0o755)))
     }
 
     /// Puts what is in one place in another.
-    fn bind(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
-        refuse_links(to)?;
-        let of = from.metadata().about(from.display())?;
-        self.note(Line::Mount(identity(&of), to.to_owned())).about(to.display())?;
-        mount_bind(from, to).about(to.display())
+    fn bind(&mut self, from: &OwnedFd, to: &Path) -> Result<(), Fault> {
+        let held = hold(to)?;
+        let of = identity(from).about(to.display())?;
+        self.note(Line::Mount(of, to.to_owned())).about(to.display())?;
+        super::bind(from, &held).about(to.display())
     }
 
     /// Takes all away again.
@@ -284,25 +261,29 @@ impl Placed {
                     unmount(&path, flags).map_err(io::Error::from)
                 }
                 Line::Mount(..) => Ok(()),
-                Line::Dir(path) => fs::remove_dir(&path),
+                Line::Dir(path) => {
+                    let _stays = at(&path, |at, name| unlinkat(at, name, AtFlags::REMOVEDIR));
+                    Ok(())
+                }
             };
         }
-        let _begins_anew = self.note.rewind().and_then(|()| self.note.set_len(0));
+        self.note.clear();
     }
 
     /// Puts copies of mounts where they are outside.
     fn attach(&mut self, tree: &Tree) -> Result<(), Fault> {
         let Tree { copy, at, witness } = tree;
         // It may be seen there already, at the same path.
-        if at.join(&witness.0).metadata().is_ok_and(|there| identity(&there) == witness.1) {
+        let there = at.join(&witness.0).metadata();
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == witness.1) {
             return Ok(());
         }
         self.make_dir(at)?;
-        let of =
-            File::from(copy.try_clone().about(at.display())?).metadata().about(at.display())?;
-        self.note(Line::Mount(identity(&of), at.clone())).about(at.display())?;
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(copy.as_fd(), "", CWD, at, flags).about(at.display())?;
+        let (held, of) = (hold(at)?, identity(copy).about(at.display())?);
+        self.note(Line::Mount(of, at.clone())).about(at.display())?;
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(copy, "", held, "", flags).about(at.display())?;
         let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         mount_change(at, flags).about(at.display())
     }
@@ -310,10 +291,9 @@ impl Placed {
     /// Puts all there.
     fn put(&mut self, private: &Private, trees: &[Tree], target: &Target) -> Result<(), Fault> {
         self.take_away();
-        let dir = &private.dir;
         let (mapper, node) = match private.shows {
-            Shows::Nodes => (dir.join("dev/mapper"), "/dev/mapper/control"),
-            Shows::Files => (dir.join("node"), "/dev/mapper"),
+            Shows::Nodes => ("dev/mapper", super::NODE),
+            Shows::Files => ("node", "/dev/mapper"),
         };
         let there = Path::new(node).metadata().map(|there| there.dev());
         if trees.iter().any(|tree| there.as_ref().is_ok_and(|there| *there == tree.witness.1.0)) {
@@ -323,24 +303,28 @@ impl Placed {
         for tree in trees {
             self.attach(tree)?;
         }
+        // Where it is now, as what is mounted elsewhere has to be of this namespace.
+        let dir = &private.dir;
+        let tree = Within::open(dir).about(dir.display())?;
+        let part = |name: &str| tree.part(Path::new(name)).about(dir.display());
         self.make_dir(Path::new("/dev/mapper"))?;
-        self.bind(&mapper, Path::new("/dev/mapper"))?;
+        self.bind(&part(mapper)?, Path::new("/dev/mapper"))?;
         for (ours, theirs) in PARTS {
             let theirs = Path::new(theirs);
             if theirs.exists() {
-                self.bind(&dir.join(ours), theirs)?;
+                self.bind(&part(ours)?, theirs)?;
             } else if theirs == Path::new("/proc/devices") {
                 return Err(target.fault("it has no /proc/devices, which programs ask"));
             }
         }
-        let own = OWN_RUN.map(|name| (dir.join("run").join(name), Path::new("/run").join(name)));
-        let lock = (dir.join("lvm-lock"), PathBuf::from("/run/lock/lvm"));
+        let own = OWN_RUN.map(|name| (format!("run/{name}"), Path::new("/run").join(name)));
+        let lock = ("lvm-lock".to_owned(), PathBuf::from("/run/lock/lvm"));
         for (ours, theirs) in own.into_iter().chain([lock]) {
-            if theirs.is_dir() && refuse_links(&theirs).is_ok() {
-                self.bind(&ours, &theirs)?;
+            if theirs.is_dir() && hold(&theirs).is_ok() {
+                self.bind(&part(&ours)?, &theirs)?;
             }
         }
-        Ok(())
+        super::check_node(&tree, dir)
     }
 }
 
@@ -361,7 +345,8 @@ impl Tree {
                 .map_err(|error| target.fault(format!("a copy of {}: {error}", at.display())))?,
         };
         let there = at.join(witness).metadata().about(at.display())?;
-        Ok(Tree { copy, at: at.to_owned(), witness: (witness.into(), identity(&there)) })
+        let witness = (witness.into(), (there.dev(), there.ino()));
+        Ok(Tree { copy, at: at.to_owned(), witness })
     }
 }
 
@@ -372,6 +357,10 @@ pub(super) fn run(
     prepare: impl FnOnce() -> Command,
 ) -> Result<ExitCode, Fault> {
     target.refuse_shared()?;
+    if target.user.is_none() {
+        // What is copied from here passes on nothing that programs in there mount in it.
+        super::unshare_mounts()?;
+    }
     let mut trees = vec![Tree::of(&private.dir, "node", target)?];
     if private.shows == Shows::Files {
         trees.push(Tree::of(&private.mount, "", target)?);
@@ -381,6 +370,7 @@ pub(super) fn run(
     let ended = placed.put(private, &trees, target).and_then(|()| wait_for(target, prepare()));
     drop(trees);
     placed.take_away();
+    placed.note.end();
     ended
 }
 

@@ -2,22 +2,27 @@
 
 mod files;
 mod inside;
+mod notes;
 mod settings;
 mod tree;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use block_frontend::Within;
 use daemon::client::unexpected;
 use daemon::instance::DIR_VARIABLE;
 use daemon::protocol::{OWN_RUN, Outcome, Private, Request, Shows};
 use daemon::{About, Fault, Instance};
 use nix::sched::{CloneFlags, unshare};
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
+};
 
 pub(super) use tree::hand_over;
 
@@ -37,6 +42,9 @@ const PARTS: [(&str, &str); 3] = [
     ("sys-block", "/sys/block"),
     ("proc-devices", "/proc/devices"),
 ];
+
+/// The control node, as programs know it.
+const NODE: &str = "/dev/mapper/control";
 
 /// The exit status where the command is not there.
 const NO_COMMAND: u8 = 127;
@@ -134,21 +142,71 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
 fn enter(private: &Private) -> Result<(), Fault> {
     let dir = &private.dir;
     unshare_mounts()?;
-    let dev = dir.join("dev");
+    // In this namespace, so that it can be mounted elsewhere in it.
+    let tree = Within::open(dir).about(dir.display())?;
+    let part = |name: &str| tree.part(Path::new(name)).about(dir.display());
     for name in BELOW_DEV {
-        let (from, to) = (Path::new("/dev").join(name), dev.join(name));
-        if from.is_dir() && to.is_dir() {
-            mount_bind_recursive(&from, &to).about(from.display())?;
+        let from = Path::new("/dev").join(name);
+        if from.is_dir() {
+            let to = part(&format!("dev/{name}"))?;
+            bind(&opened(&from)?, &to).about(from.display())?;
         }
     }
-    mount_bind_recursive(&dev, "/dev").about("/dev")?;
+    put(&part("dev")?, "/dev")?;
     for (ours, theirs) in PARTS {
-        mount_bind(dir.join(ours), theirs).about(theirs)?;
+        put(&part(ours)?, theirs)?;
     }
     let lock = "/run/lock/lvm";
     std::fs::create_dir_all(lock).about(lock)?;
-    mount_bind(dir.join("lvm-lock"), lock).about(lock)?;
-    enter_run(&dir.join("run")).about("/run")
+    put(&part("lvm-lock")?, lock)?;
+    enter_run(&tree.within(Path::new("run")).about(dir.display())?).about("/run")?;
+    check_node(&tree, dir)
+}
+
+/// Refuses a namespace whose control node is not this instance's: what libdevmapper finds nothing at it makes itself,
+/// and that is the machine's.
+fn check_node(tree: &Within, dir: &Path) -> Result<(), Fault> {
+    let device = |of: &OwnedFd| fstat(of).map(|there| there.st_dev);
+    let ours = tree.part(Path::new("node")).ok().and_then(|node| device(&node).ok());
+    let seen = Path::new(NODE).metadata().ok();
+    let is_ours = seen.is_some_and(|seen| {
+        seen.file_type().is_char_device()
+            && Some(seen.dev()) == ours
+            && device(tree.root()).ok() != ours
+    });
+    match is_ours {
+        true => Ok(()),
+        false => Err(Fault::new(
+            NODE,
+            format!(
+                "is not the control node of this instance: a program has taken that away from {}, or put something \
+                 else in its place. `dmsim stop --force` and `dmsim start` make it anew",
+                dir.display()
+            ),
+        )),
+    }
+}
+
+/// Mounts in another place what is in one, with all below it. By descriptors: whatever leads to them may change.
+fn bind(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let copy = open_tree(from, "", flags)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&copy, "", to, "", flags)
+}
+
+/// Takes hold of something of the machine's.
+fn opened(path: &Path) -> Result<OwnedFd, Fault> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).about(path.display())
+}
+
+/// Mounts a part of the tree over what the machine has.
+fn put(part: &OwnedFd, theirs: &str) -> Result<(), Fault> {
+    bind(part, &opened(Path::new(theirs))?).about(theirs)
 }
 
 /// Gives this process a mount namespace.
@@ -165,7 +223,7 @@ fn let_nothing_out() -> Result<(), Fault> {
 }
 
 /// Puts a directory in the place of /run that has all of it but what is about devices.
-fn enter_run(own: &Path) -> std::io::Result<()> {
+fn enter_run(own: &Within) -> std::io::Result<()> {
     for entry in std::fs::read_dir("/run")? {
         let entry = entry?;
         let (name, kind) = (entry.file_name(), entry.file_type()?);
@@ -174,22 +232,31 @@ fn enter_run(own: &Path) -> std::io::Result<()> {
         if is_own {
             continue;
         }
-        let (from, to) = (entry.path(), own.join(&name));
+        let (from, to) = (entry.path(), Path::new(&name));
         // Another shell has made it, perhaps.
         if kind.is_symlink() {
-            let _there = std::os::unix::fs::symlink(std::fs::read_link(&from)?, &to);
+            let target = std::fs::read_link(&from)?;
+            if own.target(to).ok() != Some(target.clone()) {
+                own.put_link(to, &target)?;
+            }
             continue;
         }
-        let _there = match kind.is_dir() {
-            true => std::fs::create_dir(&to),
-            false => File::create_new(&to).map(drop),
-        };
         // It may have gone meanwhile.
-        if let Err(error) = mount_bind_recursive(&from, &to)
-            && from.exists()
+        let Ok(from) = openat(CWD, &from, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+            continue;
+        };
+        let is_file = |there: Stat| FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
+        if kind.is_dir() {
+            own.make_folder(to, 0o755)?;
+        } else if !own.stat(to).is_ok_and(is_file) {
+            own.put_file(to, &[], 0o600)?;
+        }
+        if let Err(error) = bind(&from, &own.part(to)?)
+            && entry.path().exists()
         {
             return Err(error.into());
         }
     }
-    Ok(mount_bind_recursive(own, "/run")?)
+    let run = openat(CWD, "/run", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(bind(own.root(), &run)?)
 }

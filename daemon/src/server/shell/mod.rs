@@ -30,13 +30,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backing::Pool;
-use block_frontend::{Node, Nodes, Owner, Tree, Ublk};
+use block_frontend::{Node, Nodes, Owner, Tree, Ublk, Within};
 use fuse_frontend::node::ControlNode;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::state::Daemon;
 use crate::fault::{About, Fault, causes};
+use crate::folders::is_root_of_machine;
 use crate::protocol::{OWN_RUN, Private, Shows};
 use calls::Carrier;
 use nodeless::Nodeless;
@@ -103,12 +104,14 @@ impl Shell {
 impl Daemon {
     /// Makes the private device-mapper, if it is not there yet, and says where it is.
     pub(super) fn private(&self) -> Result<Private, Fault> {
-        if !nodeless::can_have_nodes() {
+        // Root of a user namespace can have no block nodes, nor anybody but root.
+        if !is_root_of_machine() {
             return self.private_without_nodes();
         }
         let mut shell = self.shell.locked();
         if let Some(open) = &*shell {
             if !open.has_lost_helper() {
+                open.mend();
                 return Ok(self.private_of(open));
             }
             // With its nodes: who had them open has errors.
@@ -162,7 +165,9 @@ impl Daemon {
             std::io::ErrorKind::PermissionDenied => no_nodes(format!("no device node: {error}")),
             _ => Fault::new(dir.display(), error),
         })?;
-        self.settings_for_lvm(dir, LVM_CONF).about("settings for lvm")?;
+        let folders = Within::open(dir).and_then(|within| folders_for_lvm(&within));
+        folders.about(dir.display())?;
+        self.settings_for_lvm(LVM_CONF).about("settings for lvm")?;
         let rule = udev::hide(dir);
         let (helper, nodes) = self.start_helper()?;
         let (pool, placed) = (Pool::new(1), Placed::default());
@@ -173,16 +178,11 @@ impl Daemon {
         Ok(Arc::new(Open { dir, rule, nodes, tree, placed, node, helper }))
     }
 
-    /// Makes the directories that LVM has, with settings by which it waits for no udev and asks no other
-    /// program. Those that are there stay.
-    fn settings_for_lvm(&self, dir: &Path, settings: &str) -> std::io::Result<()> {
+    /// Makes a directory for LVM, with settings by which it waits for no udev and asks no other program. Those that
+    /// are there stay.
+    fn settings_for_lvm(&self, settings: &str) -> std::io::Result<()> {
         let system = self.state.join("lvm");
-        // What programs keep in /run is the instance's own, as far as it is about devices.
-        let run = dir.join("run");
-        let private = OWN_RUN.map(|name| run.join(name));
-        for dir in private.iter().chain([&system, &dir.join("lvm-lock")]) {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&system)?;
         match std::fs::File::create_new(system.join("lvm.conf")) {
             Ok(mut file) => file.write_all(settings.as_bytes()),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -283,6 +283,15 @@ impl Daemon {
     }
 }
 
+/// Makes the folders of what programs keep in /run, as far as it is about devices: the instance's own.
+fn folders_for_lvm(within: &Within) -> std::io::Result<()> {
+    let run = OWN_RUN.map(|name| Path::new("run").join(name));
+    for folder in run.iter().map(PathBuf::as_path).chain([Path::new("lvm-lock")]) {
+        within.make_folder(folder, 0o700)?;
+    }
+    Ok(())
+}
+
 /// Says why there can be no block nodes.
 fn no_nodes(why: impl std::fmt::Display) -> Fault {
     let needs = "Block nodes take loop devices of the machine's: a container needs CAP_SYS_ADMIN, CAP_MKNOD, \
@@ -319,6 +328,16 @@ impl Open {
         }
     }
 
+    /// Makes the tree again what it is to be, for a shell that begins: programs of earlier ones write in it.
+    fn mend(&self) {
+        let mended = self.tree.mend();
+        let folders = Within::open(&self.dir).and_then(|within| folders_for_lvm(&within));
+        if let Err(error) = mended.and(folders) {
+            // The shell looks itself for what it cannot be without.
+            tracing::warn!(%error, "what programs have changed in the tree stays so");
+        }
+    }
+
     fn has_lost_helper(&self) -> bool {
         let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
         !matches!(helper.try_wait(), Ok(None))
@@ -333,7 +352,9 @@ impl Open {
 /// Unmounts what is mounted there, by this daemon or one before.
 pub(super) fn clean(dir: &Path) {
     // Shells that have it bound keep it, and numbers that are others' by then.
-    Tree::leave(dir);
+    if let Ok(dir) = std::fs::File::open(dir) {
+        Tree::leave(dir.into());
+    }
     let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
     for mounted in [dir.join("node"), dir.to_owned()] {
         // Until there is nothing more.

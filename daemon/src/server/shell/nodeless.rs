@@ -6,12 +6,14 @@
 //! for all.
 
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 
 use backing::{Cancel, Pool, block_on};
+use block_frontend::Within;
 use fuse_frontend::files::Caller;
 use fuse_frontend::node::{Calls, ControlNode};
 use sim_core::control::Command;
@@ -26,14 +28,11 @@ use super::view::View;
 use crate::fault::{About, Fault, causes};
 use crate::protocol::{Private, Shows};
 
-/// The number of the first user namespace, by linux/nsfs.h.
-const FIRST_NAMESPACE: &str = "user:[4026531837]";
-
 /// A control node without block nodes. Dropping it unmounts.
 pub(super) struct Nodeless {
     node: ControlNode,
     /// The thread that keeps the files true ends when this is dropped.
-    _files: Arc<Sys>,
+    files: Arc<Sys>,
 }
 
 impl Nodeless {
@@ -49,20 +48,17 @@ impl Drop for Nodeless {
     }
 }
 
-/// Tells whether this daemon can make block nodes: root of a user namespace cannot, nor anybody but root.
-pub(super) fn can_have_nodes() -> bool {
-    let namespace = fs::read_link("/proc/self/ns/user");
-    // A kernel without user namespaces has but one.
-    let is_first = namespace.map_or(true, |name| name == Path::new(FIRST_NAMESPACE));
-    is_first && rustix::process::geteuid().is_root()
-}
-
 impl Daemon {
     /// Makes the control node, if it is not there yet, and says where all is.
     pub(super) fn private_without_nodes(&self) -> Result<Private, Fault> {
         let mut nodeless = self.shell.nodeless();
         if nodeless.is_none() {
             *nodeless = Some(self.open_nodeless()?);
+        }
+        if let Some(nodeless) = &*nodeless {
+            // What programs of earlier shells have made of it.
+            let mended = nodeless.files.mend().and_then(|()| furnish(&self.private_dir));
+            mended.about(self.private_dir.display())?;
         }
         Ok(self.private_at(Shows::Files, self.private_dir.clone()))
     }
@@ -71,21 +67,22 @@ impl Daemon {
         let dir = &self.private_dir;
         let (at, under) = (dir.display().to_string(), dir.join("node"));
         super::clean(dir);
-        for dir in [dir, &under, &dir.join("shell")] {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir).about(&at)?;
-        }
-        let text = fs::read_to_string("/proc/devices").about("/proc/devices")?;
-        fs::write(dir.join("proc-devices"), devices(&text)).about(&at)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).about(&at)?;
+        furnish(dir).about(&at)?;
+        // Later it is the node that is mounted there.
+        let node =
+            Within::open(dir).and_then(|within| within.make_folder(Path::new("node"), 0o700));
+        drop(node.about(&at)?);
         let files = Arc::new(Sys::make(dir).about(&at)?);
         files.refresh(&self.control).about(&at)?;
         self.keep_true(&files)?;
         let lock = dir.join("lvm-lock");
-        self.settings_for_lvm(dir, &settings(&lock)).about("settings for lvm")?;
+        self.settings_for_lvm(&settings(&lock)).about("settings for lvm")?;
         let calls = Files { daemon: self.me.clone(), files: files.clone() };
         let (calls, control) = (Arc::new(calls), self.control.clone());
         let node = ControlNode::mount_with_names(&self.mount, calls, control, Pool::new(1), &under);
         let node = node.map_err(|error| Fault::new("control node", causes(&error)))?;
-        Ok(Nodeless { node, _files: files })
+        Ok(Nodeless { node, files })
     }
 
     /// Starts the thread that makes the files true after what others than programs change.
@@ -102,6 +99,19 @@ impl Daemon {
                 refresh(&daemon, &files);
             }
         })
+    }
+}
+
+/// Makes what there is besides the files for `/sys`. Programs write here, those of containers too.
+fn furnish(dir: &Path) -> io::Result<()> {
+    let within = Within::open(dir)?;
+    within.make_folder(Path::new("shell"), 0o700)?;
+    super::folders_for_lvm(&within)?;
+    let text = devices(&fs::read_to_string("/proc/devices")?);
+    let path = Path::new("proc-devices");
+    match within.has_text(path, text.as_bytes()) {
+        true => Ok(()),
+        false => within.put_file(path, text.as_bytes(), 0o644),
     }
 }
 

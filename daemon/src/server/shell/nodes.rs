@@ -154,8 +154,12 @@ impl Daemon {
             Ok(Answer::Status(status)) => self.put(open, &mut place, &id, &status),
             Ok(_) | Err(_) => take(open, &mut place, minor),
         };
-        if let Err(error) = done {
-            tracing::error!(error = causes(&*error), minor, "a block node is not as its device");
+        match done {
+            Ok(()) => open.placed.goes_well(Some(minor)),
+            Err(error) => {
+                let what = "a block node is not as its device";
+                open.placed.say(Some(minor), what, causes(&*error));
+            }
         }
     }
 
@@ -273,7 +277,7 @@ impl Daemon {
         place.node = None;
         open.placed.numbers.set(minor, None);
         if let Err(error) = take_from_tree(open, &mut place) {
-            tracing::error!(%error, minor, "a device that is gone is still to be seen");
+            open.placed.say(Some(minor), "a device that is gone is still to be seen", error);
         }
         let opened = place.opened.take();
         match removed {
@@ -285,7 +289,7 @@ impl Daemon {
                 true
             }
             Err(error) => {
-                tracing::error!(error = causes(&error), minor, "a block node is left behind");
+                open.placed.say(Some(minor), "a block node is left behind", causes(&error));
                 false
             }
         }
@@ -373,10 +377,14 @@ impl Daemon {
                 };
                 while changes.try_recv().is_ok() {}
                 wait = if daemon.look_again(&open) { RETRY } else { LOOK };
-                if more == Err(RecvTimeoutError::Timeout)
-                    && let Err(error) = open.tree.refresh()
-                {
-                    tracing::error!(%error, "what programs see of devices is out of date");
+                if more == Err(RecvTimeoutError::Timeout) {
+                    match open.tree.refresh() {
+                        Ok(()) => open.placed.goes_well(None),
+                        Err(error) => {
+                            let what = "what programs see of devices is out of date";
+                            open.placed.say(None, what, error);
+                        }
+                    }
                 }
             }
         })

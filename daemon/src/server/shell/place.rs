@@ -1,6 +1,7 @@
 //! Which device has which node.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use block_frontend::{Node, Whole};
@@ -18,6 +19,19 @@ pub(super) struct Placed {
     /// How many commands are under way that change a device, by minor number: its node is made true
     /// when they are done, and not before.
     pub(super) under_way: Mutex<HashMap<u32, u32>>,
+    said: Said,
+}
+
+/// What is wrong, as it was said last, of a device or of all: what is tried again and again is logged when it
+/// becomes another, and not each time.
+#[derive(Default)]
+struct Said(Mutex<HashMap<Option<u32>, String>>);
+
+impl Said {
+    /// Tells whether it was not what was said last.
+    fn is_new(&self, of: Option<u32>, trouble: &str) -> bool {
+        lock(&self.0).insert(of, trouble.to_owned()).is_none_or(|before| before != trouble)
+    }
 }
 
 /// A device's node.
@@ -61,6 +75,18 @@ impl Placed {
         lock(&self.under_way).contains_key(&minor)
     }
 
+    /// Logs what is wrong, of a device or of all, unless it is what was said last.
+    pub(super) fn say(&self, of: Option<u32>, what: &str, error: impl Display) {
+        if self.said.is_new(of, &format!("{what}: {error}")) {
+            tracing::error!(%error, minor = of, "{what}");
+        }
+    }
+
+    /// Forgets what was said last: it has gone well since.
+    pub(super) fn goes_well(&self, of: Option<u32>) {
+        lock(&self.said.0).remove(&of);
+    }
+
     fn places(&self) -> MutexGuard<'_, HashMap<u32, Arc<Mutex<Place>>>> {
         lock(&self.places)
     }
@@ -77,4 +103,17 @@ pub(super) enum Force {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_said_once_for_each_change() {
+        let said = Said::default();
+        let news = [(Some(1), "busy"), (Some(1), "busy"), (Some(2), "busy"), (None, "busy")];
+        assert_eq!(news.map(|(of, trouble)| said.is_new(of, trouble)), [true, false, true, true]);
+        assert!(said.is_new(Some(1), "gone") && said.is_new(Some(1), "busy"));
+    }
 }

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use backing::block_on;
+use block_frontend::Within;
 use sim_core::control::{Answer, Command, DevStatus, Id, Slot};
 use sim_core::{BlockDevice, Control, DM_MAJOR, DevNumber, SECTOR_SIZE};
 
@@ -18,9 +18,13 @@ use sim_core::{BlockDevice, Control, DM_MAJOR, DevNumber, SECTOR_SIZE};
 const OF_MACHINE: [(&str, &str); 2] =
     [("sys-dev-block", "/sys/dev/block"), ("sys-block", "/sys/block")];
 
+/// The folder of mapped devices.
+const HIDDEN: &str = "sys-devices";
+
 /// The files, and what they say.
 pub(super) struct Sys {
     dir: PathBuf,
+    within: Within,
     written: Mutex<BTreeMap<u32, Facts>>,
 }
 
@@ -32,10 +36,20 @@ struct Facts {
 }
 
 impl Sys {
-    /// Makes the folders that are bound over those of the machine, in `dir`, which has none of before.
+    /// Makes the folders that are bound over those of the machine, in `dir`, which may have some of before.
     pub(super) fn make(dir: &Path) -> io::Result<Sys> {
+        let within = Within::open(dir)?;
+        for name in OF_MACHINE.map(|(ours, _)| ours).into_iter().chain([HIDDEN]) {
+            within.remove(Path::new(name))?;
+        }
+        let sys = Sys { dir: dir.to_owned(), within, written: Mutex::default() };
+        sys.furnish()?;
+        Ok(sys)
+    }
+
+    fn furnish(&self) -> io::Result<()> {
         for (ours, theirs) in OF_MACHINE {
-            anew(&dir.join(ours))?;
+            self.within.make_folder(Path::new(ours), 0o755)?;
             for entry in fs::read_dir(theirs).into_iter().flatten() {
                 let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
                 let is_ours = |name: &str| {
@@ -47,12 +61,24 @@ impl Sys {
                     && !is_ours(&name.to_string_lossy())
                     && !is_ours(number.trim())
                 {
-                    symlink(real, dir.join(ours).join(name))?;
+                    self.link(&Path::new(ours).join(name), &real)?;
                 }
             }
         }
-        anew(&dir.join("sys-devices"))?;
-        Ok(Sys { dir: dir.to_owned(), written: Mutex::default() })
+        self.within.make_folder(Path::new(HIDDEN), 0o755).map(drop)
+    }
+
+    /// Makes all of it again that programs have taken away or changed.
+    pub(super) fn mend(&self) -> io::Result<()> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        self.furnish()?;
+        for (minor, facts) in &*written {
+            self.write(*minor, facts)?;
+        }
+        for (above, below) in pairs(&written) {
+            self.tie(&written, above, below)?;
+        }
+        Ok(())
     }
 
     /// Makes the files true.
@@ -60,81 +86,89 @@ impl Sys {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let now = facts(control);
         for minor in written.keys().filter(|minor| !now.contains_key(minor)) {
-            self.links(*minor).iter().for_each(|link| drop(fs::remove_file(link)));
-            fs::remove_dir_all(self.folder(*minor))?;
+            for link in links(*minor) {
+                self.within.remove(&link)?;
+            }
+            self.within.remove(&folder(*minor))?;
         }
         for (minor, facts) in &now {
             if written.get(minor) != Some(facts) {
                 self.write(*minor, facts)?;
             }
         }
-        let pairs = |all: &BTreeMap<u32, Facts>| -> Vec<(u32, u32)> {
-            let below = all.iter().map(|(above, facts)| (above, &facts.below));
-            below.flat_map(|(above, below)| below.iter().map(|one| (*above, *one))).collect()
-        };
         let (before, after) = (pairs(&written), pairs(&now));
         for (above, below) in before.iter().filter(|pair| !after.contains(pair)) {
-            self.tied(*above, *below).iter().for_each(|(link, _)| drop(fs::remove_file(link)));
+            for (_, link, _) in tied(*above, *below) {
+                self.within.remove(&link)?;
+            }
         }
         for (above, below) in after {
-            for (link, target) in self.tied(above, below) {
-                if link.parent().is_some_and(Path::exists) && !link.is_symlink() {
-                    symlink(target, link)?;
-                }
-            }
+            self.tie(&now, above, below)?;
         }
         *written = now;
         Ok(())
     }
 
     fn write(&self, minor: u32, facts: &Facts) -> io::Result<()> {
-        let folder = self.folder(minor);
+        let folder = folder(minor);
         for part in ["dm", "bdi", "queue", "holders", "slaves"] {
-            fs::create_dir_all(folder.join(part))?;
+            self.within.make_folder(&folder.join(part), 0o755)?;
         }
         for (name, text) in &facts.texts {
-            // A reader sees one state or the other.
-            let new = self.dir.join("sys-devices/.new");
-            fs::write(&new, format!("{text}\n"))?;
-            fs::rename(&new, folder.join(name))?;
+            let (path, text) = (folder.join(name), format!("{text}\n"));
+            if !self.within.has_text(&path, text.as_bytes()) {
+                // A reader sees one state or the other.
+                self.within.put_file(&path, text.as_bytes(), 0o644)?;
+            }
         }
-        for link in self.links(minor) {
-            if !link.is_symlink() {
-                symlink(&folder, link)?;
+        let target = self.dir.join(folder);
+        links(minor).iter().try_for_each(|link| self.link(link, &target))
+    }
+
+    /// Makes the links between two devices, where there are folders for them.
+    fn tie(&self, there: &BTreeMap<u32, Facts>, above: u32, below: u32) -> io::Result<()> {
+        for (of, link, target) in tied(above, below) {
+            if there.contains_key(&of) {
+                self.link(&link, &target)?;
             }
         }
         Ok(())
     }
 
-    fn folder(&self, minor: u32) -> PathBuf {
-        self.dir.join("sys-devices").join(name(minor))
+    fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
+        match self.within.target(path) {
+            Ok(there) if there == target => Ok(()),
+            Ok(_) | Err(_) => self.within.put_link(path, target),
+        }
     }
+}
 
-    /// The links that lead to a device's folder.
-    fn links(&self, minor: u32) -> [PathBuf; 2] {
-        let number = DevNumber::mapped(minor).to_string();
-        [self.dir.join("sys-dev-block").join(number), self.dir.join("sys-block").join(name(minor))]
-    }
+fn folder(minor: u32) -> PathBuf {
+    Path::new(HIDDEN).join(name(minor))
+}
 
-    /// The links between a device and one below it, and where they lead.
-    fn tied(&self, above: u32, below: u32) -> [(PathBuf, PathBuf); 2] {
-        let link = |of: u32, what: &str, to: u32| {
-            (self.folder(of).join(what).join(name(to)), Path::new("../..").join(name(to)))
-        };
-        [link(above, "slaves", below), link(below, "holders", above)]
-    }
+/// The links that lead to a device's folder.
+fn links(minor: u32) -> [PathBuf; 2] {
+    let number = DevNumber::mapped(minor).to_string();
+    [Path::new("sys-dev-block").join(number), Path::new("sys-block").join(name(minor))]
+}
+
+/// The links between a device and one below it: in whose folder, what they are called, and where they lead.
+fn tied(above: u32, below: u32) -> [(u32, PathBuf, PathBuf); 2] {
+    let link = |of: u32, what: &str, to: u32| {
+        (of, folder(of).join(what).join(name(to)), Path::new("../..").join(name(to)))
+    };
+    [link(above, "slaves", below), link(below, "holders", above)]
+}
+
+/// What is above what, and below it.
+fn pairs(all: &BTreeMap<u32, Facts>) -> Vec<(u32, u32)> {
+    let below = all.iter().map(|(above, facts)| (above, &facts.below));
+    below.flat_map(|(above, below)| below.iter().map(|one| (*above, *one))).collect()
 }
 
 fn name(minor: u32) -> String {
     format!("dm-{minor}")
-}
-
-/// Makes a folder that is empty.
-fn anew(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => fs::create_dir(folder),
-    }
 }
 
 /// What there is to say of all devices.
