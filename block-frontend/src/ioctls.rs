@@ -241,6 +241,7 @@ mod tests {
             add_disk(&null, 1),
             configure(&null, &null, 512, 0),
             clear_at_last_close(&null),
+            below_loop(&null).map(drop),
             add_partition(&null, 1, 512),
             set_read_only(&null, true),
         ];

@@ -29,16 +29,20 @@ pub(super) fn file_systems() -> BTreeSet<DevNumber> {
     devices.filter_map(|name| number(&Path::new("/sys/class/block").join(name))).collect()
 }
 
-/// Lists what loop devices lie over, other than those of nodes, once for each.
+/// Lists what loop devices lie over, other than those of nodes, once for each. Those whose file lies elsewhere than
+/// in a `/dev` are not asked, as their file systems would be, and may not answer.
 pub(super) fn below_loops() -> Vec<DevNumber> {
     let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     disks
         .filter_map(|disk| {
             let minor: u32 = disk.file_name().to_str()?.strip_prefix("loop")?.parse().ok()?;
-            let is_used = minor < FIRST_DISK && disk.path().join("loop/backing_file").exists();
+            let file = fs::read_to_string(disk.path().join("loop/backing_file")).ok()?;
+            if minor >= FIRST_DISK || !file.starts_with("/dev/") {
+                return None;
+            }
             let disk = DevNumber { major: LOOP_MAJOR, minor };
             // One that has been let go of meanwhile says so.
-            ioctls::below_loop(&Special::block(disk).ok().filter(|_| is_used)?.read().ok()?).ok()
+            ioctls::below_loop(&Special::block(disk).ok()?.read().ok()?).ok()
         })
         .flatten()
         .collect()

@@ -232,6 +232,20 @@ fn who_has_a_node_open_is_counted() {
     instance.dmsim(&["stop"]);
 }
 
+#[test]
+fn a_loop_device_over_a_node_is_counted() {
+    let Some(instance) = start(&["dmsetup", "losetup"]) else { return };
+    disks(&instance, &[("a", 4)]);
+    let said = run(
+        &instance,
+        "open() { dmsetup info -c --noheadings -o open a; }
+        open; loop=$(losetup -f --show /dev/mapper/a); open; fails dmsetup remove a 2> /dev/null
+        losetup -d $loop; open; dmsetup remove a",
+    );
+    assert_eq!(said, "0\n1\n0\n");
+    instance.dmsim(&["stop"]);
+}
+
 /// As with the kernel: the test suite of file systems goes on with such pages.
 #[test]
 fn what_was_written_can_be_read_when_the_table_fails_everything() {
