@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Instance, text};
+use crate::harness::{Instance, text, wait_until};
 use crate::inside::{Container, contained};
 use crate::{run, start};
 
@@ -123,7 +123,8 @@ fn a_shell_after_one_that_removed_the_control_node_has_it_again() {
     // What libdevmapper makes where it finds none: that of the machine.
     run(&instance, "rm /dev/mapper/control; mknod /dev/mapper/control c 10 236");
     run(&instance, THERE);
-    instance.dmsim(&["stop"]);
+    // Others look at all loop devices of the machine, and have this one's open for a moment.
+    wait_until("it stops", || instance.run(&["stop"]).status.success());
 }
 
 #[test]
