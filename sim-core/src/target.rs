@@ -119,6 +119,13 @@ pub trait Target: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// Does what is left to do when the target has been in use and will not be again: its table was
+    /// replaced, or its device is removed. The device is suspended, or has another table; those below
+    /// are open yet. The part of the kernel's `dtr` that waits for I/O.
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Gets ready for bios, reading metadata if need be; an error keeps the device suspended, and
     /// who resumed it is told why (`preresume`).
     fn preresume(&self) -> BoxFuture<'_, Result<(), Refusal>> {

@@ -124,6 +124,18 @@ impl Limits {
         Sectors((u64::from(self.logical_block_size) / SECTOR_SIZE).max(1))
     }
 
+    /// Brings limits that a target has changed into line with one another, as the block layer does
+    /// before a queue has them (`blk_validate_limits`).
+    pub(crate) fn settle(&mut self) {
+        self.physical_block_size = self.physical_block_size.max(self.logical_block_size);
+        self.io_min = self.io_min.max(self.physical_block_size);
+        if self.alignment_offset != 0 {
+            self.alignment_offset =
+                remainder(self.alignment_offset.into(), self.physical_block_size);
+            self.misaligned = false;
+        }
+    }
+
     /// Lifts every limit on discards: for a target that takes them itself.
     pub fn allow_any_discard(&mut self) {
         self.discard_granularity = self.logical_block_size;

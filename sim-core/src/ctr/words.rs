@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::error::CtrError;
 use crate::{Sector, Sectors};
@@ -75,6 +76,24 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// Reads the next word as a number within limits, as the kernel's `dm_read_arg` does: digits and
+    /// nothing else, modulo 2^32.
+    pub fn number(
+        &mut self,
+        limits: RangeInclusive<u32>,
+        kernel: &str,
+    ) -> Result<(Arg<'a>, u32), CtrError> {
+        let word = self.next(kernel)?;
+        let number = word.wrapping_u32(kernel)?;
+        match limits.contains(&number) {
+            true => Ok((word, number)),
+            false => {
+                let (least, most) = limits.into_inner();
+                Err(word.error(format_args!("a number from {least} to {most}"), kernel))
+            }
+        }
+    }
+
     /// Returns the words of a group of optional arguments: that at `first` says how many follow,
     /// `max` at most. None where there is no such word. What follows the group is left unread, as
     /// the kernel does (`dm_read_arg_group`).
@@ -125,6 +144,13 @@ impl<'a> Arg<'a> {
     pub fn positive_u32(&self, kernel: &str) -> Result<u32, CtrError> {
         let number = self.read_u32().filter(|number| *number > 0);
         number.ok_or_else(|| self.error("a number from 1 to 4294967295", kernel))
+    }
+
+    /// Reads a 64-bit sector address, as the kernel's `kstrtoull` does: decimal, a plus sign allowed.
+    pub fn sector_u64(&self, kernel: &str) -> Result<Sector, CtrError> {
+        let digits = self.text.strip_prefix('+').unwrap_or(self.text);
+        let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok());
+        number.flatten().map(Sector).ok_or_else(|| self.error("a sector number", kernel))
     }
 
     /// As [`positive_u32`](Self::positive_u32), with zero among the numbers.
@@ -224,6 +250,15 @@ mod tests {
         assert_eq!(arg("18446744073709551616").sector("").unwrap(), Sector(0));
         for bad in ["-1", "+16", "0x10", "1.5", "''", "x", "1 "] {
             assert!(arg(bad).sector("").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sector_of_64_bits_may_have_a_plus_sign_and_does_not_wrap() {
+        let arg = |text| Arg { index: 0, text };
+        assert_eq!(arg("+18446744073709551615").sector_u64("").unwrap(), Sector(u64::MAX));
+        for bad in ["18446744073709551616", "-1", "", "+", "++1", "0x10", "1 "] {
+            assert!(arg(bad).sector_u64("").is_err(), "{bad}");
         }
     }
 

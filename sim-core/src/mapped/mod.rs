@@ -295,7 +295,7 @@ impl MappedDevice {
     ) -> Result<(), Refusal> {
         let _one = self.changing.lock().await;
         // Kept up to the end: the new table may take over what the old one holds.
-        let _old = if let Some(table) = table {
+        let old = if let Some(table) = table {
             self.suspend_locked(held).await?;
             let limits = limits(&table)?;
             self.bind(table, limits)
@@ -304,6 +304,13 @@ impl MappedDevice {
         } else {
             None
         };
+        let resumed = self.resume_live().await;
+        self.finish(&old).await;
+        resumed
+    }
+
+    /// Lets bios through the live table again.
+    async fn resume_live(&self) -> Result<(), Refusal> {
         let table = self.live().ok_or(Errno::INVAL)?;
         for entry in table.entries() {
             let preresume = async { entry.target.preresume().await };
@@ -355,6 +362,13 @@ impl MappedDevice {
         }
     }
 
+    /// Lets the targets of a table that is not used any more do what is left to do.
+    async fn finish(&self, table: &Option<Arc<Table>>) {
+        for entry in table.iter().flat_map(|table| table.entries()) {
+            self.barrier.wait((), async { entry.target.finish().await }).await;
+        }
+    }
+
     /// Makes `table` the live one, and returns the one before; nothing is in flight.
     fn bind(&self, table: Arc<Table>, limits: Limits) -> Option<Arc<Table>> {
         let old = self.replace_table(Some(table.clone()));
@@ -401,6 +415,7 @@ impl MappedDevice {
     pub(crate) async fn tear_down(&self) {
         // Nothing but a device that is gone refuses, and that has been told.
         let _told = self.suspend(Held::Flush).await;
+        self.finish(&self.live()).await;
         self.destroy();
     }
 

@@ -76,6 +76,7 @@ impl Table {
             .entries
             .iter()
             .any(|entry| entry.profile.num_flush_bios > 0 && entry.profile.flush_supported);
+        limits.settle();
     }
 }
 

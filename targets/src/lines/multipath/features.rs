@@ -4,7 +4,7 @@ use std::fmt;
 
 use sim_core::{CtrError, TableType, Words};
 
-use super::{group, number};
+use super::group;
 
 /// What a line asks for besides its paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +67,12 @@ impl Features {
                 "retain_attached_hw_handler" => features.retain_attached_hw_handler = true,
                 "pg_init_retries" if has_value => {
                     let kernel = "pg_init_retries must be between 1 and 50";
-                    features.pg_init_retries = number(words, 1..=50, kernel)?.1;
+                    features.pg_init_retries = words.number(1..=50, kernel)?.1;
                     left -= 1;
                 }
                 "pg_init_delay_msecs" if has_value => {
                     let kernel = "pg_init_delay_msecs must be between 0 and 60000";
-                    features.pg_init_delay_msecs = Some(number(words, 0..=60000, kernel)?.1);
+                    features.pg_init_delay_msecs = Some(words.number(0..=60000, kernel)?.1);
                     left -= 1;
                 }
                 "queue_mode" if has_value => {

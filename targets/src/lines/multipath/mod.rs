@@ -9,7 +9,6 @@ mod status;
 mod tests;
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use sim_core::{Arg, CtrError, Errno, Sectors, Words};
 
@@ -66,8 +65,8 @@ impl<D> Line<D> {
         const FIRST: &str = "invalid initial priority group number";
         let features = Features::parse(words)?;
         let handler = parse_handler(words, features.queue_mode, devices)?;
-        let (_, count) = number(words, 0..=MAX_COUNT, GROUPS)?;
-        let (first_word, first) = number(words, 0..=MAX_COUNT, FIRST)?;
+        let (_, count) = words.number(0..=MAX_COUNT, GROUPS)?;
+        let (first_word, first) = words.number(0..=MAX_COUNT, FIRST)?;
         if (count == 0) != (first == 0) {
             let expected = "a group, or 0 where there is none";
             return Err(first_word.error(expected, "invalid initial priority group"));
@@ -120,8 +119,8 @@ impl<D> Group<D> {
             return Err(word.error("a whole group", "not enough priority group arguments"));
         }
         let selector = Selector::parse(words)?;
-        let (paths_word, count) = number(words, 1..=MAX_COUNT, "invalid number of paths")?;
-        let (_, args) = number(words, 0..=MAX_COUNT, "invalid number of selector args")?;
+        let (paths_word, count) = words.number(1..=MAX_COUNT, "invalid number of paths")?;
+        let (_, args) = words.number(0..=MAX_COUNT, "invalid number of selector args")?;
         let mut paths = Vec::new();
         let mut taken = Vec::new();
         for _ in 0..count {
@@ -162,27 +161,10 @@ fn parse_handler<D>(
     }
 }
 
-/// Reads a number within limits, as the kernel's `dm_read_arg` does.
-fn number<'a>(
-    words: &mut Words<'a>,
-    limits: RangeInclusive<u32>,
-    kernel: &str,
-) -> Result<(Arg<'a>, u32), CtrError> {
-    let word = words.next(kernel)?;
-    let number = word.wrapping_u32(kernel)?;
-    match limits.contains(&number) {
-        true => Ok((word, number)),
-        false => {
-            let (least, most) = limits.into_inner();
-            Err(word.error(format_args!("a number from {least} to {most}"), kernel))
-        }
-    }
-}
-
 /// Reads a number, and as many words after it, as the kernel's `dm_read_arg_group` does.
 fn group<'a>(words: &mut Words<'a>, most: u32, kernel: &str) -> Result<Vec<Arg<'a>>, CtrError> {
     let left = u32::try_from(words.left().saturating_sub(1)).unwrap_or(u32::MAX);
-    let (_, count) = number(words, 0..=most.min(left), kernel)?;
+    let (_, count) = words.number(0..=most.min(left), kernel)?;
     (0..count).map(|_| words.next(kernel)).collect()
 }
 
