@@ -17,6 +17,7 @@ mod parts;
 pub mod raid;
 pub mod snapshot;
 mod striped;
+mod unstriped;
 mod zero;
 
 pub use crypt::Crypt;
@@ -28,6 +29,7 @@ pub use parts::bytes;
 pub use raid::{Md, Raid};
 pub use snapshot::{Snapshot, SnapshotMerge, SnapshotOrigin};
 pub use striped::Striped;
+pub use unstriped::Unstriped;
 pub use zero::Zero;
 
 use sim_core::Registry;
@@ -48,4 +50,5 @@ pub fn registry() -> Registry {
         .with::<Raid>()
         .with::<Md>()
         .with::<Multipath>()
+        .with::<Unstriped>()
 }

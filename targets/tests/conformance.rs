@@ -219,3 +219,27 @@ mod multipath_that_waits {
         }
     );
 }
+
+mod unstriped {
+    testkit::conformance!(
+        targets::Unstriped,
+        "0 68 unstriped 3 4 1 a 10",
+        except {
+            faults: "passes no flush on, as the kernel has it",
+            crash: "passes no flush on, as the kernel has it",
+            operations: "passes no flush on, as the kernel has it",
+        }
+    );
+}
+
+mod unstriped_in_odd_chunks {
+    testkit::conformance!(
+        targets::Unstriped,
+        "0 30 unstriped 2 5 0 b 7\n30 33 unstriped 4 3 3 a 0",
+        except {
+            faults: "passes no flush on, as the kernel has it",
+            crash: "passes no flush on, as the kernel has it",
+            operations: "passes no flush on, as the kernel has it",
+        }
+    );
+}

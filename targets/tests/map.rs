@@ -74,3 +74,18 @@ fn zero_and_error_reach_nothing() {
     check("0 64 error", "R 0+1, W 0+1", "EIO, EIO");
     check("0 64 error a 10", "R 0+1, F", "EIO");
 }
+
+#[test]
+fn unstriped_takes_every_nth_chunk() {
+    let table = "0 64 unstriped 3 4 1 a 10";
+    check(table, "R 0+4, R 4+4, W 63+1", "R a 14+4, R a 26+4, W a 197+1");
+    check(table, "R 2+4", "R a 16+2, R a 26+2");
+    check("0 15 unstriped 2 5 0 b 0", "R 3+7", "R b 3+2, R b 10+5");
+    check(table, "F, D 0+4, Z 0+4", "EOPNOTSUPP, EOPNOTSUPP");
+}
+
+#[test]
+fn unstriped_fails_past_the_end_of_the_striped_device() {
+    // The kernel checks no more than the target's own length.
+    check("0 32768 unstriped 4 16 0 a 0", "R 16383+1, R 16384+1", "R a 65487+1, EIO");
+}

@@ -142,11 +142,7 @@ impl Machine {
                 self.put(device, number(sector), number(count), first.parse().ok())
             }
             ("get", [device, sector, count]) => self.get(device, number(sector), number(count)),
-            ("dd", _) => {
-                let device = text.iter().find_map(|word| word.strip_prefix("if=")).unwrap();
-                let read = self.get(device, 0, 8);
-                Outcome { stdout: String::new(), ..read }
-            }
+            ("dd", _) => self.dd(&text),
             ("blkdiscard", _) => self.discard(&text),
             ("blockdev", _) => self.blockdev(&text),
             ("cat", _) if text.iter().all(|word| word.starts_with("/sys/block/dm-")) => {
@@ -305,6 +301,32 @@ impl Machine {
         outcome
     }
 
+    /// Reads to nowhere, flushes, or writes what is durable at once.
+    fn dd(&self, words: &[&str]) -> Outcome {
+        let word = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
+        let value = |key: &str, otherwise| word(key).map_or(otherwise, number);
+        let (block, count) = (value("bs=", 512) / 512, value("count=", 0));
+        let (from, to) = (word("if=").unwrap(), word("of=").unwrap());
+        if to == "/dev/null" {
+            let read = self.get(from, value("skip=", 0) * block, count * block);
+            return Outcome { stdout: String::new(), ..read };
+        }
+        let Some(device) = self.device(to) else { return no_file("dd", to) };
+        let flush = || block_on(device.submit(Bio::flush()));
+        for nr in 0..count {
+            let data = pattern((value("skip=", 0) + nr) * block, block);
+            let at = Sector((value("seek=", 0) + nr) * block);
+            let bio = Bio::write(at, &data).with_fua();
+            if block_on(device.submit(bio)).and_then(|()| flush()).is_err() {
+                return failed(format!("dd: error writing '{to}': Input/output error"));
+            }
+        }
+        match word("conv=") == Some("fsync") && flush().is_err() {
+            true => failed(format!("dd: fsync failed for '{to}': Input/output error")),
+            false => Outcome::default(),
+        }
+    }
+
     fn discard(&self, words: &[&str]) -> Outcome {
         let after = |option: &str| {
             let at = words.iter().position(|word| *word == option)?;
@@ -314,6 +336,11 @@ impl Machine {
         let Some(shown) = self.find(path) else { return no_file("blkdiscard", path) };
         let start = Sector(after("-o").unwrap_or(0));
         let len = Sectors(after("-l").unwrap_or(shown.device.size().0 - start.0));
+        let begin = shown.device.size().0.min(128);
+        // It looks for a file system first, unless it is forced.
+        if !words.contains(&"-f") && self.get(path, 0, begin).status != 0 {
+            return failed("blkdiscard: failed to probe the device: Input/output error".to_owned());
+        }
         let zero = words.contains(&"-z");
         let bio = if zero { Bio::write_zeroes(start, len) } else { Bio::discard(start, len) };
         let mut result = block_on(shown.device.submit(bio));
@@ -357,6 +384,7 @@ impl Machine {
             "--getpbsz" => limits.physical_block_size.to_string(),
             "--getiomin" => limits.io_min.to_string(),
             "--getioopt" => limits.io_opt.to_string(),
+            "--getalignoff" if limits.misaligned => "-1".to_owned(),
             "--getalignoff" => limits.alignment_offset.to_string(),
             "--getro" => u8::from(shown.device.access().is_read_only()).to_string(),
             "--getra" => self.read_ahead(shown).to_string(),

@@ -13,7 +13,8 @@
 //! assert_eq!(line.to_string(), "core 1 1024 2 7:1 8 7:0 0");
 //! ```
 //!
-//! The status of `linear`, `zero`, `error`, `crypt` and `snapshot-origin` has no words.
+//! The status of `linear`, `zero`, `error`, `crypt`, `snapshot-origin`, `unstriped`, `switch`, `flakey` and
+//! `ebs` has no words.
 //!
 //! What is printed is read as the same value again, but for what the kernel itself does not print, or
 //! prints as another: the words of `error`; of `raid` `raid10_use_near_sets` (counted, and not printed)
@@ -22,7 +23,6 @@
 
 pub mod crypt;
 pub mod error;
-pub mod linear;
 pub mod md;
 pub mod mirror;
 mod mirror_status;
@@ -30,9 +30,9 @@ pub mod multipath;
 mod opening;
 mod place;
 pub mod raid;
+mod remap;
 pub mod snapshot;
 pub mod snapshot_origin;
-pub mod striped;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -40,4 +40,5 @@ pub mod zero;
 
 pub(crate) use opening::{device_word, parse};
 pub use place::Place;
+pub use remap::{linear, striped, unstriped};
 pub use words::{AsWritten, DeviceFacts, DeviceWord, Devices, from_text};

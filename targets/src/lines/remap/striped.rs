@@ -4,8 +4,8 @@ use std::fmt;
 
 use sim_core::{CtrError, Sectors, Words};
 
-use super::place::Place;
-use super::words::{DeviceWord, Devices, from_text};
+use crate::lines::place::Place;
+use crate::lines::words::{DeviceWord, Devices, from_text};
 
 /// A table line of `striped`.
 #[derive(Clone, Debug, PartialEq, Eq)]
