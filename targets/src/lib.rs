@@ -17,6 +17,7 @@ mod parts;
 pub mod raid;
 pub mod snapshot;
 mod striped;
+mod switch;
 mod unstriped;
 mod zero;
 
@@ -29,6 +30,7 @@ pub use parts::bytes;
 pub use raid::{Md, Raid};
 pub use snapshot::{Snapshot, SnapshotMerge, SnapshotOrigin};
 pub use striped::Striped;
+pub use switch::Switch;
 pub use unstriped::Unstriped;
 pub use zero::Zero;
 
@@ -51,4 +53,5 @@ pub fn registry() -> Registry {
         .with::<Md>()
         .with::<Multipath>()
         .with::<Unstriped>()
+        .with::<Switch>()
 }

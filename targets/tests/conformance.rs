@@ -243,3 +243,28 @@ mod unstriped_in_odd_chunks {
         }
     );
 }
+
+mod switch {
+    testkit::conformance!(
+        targets::Switch,
+        "0 64 switch 3 8 0 a 10 b 20 c 30",
+        except {
+            faults: "passes no flush on, as the kernel has it",
+            crash: "passes no flush on, as the kernel has it",
+            operations: "passes no flush on, as the kernel has it",
+            model: "a discard goes whole by one of the paths, which lead to the same place elsewhere",
+        }
+    );
+}
+
+mod switch_of_two_ways_to_one_place {
+    testkit::conformance!(
+        targets::Switch,
+        "0 61 switch 2 5 0 a 10 a 10",
+        except {
+            faults: "passes no flush on, as the kernel has it",
+            crash: "passes no flush on, as the kernel has it",
+            operations: "passes no flush on, as the kernel has it",
+        }
+    );
+}

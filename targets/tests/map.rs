@@ -89,3 +89,11 @@ fn unstriped_fails_past_the_end_of_the_striped_device() {
     // The kernel checks no more than the target's own length.
     check("0 32768 unstriped 4 16 0 a 0", "R 16383+1, R 16384+1", "R a 65487+1, EIO");
 }
+
+#[test]
+fn switch_sends_regions_by_paths_in_turn() {
+    let table = "0 64 switch 3 8 0 a 10 b 20 c 30";
+    check(table, "R 0+8, R 8+8, R 16+8, R 24+8", "R a 10+8, R b 28+8, R c 46+8, R a 34+8");
+    check(table, "W 6+4", "W a 16+2, W b 28+2");
+    check(table, "F, D 6+20, Z 0+1", "D a 16+20, EOPNOTSUPP");
+}

@@ -40,5 +40,5 @@ pub mod zero;
 
 pub(crate) use opening::{device_word, parse};
 pub use place::Place;
-pub use remap::{linear, striped, unstriped};
+pub use remap::{linear, striped, switch, unstriped};
 pub use words::{AsWritten, DeviceFacts, DeviceWord, Devices, from_text};

@@ -2,4 +2,5 @@
 
 pub mod linear;
 pub mod striped;
+pub mod switch;
 pub mod unstriped;
