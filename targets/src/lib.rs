@@ -7,6 +7,7 @@
 
 pub mod bios;
 mod crypt;
+mod delay;
 mod error;
 mod linear;
 pub mod lines;
@@ -22,6 +23,7 @@ mod unstriped;
 mod zero;
 
 pub use crypt::Crypt;
+pub use delay::Delay;
 pub use error::Error;
 pub use linear::Linear;
 pub use mirror::Mirror;
@@ -54,4 +56,5 @@ pub fn registry() -> Registry {
         .with::<Multipath>()
         .with::<Unstriped>()
         .with::<Switch>()
+        .with::<Delay>()
 }

@@ -268,3 +268,11 @@ mod switch_of_two_ways_to_one_place {
         }
     );
 }
+
+mod delay {
+    testkit::conformance!(targets::Delay, "0 64 delay a 10 5");
+}
+
+mod delay_of_all_kinds {
+    testkit::conformance!(targets::Delay, "0 64 delay a 10 0 a 10 20 a 0 300");
+}

@@ -97,3 +97,12 @@ fn switch_sends_regions_by_paths_in_turn() {
     check(table, "W 6+4", "W a 16+2, W b 28+2");
     check(table, "F, D 6+20, Z 0+1", "D a 16+20, EOPNOTSUPP");
 }
+
+#[test]
+fn delay_has_a_place_for_each_kind_of_bio() {
+    check("0 64 delay a 10 3", "R 4+8, W 4+8, D 0+8, F", "R a 14+8, W a 14+8, D a 10+8, F a");
+    let table = "0 64 delay a 10 1 b 20 0 c 30 5";
+    check(table, "R 4+8, W 4+8 fua, D 0+8", "R a 14+8, W b 24+8 fua, D b 20+8");
+    check(table, "W 0+1 preflush", "F c, W b 20+1");
+    check("0 64 delay a 10 1 b 20 0", "F, Z 0+1", "F b, EOPNOTSUPP");
+}

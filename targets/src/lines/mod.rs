@@ -23,6 +23,7 @@
 
 pub mod crypt;
 pub mod error;
+mod faults;
 pub mod md;
 pub mod mirror;
 mod mirror_status;
@@ -38,6 +39,7 @@ mod tests;
 mod words;
 pub mod zero;
 
+pub use faults::delay;
 pub(crate) use opening::{device_word, parse};
 pub use place::Place;
 pub use remap::{linear, striped, switch, unstriped};

@@ -1,0 +1,3 @@
+//! Lines of targets that are made for tests.
+
+pub mod delay;
