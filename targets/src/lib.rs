@@ -9,6 +9,7 @@ pub mod bios;
 mod crypt;
 mod delay;
 mod error;
+mod flakey;
 mod linear;
 pub mod lines;
 pub mod md;
@@ -25,6 +26,7 @@ mod zero;
 pub use crypt::Crypt;
 pub use delay::Delay;
 pub use error::Error;
+pub use flakey::Flakey;
 pub use linear::Linear;
 pub use mirror::Mirror;
 pub use multipath::Multipath;
@@ -57,4 +59,5 @@ pub fn registry() -> Registry {
         .with::<Unstriped>()
         .with::<Switch>()
         .with::<Delay>()
+        .with::<Flakey>()
 }

@@ -276,3 +276,27 @@ mod delay {
 mod delay_of_all_kinds {
     testkit::conformance!(targets::Delay, "0 64 delay a 10 0 a 10 20 a 0 300");
 }
+
+mod flakey_that_is_well {
+    testkit::conformance!(targets::Flakey, "0 64 flakey a 10 3600 0");
+}
+
+mod flakey_that_drops_writes {
+    testkit::conformance!(
+        targets::Flakey,
+        "0 64 flakey a 10 0 3600 1 drop_writes",
+        except { model: "loses what is written" }
+    );
+}
+
+mod flakey_that_corrupts {
+    testkit::conformance!(
+        targets::Flakey,
+        "0 64 flakey a 10 0 3600 9 corrupt_bio_byte 3 r 7 0 random_write_corrupt 500000000 random_read_corrupt 0",
+        except {
+            model: "changes what is written",
+            flatten: "what is random need not be the same twice",
+            split: "the same byte of each piece is another",
+        }
+    );
+}

@@ -106,3 +106,16 @@ fn delay_has_a_place_for_each_kind_of_bio() {
     check(table, "W 0+1 preflush", "F c, W b 20+1");
     check("0 64 delay a 10 1 b 20 0", "F, Z 0+1", "F b, EOPNOTSUPP");
 }
+
+#[test]
+fn flakey_does_while_it_is_down_what_its_features_say() {
+    let check = |features: &str, ios| {
+        let bios = "R 0+1, W 1+1, D 2+1, F";
+        check(&format!("0 64 flakey a 10 0 60 {features}"), bios, ios);
+    };
+    check("", "EIO, EIO, EIO, EIO");
+    check("1 error_reads", "EIO, W a 11+1, D a 12+1, F a");
+    check("1 error_writes", "R a 10+1, EIO, EIO, EIO");
+    check("1 drop_writes", "R a 10+1");
+    check("5 corrupt_bio_byte 1 w 0 0", "R a 10+1, W a 11+1, D a 12+1, F a");
+}

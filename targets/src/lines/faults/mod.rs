@@ -1,3 +1,4 @@
 //! Lines of targets that are made for tests.
 
 pub mod delay;
+pub mod flakey;
