@@ -8,6 +8,7 @@
 pub mod bios;
 mod crypt;
 mod delay;
+mod dust;
 mod error;
 mod flakey;
 mod linear;
@@ -25,6 +26,7 @@ mod zero;
 
 pub use crypt::Crypt;
 pub use delay::Delay;
+pub use dust::Dust;
 pub use error::Error;
 pub use flakey::Flakey;
 pub use linear::Linear;
@@ -60,4 +62,5 @@ pub fn registry() -> Registry {
         .with::<Switch>()
         .with::<Delay>()
         .with::<Flakey>()
+        .with::<Dust>()
 }

@@ -300,3 +300,7 @@ mod flakey_that_corrupts {
         }
     );
 }
+
+mod dust {
+    testkit::conformance!(targets::Dust, "0 64 dust a 16 2048");
+}

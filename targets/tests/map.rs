@@ -119,3 +119,12 @@ fn flakey_does_while_it_is_down_what_its_features_say() {
     check("1 drop_writes", "R a 10+1");
     check("5 corrupt_bio_byte 1 w 0 0", "R a 10+1, W a 11+1, D a 12+1, F a");
 }
+
+#[test]
+fn dust_cuts_bios_at_blocks() {
+    check(
+        "0 64 dust a 16 2048",
+        "R 2+4, W 0+5, F, D 2+9",
+        "R a 18+2, R a 20+2, W a 16+4, W a 20+1, F a, D a 18+9",
+    );
+}

@@ -1,4 +1,5 @@
 //! Lines of targets that are made for tests.
 
 pub mod delay;
+pub mod dust;
 pub mod flakey;
