@@ -13,6 +13,7 @@ mod error;
 mod flakey;
 mod linear;
 pub mod lines;
+pub mod log_writes;
 pub mod md;
 mod mirror;
 mod multipath;
@@ -30,6 +31,7 @@ pub use dust::Dust;
 pub use error::Error;
 pub use flakey::Flakey;
 pub use linear::Linear;
+pub use log_writes::LogWrites;
 pub use mirror::Mirror;
 pub use multipath::Multipath;
 pub use parts::bytes;
@@ -63,4 +65,5 @@ pub fn registry() -> Registry {
         .with::<Delay>()
         .with::<Flakey>()
         .with::<Dust>()
+        .with::<LogWrites>()
 }

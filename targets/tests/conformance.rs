@@ -304,3 +304,25 @@ mod flakey_that_corrupts {
 mod dust {
     testkit::conformance!(targets::Dust, "0 64 dust a 16 2048");
 }
+
+mod log_writes {
+    testkit::conformance!(
+        targets::LogWrites,
+        "0 64 log-writes a b",
+        except {
+            garble: "takes words after the second, as the kernel does",
+            flatten: "the log is written behind, by a task of its own",
+        }
+    );
+}
+
+mod log_writes_that_begins_later {
+    testkit::conformance!(
+        targets::LogWrites,
+        "0 30 through c 5\n30 34 log-writes a b",
+        except {
+            garble: "takes words after the second, as the kernel does",
+            flatten: "the log is written behind, by a task of its own",
+        }
+    );
+}

@@ -3,3 +3,4 @@
 pub mod delay;
 pub mod dust;
 pub mod flakey;
+pub mod log_writes;
