@@ -9,6 +9,7 @@ pub mod bios;
 mod crypt;
 mod delay;
 mod dust;
+mod ebs;
 mod error;
 mod flakey;
 mod linear;
@@ -28,6 +29,7 @@ mod zero;
 pub use crypt::Crypt;
 pub use delay::Delay;
 pub use dust::Dust;
+pub use ebs::Ebs;
 pub use error::Error;
 pub use flakey::Flakey;
 pub use linear::Linear;
@@ -66,4 +68,5 @@ pub fn registry() -> Registry {
         .with::<Flakey>()
         .with::<Dust>()
         .with::<LogWrites>()
+        .with::<Ebs>()
 }

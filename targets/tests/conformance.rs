@@ -326,3 +326,27 @@ mod log_writes_that_begins_later {
         }
     );
 }
+
+mod ebs {
+    testkit::conformance!(
+        targets::Ebs,
+        "0 64 ebs a 16 1 8",
+        except { garble: "the last word may be left out" }
+    );
+}
+
+mod ebs_of_two_sectors {
+    testkit::conformance!(
+        targets::Ebs,
+        "0 62 ebs b 12 2 4",
+        except { garble: "the last word may be left out" }
+    );
+}
+
+mod ebs_of_large_blocks {
+    testkit::conformance!(
+        targets::Ebs,
+        "0 64 ebs a 8 8 1",
+        except { garble: "the last word may be left out" }
+    );
+}

@@ -128,3 +128,15 @@ fn dust_cuts_bios_at_blocks() {
         "R a 18+2, R a 20+2, W a 16+4, W a 20+1, F a, D a 18+9",
     );
 }
+
+#[test]
+fn ebs_reads_the_blocks_that_a_write_leaves_parts_of() {
+    let table = "0 64 ebs a 16 1 8";
+    check(table, "R 8+8, W 8+16, F", "R a 24+8, W a 24+16, F a");
+    check(table, "R 9+2, R 7+2", "R a 24+8, R a 16+16");
+    check(table, "W 9+2", "R a 24+8, W a 24+8");
+    check(table, "W 7+10 fua", "R a 16+8, W a 16+24 fua, R a 32+8");
+    check(table, "W 8+9", "W a 24+16, R a 32+8");
+    check(table, "D 8+8, D 7+10, D 9+6", "D a 24+8, D a 24+8");
+    check("0 64 ebs a 8 8 1", "R 8+8, W 0+16, D 8+8", "R a 16+8, W a 8+16, D a 16+8");
+}

@@ -18,6 +18,11 @@ pub(crate) const NOT_EQUAL: &[NotEqual] = &[
         what: &[("ls /dev/mapper", &[1])],
     },
     NotEqual {
+        case: "ebs-sizes",
+        why: "a device in memory takes bios that are no whole blocks",
+        what: &[("put /dev/mapper/e 8 16 9000", &[11]), ("get /dev/mapper/e 0 64", &[11])],
+    },
+    NotEqual {
         case: "snapshot-bad",
         why: "the kernel gives the device up twice, and logs the bytes of a name that is gone",
         what: &[("dmsetup create bad --table '0 2048 snapshot /dev/loop0 /dev/loop0 P 8'", &[0])],

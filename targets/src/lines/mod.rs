@@ -39,7 +39,7 @@ mod tests;
 mod words;
 pub mod zero;
 
-pub use faults::{delay, dust, flakey, log_writes};
+pub use faults::{delay, dust, ebs, flakey, log_writes};
 pub(crate) use opening::{device_word, parse};
 pub use place::Place;
 pub use remap::{linear, striped, switch, unstriped};

@@ -2,5 +2,6 @@
 
 pub mod delay;
 pub mod dust;
+pub mod ebs;
 pub mod flakey;
 pub mod log_writes;
