@@ -4,13 +4,23 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sim_core::Sectors;
-use targets::lines::{crypt, linear, mirror, snapshot, snapshot_origin, striped};
+use targets::lines::{
+    crypt, delay, dust, ebs, flakey, linear, log_writes, mirror, snapshot, snapshot_origin,
+    striped, switch, unstriped,
+};
 
 /// Prints what was read; nothing where it could not be.
 fn table(kind: &str, words: &str, len: Sectors) -> Option<String> {
     Some(match kind {
         "linear" => linear::Line::from_text(words, len).ok()?.to_string(),
         "striped" => striped::Line::from_text(words, len).ok()?.to_string(),
+        "unstriped" => unstriped::Line::from_text(words, len).ok()?.to_string(),
+        "switch" => switch::Line::from_text(words, len).ok()?.to_string(),
+        "delay" => delay::Line::from_text(words, len).ok()?.to_string(),
+        "flakey" => flakey::Line::from_text(words, len).ok()?.to_string(),
+        "dust" => dust::Line::from_text(words, len).ok()?.to_string(),
+        "log-writes" => log_writes::Line::from_text(words, len).ok()?.to_string(),
+        "ebs" => ebs::Line::from_text(words, len).ok()?.to_string(),
         // What stands for an empty key that is not shown is no key.
         "crypt" if words.split(' ').nth(1) == Some("0") => words.to_owned(),
         "crypt" => crypt::Line::from_text(words, len).ok()?.to_string(),
@@ -24,6 +34,9 @@ fn table(kind: &str, words: &str, len: Sectors) -> Option<String> {
 fn status(kind: &str, words: &str) -> Option<String> {
     Some(match kind {
         "striped" => striped::Status::parse(words)?.to_string(),
+        "delay" => delay::Status::parse(words)?.to_string(),
+        "dust" => dust::Status::parse(words)?.to_string(),
+        "log-writes" => log_writes::Status::parse(words)?.to_string(),
         "mirror" => mirror::Status::parse(words)?.to_string(),
         "snapshot" | "snapshot-merge" => snapshot::Status::parse(words)?.to_string(),
         _ => return Some(words.to_owned()),
@@ -72,6 +85,16 @@ fn the_kernels_lines_are_read_and_printed_as_they_were() {
         ("table", "snapshot", 10),
         ("table", "snapshot-merge", 3),
         ("table", "snapshot-origin", 3),
+        ("table", "unstriped", 3),
+        ("table", "switch", 3),
+        ("table", "delay", 4),
+        ("table", "flakey", 10),
+        ("table", "dust", 2),
+        ("table", "log-writes", 2),
+        ("table", "ebs", 10),
+        ("status", "delay", 10),
+        ("status", "dust", 5),
+        ("status", "log-writes", 10),
         ("status", "striped", 1),
         ("status", "mirror", 20),
         ("status", "snapshot", 20),

@@ -13,7 +13,7 @@ use testkit::{Rng, Speed, World, each_seed, id, send};
 /// How much the process may grow.
 const ROOM: u64 = 64 << 20;
 
-const LINES: [&str; 12] = [
+const LINES: [&str; 20] = [
     "0 64 linear a 10",
     "0 64 striped 2 4 a 100 b 200",
     "0 64 zero",
@@ -26,6 +26,14 @@ const LINES: [&str; 12] = [
     "0 64 snapshot a b P 4 1 discard_zeroes_cow",
     "0 64 snapshot a b N 4",
     "0 64 snapshot-merge a b P 4",
+    "0 64 unstriped 3 4 1 a 10",
+    "0 64 switch 3 8 0 a 10 b 20 c 30",
+    "0 64 delay a 10 5 b 7 0 c 3 20",
+    "0 64 flakey a 10 2 1 7 corrupt_bio_byte 3 r 7 0 random_write_corrupt 5000",
+    "0 64 dust a 16 2048",
+    "0 64 log-writes a b",
+    "0 64 ebs a 16 1 8",
+    "0 64 ebs b 16 8",
 ];
 
 /// Where something is counted in bits, sectors, bytes or regions, and one to each side.

@@ -102,6 +102,48 @@ fn mirror_status() -> impl Strategy<Value = mirror::Status<DeviceWord>> {
         .prop_map(|(legs, in_sync, regions, log)| mirror::Status { legs, in_sync, regions, log })
 }
 
+fn delay_line() -> impl Strategy<Value = delay::Line<DeviceWord>> {
+    let class =
+        || (place(), any::<u32>()).prop_map(|(place, delay_ms)| delay::Class { place, delay_ms });
+    let write = proptest::option::of((class(), proptest::option::of(class())));
+    (class(), write).prop_map(|(read, write)| delay::Line { read, write })
+}
+
+fn flakey_line() -> impl Strategy<Value = flakey::Line<DeviceWord>> {
+    use flakey::{Corrupt, Direction, Features, PROBABILITY_BASE, Writes};
+    let writes = select(vec![Writes::Pass, Writes::Drop, Writes::Fail]);
+    let corrupt = (1u32.., any::<bool>(), any::<u8>(), any::<u32>());
+    let random = || prop_oneof![Just(0), 0..=PROBABILITY_BASE];
+    let features = (any::<bool>(), writes, proptest::option::of(corrupt), random(), random());
+    let features =
+        features.prop_map(|(error_reads, writes, corrupt, random_read, random_write)| {
+            let corrupt = corrupt.map(|(byte, writes_too, value, flags)| {
+                let may = writes_too && writes == Writes::Pass;
+                let direction = if may { Direction::Write } else { Direction::Read };
+                Corrupt { byte, direction, value, flags }
+            });
+            // The kernel takes no feature at all for two.
+            let none =
+                writes == Writes::Pass && corrupt.is_none() && random_read + random_write == 0;
+            Features {
+                error_reads: error_reads || none,
+                writes,
+                corrupt,
+                random_read,
+                random_write,
+            }
+        });
+    (place(), 0u32..1 << 30, 1u32..1 << 30, features)
+        .prop_map(|(place, up_s, down_s, features)| flakey::Line { place, up_s, down_s, features })
+}
+
+fn ebs_line() -> impl Strategy<Value = ebs::Line<DeviceWord>> {
+    (place(), 0u32..4, proptest::option::of(0u32..16)).prop_map(|(place, emulated, underlying)| {
+        let block = |shift: u32| Sectors(1 << shift);
+        ebs::Line { place, emulated: block(emulated), underlying: underlying.map(block) }
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -131,12 +173,45 @@ proptest! {
     }
 
     #[test]
+    fn what_is_printed_of_targets_for_tests_is_read_again(
+        place in place(),
+        other in place(),
+        (shift, stripes, stripe) in (0u32..22, 2u32..9, 0u32..9),
+        delay in delay_line(),
+        flakey in flakey_line(),
+        ebs in ebs_line(),
+    ) {
+        let (chunk, stripe) = (Sectors(1 << shift), stripe.min(stripes));
+        let line = unstriped::Line { stripes, chunk, stripe, place: place.clone() };
+        goes_both_ways(line, |text| unstriped::Line::from_text(text, LEN).ok());
+        let paths = vec![place.clone(), other.clone()];
+        goes_both_ways(switch::Line { region: chunk, paths }, |text| {
+            switch::Line::from_text(text, LEN).ok()
+        });
+        goes_both_ways(dust::Line { place: place.clone(), block: chunk }, |text| {
+            dust::Line::from_text(text, LEN).ok()
+        });
+        goes_both_ways(log_writes::Line { device: place.device, log: other.device }, |text| {
+            log_writes::Line::from_text(text, LEN).ok()
+        });
+        goes_both_ways(delay, |text| delay::Line::from_text(text, LEN).ok());
+        goes_both_ways(flakey, |text| flakey::Line::from_text(text, LEN).ok());
+        goes_both_ways(ebs, |text| ebs::Line::from_text(text, LEN).ok());
+    }
+
+    #[test]
     fn what_is_told_is_read_again(
         status in mirror_status(),
         (allocated, size, metadata) in any::<(u64, u64, u64)>(),
         behind in prop::collection::vec(prop::collection::vec((0u64..1 << 40, 1u64..1000), 0..5), 1..9),
         failed in prop::collection::vec(any::<bool>(), 1..9),
+        (reads, writes, flushes) in any::<(u32, u32, u32)>(),
+        (fails, quiet, entries, last) in any::<(bool, bool, u64, u64)>(),
     ) {
+        goes_both_ways(delay::Status { reads, writes, flushes }, delay::Status::parse);
+        goes_both_ways(dust::Status { device: "7:0".into(), fails, quiet }, dust::Status::parse);
+        let logged = log_writes::Status { entries, last: Sector(last), disabled: fails };
+        goes_both_ways(logged, log_writes::Status::parse);
         goes_both_ways(status, mirror::Status::parse);
         let (allocated, size, metadata) = (Sectors(allocated), Sectors(size), Sectors(metadata));
         goes_both_ways(snapshot::Status::Used { allocated, size, metadata }, snapshot::Status::parse);
