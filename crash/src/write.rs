@@ -5,7 +5,9 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use sim_core::{SECTOR_SIZE, Sectors};
 
-use crate::log::{Entry, What, entry_header, superblock};
+use targets::log_writes::format::Superblock;
+
+use crate::log::{Entry, What, head};
 use crate::recording::Recording;
 use crate::state::State;
 
@@ -44,8 +46,7 @@ pub fn write_log(recording: &Recording, state: &State, to: &File) -> io::Result<
         let what = What::Write { preflush: false, fua: false, metadata: false, data: 0 };
         let entry = Entry { sector: units[from] * per_unit, len: sectors, what };
         padding.fill(0);
-        let header = entry_header(&entry, unit, sectors.bytes());
-        padding[..header.len()].copy_from_slice(&header);
+        head(&entry, unit, 0).write(&mut padding);
         out.write_all(&padding)?;
         let mut data = vec![0; sectors.bytes() as usize];
         recording.read(state, entry.sector, &mut data)?;
@@ -55,9 +56,8 @@ pub fn write_log(recording: &Recording, state: &State, to: &File) -> io::Result<
     }
     let end = out.stream_position()?;
     out.seek(SeekFrom::Start(0))?;
-    let header = superblock(entries, unit);
     padding.fill(0);
-    padding[..header.len()].copy_from_slice(&header);
+    Superblock { entries, unit }.write(&mut padding);
     out.write_all(&padding)?;
     out.flush()?;
     drop(out);

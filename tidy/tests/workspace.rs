@@ -29,8 +29,7 @@ const ORDER: [&str; 18] = [
 ];
 
 /// Crates that stand on `sim-core` alone.
-const ON_CORE_ALONE: [&str; 5] =
-    ["dmsim-sdk", "dmsim-backing", "block-frontend", "dmsim-testkit", "dmsim-crash"];
+const ON_CORE_ALONE: [&str; 4] = ["dmsim-sdk", "dmsim-backing", "block-frontend", "dmsim-testkit"];
 
 /// Crates that know nothing of devices and bios, nor of one another but in the order of the list.
 const OFF_CORE: [&str; 3] = ["dmsim-xts", "dmsim-crypto", "dmsim-parity"];

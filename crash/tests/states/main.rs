@@ -225,11 +225,12 @@ fn a_log_that_lies_is_refused_and_takes_no_memory() {
         bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
         read(&bytes).unwrap_err()
     };
-    assert!(with(0, 7).contains("expected the magic number 0x6a736677736872, found 0x7"));
-    assert_eq!(with(8, 2), "version: expected 1, found 2");
+    assert_eq!(with(0, 7), "no log of log-writes");
+    assert_eq!(with(8, 2), "expected version 1 of the log, found 2");
     assert_eq!(with(16, 1 << 60), "entry 2 at byte 2560: the log ends before it");
     assert!(with(24, 0).contains("found 0"));
     assert!(with(24, 513).contains("found 513"));
+    assert!(with(24, 1 << 17).contains("found 131072"));
     assert_eq!(with(512, u64::MAX - 1), "entry 0 at byte 512: it ends past all devices");
     assert_eq!(with(520, 1 << 50), "entry 0 at byte 512: the log ends before its data do");
     for len in [0, 31, 511, 512, 540, 1024, 1500, 2047] {

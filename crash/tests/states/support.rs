@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use crash::log::{Entry, What, entry_header, superblock};
+use crash::log::{Entry, What, head};
 use crash::{Recording, State};
 use proptest::prelude::*;
 use sim_core::{SECTOR_SIZE, Sectors};
+use targets::log_writes::format::Superblock;
 use tempfile::TempDir;
 
 /// How long the device is, in sectors.
@@ -47,7 +48,7 @@ pub(crate) fn made(steps: &[Step], unit: u32) -> Made {
     let dir = tempfile::tempdir().expect("a folder");
     let mut log = vec![0; unit as usize];
     let mut all = Vec::new();
-    log[..32].copy_from_slice(&superblock(steps.len() as u64, unit));
+    Superblock { entries: steps.len() as u64, unit }.write(&mut log);
     for step in steps {
         let (sector, len, what, data) = match step {
             Step::Write { sector, len, byte, fua } => {
@@ -63,7 +64,8 @@ pub(crate) fn made(steps: &[Step], unit: u32) -> Made {
         let is_mark = matches!(what, What::Mark(_));
         let entry = Entry { sector, len: Sectors(len), what };
         let mut header = vec![0; unit as usize];
-        header[..32].copy_from_slice(&entry_header(&entry, unit, data.len() as u64));
+        let text_len = if is_mark { data.len() as u64 } else { 0 };
+        head(&entry, unit, text_len).write(&mut header);
         if is_mark {
             header[32..32 + data.len()].copy_from_slice(&data);
         }

@@ -149,7 +149,11 @@ impl EntryHead {
         }
     }
 
-    fn parse(unit: &[u8]) -> EntryHead {
+    /// Reads it from the first bytes of a unit.
+    ///
+    /// # Panics
+    /// When the unit is shorter than the numbers.
+    pub fn parse(unit: &[u8]) -> EntryHead {
         let [at, len, kinds, text_len] = [0, 8, 16, 24].map(|at| le64(unit, at));
         EntryHead { at, len, kinds: Kinds(kinds), text_len }
     }

@@ -178,7 +178,7 @@ fn what_cannot_be_done_is_said() {
     fs::write(place.path("small"), vec![0; 4096]).expect("room");
     for (code, args, expected) in [
         (1, &["states", "none"][..], "dmsim: none: No such file or directory"),
-        (1, &["states", "text"], "no log of dm-log-writes: expected the magic number"),
+        (1, &["states", "text"], "text: no log of log-writes"),
         (1, &["states", "run.log", "--base", "small"], "it is of another device"),
         (2, &["states", "run.log", "--atomic", "700"], "multiple of 512"),
         (
