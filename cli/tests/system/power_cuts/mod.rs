@@ -1,5 +1,7 @@
 //! `dmsim crash`: states of a log that the kernel wrote, judged by programs.
 
+mod record;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
