@@ -1,31 +1,9 @@
 //! Whole stacks, made by the tools that people make them with, opened by one command.
 
-use std::path::Path;
-
 use serde_json::Value;
 
+use super::{MIB, can_make_groups, empty, in_shell};
 use crate::harness::{Instance, can_mount, has, read_at, sh, text, write_at};
-
-const MIB: u64 = 1 << 20;
-
-fn empty(path: &Path, bytes: u64) {
-    std::fs::File::create(path).and_then(|file| file.set_len(bytes)).expect("room for it");
-}
-
-/// Whether groups can be made here: LVM2 wants block devices, which a shell has for root alone.
-fn can_make_groups() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    assert!(root || std::env::var_os("CI").is_none(), "only root can make volume groups");
-    if !root {
-        println!("skipped: only root can make volume groups");
-    }
-    root && can_mount() && has(&["lvm", "mkfs.ext4", "mkswap"])
-}
-
-fn in_shell(instance: &Instance, script: &str) {
-    let output = instance.run(&["shell", "--", "sh", "-ec", script]);
-    assert!(output.status.success(), "{script}: {output:?}");
-}
 
 /// Makes a disk with an ESP, an empty partition, and one with LUKS2 and LVM2 in it: a file system, swap, a
 /// snapshot. Returns it and the file of the passphrase.

@@ -6,9 +6,8 @@ use std::process::Output;
 
 use serde_json::Value;
 
+use super::MIB;
 use crate::harness::{Instance, command, has, sh, text, write_at};
-
-const MIB: u64 = 1 << 20;
 
 /// Makes a disk with an ESP, a gap and a partition with a name.
 fn disk(path: &Path) {
