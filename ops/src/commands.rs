@@ -13,7 +13,7 @@ use crate::devices::{behind, in_use, named, overlap_text};
 use crate::watch::PERIOD;
 
 /// How long libdevmapper tries, as well.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes a table of one line.
 pub(crate) fn one(len: Sectors, target_type: &str, params: &str) -> Vec<TargetSpec> {

@@ -101,12 +101,20 @@ fn use_text(who: &[String], way: &str) -> String {
     format!("is in use{by}{way}")
 }
 
+/// A device that others have open.
+pub(crate) struct Used {
+    /// Which it is, and who has it open.
+    pub(crate) told: String,
+    /// Nobody was found to have it open: whoever it was may be gone by now.
+    pub(crate) is_in_passing: bool,
+}
+
 /// Says which of some devices, by the kernel's names, others have open, and who: programs, and tables of devices
 /// that are none of these.
 pub(crate) fn used_by_others(
     dm: &mut dyn DeviceMapper,
     devices: &BTreeSet<&str>,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<Used>, Fault> {
     let users = dm.users()?;
     let all_above = daemon::all_above(list(dm)?, |command| dm.control(command))?;
     let mut used = Vec::new();
@@ -119,7 +127,8 @@ pub(crate) fn used_by_others(
         if !others.is_empty() || device.status.open_count as usize > above.len() {
             let who = told(&users, name, &others);
             let text = use_text(&who, &way_to_unmount(dm.mount(), name));
-            used.push(format!("{} {text}", mangle::decode(name)));
+            let told = format!("{} {text}", mangle::decode(name));
+            used.push(Used { told, is_in_passing: who.is_empty() });
         }
     }
     Ok(used)

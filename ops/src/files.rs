@@ -14,6 +14,7 @@ use targets::lines::DeviceWord;
 
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{above, by_id, find};
+use crate::parts::Usage;
 use crate::words::{MAPPER, device_name, mapped_path, mapped_word};
 
 /// How much of a file's start and end has to be zeros for the file to count as empty: file systems
@@ -83,13 +84,14 @@ pub(crate) fn image_at(dm: &mut dyn DeviceMapper, path: &Path) -> Result<Option<
     Ok(dm.images()?.into_iter().find(|image| is_same_file(&image.path, path)))
 }
 
-/// Refuses an image that a table uses already, or that could not be written while the origin is
-/// suspended.
+/// Refuses an image that a table uses already, that could not be written while the origin is suspended, or
+/// that is to be written and cannot be.
 pub(crate) fn refuse_used(
     dm: &mut dyn DeviceMapper,
     origin: &str,
     path: &Path,
     word: &DeviceWord,
+    usage: Usage<'_>,
 ) -> Result<(), String> {
     let text = |fault: Fault| fault.to_string();
     let number = match word.0.strip_prefix(MAPPER) {
@@ -100,7 +102,7 @@ pub(crate) fn refuse_used(
         None => {
             refuse_on(dm, origin, path)?;
             match image_at(dm, path).map_err(text)? {
-                Some(image) if image.access.is_read_only() => {
+                Some(image) if image.access.is_read_only() && !usage.access.is_read_only() => {
                     return Err("is attached read-only".to_owned());
                 }
                 Some(image) => image.number,
@@ -111,7 +113,9 @@ pub(crate) fn refuse_used(
     if maps_onto(dm, number, origin).map_err(text)? {
         return Err(format!("lies on `{origin}` itself"));
     }
-    match &above(dm, number).map_err(text)?[..] {
+    let mut users = above(dm, number).map_err(text)?;
+    users.retain(|user| !usage.beside.contains(user));
+    match &users[..] {
         [] => Ok(()),
         users => Err(format!("is in use by the table of `{}`", users.join("`, `"))),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use daemon::{About, Fault};
 use sim_core::control::Id;
-use sim_core::{DevNumber, SECTOR_SIZE, Sectors};
+use sim_core::{Access, DevNumber, SECTOR_SIZE, Sectors};
 use targets::lines::DeviceWord;
 
 use crate::device_mapper::DeviceMapper;
@@ -42,8 +42,27 @@ pub(crate) struct New {
     pub(crate) dev: Option<DevNumber>,
 }
 
-/// Finds an image for a device, and refuses one that is in use.
-pub(crate) fn unused(dm: &mut dyn DeviceMapper, device: &str, typed: &Path) -> Result<New, Fault> {
+/// How an image is to be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage<'a> {
+    /// Whether it is written.
+    pub(crate) access: Access,
+    /// Devices that may have it as well.
+    pub(crate) beside: &'a [String],
+}
+
+impl Usage<'static> {
+    /// By one device alone, which writes it.
+    pub(crate) const ALONE: Usage<'static> = Usage { access: Access::ReadWrite, beside: &[] };
+}
+
+/// Finds an image for a device, and refuses one that is in use, or that is to be written and cannot be.
+pub(crate) fn unused(
+    dm: &mut dyn DeviceMapper,
+    device: &str,
+    typed: &Path,
+    usage: Usage<'_>,
+) -> Result<New, Fault> {
     let about = typed.display().to_string();
     let dev = number_of(dm, &about)?;
     let mapped = match dev {
@@ -57,13 +76,13 @@ pub(crate) fn unused(dm: &mut dyn DeviceMapper, device: &str, typed: &Path) -> R
         (None, Some(dev)) => (path_of(dm, dev)?, dev.into()),
         (None, None) => place(dm, typed)?,
     };
-    refuse_used(dm, device, &path, &word).map_err(|why| Fault::new(&about, why))?;
+    refuse_used(dm, device, &path, &word, usage).map_err(|why| Fault::new(&about, why))?;
     if let Some(mapped) = mapped {
         if mapped.name() == device {
             return Err(Fault::new(about, "is the device itself"));
         }
         mapped.refuse_suspended()?;
-        if mapped.status.open_count > 0 {
+        if mapped.status.open_count > 0 && usage.beside.is_empty() {
             return Err(in_use(dm, mapped.name())?);
         }
     }

@@ -24,7 +24,15 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
         What::Assemble(typed) => {
             let mut client = client::connect_or_start(instance)?;
             let Assemble { images, name, force, journal, volume, serials } = typed;
-            let ask = raid::Assemble { images, name, force, journal, volume, serials };
+            let ask = raid::Assemble {
+                images,
+                name,
+                force,
+                journal,
+                volume,
+                serials,
+                ..raid::Assemble::default()
+            };
             let set = raid::assemble(&mut client, &ask, &Terminal::watch()?)?;
             warn_of_record(&mut client, &ask.name, &ask.images)?;
             let told: String = set.told.iter().map(|line| format!("{line}\n")).collect();

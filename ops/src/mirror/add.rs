@@ -18,7 +18,7 @@ use crate::commands::{create, load, one, resume, suspend, suspend_held, unlike_a
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, refuse_suspended_below, report};
 use crate::files::{first_byte, is_same_file, open_image, path_of};
-use crate::parts::{New, number_of, unused};
+use crate::parts::{New, Usage, number_of, unused};
 use crate::watch::{Watch, go_on};
 use crate::words::{MAPPER, device_name};
 
@@ -93,7 +93,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Add) -> Result<Plan, Fault> 
     let about = image.display().to_string();
     let line = line_of(&device);
     refuse_own(dm, &device, line.as_ref(), &about)?;
-    let new = unused(dm, device.name(), image)?;
+    let new = unused(dm, device.name(), image, Usage::ALONE)?;
     check_fits(dm, &device, &new, &about)?;
     refuse_in_the_clear(dm, &device, &new, &about)?;
     let leg = Place { device: new.word.clone(), start: Sector::ZERO };
@@ -272,7 +272,7 @@ fn new_log(
         return Ok(None);
     };
     let about = typed.display();
-    let log = unused(dm, device.name(), typed)?;
+    let log = unused(dm, device.name(), typed, Usage::ALONE)?;
     if log.word == leg.word || is_same_file(&log.path, &leg.path) {
         return Err(Fault::new(about, "is the new leg already"));
     }

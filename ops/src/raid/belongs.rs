@@ -21,6 +21,8 @@ pub(crate) struct Belongs {
     pub(crate) name: Option<String>,
     /// What it is.
     pub(crate) told: String,
+    /// It has volumes, each of which is a device.
+    pub(crate) has_volumes: bool,
     /// The superblock lies at the end and does not say where that is: it may be that of a partition which
     /// ends with the disk.
     pub(crate) may_be_of_a_part: bool,
@@ -36,6 +38,7 @@ pub(crate) fn belongs(path: &Path, len: Sectors) -> Option<Belongs> {
             key: format!("md {uuid}"),
             name: name.map(str::to_owned),
             told: format!("an array of md ({})", name_of(&facts)),
+            has_volumes: false,
             may_be_of_a_part: candidate.superblock.version() == Version::V0_90,
         });
     }
@@ -44,6 +47,7 @@ pub(crate) fn belongs(path: &Path, len: Sectors) -> Option<Belongs> {
             key: format!("bios {:?}", member.set_id()),
             name: None,
             told: member.kind().to_owned(),
+            has_volumes: true,
             may_be_of_a_part: false,
         });
     }
@@ -54,6 +58,7 @@ pub(crate) fn belongs(path: &Path, len: Sectors) -> Option<Belongs> {
         key: format!("dmsim {set:?}"),
         name: None,
         told: format!("a {} of {} legs", level_of(&superblock), superblock.devices),
+        has_volumes: false,
         may_be_of_a_part: false,
     })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use daemon::Fault;
 use sim_core::{Access, Sector, Sectors};
-use targets::bios::assembly::{Candidate, Chosen, choose};
+use targets::bios::assembly::{self, Candidate, Chosen, choose};
 use targets::bios::vendors::{self, Vendor};
 use targets::bios::{Member, Pieces, read_whole};
 use targets::lines::DeviceWord;
@@ -13,7 +13,7 @@ use targets::lines::md::Line as MdLine;
 
 use super::assemble::Assemble;
 use super::leg::Image;
-use super::md::{Found, MD, all_or_none, line, mode, read, refuse, warnings};
+use super::md::{Found, MD, access, all_or_none, line, mode, read, refuse, warnings};
 use crate::commands::one;
 use crate::files::fresh;
 
@@ -35,13 +35,14 @@ pub(super) fn find(images: &[Image], ask: &Assemble) -> Result<Option<Found>, Fa
     }
     let assembly = chosen.assembly(mode(ask.force)).map_err(refuse)?;
     let mut warned = warnings(&assembly, images);
+    let slots = &chosen.volume.slots;
     let access = match &chosen.read_only {
         Some(why) => {
             warned.push(format!("the volume {why}: it is opened read-only"));
             told[0].push_str(", read-only");
             Access::ReadOnly
         }
-        None => Access::ReadWrite,
+        None => access(ask, &assembly, |place| slots[place].is_in_sync, &mut warned),
     };
     let line = md_line(&chosen, &candidates, images, ask.force);
     let table = one(chosen.volume.len, MD, &line.to_string());
@@ -86,6 +87,17 @@ fn by_name(path: &Path, known: &[String]) -> Option<String> {
         [serial] => Some(serial.to_owned()),
         _ => None,
     }
+}
+
+/// Names the volumes of the set that disks are of; none where they are of none, or of several.
+pub(crate) fn volumes(images: &[(&Path, Sectors)]) -> Vec<String> {
+    let candidate = |(path, len): &(&Path, Sectors)| {
+        let member = member(path, *len).ok()??;
+        Some(Candidate { member, len: *len, serial: None })
+    };
+    let candidates: Vec<Candidate> = images.iter().filter_map(candidate).collect();
+    let volumes = assembly::volumes(&candidates).unwrap_or_default();
+    volumes.into_iter().map(|volume| volume.name).collect()
 }
 
 fn md_line(

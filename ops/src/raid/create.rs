@@ -20,7 +20,7 @@ use crate::commands::{resume, suspend};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
 use crate::mirror::swap::put;
-use crate::parts::New;
+use crate::parts::{New, Usage};
 use crate::size::print_size;
 use crate::watch::{Watch, go_on};
 use crate::words::new_name;
@@ -113,7 +113,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Create) -> Result<Plan, Faul
     let mut sizes = Vec::new();
     for typed in &ask.images {
         let about = typed.display();
-        let (new, size) = image(dm, &name, typed)?;
+        let (new, size) = image(dm, &name, typed, Usage::ALONE)?;
         let (size, made) = match (size, ask.size) {
             (Some((size, _)), _) => {
                 if !ask.force {
@@ -324,7 +324,13 @@ fn forward(
             None => done.clear_heads(&new.path)?,
         }
         done.label(&new.path, Some(plan.label))?;
-        done.leg(dm, &Names::of(name, leg), &new.word, &Stretch::whole(plan.device))?;
+        done.leg(
+            dm,
+            &Names::of(name, leg),
+            &new.word,
+            &Stretch::whole(plan.device),
+            Access::ReadWrite,
+        )?;
     }
     go_on(name, watch)?;
     if let Some(journal) = &plan.journal {

@@ -22,7 +22,7 @@ use targets::md::tables::{Span, is_flat, spans};
 use targets::raid::bitmap::{HEADER, Header};
 use targets::raid::layout::Raid10;
 
-use super::assemble::{Assemble, Assembled};
+use super::assemble::{Assemble, Assembled, Writes, read_only_without};
 use super::bios;
 use super::create::refuse_there;
 use super::leg::{Image, image_there, refuse_twice};
@@ -60,7 +60,7 @@ pub(super) fn assemble(
     let mut images = Vec::new();
     for typed in &ask.images {
         let left_out = "one that is missing may be left out, as far as the level has it";
-        images.push(image_there(dm, &name, typed, left_out)?);
+        images.push(image_there(dm, &name, typed, ask.usage(), left_out)?);
     }
     let news: Vec<&New> = images.iter().map(|image| &image.new).collect();
     refuse_twice(&news, &ask.images)?;
@@ -73,7 +73,10 @@ pub(super) fn assemble(
         let why = "means nothing for an array of md or a BIOS's set: leave it out";
         return Err(Fault::new("--journal", why).with_status(USAGE));
     }
-    for image in &images {
+    if ask.writes == Writes::Refused {
+        access = Access::ReadOnly;
+    }
+    for image in images.iter().filter(|_| ask.writes != Writes::Refused) {
         if let Some(error) = unwritable(&image.new.path) {
             let about = &image.about;
             warned.push(format!("{about} cannot be written: {error}: all is opened read-only"));
@@ -106,7 +109,7 @@ fn find(images: &[Image], ask: &Assemble) -> Result<Option<Found>, Fault> {
         true => Ok(Some(flat(&candidates, images).map_err(refuse)?)),
         false => {
             let assembly = decide(&candidates, mode(ask.force)).map_err(refuse)?;
-            Ok(Some(redundant(&candidates, images, &assembly, ask.force)))
+            Ok(Some(redundant(&candidates, images, &assembly, ask)))
         }
     }
 }
@@ -181,17 +184,44 @@ fn redundant(
     candidates: &[Candidate],
     images: &[Image],
     assembly: &Assembly,
-    force: bool,
+    ask: &Assemble,
 ) -> Found {
     let freshest = &candidates[assembly.freshest].superblock;
     let bitmap = if assembly.bitmap.is_some() { "with a bitmap" } else { "without a bitmap" };
     let (name, version) = (name_of(&freshest.facts()), freshest.version());
     let told = vec![format!("{name}, superblocks {version}, {bitmap}")];
-    let warned = warnings(assembly, images);
+    let mut warned = warnings(assembly, images);
+    let access = access(ask, assembly, |place| freshest.counts_on(place), &mut warned);
     let members = images.iter().map(|image| image.new.word.clone()).collect();
-    let line = MdLine { force, volume: None, serials: Vec::new(), members };
+    let line = MdLine { force: ask.force, volume: None, serials: Vec::new(), members };
     let table = one(assembly.layout.len(), MD, &line.to_string());
-    Found { told, warned, table, access: Access::ReadWrite }
+    Found { told, warned, table, access }
+}
+
+/// Returns how an array is opened that may lack a member which the others count on.
+pub(super) fn access(
+    ask: &Assemble,
+    assembly: &Assembly,
+    counts_on: impl Fn(usize) -> bool,
+    warned: &mut Vec<String>,
+) -> Access {
+    if ask.writes != Writes::WhereWhole {
+        return ask.writes.access();
+    }
+    let places = assembly.places.iter().enumerate();
+    // A spare would be filled in the place of one that was only forgotten.
+    let is_missing =
+        |taken: &Taken| matches!(taken, Taken::Nobody | Taken::Rebuilt { was_spare: true, .. });
+    let mut missing = places
+        .filter(|(place, taken)| is_missing(taken) && counts_on(*place))
+        .map(|(place, _)| place);
+    match missing.next() {
+        Some(place) => {
+            warned.push(read_only_without("member", place));
+            Access::ReadOnly
+        }
+        None => Access::ReadWrite,
+    }
 }
 
 /// Says what is the matter with members.

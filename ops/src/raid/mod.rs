@@ -25,8 +25,9 @@ mod tests;
 mod turn;
 mod wait;
 
-pub use assemble::{Assemble, Assembled, assemble};
+pub use assemble::{Assemble, Assembled, Writes, assemble};
 pub(crate) use belongs::{Belongs, belongs};
+pub(crate) use bios::volumes;
 pub use create::{Create, create};
 pub use fail::{fail, heal};
 pub use grow::{Grow, Grown, grow};

@@ -28,7 +28,7 @@ use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, by_id, find, named, refuse_suspended_below};
 use crate::files::fresh;
 use crate::mirror::swap::{Before, put, remove_below};
-use crate::parts::New;
+use crate::parts::{New, Usage};
 use crate::watch::{Watch, go_on};
 
 /// Which leg to replace, and how.
@@ -100,7 +100,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Replace) -> Result<Plan, Fau
     let lengths = line.lengths(device.size()).map_err(|why| Fault::new(name, why))?;
     let status = look_at(dm, name)?.status;
     refuse_unsynced(dm, name, &line, lengths.device, leg, &status)?;
-    let image = image_there(dm, name, &ask.image, "`truncate -s SIZE` makes one")?;
+    let image = image_there(dm, name, &ask.image, Usage::ALONE, "`truncate -s SIZE` makes one")?;
     let label = label_of(dm, &line)?;
     let data = stretch_of(name, label, line.legs.len(), lengths.device)?;
     refuse_small(&image, &data)?;
@@ -287,7 +287,7 @@ fn swap_in(
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
     done.label(&plan.new.path, plan.label)?;
-    done.leg(dm, &plan.names, &plan.new.word, &plan.data)?;
+    done.leg(dm, &plan.names, &plan.new.word, &plan.data, Access::ReadWrite)?;
     swap(dm, &plan.device, &table(&plan.line(true), plan.device.size()), watch)
 }
 

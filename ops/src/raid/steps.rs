@@ -146,9 +146,11 @@ impl Done {
         names: &Names,
         image: &DeviceWord,
         data: &Stretch,
+        access: Access,
     ) -> Result<(), Fault> {
-        self.device(dm, &names.meta, one(META, "linear", &format!("{image} 0")))?;
-        self.device(dm, &names.data, data.table(image))
+        let meta = one(META, "linear", &format!("{image} 0"));
+        self.device_as(dm, &names.meta, meta, access)?;
+        self.device_as(dm, &names.data, data.table(image), access)
     }
 
     /// Goes `forward`, and undoes what was done where that fails: then `end` says how things are.

@@ -15,6 +15,7 @@ use targets::snapshot::store::format::Header;
 use super::store::{Start, StoreFile, least};
 use crate::device_mapper::DeviceMapper;
 use crate::files::{first_byte, place, refuse_used};
+use crate::parts::Usage;
 use crate::size::print_size;
 
 /// The image of a snapshot's store.
@@ -57,7 +58,8 @@ pub(super) fn prepare(dm: &mut dyn DeviceMapper, wish: &Wish<'_>) -> Result<Cow,
     let typed = wish.cow.unwrap_or(&wish.own);
     let about = typed.display();
     let (path, word) = place(dm, typed)?;
-    refuse_used(dm, wish.origin, &path, &word).map_err(|why| Fault::new(&about, why))?;
+    refuse_used(dm, wish.origin, &path, &word, Usage::ALONE)
+        .map_err(|why| Fault::new(&about, why))?;
     let there = match StoreFile::open(&path) {
         Ok(file) => Some(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

@@ -107,6 +107,11 @@ pub fn choose(candidates: &[Candidate], volume: Option<&str>) -> Result<Chosen, 
     Ok(Chosen { volume, read_only, left_out, freshest, failed, set, nr, places, generation })
 }
 
+/// Returns the volumes of the set that the candidates are of.
+pub fn volumes(candidates: &[Candidate]) -> Result<Vec<Volume>, Refused> {
+    Ok(set_of(candidates, freshest(candidates)?).volumes())
+}
+
 /// Returns the candidate that was changed the most times, having seen that all are of one set.
 fn freshest(candidates: &[Candidate]) -> Result<usize, Refused> {
     // One that has failed may have been told so itself.
@@ -166,8 +171,8 @@ fn disks_of(candidates: &[Candidate], freshest: usize) -> Result<Vec<Known>, Ref
             let serials: Vec<String> = disks.iter().map(|(serial, _)| format!("`{serial}`")).collect();
             let why = format!(
                 "is a disk of {}, which does not say which: that goes by the serial numbers of the \
-                 disks. Give those of the images in their order by --serials, or call the files by them; \
-                 the set has {}",
+                 disks. Give those of the images in their order by `dmsim raid assemble --serials`, or call the \
+                 files by them; the set has {}",
                 candidate.member.kind(),
                 serials.join(", ")
             );
@@ -273,13 +278,17 @@ impl Chosen {
         format!("raid{level} `{}` of {} disks", self.volume.name, self.volume.slots.len())
     }
 
+    /// Lists the places that nobody has.
+    fn missing(&self) -> impl Iterator<Item = usize> {
+        (0..self.places.len()).filter(|place| self.places[*place].is_none())
+    }
+
     /// Returns the line of a raid0, with the candidates as they are given.
     pub fn span(&self) -> Result<Span, Refused> {
         let Volume { slots, chunk, len, size, .. } = &self.volume;
         let row = Sectors(chunk.0.saturating_mul(slots.len() as u64));
-        let there = self.places.iter().flatten().count();
-        if there < slots.len() {
-            return Err(too_few(there, slots.len(), ""));
+        if self.places.contains(&None) {
+            return Err(too_few(slots.len(), self.missing(), ""));
         }
         if slots.is_empty()
             || row.is_zero()
@@ -318,7 +327,7 @@ impl Chosen {
         let there = self.places.iter().flatten().count();
         let is_whole = there == places.len();
         if !has_enough(&layout, &places) {
-            return Err(too_few(there, places.len(), ""));
+            return Err(too_few(places.len(), self.missing(), ""));
         }
         let has_parity = matches!(layout, Layout::Parity(_));
         if has_parity && volume.is_dirty && !is_whole && mode == Mode::Careful {

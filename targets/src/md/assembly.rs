@@ -374,7 +374,7 @@ impl Choosing<'_> {
     }
 
     fn too_few(&self, mode: Mode) -> Refused {
-        let in_sync = self.places.iter().filter(|place| place.is_in_sync()).count();
+        let missing = (0..self.places.len()).filter(|place| !self.places[*place].is_in_sync());
         let stale = self.left_out.iter().any(|(_, why)| matches!(why, LeftOut::Stale { .. }))
             || self
                 .places
@@ -384,14 +384,16 @@ impl Choosing<'_> {
             true => "; --force takes those that are out of date for good",
             false => "",
         };
-        too_few(in_sync, self.places.len(), force)
+        too_few(self.places.len(), missing, force)
     }
 }
 
-/// Refuses an array of which there are too few.
-pub(crate) fn too_few(there: usize, count: usize, advice: &str) -> Refused {
+/// Refuses an array of which there are too few, and says whose places are empty.
+pub(crate) fn too_few(count: usize, missing: impl Iterator<Item = usize>, advice: &str) -> Refused {
+    let missing: Vec<String> = missing.map(|place| place.to_string()).collect();
+    let (there, without) = (count - missing.len(), missing.join(", "));
     Refused::all(format!(
-        "assembled from {there} of {count} members, not enough to start it{advice}"
+        "assembled from {there} of {count} members, not enough to start it (without {without}){advice}"
     ))
 }
 

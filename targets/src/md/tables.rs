@@ -4,7 +4,7 @@
 
 use sim_core::{Sector, Sectors};
 
-use super::assembly::{Candidate, Refused, freshest};
+use super::assembly::{Candidate, Refused, freshest, too_few};
 use super::superblock::{Facts, Role, Superblock};
 
 /// A line of a table: so many sectors over places of members.
@@ -53,9 +53,8 @@ pub fn spans(candidates: &[Candidate]) -> Result<Vec<Span>, Refused> {
     }
     let there: Vec<usize> = places.iter().flatten().copied().collect();
     if there.len() < places.len() {
-        let (has, needs) = (there.len(), places.len());
-        let why = format!("assembled from {has} of {needs} members, not enough to start it");
-        return Err(Refused { member: None, why });
+        let missing = (0..places.len()).filter(|place| places[*place].is_none());
+        return Err(too_few(places.len(), missing, ""));
     }
     let disk = |nr: &usize| {
         let facts = &members[*nr].1;

@@ -261,7 +261,7 @@ fn what_is_missing_is_made_up_for_as_far_as_it_goes() {
     let found = assembled("raid6-1.2", &[3, 0], Mode::Careful);
     assert_eq!(found.places, [InSync(1), Nobody, Nobody, InSync(0)]);
     let told = refused("raid6-1.2", &[1], Mode::Careful);
-    assert_eq!(told, "assembled from 1 of 4 members, not enough to start it");
+    assert_eq!(told, "assembled from 1 of 4 members, not enough to start it (without 0, 2, 3)");
     assert_eq!(assembled("raid10-0.90", &[0, 2], Mode::Careful).places[1], Nobody);
     refused("raid10-0.90", &[0, 1], Mode::Force);
     let found = assembled("raid5miss-1.2", &[0, 1, 2, 3], Mode::Careful);
@@ -284,9 +284,7 @@ fn stale_members_are_left_out_or_taken_back_by_the_bitmap() {
         }
     }
     let told = refused("stale-5-1.2", &[0, 2], Mode::Careful);
-    assert!(
-        told.ends_with("not enough to start it; --force takes those that are out of date for good")
-    );
+    assert!(told.ends_with("(without 1, 2); --force takes those that are out of date for good"));
     let found = assembled("stale-5-1.2", &[0, 2], Mode::Force);
     assert_eq!(found.places, [InSync(0), Nobody, InSync(1)]);
     // Alone, it knows of nothing.
@@ -395,5 +393,5 @@ fn flat_arrays_are_tables() {
     let zones = told("raid0z-1.2");
     assert_eq!(zones[1], line(8192, None, &[(1, 2048 + 14336)]));
     let told = spans(&candidates("raid0-1.2")[..2]).expect_err("one is missing").why;
-    assert_eq!(told, "assembled from 2 of 3 members, not enough to start it");
+    assert_eq!(told, "assembled from 2 of 3 members, not enough to start it (without 2)");
 }

@@ -3,6 +3,7 @@
 mod damaged;
 mod open;
 mod partitions;
+mod sets;
 
 use std::path::Path;
 

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Instant;
 
 use daemon::{Fault, Instance};
 use sim_core::control::WhenOpen;
 
 use super::record::{Part, Record, folder};
 use super::sets::remove_all;
+use crate::commands::PATIENCE;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{find, used_by_others};
 use crate::files::{image_at, is_same_file};
+use crate::watch::PERIOD;
 use crate::words::device_name;
 
 /// Finds the stack that is meant by a name, or by one of its images; tells of a device that is part of one.
@@ -75,10 +78,7 @@ pub fn close(
     let there: Vec<Part> = record.there(dm)?.into_iter().cloned().collect();
     if open == WhenOpen::Refuse {
         let own: BTreeSet<&str> = there.iter().map(|part| part.name.as_str()).collect();
-        let used = used_by_others(dm, &own)?;
-        if !used.is_empty() {
-            return Err(Fault::new("close", format!("{}. Nothing was closed", used.join("; "))));
-        }
+        refuse_used(dm, &own)?;
     }
     for part in there.iter().rev() {
         remove_all(dm, part, open)?;
@@ -90,4 +90,20 @@ pub fn close(
         }
     }
     Record::forget(&folder, name)
+}
+
+/// Refuses devices that others have open. What passes by, and is gone when it is asked who it was, is waited for.
+fn refuse_used(dm: &mut dyn DeviceMapper, own: &BTreeSet<&str>) -> Result<(), Fault> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let used = used_by_others(dm, own)?;
+        if used.is_empty() {
+            return Ok(());
+        }
+        if used.iter().any(|used| !used.is_in_passing) || Instant::now() >= deadline {
+            let told: Vec<String> = used.into_iter().map(|used| used.told).collect();
+            return Err(Fault::new("close", format!("{}. Nothing was closed", told.join("; "))));
+        }
+        std::thread::sleep(PERIOD);
+    }
 }

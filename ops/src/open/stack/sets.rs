@@ -12,7 +12,7 @@ use super::record::Part;
 use crate::commands::remove_patiently;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{devices, find};
-use crate::raid::{Assemble, Belongs, assemble};
+use crate::raid::{Assemble, Belongs, Writes, assemble, volumes};
 use crate::words::new_name;
 
 impl Work<'_> {
@@ -29,35 +29,60 @@ impl Work<'_> {
         Ok(found_any)
     }
 
+    /// Puts a set together, or each volume of one.
     fn assemble_set(&mut self, members: Vec<(Belongs, Node)>) -> Result<(), Fault> {
+        let images: Vec<_> =
+            members.iter().map(|(_, node)| (node.path.as_path(), node.sectors)).collect();
+        let volumes = if members[0].0.has_volumes { volumes(&images) } else { Vec::new() };
+        if volumes.is_empty() {
+            return self.assemble_volume(&members, None, &[]).map(|_| ());
+        }
+        let mut beside = Vec::new();
+        for volume in volumes {
+            beside.extend(self.assemble_volume(&members, Some(volume), &beside)?);
+        }
+        Ok(())
+    }
+
+    /// Puts one together, while those `beside` it have the same members; returns the name of its device.
+    fn assemble_volume(
+        &mut self,
+        members: &[(Belongs, Node)],
+        volume: Option<String>,
+        beside: &[String],
+    ) -> Result<Option<String>, Fault> {
         let (belongs, first) = &members[0];
-        let typed = match &belongs.name {
+        let typed = match volume.as_ref().or(belongs.name.as_ref()) {
             Some(name) if new_name("open", name).is_ok() => name.clone(),
             _ => format!("{}_raid", first.base),
         };
         let name = new_name("open", &typed)?;
+        let is_read_only = members.iter().any(|(_, node)| node.access.is_read_only());
         let ask = Assemble {
             images: members.iter().map(|(_, node)| node.path.clone()).collect(),
             name: typed.clone(),
+            volume,
+            beside: beside.to_vec(),
+            writes: if is_read_only { Writes::Refused } else { Writes::WhereWhole },
             ..Assemble::default()
         };
         if let Err(fault) = assemble(self.dm, &ask, self.watch) {
             self.not_opened(&typed, format!("{}: {fault}", belongs.told));
-            return Ok(());
+            return Ok(None);
         }
         let device = find(self.dm, &name)?.ok_or_else(|| Fault::new(&typed, "is gone"))?;
         let (mut sectors, uuid) = (Sectors::ZERO, device.status.uuid.clone().unwrap_or_default());
         device.live.iter().for_each(|line| sectors += line.len);
-        for (_, node) in &members {
+        for (_, node) in members {
             self.has_layers_above(node);
         }
         let mut below = first.clone();
         below.depth = members.iter().map(|(_, node)| node.depth).max().unwrap_or(0);
         below.access = device.access();
-        let made = Made { name, uuid, targets: device.live };
+        let made = Made { name: name.clone(), uuid, targets: device.live };
         let node = self.was_made(&below, &typed, made, sectors, false)?;
         self.push(node);
-        Ok(())
+        Ok(Some(name))
     }
 }
 

@@ -28,6 +28,7 @@ use crate::commands::suspend;
 use crate::device_mapper::DeviceMapper;
 use crate::files::{fresh, unwritable};
 use crate::mirror::swap::put;
+use crate::parts::Usage;
 use crate::size::print_size;
 use crate::watch::{Watch, go_on};
 use crate::words::new_name;
@@ -53,6 +54,48 @@ pub struct Assemble {
     /// The serial numbers of the disks that the images are of, in their order; none where the names of the
     /// files say them, or nothing asks for them.
     pub serials: Vec<String>,
+    /// Whether it may be written.
+    pub writes: Writes,
+    /// Devices that may have the images as well: other volumes of the set.
+    pub beside: Vec<String>,
+}
+
+impl Assemble {
+    /// Returns how the images are used.
+    pub(super) fn usage(&self) -> Usage<'_> {
+        Usage { access: self.writes.access(), beside: &self.beside }
+    }
+}
+
+/// Whether a set may be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// It may, whatever is missing.
+    #[default]
+    Taken,
+    /// Not where an image is missing that the others count on: it may have been forgotten, and the first write
+    /// would leave it behind for good.
+    WhereWhole,
+    /// Nothing is written, superblocks neither.
+    Refused,
+}
+
+impl Writes {
+    /// Returns how the images are used.
+    pub(super) fn access(self) -> Access {
+        match self {
+            Writes::Taken | Writes::WhereWhole => Access::ReadWrite,
+            Writes::Refused => Access::ReadOnly,
+        }
+    }
+}
+
+/// Says that a set is read-only, as it lacks an image that it counts on.
+pub(super) fn read_only_without(what: &str, place: usize) -> String {
+    format!(
+        "the others count on {what} {place}, and the first write would leave it behind: all is opened \
+         read-only; `dmsim raid assemble` takes it for lost"
+    )
 }
 
 /// A set that was put together.
@@ -97,6 +140,7 @@ pub(super) struct Plan {
     marked: Option<Sectors>,
     /// Its parity was never made right, and somebody takes it all the same.
     forced: bool,
+    access: Access,
 }
 
 /// Puts a set together again: one of `dmsim raid create`, an array of md, or a volume of a BIOS's set.
@@ -116,6 +160,11 @@ pub fn assemble(
     let plan = plan(dm, ask)?;
     for leg in plan.missing() {
         watch.warn(&format!("{}: leg {leg} is missing", plan.name));
+    }
+    if let (Writes::WhereWhole, Access::ReadOnly, Some(leg)) =
+        (ask.writes, plan.access, plan.missing().next())
+    {
+        watch.warn(&format!("{}: {}", plan.name, read_only_without("leg", leg)));
     }
     for leg in &plan.late {
         watch.warn(&format!(
@@ -143,9 +192,11 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
     let (mut members, mut blanks, mut news) = (Vec::new(), Vec::new(), Vec::new());
     for typed in &ask.images {
         let left_out = "one leg that is missing may be left out, or more, as the level has it";
-        let image = image_there(dm, &name, typed, left_out)?;
+        let image = image_there(dm, &name, typed, ask.usage(), left_out)?;
         news.push(image.new.clone());
-        let barred = unwritable(&image.new.path).map(|error| cannot_be_written(&image, &error));
+        let is_written = ask.writes != Writes::Refused;
+        let barred = unwritable(&image.new.path).filter(|_| is_written);
+        let barred = barred.map(|error| cannot_be_written(&image, &error));
         match member(image)? {
             Found::Member(member) => members.push(*member),
             Found::Blank(blank) => blanks.push(blank),
@@ -208,6 +259,16 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         );
         return Err(Fault::new(&name, why));
     }
+    let is_forgotten = missing.iter().any(|leg| !failed.has(*leg));
+    let access = match ask.writes {
+        Writes::WhereWhole if is_forgotten => Access::ReadOnly,
+        writes => writes.access(),
+    };
+    if access.is_read_only() && asks.is_some() {
+        let why =
+            "was about to get another shape, and would begin that: it is not opened read-only";
+        return Err(Fault::new(&name, why));
+    }
     let lost: Vec<usize> = (0..devices).filter(|leg| is_lost(*leg)).collect();
     let lacks_parity = matches!(fits, Layout::Parity(_)) && !lost.is_empty();
     let forced = lacks_parity && is_dirty;
@@ -256,6 +317,7 @@ pub(super) fn plan(dm: &mut dyn DeviceMapper, ask: &Assemble) -> Result<Plan, Fa
         late,
         marked,
         forced,
+        access,
     })
 }
 
@@ -422,7 +484,7 @@ fn forward(
         if let Some(Seat { image, label, .. }) = member {
             go_on(name, watch)?;
             let data = stretch_of(&image.about, *label, plan.legs.len(), plan.device)?;
-            done.leg(dm, &Names::of(name, leg), &image.new.word, &data)?;
+            done.leg(dm, &Names::of(name, leg), &image.new.word, &data, plan.access)?;
         }
     }
     go_on(name, watch)?;
@@ -439,8 +501,10 @@ fn forward(
         first.params.data_offset = Some(room);
     }
     first.params.rebuild = plan.late.iter().copied().collect();
-    done.device(dm, name, table(&first, plan.len))?;
+    done.device_as(dm, name, table(&first, plan.len), plan.access)?;
     match () {
+        // Nothing is rebuilt.
+        () if plan.access.is_read_only() => return Ok(()),
         // A table with `sync` would start any set that is open later.
         () if plan.forced => until_synced(dm, name, &plan.line, &plan.lost, watch)?,
         // One that asks for a reshape would start none.

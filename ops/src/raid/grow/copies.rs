@@ -3,6 +3,7 @@
 //! As with a replacement, the table that has the new legs rebuilt is in use for a moment alone.
 
 use daemon::Fault;
+use sim_core::Access;
 
 use super::super::leg::Names;
 use super::super::leg::label::Label;
@@ -102,7 +103,7 @@ fn forward(
     for (image, names) in &plan.new {
         go_on(plan.device.name(), watch)?;
         done.label(&image.path, plan.label)?;
-        done.leg(dm, names, &image.word, &plan.data)?;
+        done.leg(dm, names, &image.word, &plan.data, Access::ReadWrite)?;
     }
     swap(dm, &plan.device, &table(&plan.grown(), plan.device.size()), watch)
 }

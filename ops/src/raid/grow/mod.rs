@@ -19,7 +19,7 @@ use super::turn::turn;
 use super::wait::until_synced;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::refuse_suspended_below;
-use crate::parts::New;
+use crate::parts::{New, Usage};
 use crate::watch::Watch;
 
 /// Which set is to have more legs.
@@ -127,7 +127,7 @@ fn new_legs(
 ) -> Result<Vec<(Image, Names)>, Fault> {
     let mut new = Vec::new();
     for (leg, typed) in (first..).zip(&ask.images) {
-        let image = image_there(dm, name, typed, "`truncate -s SIZE` makes one")?;
+        let image = image_there(dm, name, typed, Usage::ALONE, "`truncate -s SIZE` makes one")?;
         refuse_small(&image, data)?;
         refuse_other_sectors(dm, name, image.block, &image.about)?;
         if !ask.force {

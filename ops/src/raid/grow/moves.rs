@@ -7,7 +7,7 @@
 
 use daemon::Fault;
 use sim_core::control::Id;
-use sim_core::{DevNumber, Sector, Sectors};
+use sim_core::{Access, DevNumber, Sector, Sectors};
 use targets::lines::DeviceWord;
 use targets::lines::raid::Family;
 use targets::raid::layout::Format;
@@ -326,7 +326,7 @@ fn forward(
         done.device_beside(dm, &old.then, then.table(&old.image.word))?;
     }
     for (new, names) in &plan.new {
-        done.leg(dm, names, &new.word, &then)?;
+        done.leg(dm, names, &new.word, &then, Access::ReadWrite)?;
     }
     swap(dm, &plan.device, &table(&plan.asking(), plan.becomes), watch)
 }

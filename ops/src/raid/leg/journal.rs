@@ -19,6 +19,7 @@ use crate::commands::one;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
 use crate::files::fresh;
+use crate::parts::Usage;
 use crate::size::print_size;
 use crate::words::MAPPER;
 
@@ -153,7 +154,7 @@ impl Journal {
                 "is there already, and the journal's device is to be called so",
             ));
         }
-        let image = image_there(dm, set, typed, absent)?;
+        let image = image_there(dm, set, typed, Usage::ALONE, absent)?;
         let len = Sectors(image.size.0.saturating_sub(META.0) / BLOCK * BLOCK);
         if len < LEAST {
             let needed = print_size((META + LEAST).bytes());

@@ -14,7 +14,7 @@ use backing::Lost;
 use daemon::Fault;
 use daemon::family::set_of;
 use sim_core::control::Id;
-use sim_core::{DevNumber, Sectors, TargetSpec};
+use sim_core::{Access, DevNumber, Sectors, TargetSpec};
 use targets::lines::{self, DeviceWord, Place, raid};
 
 use self::holds::{Holds, holds};
@@ -24,7 +24,7 @@ use super::state::{Line, number};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, above, by_id, find};
 use crate::files::is_same_file;
-use crate::parts::{New, number_of, size_of, unused};
+use crate::parts::{New, Usage, number_of, size_of, unused};
 use crate::size::print_size;
 use crate::words::MAPPER;
 
@@ -119,8 +119,9 @@ pub(super) fn image(
     dm: &mut dyn DeviceMapper,
     set: &str,
     typed: &Path,
+    usage: Usage<'_>,
 ) -> Result<(New, Option<(Sectors, u32)>), Fault> {
-    let new = unused(dm, set, typed)?;
+    let new = unused(dm, set, typed, usage)?;
     let size = size_of(dm, &new)?;
     Ok((new, size))
 }
@@ -130,10 +131,11 @@ pub(super) fn image_there(
     dm: &mut dyn DeviceMapper,
     set: &str,
     typed: &Path,
+    usage: Usage<'_>,
     instead: &str,
 ) -> Result<Image, Fault> {
     let about = typed.display().to_string();
-    match image(dm, set, typed)? {
+    match image(dm, set, typed, usage)? {
         (new, Some((size, block))) => Ok(Image { new, about, size, block }),
         (_, None) => Err(Fault::new(about, format!("no such file: {instead}"))),
     }
@@ -155,7 +157,7 @@ pub(super) fn refuse_twice(all: &[&New], typed: &[PathBuf]) -> Result<(), Fault>
 
 /// What the start of an image has, and the file; nothing where it is too short to have anything.
 pub(super) fn heads(path: &Path) -> Result<Option<(File, Vec<u8>)>, Fault> {
-    let file = crate::files::fresh(path, sim_core::Access::ReadOnly)?;
+    let file = crate::files::fresh(path, Access::ReadOnly)?;
     let mut bytes = vec![0; HEADS];
     match file.read_exact_at(&mut bytes, 0) {
         Ok(()) => Ok(Some((file, bytes))),

@@ -148,7 +148,7 @@ fn who_is_left_out_is_told() {
     let mut without = candidates(&disks("imsm5"));
     without[1].serial = None;
     let told = why(choose(&without, None));
-    assert!(told.contains("by --serials") && told.contains("`/dev/loop1`"), "{told}");
+    assert!(told.contains("assemble --serials") && told.contains("`/dev/loop1`"), "{told}");
 }
 
 #[test]

@@ -228,6 +228,11 @@ impl Superblock {
         }
     }
 
+    /// Tells whether some member has this place, and has not failed, as far as this one knows.
+    pub fn counts_on(&self, place: usize) -> bool {
+        (0..v1::MOST).any(|number| self.role_of(number) == Role::Active(place))
+    }
+
     /// Takes in a new state of the array; this member is the one with a place, or what it was before.
     pub fn change(&mut self, change: &Change, place: Option<usize>) {
         match self.version {

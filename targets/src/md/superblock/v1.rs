@@ -6,7 +6,7 @@ use super::{Change, DONE, Facts, Fault, LEN, Place, Role, sum, words};
 use crate::parts::bytes::{le16, le32, le64, put};
 
 /// How many roles there is room for.
-const MOST: usize = (LEN - ROLES) / 2;
+pub(super) const MOST: usize = (LEN - ROLES) / 2;
 
 // Where things are, in bytes.
 const FEATURES: usize = 8;

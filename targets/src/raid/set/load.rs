@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sim_core::{
-    Area, Bio, Buffer, CtrError, Errno, Locked, OpenDevice, Refusal, Runtime, Sector, Sectors,
-    Signal, TargetEvents, TargetLog,
+    Access, Area, Bio, Buffer, CtrError, Errno, Locked, OpenDevice, Refusal, Runtime, Sector,
+    Sectors, Signal, TargetEvents, TargetLog,
 };
 
 use super::commit::{Event, Events};
@@ -41,6 +41,8 @@ pub(super) struct Surroundings {
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) events: TargetEvents,
     pub(super) log: TargetLog,
+    /// Read-only, nothing is written: superblocks and bitmaps neither, and nothing is rebuilt.
+    pub(super) access: Access,
 }
 
 /// Reads the superblocks of a line's legs.
@@ -83,7 +85,7 @@ pub(super) async fn load(
     let mut legs: Vec<Devices> = line.legs.iter().enumerate().map(devices).collect();
     if line.kind.family().parities() > 0 {
         check_bitmap(&start, &legs).await?;
-        check_journal(line, &start).await?;
+        check_journal(line, &start, around.access).await?;
         check_stripe_cache(line, log)?;
         log.push("raid456 discard support disabled due to discard_zeroes_data uncertainty.".into());
         log.push("Set dm-raid.devices_handle_discard_safely=Y to override.".into());
@@ -133,9 +135,18 @@ async fn check_bitmap(start: &Start, legs: &[Devices]) -> Result<(), CtrError> {
     }
 }
 
-/// Refuses a journal that cannot be read, and one for writes to end in where a leg is not in sync.
-async fn check_journal(line: &Line<Arc<OpenDevice>>, start: &Start) -> Result<(), CtrError> {
+/// Refuses a journal that cannot be read, one for writes to end in where a leg is not in sync, and any where
+/// nothing may be written: it may have what the legs lack.
+async fn check_journal(
+    line: &Line<Arc<OpenDevice>>,
+    start: &Start,
+    access: Access,
+) -> Result<(), CtrError> {
     let Some(device) = line.params.journal_dev.clone() else { return Ok(()) };
+    if access.is_read_only() {
+        let detail = "a set with a journal is not loaded read-only: the journal is replayed first";
+        return Err(CtrError::new("Failed to start raid array").detail(detail));
+    }
     let mut bytes = Buffer::take(PAGE);
     let read = Bio::read(Sector::ZERO, &mut bytes);
     if Area::whole(device).submit(Sector::ZERO, read).await.is_err() {
@@ -288,7 +299,7 @@ fn make(
             .map_or(start.geometry, |extension| extension.new_geometry),
         metadata: Metadata::Raid(superblocks),
         reshape,
-        is_read_only: false,
+        is_read_only: around.access.is_read_only(),
         legs,
         len: layout.resync_len(),
         daemon_sleep: TICK * ticks.max(1),

@@ -45,6 +45,7 @@ impl TargetType for Raid {
             runtime: args.runtime().clone(),
             events: args.events(),
             log: args.log(),
+            access: args.access(),
         };
         let (loaded, running) = (OnceLock::new(), OnceLock::new());
         Ok(Raid { line, around, loaded, running, first: Mutex::default() })
@@ -70,7 +71,10 @@ impl Target for Raid {
         if let Layout::Raid0 { .. } = set.layout {
             return self.map_raid0(bio);
         }
-        set.carry_out(bio)
+        match bio.op() {
+            Op::Write | Op::Discard if set.is_read_only => Mapped::Completed(Err(BlkError::Io)),
+            _ => set.carry_out(bio),
+        }
     }
 
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result {

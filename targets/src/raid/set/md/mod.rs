@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use sim_core::{
-    Access, Area, Args, Bio, BlkError, BoxFuture, CtrError, DevNumber, Flat, Limits, Mapped, Op,
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, DevNumber, Flat, Limits, Mapped, Op,
     OpenDevice, Profile, Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target,
     TargetType, reply,
 };
@@ -24,7 +24,6 @@ use load::{Array, load};
 pub struct Md {
     line: Line<Arc<OpenDevice>>,
     around: Surroundings,
-    access: Access,
     /// As its superblocks had it when the table was loaded.
     loaded: OnceLock<Array>,
     /// As they had it at the first resume: another table may have been in use until then.
@@ -42,9 +41,10 @@ impl TargetType for Md {
             runtime: args.runtime().clone(),
             events: args.events(),
             log: args.log(),
+            access: args.access(),
         };
         let (loaded, running) = (OnceLock::new(), OnceLock::new());
-        Ok(Md { line, around, access: args.access(), loaded, running })
+        Ok(Md { line, around, loaded, running })
     }
 }
 
@@ -167,7 +167,7 @@ impl Target for Md {
 
 impl Md {
     async fn load(&self) -> Result<Array, CtrError> {
-        load(&self.line, self.access, &self.around).await
+        load(&self.line, self.around.access, &self.around).await
     }
 
     fn loaded(&self) -> &Array {
