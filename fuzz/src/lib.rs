@@ -20,6 +20,7 @@ mod requests;
 mod signatures;
 mod table;
 mod threads;
+mod whole;
 
 pub use bios::bios;
 pub use container::container;
@@ -34,3 +35,4 @@ pub use requests::requests;
 pub use signatures::signatures;
 pub use table::{table_parse, table_text};
 pub use threads::control_threads;
+pub use whole::{devices, image, opened, whole};

@@ -80,6 +80,11 @@ fn signatures() {
     run("signatures", fuzz::signatures);
 }
 
+#[test]
+fn whole() {
+    run("whole", fuzz::whole);
+}
+
 fn run(target: &str, run: fn(&[u8])) {
     let seeds = seeds(target);
     for (path, seed) in &seeds {

@@ -14,6 +14,10 @@ use std::fmt;
 /// How deep sections and lists may lie in one another. LVM2 writes four levels.
 const DEEPEST: usize = 16;
 
+/// How many values a text may have: each takes more memory than it takes of the text. Those of sixteen thousand
+/// volumes come to half of it.
+const MOST_VALUES: usize = 1 << 20;
+
 /// What a key stands for.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
@@ -52,7 +56,7 @@ impl Section {
     /// Reads a text; what follows a NUL is left out, as LVM2 ends its texts with one.
     pub(super) fn parse(text: &[u8]) -> Result<Section, Bad> {
         let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-        let mut parser = Parser { text: &text[..end], at: 0 };
+        let mut parser = Parser { text: &text[..end], at: 0, values: 0 };
         let section = parser.section(0)?;
         match parser.peek() {
             None => Ok(section),
@@ -122,6 +126,8 @@ impl Section {
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
+    /// How many values there were.
+    values: usize,
 }
 
 impl Parser<'_> {
@@ -171,6 +177,7 @@ impl Parser<'_> {
                 Some(_) => {}
             }
             let key = self.key()?;
+            self.count()?;
             let value = match self.peek() {
                 Some(b'=') => {
                     self.at += 1;
@@ -185,6 +192,17 @@ impl Parser<'_> {
                 found => return Err(self.bad("`=` or `{`", found)),
             };
             section.push(key, value);
+        }
+    }
+
+    fn count(&mut self) -> Result<(), Bad> {
+        self.values += 1;
+        match self.values > MOST_VALUES {
+            true => {
+                Err(self
+                    .bad(&format!("at most {MOST_VALUES} values"), self.text.get(self.at).copied()))
+            }
+            false => Ok(()),
         }
     }
 
@@ -205,7 +223,10 @@ impl Parser<'_> {
                 loop {
                     match self.peek() {
                         Some(b']') => break,
-                        Some(_) => list.push(self.value(depth + 1)?),
+                        Some(_) => {
+                            self.count()?;
+                            list.push(self.value(depth + 1)?);
+                        }
                         None => return Err(self.bad("`]`", None)),
                     }
                     match self.peek() {
@@ -309,5 +330,9 @@ mod tests {
         Section::parse("a {".repeat(100_000).as_bytes()).expect_err("deeper than anybody writes");
         let lists = format!("a = {}", "[".repeat(100_000));
         Section::parse(lists.as_bytes()).expect_err("deeper than anybody writes");
+        let many = |count: usize| format!("a = [{}]", "1,".repeat(count));
+        Section::parse(many(MOST_VALUES - 1).as_bytes()).expect("as many as there may be");
+        let bad = Section::parse(many(MOST_VALUES).as_bytes()).expect_err("one more");
+        assert!(bad.what.starts_with("expected at most 1048576 values"), "{}", bad.what);
     }
 }
