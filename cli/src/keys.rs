@@ -1,6 +1,8 @@
 //! Where the keys of containers come from: what the command line names, else who sits at the terminal.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crypto::Secret;
 use daemon::Fault;
@@ -17,11 +19,26 @@ pub(crate) struct TypedKeys<'a> {
     /// What was asked for last, and how often.
     last: String,
     tries: u32,
+    /// What a signal sets that ends the asking.
+    interrupted: Arc<AtomicBool>,
 }
 
 impl TypedKeys<'_> {
+    /// Asks until a signal ends the process.
     pub(crate) fn new(options: &Open) -> TypedKeys<'_> {
-        TypedKeys { options, last: String::new(), tries: 0 }
+        TypedKeys::until(options, Arc::default())
+    }
+
+    /// Asks until this is set.
+    pub(crate) fn until(options: &Open, interrupted: Arc<AtomicBool>) -> TypedKeys<'_> {
+        TypedKeys { options, last: String::new(), tries: 0, interrupted }
+    }
+
+    fn read(
+        &self,
+        read: impl FnOnce() -> Result<Secret, Fault> + Send + 'static,
+    ) -> Result<Secret, Fault> {
+        passphrase::unless_interrupted(&self.interrupted, read)
     }
 
     fn is_typed(&self) -> bool {
@@ -36,12 +53,21 @@ impl KeyHolder for TypedKeys<'_> {
         }
         self.tries += 1;
         let range = self.options.key_range();
-        match self.options.key_source() {
-            KeySource::File(path) => passphrase::from_file(path, range),
-            KeySource::Descriptor(number) => passphrase::from_descriptor(number, range),
-            KeySource::Stdin(until) => passphrase::from_stdin(range, until),
-            KeySource::Typed => passphrase::ask(prompt, self.options.asking()),
-        }
+        let file = match self.options.key_source() {
+            KeySource::File(path) => path.to_owned(),
+            KeySource::Descriptor(number) => {
+                return self.read(move || passphrase::from_descriptor(number, range));
+            }
+            KeySource::Stdin(until) => {
+                return self.read(move || passphrase::from_stdin(range, until));
+            }
+            KeySource::Typed => {
+                let (prompt, asking) = (prompt.to_owned(), self.options.asking());
+                return self.read(move || passphrase::ask(&prompt, asking));
+            }
+        };
+        // It may be a pipe that nobody writes to.
+        self.read(move || passphrase::from_file(&file, range))
     }
 
     fn is_wrong(&mut self, place: &Path) -> bool {

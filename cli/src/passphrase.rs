@@ -4,9 +4,14 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use crypto::Secret;
 use daemon::{About, Fault};
+use ops::INTERRUPTED;
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 /// The longest key whose length nobody says, in bytes; cryptsetup's limit.
@@ -54,9 +59,9 @@ pub(crate) fn ask(prompt: &str, asking: Asking) -> Result<Secret, Fault> {
     if !is_asked() {
         return from_stdin(Range::default(), Until::Newline);
     }
-    let typed = Zeroizing::new(rpassword::prompt_password(prompt).about("passphrase")?);
+    let typed = Zeroizing::new(typed(prompt)?);
     if asking == Asking::Twice {
-        let again = rpassword::prompt_password("Verify passphrase: ").about("passphrase")?;
+        let again = self::typed("Verify passphrase: ")?;
         if *typed != *Zeroizing::new(again) {
             return Err(Fault::new("passphrase", "the two that were typed differ").with_status(3));
         }
@@ -67,6 +72,48 @@ pub(crate) fn ask(prompt: &str, asking: Asking) -> Result<Secret, Fault> {
         );
     }
     Ok(Secret::from(&typed.as_bytes()[..typed.len().min(MAX_TYPED)]))
+}
+
+/// Reads what somebody types. Ctrl-C is no signal meanwhile.
+fn typed(prompt: &str) -> Result<String, Fault> {
+    rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => ended(),
+        _ => Fault::new("passphrase", error),
+    })
+}
+
+fn ended() -> Fault {
+    Fault::new("passphrase", "interrupted").with_status(INTERRUPTED)
+}
+
+/// How often it is looked whether a signal has come.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Reads a key by `read` until a signal sets `interrupted`; then the terminal shows again what is typed. Whatever
+/// `read` waits for has a thread of its own, which ends with the process.
+pub(crate) fn unless_interrupted(
+    interrupted: &AtomicBool,
+    read: impl FnOnce() -> Result<Secret, Fault> + Send + 'static,
+) -> Result<Secret, Fault> {
+    let terminal = File::open("/dev/tty").ok();
+    let modes = terminal.as_ref().and_then(|terminal| tcgetattr(terminal).ok());
+    let (done, wait) = mpsc::channel();
+    std::thread::spawn(move || done.send(read()));
+    loop {
+        match wait.recv_timeout(PERIOD) {
+            Ok(key) => return key,
+            Err(RecvTimeoutError::Timeout) if !interrupted.load(SeqCst) => {}
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Fault::new("passphrase", "the thread that reads it has ended"));
+            }
+        }
+    }
+    if let (Some(terminal), Some(modes)) = (&terminal, &modes) {
+        tcsetattr(terminal, OptionalActions::Now, modes).about("/dev/tty")?;
+        eprintln!();
+    }
+    Err(ended())
 }
 
 /// Reads a key from standard input, from where it stands.
@@ -297,7 +344,7 @@ mod tests {
         std::os::unix::fs::FileExt::write_all_at(&file, b"far", at).unwrap();
         let begun = std::time::Instant::now();
         assert_eq!(bytes(from_file(&path, Range { offset: at, size: None })), Ok(b"far".to_vec()));
-        assert!(begun.elapsed() < std::time::Duration::from_secs(1));
+        assert!(begun.elapsed() < Duration::from_secs(1));
     }
 
     #[test]

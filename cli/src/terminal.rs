@@ -29,6 +29,11 @@ impl Terminal {
         }
         Ok(Terminal { interrupted })
     }
+
+    /// Returns what is set when such a signal has come.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        self.interrupted.clone()
+    }
 }
 
 impl Watch for Terminal {

@@ -72,7 +72,8 @@ fn open_all(instance: &Instance, ask: &Ask, options: &Open) -> Result<ExitCode, 
         warn_of_unfinished(&mut client, instance, image)?;
     }
     let instance = client.served(instance);
-    let (mut keys, watch) = (TypedKeys::new(options), Terminal::watch()?);
+    let watch = Terminal::watch()?;
+    let mut keys = TypedKeys::until(options, watch.flag());
     // Hundreds of devices are made durable together.
     client.done(&Request::Batch)?;
     let opened = stack::open(&mut client, &instance, ask, &mut keys, &watch);
@@ -98,6 +99,8 @@ fn tell(opened: &Opened, options: &Open) -> Result<ExitCode, Fault> {
 
 /// Opens everything in an instance of its own, where nothing can be written, and says how.
 fn plan(ask: &Ask, options: &Open) -> Result<ExitCode, Fault> {
+    // From here on a signal ends it in its order: nothing is left of the instance.
+    let watch = Terminal::watch()?;
     let dir = tempfile::Builder::new().prefix("dmsim-plan.").tempdir();
     let dir = dir.about(std::env::temp_dir().display())?;
     let instance = Instance::find(Some(dir.path()))?;
@@ -106,7 +109,7 @@ fn plan(ask: &Ask, options: &Open) -> Result<ExitCode, Fault> {
     })?;
     let mut client = client::connect(&instance)?;
     let ask = Ask { read_only: true, ..ask.clone() };
-    let (mut keys, watch) = (TypedKeys::new(options), Terminal::watch()?);
+    let mut keys = TypedKeys::until(options, watch.flag());
     let opened = stack::open(&mut client, &instance, &ask, &mut keys, &watch);
     client.done(&Request::Stop { force: true })?;
     client.wait_for_end()?;

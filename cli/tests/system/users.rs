@@ -84,6 +84,37 @@ fn so_does_root_of_a_user_namespace() {
     session(&folder(SESSION), &["unshare", "--user", "--map-root-user", "--mount"], false);
 }
 
+/// What an ordinary user does with a whole disk: opened as one, written without a mount, closed.
+const WHOLE_DISK: &str = r#"
+set -eu
+cd "$1"; dmsim="$1/dmsim"; export DMSIM_DIR="$1/run" HOME="$1" PATH="$PATH:/usr/sbin:/sbin"
+trap '"$dmsim" stop --force >/dev/null 2>&1 || true' EXIT
+truncate -s 48M disk.img; printf 'label: gpt\nsize=8M,type=U\nsize=24M\n' | sfdisk -q disk.img
+"$dmsim" open disk.img; mke2fs -q -F -t ext4 run/mapper/disk1; "$dmsim" close disk
+truncate -s 24M crypt.img; echo -n secret > key
+cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 crypt.img key
+dd if=crypt.img of=disk.img bs=1M seek=9 conv=notrunc status=none
+printf secret | "$dmsim" open disk.img > told
+grep -q 'mapper/disk1  *ext4' told; grep -q 'mapper/disk2_crypt ' told
+mke2fs -q -F -t ext4 -L home run/mapper/disk2_crypt
+debugfs -w -R "write key key" run/mapper/disk2_crypt 2>/dev/null; e2fsck -fn run/mapper/disk2_crypt
+"$dmsim" close disk.img; test -z "$(ls run/mapper)"
+"$dmsim" open --plan --key-file key disk.img | grep -q '^disk2_crypt: 0 .* crypt '
+printf secret | "$dmsim" open --read-only disk.img > told; grep -q 'ext4.*read-only  home' told
+test "$(debugfs -R 'cat key' run/mapper/disk2_crypt 2>/dev/null)" = secret
+"$dmsim" close disk; "$dmsim" stop
+echo the session went well
+"#;
+
+#[test]
+fn an_ordinary_user_and_root_of_a_user_namespace_open_whole_disks() {
+    if has(&["sfdisk", "cryptsetup", "dd"]) {
+        session(&folder(WHOLE_DISK), &[], false);
+        let namespace = ["unshare", "--user", "--map-root-user", "--mount"];
+        session(&folder(WHOLE_DISK), &namespace, false);
+    }
+}
+
 /// The README's commands, in its order, each with what it has to print.
 fn readme() -> Vec<(String, Vec<String>)> {
     let text = include_str!("../../../README.md");

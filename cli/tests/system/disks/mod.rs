@@ -1,6 +1,7 @@
 //! Images of whole disks, and what lies on them.
 
 mod damaged;
+mod groups;
 mod open;
 mod partitions;
 mod sets;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{MIB, can_make_groups, empty, in_shell};
-use crate::harness::{Instance, can_mount, has, read_at, sh, text, write_at};
+use crate::harness::{Instance, can_mount, has, read_at, sh, text, wait_until, write_at};
 
 /// Makes a disk with an ESP, an empty partition, and one with LUKS2 and LVM2 in it: a file system, swap, a
 /// snapshot. Returns it and the file of the passphrase.
@@ -269,4 +269,50 @@ fn a_stack_over_a_device_is_read_only_where_asked_and_its_record_harms_no_device
         assert_eq!(output.status.success(), is_one, "{more:?}: {output:?}");
     }
     assert_eq!(instance.dmsim(&["ls"]).trim(), "No devices found");
+}
+
+/// Waits for a key that never comes, and is told to end.
+#[test]
+fn a_signal_while_a_passphrase_is_asked_for_leaves_nothing_behind() {
+    if !can_mount() || !has(&["cryptsetup", "sfdisk"]) {
+        return;
+    }
+    let instance = Instance::start();
+    let [disk, key] = ["disk.img", "key"].map(|name| instance.path(name));
+    std::fs::write(&key, "secret").expect("room for it");
+    empty(&disk, 40 * MIB);
+    let make = format!("printf 'label: gpt\\nsize=1M\\nsize=20M\\n' | sfdisk -q {}", text(&disk));
+    sh("sh", &["-ec", &make]);
+    let crypt = instance.path("crypt.img");
+    empty(&crypt, 20 * MIB);
+    let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+    sh("cryptsetup", &[&["luksFormat", "-q"], &quick[..], &[text(&crypt), text(&key)]].concat());
+    write_at(&disk, 2 * MIB, &std::fs::read(&crypt).expect("an image")).expect("room for it");
+    for more in [&["--plan"][..], &[]] {
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        let mut command = instance.command(&[&["open", text(&disk)], more].concat());
+        command.env("TMPDIR", temporary.path()).stdin(std::process::Stdio::piped());
+        let output = (std::process::Stdio::piped(), std::process::Stdio::piped());
+        let mut child = command.stdout(output.0).stderr(output.1).spawn().expect("dmsim runs");
+        // Its input is open, and nothing comes.
+        let _input = child.stdin.take();
+        // The partitions are there, and the container is asked about.
+        let mapper = match more {
+            [] => instance.path("run/mapper"),
+            _ => {
+                let made = || std::fs::read_dir(temporary.path()).expect("a folder").next();
+                wait_until("an instance is made", || made().is_some());
+                made().expect("it is there").expect("an entry").path().join("mapper")
+            }
+        };
+        wait_until("the partitions are there", || mapper.join("disk2").exists());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(130), "{output:?}");
+        assert_eq!(instance.dmsim(&["ls"]).trim(), "No devices found");
+        let left = std::fs::read_dir(temporary.path()).expect("a folder").count();
+        assert_eq!(left, 0, "of the instance something is left");
+    }
 }
