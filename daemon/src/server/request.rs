@@ -1,5 +1,6 @@
 //! Carries out requests.
 
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -14,7 +15,7 @@ use super::state::{Daemon, Event};
 use crate::above;
 use crate::describe::describe;
 use crate::fault::Fault;
-use crate::loops::{holder_of, loops_over};
+use crate::loops::{Loops, holders_below};
 use crate::mangle::decode;
 use crate::protocol::{Outcome, Reply, Request, User};
 use crate::record::Change;
@@ -202,12 +203,19 @@ impl Daemon {
     /// Lists who has the devices' files open.
     pub(super) fn users_of_files(&self) -> Vec<User> {
         let users = self.frontend.users().into_iter();
+        let (all_loops, holders) = (OnceCell::new(), OnceCell::new());
         let user = |user: fuse_frontend::User| {
             let file = self.mount.join(&user.device);
             let pid = process(user.pid);
             let own = program(pid);
-            let loops = if own.is_some() { Vec::new() } else { loops_over(&file) };
-            let heir = || holder_of(&file).and_then(|pid| Some((pid, program(pid)?)));
+            let loops = match own {
+                Some(_) => Vec::new(),
+                None => all_loops.get_or_init(Loops::find).over(&file),
+            };
+            let heir = || {
+                let pid = *holders.get_or_init(|| holders_below(&self.mount)).get(&file)?;
+                Some((pid, program(pid)?))
+            };
             let (pid, program) = match own.is_none() && loops.is_empty() {
                 true => heir().map_or((pid, None), |(heir, program)| (heir, Some(program))),
                 false => (pid, own),
