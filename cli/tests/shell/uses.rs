@@ -83,3 +83,22 @@ fn a_disk_grows_with_its_file_when_it_is_shown_again() {
     set_len(12);
     instance.dmsim(&["stop"]);
 }
+
+/// As `su -` and sudo do.
+#[test]
+fn a_program_that_clears_its_environment_finds_the_settings_of_lvm() {
+    let Some(instance) = start(&["dmsetup", "lvm"]) else { return };
+    disks(&instance, &[("a", 64)]);
+    run(
+        &instance,
+        "env -i PATH=\"$PATH\" sh -ec 'pvcreate -q /dev/mapper/a; vgcreate -q dmsimbare /dev/mapper/a
+        lvcreate -q -y -n l -L 8M dmsimbare; test -b /dev/dmsimbare/l; test -e /etc/lvm/backup/dmsimbare
+        vgremove -q -fy dmsimbare'",
+    );
+    for place in ["backup", "archive"] {
+        let copies = std::fs::read_dir(format!("/etc/lvm/{place}")).into_iter().flatten().flatten();
+        let mut names = copies.map(|copy| copy.file_name().to_string_lossy().into_owned());
+        assert!(!names.any(|name| name.contains("dmsimbare")), "the machine's own {place}");
+    }
+    instance.dmsim(&["stop"]);
+}

@@ -71,5 +71,5 @@ fn summary(log: &Path) -> Result<String, Fault> {
     };
     let (writes, flushes) = (count(|entry| entry.changes()), count(|entry| entry.flushes()));
     let marks = count(|entry| matches!(entry.what, What::Mark(_)));
-    Ok(format!("{name}: {writes} writes, {flushes} flushes, {marks} marks\n"))
+    Ok(format!("{name}: {}\n", super::states::counts(writes, flushes, marks)))
 }

@@ -84,11 +84,19 @@ fn told(recording: &Recording, plan: &Plan, states: Option<Vec<String>>) -> Told
     }
 }
 
+/// Says how much a log has.
+pub(super) fn counts(writes: usize, flushes: usize, marks: usize) -> String {
+    let several = |count: usize| if count == 1 { "" } else { "s" };
+    let (write, mark) = (several(writes), several(marks));
+    let flush = if flushes == 1 { "" } else { "es" };
+    format!("{writes} write{write}, {flushes} flush{flush}, {marks} mark{mark}")
+}
+
 fn text(told: &Told) -> String {
     let Told { entry_count, write_count, flush_count, mark_count, .. } = told;
-    let mut out = format!(
-        "{entry_count} entries: {write_count} writes, {flush_count} flushes, {mark_count} marks\n"
-    );
+    let entries = if *entry_count == 1 { "entry" } else { "entries" };
+    let counts = counts(*write_count, *flush_count, *mark_count);
+    let mut out = format!("{entry_count} {entries}: {counts}\n");
     for moment in &told.windows {
         let Moment { cut, volatile_writes, .. } = moment;
         let writes = if *volatile_writes == 1 { "write" } else { "writes" };

@@ -138,12 +138,16 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
     Err(Fault::new(program.display(), error).with_status(NO_COMMAND))
 }
 
+/// Where lvm has its settings, and copies of its metadata, unless it is told otherwise.
+const LVM_SYSTEM_DIR: &str = "/etc/lvm";
+
 /// Enters a mount namespace that has the private device-mapper in the places of the machine's.
 fn enter(private: &Private) -> Result<(), Fault> {
     let dir = &private.dir;
     unshare_mounts()?;
     // In this namespace, so that it can be mounted elsewhere in it.
     let tree = Within::open(dir).about(dir.display())?;
+    let lvm = opened(&private.lvm)?;
     let part = |name: &str| tree.part(Path::new(name)).about(dir.display());
     for name in BELOW_DEV {
         let from = Path::new("/dev").join(name);
@@ -159,6 +163,10 @@ fn enter(private: &Private) -> Result<(), Fault> {
     let lock = "/run/lock/lvm";
     std::fs::create_dir_all(lock).about(lock)?;
     put(&part("lvm-lock")?, lock)?;
+    // A program that clears its environment, as `su -` does, finds lvm's settings here.
+    if Path::new(LVM_SYSTEM_DIR).is_dir() {
+        put(&lvm, LVM_SYSTEM_DIR)?;
+    }
     enter_run(&tree.within(Path::new("run")).about(dir.display())?).about("/run")?;
     check_node(&tree, dir)
 }

@@ -40,7 +40,7 @@ fn a_device_in_use_is_recorded_and_goes_on_as_it_was() {
     let output = command.env("DMSIM", DMSIM).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.ends_with("run.log: 3 writes, 1 flushes, 2 marks\n"), "{said}");
+    assert!(said.ends_with("run.log: 3 writes, 1 flush, 2 marks\n"), "{said}");
     // Everybody who had it open has it, and its table is its own.
     open.write_all_at(&[9; 4096], 1 << 20).expect("it can be written");
     assert_eq!(instance.dmsim(&["table", "data"]), before);
