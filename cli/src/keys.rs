@@ -1,13 +1,12 @@
 //! Where the keys of containers come from: what the command line names, else who sits at the terminal.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crypto::Secret;
 use daemon::Fault;
 use daemon::mangle;
 use daemon::protocol::{Filled, Keyless, KeylessStack};
+use ops::Watch;
 use ops::open::{KeyForm, KeyHolder};
 
 use crate::args::open::{KeySource, Open};
@@ -16,29 +15,15 @@ use crate::passphrase::{self, Asking, Range};
 /// The keys for an `open`.
 pub(crate) struct TypedKeys<'a> {
     options: &'a Open,
+    watch: &'a dyn Watch,
     /// What was asked for last, and how often.
     last: String,
     tries: u32,
-    /// What a signal sets that ends the asking.
-    interrupted: Arc<AtomicBool>,
 }
 
-impl TypedKeys<'_> {
-    /// Asks until a signal ends the process.
-    pub(crate) fn new(options: &Open) -> TypedKeys<'_> {
-        TypedKeys::until(options, Arc::default())
-    }
-
-    /// Asks until this is set.
-    pub(crate) fn until(options: &Open, interrupted: Arc<AtomicBool>) -> TypedKeys<'_> {
-        TypedKeys { options, last: String::new(), tries: 0, interrupted }
-    }
-
-    fn read(
-        &self,
-        read: impl FnOnce() -> Result<Secret, Fault> + Send + 'static,
-    ) -> Result<Secret, Fault> {
-        passphrase::unless_interrupted(&self.interrupted, read)
+impl<'a> TypedKeys<'a> {
+    pub(crate) fn new(options: &'a Open, watch: &'a dyn Watch) -> TypedKeys<'a> {
+        TypedKeys { options, watch, last: String::new(), tries: 0 }
     }
 
     fn is_typed(&self) -> bool {
@@ -53,21 +38,22 @@ impl KeyHolder for TypedKeys<'_> {
         }
         self.tries += 1;
         let range = self.options.key_range();
-        let file = match self.options.key_source() {
-            KeySource::File(path) => path.to_owned(),
-            KeySource::Descriptor(number) => {
-                return self.read(move || passphrase::from_descriptor(number, range));
-            }
-            KeySource::Stdin(until) => {
-                return self.read(move || passphrase::from_stdin(range, until));
-            }
-            KeySource::Typed => {
-                let (prompt, asking) = (prompt.to_owned(), self.options.asking());
-                return self.read(move || passphrase::ask(&prompt, asking));
-            }
-        };
-        // It may be a pipe that nobody writes to.
-        self.read(move || passphrase::from_file(&file, range))
+        let read: Box<dyn FnOnce() -> Result<Secret, Fault> + Send> =
+            match self.options.key_source() {
+                KeySource::File(path) => {
+                    let path = path.to_owned();
+                    Box::new(move || passphrase::from_file(&path, range))
+                }
+                KeySource::Descriptor(number) => {
+                    Box::new(move || passphrase::from_descriptor(number, range))
+                }
+                KeySource::Stdin(until) => Box::new(move || passphrase::from_stdin(range, until)),
+                KeySource::Typed => {
+                    let (prompt, asking) = (prompt.to_owned(), self.options.asking());
+                    Box::new(move || passphrase::ask(&prompt, asking))
+                }
+            };
+        passphrase::interruptibly(self.watch, read)
     }
 
     fn is_wrong(&mut self, place: &Path) -> bool {

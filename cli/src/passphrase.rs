@@ -1,16 +1,13 @@
 //! Where passphrases come from: the terminal, standard input, a key file, a file descriptor.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
 
 use crypto::Secret;
 use daemon::{About, Fault};
-use ops::INTERRUPTED;
+use ops::{INTERRUPTED, Watch};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -53,6 +50,27 @@ pub(crate) fn is_asked() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Asks for a key by `read`, which may wait for ever; a signal ends that. What the terminal was told for it, not to
+/// show what is typed, it is told no more.
+///
+/// # Errors
+/// Those of `read`, or that of the interruption.
+pub(crate) fn interruptibly(
+    watch: &dyn Watch,
+    read: impl FnOnce() -> Result<Secret, Fault> + Send + 'static,
+) -> Result<Secret, Fault> {
+    let terminal = File::options().read(true).write(true).open("/dev/tty").ok();
+    let before = terminal.as_ref().and_then(|terminal| tcgetattr(terminal).ok());
+    ops::unless_interrupted("open", watch, read).unwrap_or_else(|interrupted| {
+        if let (Some(mut terminal), Some(before)) = (terminal, before) {
+            // One that is gone needs nothing.
+            let _best_effort = tcsetattr(&terminal, OptionalActions::Now, &before);
+            let _next_line = terminal.write_all(b"\n");
+        }
+        Err(interrupted)
+    })
+}
+
 /// Asks on the terminal, which does not show what is typed; where there is none, takes a line of
 /// standard input.
 pub(crate) fn ask(prompt: &str, asking: Asking) -> Result<Secret, Fault> {
@@ -77,43 +95,11 @@ pub(crate) fn ask(prompt: &str, asking: Asking) -> Result<Secret, Fault> {
 /// Reads what somebody types. Ctrl-C is no signal meanwhile.
 fn typed(prompt: &str) -> Result<String, Fault> {
     rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
-        io::ErrorKind::Interrupted => ended(),
+        io::ErrorKind::Interrupted => {
+            Fault::new("passphrase", "interrupted").with_status(INTERRUPTED)
+        }
         _ => Fault::new("passphrase", error),
     })
-}
-
-fn ended() -> Fault {
-    Fault::new("passphrase", "interrupted").with_status(INTERRUPTED)
-}
-
-/// How often it is looked whether a signal has come.
-const PERIOD: Duration = Duration::from_millis(100);
-
-/// Reads a key by `read` until a signal sets `interrupted`; then the terminal shows again what is typed. Whatever
-/// `read` waits for has a thread of its own, which ends with the process.
-pub(crate) fn unless_interrupted(
-    interrupted: &AtomicBool,
-    read: impl FnOnce() -> Result<Secret, Fault> + Send + 'static,
-) -> Result<Secret, Fault> {
-    let terminal = File::open("/dev/tty").ok();
-    let modes = terminal.as_ref().and_then(|terminal| tcgetattr(terminal).ok());
-    let (done, wait) = mpsc::channel();
-    std::thread::spawn(move || done.send(read()));
-    loop {
-        match wait.recv_timeout(PERIOD) {
-            Ok(key) => return key,
-            Err(RecvTimeoutError::Timeout) if !interrupted.load(SeqCst) => {}
-            Err(RecvTimeoutError::Timeout) => break,
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Fault::new("passphrase", "the thread that reads it has ended"));
-            }
-        }
-    }
-    if let (Some(terminal), Some(modes)) = (&terminal, &modes) {
-        tcsetattr(terminal, OptionalActions::Now, modes).about("/dev/tty")?;
-        eprintln!();
-    }
-    Err(ended())
 }
 
 /// Reads a key from standard input, from where it stands.
@@ -344,7 +330,7 @@ mod tests {
         std::os::unix::fs::FileExt::write_all_at(&file, b"far", at).unwrap();
         let begun = std::time::Instant::now();
         assert_eq!(bytes(from_file(&path, Range { offset: at, size: None })), Ok(b"far".to_vec()));
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1));
     }
 
     #[test]

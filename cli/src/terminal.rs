@@ -20,19 +20,26 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Takes the signals that ask to end; the second one ends the process.
     pub(crate) fn watch() -> Result<Terminal, Fault> {
+        Terminal::with(true)
+    }
+
+    /// Takes the signals that ask to end. A second one changes nothing: what the first one begins, to take away what
+    /// was made, is not left half done.
+    pub(crate) fn watch_to_the_end() -> Result<Terminal, Fault> {
+        Terminal::with(false)
+    }
+
+    fn with(second_ends: bool) -> Result<Terminal, Fault> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
-            let ends = signal_hook::flag::register_conditional_shutdown;
-            ends(signal, INTERRUPTED.into(), interrupted.clone()).about("signals")?;
+            if second_ends {
+                let ends = signal_hook::flag::register_conditional_shutdown;
+                ends(signal, INTERRUPTED.into(), interrupted.clone()).about("signals")?;
+            }
             signal_hook::flag::register(signal, interrupted.clone()).about("signals")?;
         }
         Ok(Terminal { interrupted })
-    }
-
-    /// Returns what is set when such a signal has come.
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        self.interrupted.clone()
     }
 }
 

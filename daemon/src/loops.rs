@@ -1,9 +1,14 @@
 //! Who has files of the mount open: loop devices, and where they are mounted; processes that have
-//! inherited them.
+//! inherited them. And which loop devices write to an image.
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::fault::Fault;
 
 /// The loop devices of the machine, looked at once: there may be thousands, and hundreds of files to ask about.
 pub(crate) struct Loops {
@@ -36,6 +41,62 @@ impl Loops {
         };
         self.by_file.get(file).into_iter().flatten().map(told).collect()
     }
+}
+
+/// Refuses an image that a loop device of the machine writes to: the machine keeps in memory what it has read and will
+/// write, so each of the two would spoil what the other has written.
+///
+/// # Errors
+/// Where there is such a loop device.
+pub fn refuse_looped(image: &Path, way_out: &str) -> Result<(), Fault> {
+    let Some(name) = writers_of(image).into_iter().next() else { return Ok(()) };
+    let node = name.split(' ').next().unwrap_or_default().to_owned();
+    let first = if name == node { String::new() } else { "`umount` it and ".to_owned() };
+    let why = format!(
+        "is in use by the machine's {name}, which may write to it: {first}`losetup -d {node}` ends that, {way_out}"
+    );
+    Err(Fault::new(image.display(), why))
+}
+
+/// Names the loop devices that may write to a file, whatever path they know it by, and where each is mounted.
+fn writers_of(image: &Path) -> Vec<String> {
+    let Ok(image) = image.metadata() else { return Vec::new() };
+    let image = (image.dev(), image.ino());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mut writers = Vec::new();
+    for device in devices {
+        let text = |name: &str| fs::read_to_string(device.path().join(name)).unwrap_or_default();
+        let Ok(backing) = fs::read(device.path().join("loop/backing_file")) else { continue };
+        if text("ro").trim_end() == "1" {
+            continue;
+        }
+        let node = Path::new("/dev").join(device.file_name());
+        let path = backing.strip_suffix(b"\n").unwrap_or(&backing);
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        // Of a file that was deleted no path is left, though a link to it may be.
+        let file = path.metadata().ok().map(|file| (file.dev(), file.ino()));
+        if file.or_else(|| backing_inode(&node)) == Some(image) {
+            let number = text("dev");
+            writers.push(match mounted_at(&mounts, number.trim_end()) {
+                Some(at) => format!("{} (mounted at {at})", node.display()),
+                None => node.display().to_string(),
+            });
+        }
+    }
+    writers
+}
+
+/// Asks which file a loop device has open; nothing where there is no program that tells.
+fn backing_inode(node: &Path) -> Option<(u64, u64)> {
+    let mut command = Command::new("losetup");
+    command.args(["--list", "--noheadings", "--output", "BACK-MAJ:MIN,BACK-INO"]);
+    let output = command.arg(node).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let ((major, minor), inode) = (words.next()?.split_once(':')?, words.next()?);
+    let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
+    Some((device, inode.parse().ok()?))
 }
 
 /// Finds processes that have files below a folder open, of those that may be looked at: one whose opener has

@@ -9,7 +9,7 @@ use daemon::protocol::{Outcome, Request, User};
 use daemon::{Client, Description, Fault};
 use sim_core::control::{Answer, Command, Failure};
 
-/// The turn of one workflow among those that change sets, until it is dropped.
+/// The turn of one workflow among those that change sets, open images or mount, until it is dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct Turn(
@@ -43,7 +43,7 @@ pub trait DeviceMapper {
     /// Returns the folder in which devices are shown.
     fn mount(&self) -> &Path;
 
-    /// Takes the turn of workflows that change sets; nothing where another one has it.
+    /// Takes the turn of such workflows; nothing where another one has it.
     fn turn(&self) -> Result<Option<Turn>, Fault>;
 
     /// Is told what was done as asked, and may not have been meant.

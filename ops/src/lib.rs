@@ -25,10 +25,11 @@ mod rig;
 pub mod size;
 pub mod snapshot;
 mod stack;
+mod turn;
 mod watch;
 mod words;
 
 pub use device_mapper::{DeviceMapper, Turn};
 pub use devices::{behind, holders, is_part, overlap_text, way_to_unmount, ways_to_unmount};
 pub use stack::{Node, NodeKind, stack};
-pub use watch::{INTERRUPTED, Progress, Watch};
+pub use watch::{INTERRUPTED, Progress, Watch, unless_interrupted};

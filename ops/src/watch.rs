@@ -1,6 +1,7 @@
 //! Who waits for a workflow: is shown how far it is, and may end it.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use daemon::Fault;
@@ -10,6 +11,9 @@ pub const INTERRUPTED: u8 = 130;
 
 /// How often it is looked: nothing raises an event.
 pub(crate) const PERIOD: Duration = Duration::from_millis(100);
+
+/// How often it is looked by whom a signal is to end at once.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Who waits for a workflow.
 pub trait Watch {
@@ -72,6 +76,30 @@ pub(crate) fn until_done(
         }
         go_on(what, watch)?;
         std::thread::sleep(PERIOD);
+    }
+}
+
+/// Does what cannot be told to end: reads what somebody types, derives a key. Where the workflow is to end, it goes on
+/// behind it and nobody hears of it.
+///
+/// # Errors
+/// Where the workflow is to end.
+pub fn unless_interrupted<T: Send + 'static>(
+    about: &str,
+    watch: &dyn Watch,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let (told, heard) = channel();
+    let worker = std::thread::spawn(move || told.send(work()));
+    loop {
+        match heard.recv_timeout(SOON) {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Timeout) => go_on(about, watch)?,
+            Err(RecvTimeoutError::Disconnected) => match worker.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(_) => unreachable!("it ends by telling what it did"),
+            },
+        }
     }
 }
 

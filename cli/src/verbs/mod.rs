@@ -19,7 +19,7 @@ use daemon::client::{no_daemon, unexpected};
 use daemon::folders::barred_to_others;
 use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request};
-use daemon::{About, Client, Fault, Instance};
+use daemon::{About, Client, Fault, Instance, refuse_looped};
 use ops::{DeviceMapper, mirror, snapshot};
 use sim_core::control::{Answer, Command, Id};
 use sim_core::{Access, Registry};
@@ -379,6 +379,9 @@ fn attach(instance: &Instance, image: args::Attach) -> Result<ExitCode, Fault> {
         preallocate: image.preallocate,
         host_device: image.host_device,
     };
+    if !image.read_only && !image.host_device {
+        refuse_looped(&ask.path, "--read-only attaches it without a write")?;
+    }
     let mut client = client::connect_or_start(instance)?;
     match client.ask(&Request::Attach(ask))? {
         Outcome::Attached(image) => {

@@ -46,7 +46,9 @@ pub(super) fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Faul
 }
 
 fn try_key(image: &Path, options: &Open) -> Result<ExitCode, Fault> {
-    let slot = ops::open::try_key(image, &options.kind()?, &mut TypedKeys::new(options))?;
+    let watch = Terminal::watch_to_the_end()?;
+    let mut keys = TypedKeys::new(options, &watch);
+    let slot = ops::open::try_key(image, &options.kind()?, &mut keys, &watch)?;
     if let (true, Some(slot)) = (options.verbose, slot) {
         eprintln!("dmsim: key slot {slot} opens");
     }
@@ -62,8 +64,14 @@ fn open_one(
     let mut client = client::connect_or_start(instance)?.quiet(options.batch_mode);
     warn_of_unfinished(&mut client, instance, &image)?;
     let ask = options.ask(image, name)?;
-    let file = ops::open::open(&mut client, &ask, &mut TypedKeys::new(options))?;
-    print(&format!("{}\n", file.display()))
+    let watch = Terminal::watch_to_the_end()?;
+    let mut keys = TypedKeys::new(options, &watch);
+    let instance = client.served(instance);
+    let file = ops::open::open(&mut client, &instance, &ask, &mut keys, &watch)?;
+    print(&format!("{}\n", file.display())).map_err(|fault| {
+        // Whoever called is told of a failure, and does not know of the device.
+        fault.undone(ops::open::close(&mut client, &ask.name, WhenOpen::Refuse), CLOSED_AGAIN)
+    })
 }
 
 fn open_all(instance: &Instance, ask: &Ask, options: &Open) -> Result<ExitCode, Fault> {
@@ -72,14 +80,21 @@ fn open_all(instance: &Instance, ask: &Ask, options: &Open) -> Result<ExitCode, 
         warn_of_unfinished(&mut client, instance, image)?;
     }
     let instance = client.served(instance);
-    let watch = Terminal::watch()?;
-    let mut keys = TypedKeys::until(options, watch.flag());
+    let watch = Terminal::watch_to_the_end()?;
+    let mut keys = TypedKeys::new(options, &watch);
     // Hundreds of devices are made durable together.
     client.done(&Request::Batch)?;
     let opened = stack::open(&mut client, &instance, ask, &mut keys, &watch);
     client.done(&Request::Commit)?;
-    tell(&opened?, options)
+    let opened = opened?;
+    tell(&opened, options).map_err(|fault| {
+        let closed = stack::close(&mut client, &instance, &opened.name, WhenOpen::Refuse);
+        fault.undone(closed, CLOSED_AGAIN)
+    })
 }
+
+/// What becomes of what is opened where nobody can be told of it.
+const CLOSED_AGAIN: &str = "what was opened is closed again";
 
 /// Says what was opened, and what was not.
 fn tell(opened: &Opened, options: &Open) -> Result<ExitCode, Fault> {
@@ -100,7 +115,7 @@ fn tell(opened: &Opened, options: &Open) -> Result<ExitCode, Fault> {
 /// Opens everything in an instance of its own, where nothing can be written, and says how.
 fn plan(ask: &Ask, options: &Open) -> Result<ExitCode, Fault> {
     // From here on a signal ends it in its order: nothing is left of the instance.
-    let watch = Terminal::watch()?;
+    let watch = Terminal::watch_to_the_end()?;
     let dir = tempfile::Builder::new().prefix("dmsim-plan.").tempdir();
     let dir = dir.about(std::env::temp_dir().display())?;
     let instance = Instance::find(Some(dir.path()))?;
@@ -109,7 +124,7 @@ fn plan(ask: &Ask, options: &Open) -> Result<ExitCode, Fault> {
     })?;
     let mut client = client::connect(&instance)?;
     let ask = Ask { read_only: true, ..ask.clone() };
-    let mut keys = TypedKeys::until(options, watch.flag());
+    let mut keys = TypedKeys::new(options, &watch);
     let opened = stack::open(&mut client, &instance, &ask, &mut keys, &watch);
     client.done(&Request::Stop { force: true })?;
     client.wait_for_end()?;

@@ -18,6 +18,7 @@ mod keys;
 mod mirrors;
 mod mounts;
 mod multipath;
+mod openings;
 mod power_cuts;
 mod raid;
 mod refusals;

@@ -9,6 +9,7 @@ mod unmount;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use daemon::fault::USAGE;
 use daemon::{About, Fault};
@@ -19,14 +20,18 @@ use recognise::signatures::{Signature, Usage};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{NO_SUCH, above, find};
 use crate::open::ImageFile;
-use crate::watch::Watch;
+use crate::watch::{Watch, go_on};
 use crate::words::device_name;
 use daemon::mangle;
 use kinds::{Kind, Program};
 use run::{Ran, run};
 use table::is_mounted;
+use table::loop_over;
 pub(crate) use table::places;
 pub use unmount::unmount;
+
+/// How often it is looked whether another command is done.
+const PERIOD: Duration = Duration::from_millis(20);
 
 /// What to mount, and how.
 #[derive(Clone, Debug)]
@@ -69,6 +74,10 @@ pub fn mount(dm: &mut dyn DeviceMapper, ask: &Ask, watch: &dyn Watch) -> Result<
         let why = format!("has no table: `dmsim load` and `dmsim resume {shown}` first");
         return Err(Fault::new(shown, why));
     }
+    let path = dm.mount().join(&name);
+    refuse_barred(&path, &shown)?;
+    // Two that look while nothing is mounted would both go on.
+    let _alone = alone(&path, &shown, watch)?;
     let dir = empty_folder(&ask.dir)?;
     if let Some(place) = places(dm.mount()).into_iter().find(|place| place.device == name) {
         let why = format!(
@@ -83,10 +92,16 @@ pub fn mount(dm: &mut dyn DeviceMapper, ask: &Ask, watch: &dyn Watch) -> Result<
         let why = format!("is in use by the table of `{}`", users.join("`, `"));
         return Err(Fault::new(shown, why));
     }
-    let path = dm.mount().join(&name);
+    if let Some(node) = loop_over(dm.mount(), &name) {
+        let why = format!(
+            "is what the loop device {} shows, which may be mounted where it is not seen from here: `losetup -d {0}` \
+             takes it away",
+            node.display()
+        );
+        return Err(Fault::new(shown, why));
+    }
     let file =
         path.to_str().ok_or_else(|| Fault::new(path.display(), "expected a path in UTF-8"))?;
-    refuse_barred(&path, &shown)?;
     let named = match &ask.kind {
         Some(kind) => kind.clone(),
         None => kind_of(&path, &shown)?,
@@ -148,6 +163,19 @@ fn refuse_barred(file: &Path, shown: &str) -> Result<(), Fault> {
             Err(Fault::new(shown, why))
         }
         other => other.about(shown).map(drop),
+    }
+}
+
+/// Waits until no other command is about to mount a device, and keeps others from it until the file is dropped.
+fn alone(file: &Path, shown: &str, watch: &dyn Watch) -> Result<fs::File, Fault> {
+    let file = fs::File::open(file).about(shown)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => go_on(shown, watch)?,
+            Err(fs::TryLockError::Error(error)) => return Err(Fault::new(shown, error)),
+        }
+        std::thread::sleep(PERIOD);
     }
 }
 

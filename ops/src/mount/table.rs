@@ -40,6 +40,11 @@ pub(crate) fn places(mapper: &Path) -> Vec<Place> {
     table.split(|byte| *byte == b'\n').filter_map(|line| mapper.place(line, &loops)).collect()
 }
 
+/// Returns a loop device of the machine over a device's file.
+pub(super) fn loop_over(mapper: &Path, device: &str) -> Option<PathBuf> {
+    Mapper::new(mapper).loops().into_iter().find(|it| it.device == device).map(|it| it.node)
+}
+
 /// Tells whether something is mounted on a directory, by its path without links.
 pub(super) fn is_mounted(at: &Path) -> bool {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use daemon::fault::causes;
 use daemon::{About, Fault};
@@ -32,8 +33,10 @@ impl Image {
 }
 
 /// A file that a header is read from.
+#[derive(Clone)]
 pub(crate) struct ImageFile {
-    file: File,
+    /// None where it was closed.
+    file: Arc<RwLock<Option<File>>>,
     len: u64,
 }
 
@@ -42,7 +45,14 @@ impl ImageFile {
         let mut file = open_image(path).about(path.display())?;
         // A block device has no length but this one.
         let len = file.seek(SeekFrom::End(0)).about(path.display())?;
+        let file = Arc::new(RwLock::new(Some(file)));
         Ok(ImageFile { file, len })
+    }
+
+    /// Closes the file for all who have it: what goes on behind the back of a command that was ended, and will read of
+    /// it yet, must not keep a device from being removed.
+    pub(super) fn close(&self) {
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -52,7 +62,10 @@ impl Source for ImageFile {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(into, offset)
+        match &*self.file.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => file.read_exact_at(into, offset),
+            None => Err(io::Error::other("was closed")),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crypto::Secret;
 use daemon::client::unexpected;
 use daemon::fault::USAGE;
 use daemon::protocol::Outcome;
-use daemon::{About, Fault, keep_out_of_core_dumps};
+use daemon::{About, Fault, Instance, keep_out_of_core_dumps, refuse_looped};
 use recognise::Found;
 use recognise::containers::{Container, Limits, Line, LineTarget, Plain, Unlock, VeraCrypt};
 use sim_core::control::{Answer, Command, Id, MAX_UUID, Slot, WhenOpen};
@@ -28,6 +28,8 @@ use crate::commands::{remove_when, resume};
 use crate::device_mapper::DeviceMapper;
 use crate::files::refuse_shared;
 use crate::raid::{Belongs, belongs};
+use crate::turn::turn;
+use crate::watch::Watch;
 use crate::words::{MAPPER, device_name, kernel_form, new_name};
 use daemon::mangle::What;
 use image::{Image, UUID, read_header};
@@ -107,14 +109,20 @@ pub trait KeyHolder {
     fn warn(&mut self, what: &str);
 }
 
+/// How an image is opened that a loop device writes to.
+const WAYS_PAST_A_LOOP: &str =
+    "--read-only opens it without a write, --shared opens it all the same";
+
 /// Makes a device that shows what a container holds; returns its file.
 ///
 /// # Errors
 /// With the exit status of the kind of error, as `dmsim open` has them. Nothing is left behind.
 pub fn open(
     dm: &mut dyn DeviceMapper,
+    instance: &Instance,
     ask: &Open,
     keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
 ) -> Result<PathBuf, Fault> {
     keep_out_of_core_dumps();
     let name = new_name("open", &ask.name)?;
@@ -122,18 +130,29 @@ pub fn open(
         return Err(Fault::new("open", format!("a device `{}` is there already", ask.name)));
     }
     let image = Image::find(dm, &ask.image)?;
-    match ask.sharing {
-        Sharing::Exclusive => refuse_shared(dm, &image.path, &image.word)?,
-        Sharing::Shared => {}
-    }
-    let opened = unlock(&image.path, &ask.kind, keys)?;
+    let refuse_used = |dm: &mut dyn DeviceMapper| match ask.sharing {
+        Sharing::Exclusive => {
+            stack::refuse_under_way(instance, &image.path)?;
+            refuse_shared(dm, &image.path, &image.word)?;
+            match ask.read_only {
+                true => Ok(()),
+                false => refuse_looped(&image.path, WAYS_PAST_A_LOOP),
+            }
+        }
+        Sharing::Shared => Ok(()),
+    };
+    refuse_used(dm)?;
+    let opened = unlock(&image.path, &ask.kind, keys, watch)?;
+    // Somebody else may have opened it meanwhile.
+    let _turn = turn(dm, "open", watch)?;
+    refuse_used(dm)?;
     let new = New {
         typed: &ask.name,
         name: &name,
         access: if ask.read_only { Access::ReadOnly } else { Access::ReadWrite },
         options: &ask.options,
     };
-    activate(dm, &new, &image.word, opened, keys)?;
+    activate(dm, &planned(&new, &image.word, opened, keys)?, new.access)?;
     Ok(dm.mount().join(name))
 }
 
@@ -142,9 +161,14 @@ pub fn open(
 ///
 /// # Errors
 /// With the exit status of the kind of error.
-pub fn try_key(image: &Path, kind: &Kind, keys: &mut dyn KeyHolder) -> Result<Option<u32>, Fault> {
+pub fn try_key(
+    image: &Path,
+    kind: &Kind,
+    keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
+) -> Result<Option<u32>, Fault> {
     keep_out_of_core_dumps();
-    unlock(image, kind, keys).map(|opened| opened.unlocked.key_slot)
+    unlock(image, kind, keys, watch).map(|opened| opened.unlocked.key_slot)
 }
 
 /// Reads the header of a container.
@@ -263,9 +287,8 @@ pub(super) struct Made {
     pub(super) targets: Vec<TargetSpec>,
 }
 
-/// Makes the devices, from the bottom up; none is left where one fails.
-fn activate(
-    dm: &mut dyn DeviceMapper,
+/// Says which devices show what a container holds, from the bottom up.
+fn planned(
     new: &New<'_>,
     image: &DeviceWord,
     opened: Opened,
@@ -289,15 +312,20 @@ fn activate(
                    their names, would all be cut to the same one";
         return Err(Fault::new("open", why).with_status(USAGE));
     }
+    Ok(planned)
+}
+
+/// Makes the devices, from the bottom up; none is left where one fails.
+fn activate(dm: &mut dyn DeviceMapper, planned: &[Made], access: Access) -> Result<(), Fault> {
     for (at, layer) in planned.iter().enumerate() {
-        if let Err(fault) = make(dm, layer, new.access) {
+        if let Err(fault) = make(dm, layer, access) {
             for layer in planned[..at].iter().rev() {
                 take_back(dm, &layer.name);
             }
             return Err(fault);
         }
     }
-    Ok(planned)
+    Ok(())
 }
 
 /// Removes a device that was just made, if it is there.

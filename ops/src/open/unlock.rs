@@ -1,6 +1,7 @@
 //! What an image holds, unlocked: its header read, and its keys derived.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crypto::Secret;
 use daemon::Fault;
@@ -11,6 +12,7 @@ use recognise::containers::{
 
 use super::image::{ImageFile, read_header, told};
 use super::{KeyHolder, Kind};
+use crate::watch::{Watch, unless_interrupted};
 
 /// Which containers are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +58,19 @@ pub(super) struct Opened {
 }
 
 /// Reads what there is, and derives its keys.
-pub(super) fn unlock(image: &Path, kind: &Kind, keys: &mut dyn KeyHolder) -> Result<Opened, Fault> {
+pub(super) fn unlock(
+    image: &Path,
+    kind: &Kind,
+    keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
+) -> Result<Opened, Fault> {
     let opened = match kind {
         Kind::Container { expected, header, unlock } => {
-            open_container(image, *expected, header.as_deref(), unlock, keys)?
+            open_container(image, *expected, header.as_deref(), unlock, keys, watch)?
         }
-        Kind::Plain { plain, raw_key } => open_plain(image, plain, *raw_key, keys)?,
+        Kind::Plain { plain, raw_key } => open_plain(image, plain, *raw_key, keys, watch)?,
         Kind::VeraCrypt { volume, key_files, limits } => {
-            open_veracrypt(image, volume, key_files, limits, keys)?
+            open_veracrypt(image, volume, key_files, limits, keys, watch)?
         }
     };
     opened.unlocked.warnings.iter().for_each(|warning| keys.warn(&warning.to_string()));
@@ -76,6 +83,7 @@ fn open_container(
     header: Option<&Path>,
     unlock: &Unlock,
     keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
 ) -> Result<Opened, Fault> {
     let data = ImageFile::open(image)?;
     let (header, data, place) = match header {
@@ -87,7 +95,7 @@ fn open_container(
     };
     let container = read_header(&header, place)?;
     expected.check(&container, place)?;
-    unlock_from(place, &header, data, &container, unlock, keys)
+    unlock_from(place, &header, data, &container, unlock, keys, watch)
 }
 
 /// Unlocks a container with its data behind its header.
@@ -97,9 +105,10 @@ pub(super) fn unlock_container(
     container: &Container,
     unlock: &Unlock,
     keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
 ) -> Result<Opened, Fault> {
     let data = Data::with_header(recognise::Source::len(source));
-    let opened = unlock_from(image, source, data, container, unlock, keys)?;
+    let opened = unlock_from(image, source, data, container, unlock, keys, watch)?;
     opened.unlocked.warnings.iter().for_each(|warning| keys.warn(&warning.to_string()));
     Ok(opened)
 }
@@ -111,9 +120,11 @@ fn unlock_from(
     container: &Container,
     unlock: &Unlock,
     keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
 ) -> Result<Opened, Fault> {
-    let open = |passphrase: &Secret| container.unlock(header, data, passphrase, unlock);
-    let unlocked = with_key(place, keys, open)?;
+    let (source, owned, unlock) = (header.clone(), container.clone(), *unlock);
+    let open = move |passphrase: &Secret| owned.unlock(&source, data, passphrase, &unlock);
+    let unlocked = with_key(place, keys, watch, Some(header), open)?;
     let uuid = container.uuid().unwrap_or_default().replace('-', "");
     Ok(Opened { kind: format!("{}-{uuid}", container.kind().to_uppercase()), unlocked })
 }
@@ -123,6 +134,7 @@ fn open_plain(
     plain: &Plain,
     raw_key: bool,
     keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
 ) -> Result<Opened, Fault> {
     let data = ImageFile::open(image)?;
     let len = recognise::Source::len(&data);
@@ -134,11 +146,12 @@ fn open_plain(
             "{place} holds {kind}: as plain dm-crypt it is shown in the wrong place"
         ));
     }
-    let open = |secret: &Secret| {
+    let plain = plain.clone();
+    let open = move |secret: &Secret| {
         let key = if raw_key { PlainKey::KeyFile(secret) } else { PlainKey::Passphrase(secret) };
         plain.unlock(len, key)
     };
-    let unlocked = with_key(image, keys, open)?;
+    let unlocked = with_key(image, keys, watch, None, open)?;
     Ok(Opened { kind: "PLAIN".to_owned(), unlocked })
 }
 
@@ -148,22 +161,31 @@ fn open_veracrypt(
     key_files: &[Secret],
     limits: &Limits,
     keys: &mut dyn KeyHolder,
+    watch: &dyn Watch,
 ) -> Result<Opened, Fault> {
     let data = ImageFile::open(image)?;
-    let open = |secret: &Secret| volume.unlock(&data, secret, key_files, limits);
-    let unlocked = with_key(image, keys, open)?;
+    let (volume, key_files, limits) = (volume.clone(), key_files.to_vec(), *limits);
+    let source = data.clone();
+    let open = move |secret: &Secret| volume.unlock(&source, secret, &key_files, &limits);
+    let unlocked = with_key(image, keys, watch, Some(&data), open)?;
     Ok(Opened { kind: "TCRYPT".to_owned(), unlocked })
 }
 
-/// Unlocks what lies there, with as many keys as there are.
+/// Unlocks what lies there, with as many keys as there are. To derive a key may take minutes.
 fn with_key(
     place: &Path,
     keys: &mut dyn KeyHolder,
-    unlock: impl Fn(&Secret) -> Result<Unlocked, Error>,
+    watch: &dyn Watch,
+    source: Option<&ImageFile>,
+    unlock: impl Fn(&Secret) -> Result<Unlocked, Error> + Send + Sync + 'static,
 ) -> Result<Unlocked, Fault> {
-    let prompt = format!("Passphrase for {}: ", place.display());
+    let about = place.display().to_string();
+    let prompt = format!("Passphrase for {about}: ");
+    let unlock = Arc::new(unlock);
     loop {
-        match unlock(&keys.key(&prompt)?) {
+        let (key, unlock) = (keys.key(&prompt)?, unlock.clone());
+        let unlocked = unless_interrupted(&about, watch, move || unlock(&key));
+        match unlocked.inspect_err(|_| source.into_iter().for_each(ImageFile::close))? {
             Err(Error::WrongPassphrase { .. }) if keys.is_wrong(place) => {}
             other => return other.map_err(|error| told(place, &error)),
         }

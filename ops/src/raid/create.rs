@@ -15,13 +15,13 @@ use super::leg::{META, MISSING, Names, image, refuse_full, refuse_twice};
 use super::level::{LEVELS, kind, level};
 use super::state::{Line, layout, table};
 use super::steps::Done;
-use super::turn::turn;
 use crate::commands::{resume, suspend};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
 use crate::mirror::swap::put;
 use crate::parts::{New, Usage};
 use crate::size::print_size;
+use crate::turn::turn;
 use crate::watch::{Watch, go_on};
 use crate::words::new_name;
 

@@ -68,7 +68,9 @@ pub(super) fn assemble(
         Some(found) => Some(found),
         None => bios::find(&images, ask)?,
     };
-    let Some(Found { mut told, mut warned, table, mut access }) = found else { return Ok(None) };
+    let Some(Found { mut told, mut warned, table, mut access }) = found else {
+        return Ok(None);
+    };
     if ask.journal.is_some() {
         let why = "means nothing for an array of md or a BIOS's set: leave it out";
         return Err(Fault::new("--journal", why).with_status(USAGE));

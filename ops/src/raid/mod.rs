@@ -22,7 +22,6 @@ mod status;
 mod steps;
 #[cfg(test)]
 mod tests;
-mod turn;
 mod wait;
 
 pub use assemble::{Assemble, Assembled, Writes, assemble};

@@ -12,10 +12,10 @@ use targets::lines::raid::Leg;
 use super::leg::file_of;
 use super::state::{number, set};
 use super::steps::MADE_BY_US;
-use super::turn::turn;
 use crate::commands::remove as remove_device;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{above, by_id, find, list};
+use crate::turn::turn;
 use crate::words::device_name;
 
 /// Removes a set, and the devices of its legs that were made for it, also those that a command has left which

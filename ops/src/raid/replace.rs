@@ -21,7 +21,6 @@ use super::level::level;
 use super::remove::is_ours;
 use super::state::{Line, has_all, layout, look_at, number, redundant, refuse_md, table};
 use super::steps::Done;
-use super::turn::turn;
 use super::wait::{KEPT, until_synced};
 use crate::commands::{act, suspend};
 use crate::device_mapper::DeviceMapper;
@@ -29,6 +28,7 @@ use crate::devices::{Device, by_id, find, named, refuse_suspended_below};
 use crate::files::fresh;
 use crate::mirror::swap::{Before, put, remove_below};
 use crate::parts::{New, Usage};
+use crate::turn::turn;
 use crate::watch::{Watch, go_on};
 
 /// Which leg to replace, and how.

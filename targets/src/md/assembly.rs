@@ -100,6 +100,8 @@ pub enum LeftOut {
     },
     /// It has failed, as it says itself.
     Failed,
+    /// It was used without the others, and these without it.
+    Apart,
     /// It is a spare, and none is needed.
     Spare,
     /// It lacks what was not rebuilt onto it yet.
@@ -130,6 +132,7 @@ impl fmt::Display for LeftOut {
         match self {
             LeftOut::Stale { events } => write!(f, "is out of date, at event {events}"),
             LeftOut::Failed => f.write_str("has failed"),
+            LeftOut::Apart => f.write_str("was used without the others, and these without it"),
             LeftOut::Spare => f.write_str("is a spare"),
             LeftOut::Behind => f.write_str("is not rebuilt"),
         }
@@ -297,7 +300,16 @@ impl Choosing<'_> {
                 let why = format!("has place {place} of an array with {count}");
                 return Err(Refused::of(nr, why));
             };
-            let known = self.members[self.freshest].0.role_of(facts.number) == facts.role;
+            let (freshest, last) = &self.members[self.freshest];
+            let known = freshest.role_of(facts.number) == facts.role;
+            // Neither what has bits nor a count of events says by what such a one differs.
+            if self.members[nr].0.role_of(last.number) != last.role && !known {
+                if facts.events.abs_diff(events) > 1 {
+                    self.left_out.push((nr, LeftOut::Apart));
+                    continue;
+                }
+                return Err(Refused::of(nr, used_apart(last, facts)));
+            }
             if facts.events != events && !(known && facts.events + 1 == events) {
                 stale.push((nr, place));
                 continue;
@@ -344,7 +356,7 @@ impl Choosing<'_> {
         });
         let out = self.left_out.iter().filter_map(|(nr, why)| match why {
             LeftOut::Stale { events } => Some((*nr, *events)),
-            LeftOut::Failed | LeftOut::Spare | LeftOut::Behind => None,
+            LeftOut::Failed | LeftOut::Apart | LeftOut::Spare | LeftOut::Behind => None,
         });
         let free = |nr: usize| {
             place_of(nr).filter(|place| {
@@ -386,6 +398,20 @@ impl Choosing<'_> {
         };
         too_few(self.places.len(), missing, force)
     }
+}
+
+/// Says that two members were each used without the other, though both count as many events.
+fn used_apart(last: &Facts, facts: &Facts) -> String {
+    let place = |facts: &Facts| match facts.role {
+        Role::Active(place) => format!("member {place}"),
+        Role::Spare | Role::Faulty | Role::Journal => "another member".to_owned(),
+    };
+    format!(
+        "was used without {}, and that without {}, so that they differ: name the one that is right alone, and give it \
+         the other as a new member",
+        place(last),
+        place(facts)
+    )
 }
 
 /// Refuses an array of which there are too few, and says whose places are empty.

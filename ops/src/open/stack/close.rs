@@ -7,7 +7,7 @@ use std::time::Instant;
 use daemon::{Fault, Instance};
 use sim_core::control::WhenOpen;
 
-use super::record::{Part, Record, folder};
+use super::record::{Part, Record, folder, refuse_stack_under_way};
 use super::sets::remove_all;
 use crate::commands::PATIENCE;
 use crate::device_mapper::DeviceMapper;
@@ -74,6 +74,7 @@ pub fn close(
     open: WhenOpen,
 ) -> Result<(), Fault> {
     let folder = folder(instance);
+    refuse_stack_under_way(&folder, "close", name)?;
     let record = Record::read(&folder, name)?.ok_or_else(|| Fault::new(name, "no such stack"))?;
     let there: Vec<Part> = record.there(dm)?.into_iter().cloned().collect();
     if open == WhenOpen::Refuse {

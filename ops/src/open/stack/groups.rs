@@ -12,7 +12,7 @@ use sim_core::{Access, Sectors};
 use super::super::{Made, make};
 use super::look::Node;
 use super::made::Work;
-use crate::devices::find;
+use super::record::Part;
 use crate::words::new_name;
 
 impl Work<'_> {
@@ -89,15 +89,16 @@ impl Work<'_> {
         let mut below = Node::clone(first);
         below.depth = nodes.iter().map(|node| node.depth).max().unwrap_or(0);
         nodes.iter().for_each(|node| self.has_layers_above(node));
-        // A name that is taken is for the user to mend, and no fault of the volume.
+        let mut failed: BTreeSet<String> = BTreeSet::new();
+        let mut parts = Vec::new();
         for layer in &layers {
-            if let Ok(name) = new_name("open", &layer.name)
-                && find(self.dm, &name)?.is_some()
-            {
-                return Err(Fault::new(&layer.name, "a device of this name is there already"));
+            let Ok(name) = new_name("open", &layer.name) else { continue };
+            match self.refuses_taken(&layer.name, &name)? {
+                true => drop(failed.insert(layer.name.clone())),
+                false => parts.push(Part { name, uuid: layer.uuid.clone() }),
             }
         }
-        let mut failed: BTreeSet<String> = BTreeSet::new();
+        self.will_make(parts)?;
         for layer in layers {
             self.open_volume(&below, layer, &mut failed)?;
         }
@@ -110,6 +111,9 @@ impl Work<'_> {
         layer: Layer,
         failed: &mut BTreeSet<String>,
     ) -> Result<(), Fault> {
+        if failed.contains(&layer.name) {
+            return Ok(());
+        }
         let lost = layer.lies_on().find(|name| failed.contains(*name)).map(str::to_owned);
         if let Some(part) = lost {
             let why = format!("lies on {part}, which could not be opened");

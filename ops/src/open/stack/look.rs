@@ -8,15 +8,16 @@ use daemon::fault::USAGE;
 use recognise::images::Format;
 use recognise::partitions::{Format as Scheme, Table, layers};
 use recognise::signatures::Signature;
-use recognise::{Error, Found, containers, evms};
+use recognise::{Error, Found, Layer, containers, evms};
 use sim_core::{Access, Sectors, TargetSpec};
 use targets::lines::DeviceWord;
 
 use super::super::image::{ImageFile, told};
 use super::super::unlock::unlock_container;
-use super::super::{Made, New, Recognised, activate, make, recognised};
+use super::super::{Made, New, Recognised, activate, make, planned, recognised};
 use super::made::Work;
 use super::nothing_known;
+use super::record::Part;
 use crate::commands::one;
 use crate::words::{MAPPER, new_name};
 
@@ -111,9 +112,16 @@ impl Work<'_> {
             }
             table.partitions.retain(|it| it.number == number);
         }
-        for layer in layers(&table, &node.word, &node.base) {
+        let layers = layers(&table, &node.word, &node.base);
+        let part = |layer: &Layer| {
+            let name = new_name("open", &layer.name)?;
+            Ok(Part { name, uuid: layer.uuid.clone() })
+        };
+        let parts: Vec<Part> = layers.iter().map(part).collect::<Result<_, Fault>>()?;
+        self.will_make(parts)?;
+        for layer in layers {
             let above = self.make_over(node, &layer.name, &layer.uuid, layer.lines)?;
-            self.push(above);
+            above.into_iter().for_each(|above| self.push(above));
         }
         Ok(())
     }
@@ -130,7 +138,7 @@ impl Work<'_> {
                 };
                 let table = one(Sectors(sectors), "linear", &format!("{} 0", node.word));
                 let above = self.make_over(node, &typed, &format!("DMSIM-EVMS-{typed}"), table)?;
-                self.push(above);
+                above.into_iter().for_each(|above| self.push(above));
                 Ok(())
             }
             None => {
@@ -148,7 +156,11 @@ impl Work<'_> {
             // An image that is a file system itself becomes a device.
             None => {
                 let table = one(node.sectors, "linear", &format!("{} 0", node.word));
-                self.make_over(node, &node.base, &format!("DMSIM-IMAGE-{}", node.base), table)?
+                let uuid = format!("DMSIM-IMAGE-{}", node.base);
+                match self.make_over(node, &node.base, &uuid, table)? {
+                    Some(above) => above,
+                    None => return Ok(()),
+                }
             }
         };
         self.holds(&node, found.kind, found.label, found.uuid);
@@ -189,7 +201,11 @@ impl Work<'_> {
             Some(_) => format!("{}_crypt", node.base),
         };
         let name = new_name("open", &typed)?;
-        let opened = unlock_container(&node.path, source, container, &self.ask.unlock, self.keys);
+        if self.refuses_taken(&typed, &name)? {
+            return Ok(());
+        }
+        let unlock = &self.ask.unlock;
+        let opened = unlock_container(&node.path, source, container, unlock, self.keys, self.watch);
         let opened = match opened {
             Err(fault) if self.ask.leave_locked && fault.status == 3 => {
                 self.not_opened(&node.about, format!("is locked: {}", fault.why));
@@ -203,7 +219,9 @@ impl Work<'_> {
         };
         let new =
             New { typed: &typed, name: &name, access: node.access, options: &self.ask.options };
-        let made = activate(self.dm, &new, &node.word, opened, self.keys)?;
+        let made = planned(&new, &node.word, opened, self.keys)?;
+        self.will_make(made.iter().map(Part::of))?;
+        activate(self.dm, &made, new.access)?;
         let last = made.len() - 1;
         for (at, layer) in made.into_iter().enumerate() {
             let sectors = layer.targets.iter().map(|line| line.len.0).sum();
@@ -217,19 +235,23 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes a device with a table over a node.
+    /// Makes a device with a table over a node; none where its name is taken, which is told.
     pub(super) fn make_over(
         &mut self,
         node: &Node,
         typed: &str,
         uuid: &str,
         targets: Vec<TargetSpec>,
-    ) -> Result<Node, Fault> {
+    ) -> Result<Option<Node>, Fault> {
         let name = new_name("open", typed)?;
+        if self.refuses_taken(typed, &name)? {
+            return Ok(None);
+        }
         let sectors = Sectors(targets.iter().map(|line| line.len.0).sum());
         let made = Made { name, uuid: uuid.to_owned(), targets };
+        self.will_make([Part::of(&made)])?;
         make(self.dm, &made, node.access)?;
-        self.was_made(node, typed, made, sectors, false)
+        self.was_made(node, typed, made, sectors, false).map(Some)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What was made on the way, and how it goes again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 
 use daemon::Fault;
@@ -15,6 +15,7 @@ use super::record::{Part, Record};
 use super::sets::remove_all;
 use super::{Ask, Device, NotOpened, Opened};
 use crate::device_mapper::DeviceMapper;
+use crate::devices::find;
 use crate::raid::Belongs;
 use crate::watch::{Watch, go_on};
 
@@ -25,6 +26,8 @@ const MOST_DEVICES: usize = 16_384;
 pub(super) struct Work<'a> {
     pub(super) dm: &'a mut dyn DeviceMapper,
     pub(super) ask: &'a Ask,
+    /// What the stack is called.
+    pub(super) name: String,
     /// Where stacks are recorded.
     pub(super) folder: PathBuf,
     pub(super) keys: &'a mut dyn KeyHolder,
@@ -38,10 +41,14 @@ pub(super) struct Work<'a> {
     pub(super) old_volumes: Vec<(lvm1::Member, Node)>,
     /// The files of the images.
     pub(super) images: Vec<PathBuf>,
+    /// Images that are to be attached.
+    pub(super) to_attach: Vec<PathBuf>,
     /// Images that were attached.
     pub(super) attached: Vec<PathBuf>,
     /// What was made, each device after those that it lies on.
     made: Vec<Part>,
+    /// The names of those that are on record already.
+    noted: BTreeSet<String>,
     devices: Vec<Device>,
     missed: Vec<NotOpened>,
 }
@@ -50,6 +57,7 @@ impl<'a> Work<'a> {
     pub(super) fn new(
         dm: &'a mut dyn DeviceMapper,
         ask: &'a Ask,
+        name: &str,
         folder: PathBuf,
         keys: &'a mut dyn KeyHolder,
         watch: &'a dyn Watch,
@@ -57,6 +65,7 @@ impl<'a> Work<'a> {
         Work {
             dm,
             ask,
+            name: name.to_owned(),
             folder,
             keys,
             watch,
@@ -65,8 +74,10 @@ impl<'a> Work<'a> {
             volumes: Vec::new(),
             old_volumes: Vec::new(),
             images: Vec::new(),
+            to_attach: Vec::new(),
             attached: Vec::new(),
             made: Vec::new(),
+            noted: BTreeSet::new(),
             devices: Vec::new(),
             missed: Vec::new(),
         }
@@ -86,6 +97,37 @@ impl<'a> Work<'a> {
 
     pub(super) fn not_opened(&mut self, name: &str, why: String) {
         self.missed.push(NotOpened { name: name.to_owned(), why });
+    }
+
+    /// Writes down what will be made, before it is: so `close` knows it where this process is killed. Devices that
+    /// are made one after the other are written down as one.
+    pub(super) fn will_make(&mut self, parts: impl IntoIterator<Item = Part>) -> Result<(), Fault> {
+        let parts: Vec<Part> = parts.into_iter().collect();
+        if !parts.is_empty() && parts.iter().all(|part| self.noted.contains(&part.name)) {
+            return Ok(());
+        }
+        self.noted.extend(parts.iter().map(|part| part.name.clone()));
+        let mut record = Record { begun: true, ..self.record() };
+        record.attached.extend(self.to_attach.iter().cloned());
+        record.devices.extend(parts);
+        record.write(&self.folder, &self.name)
+    }
+
+    /// Writes down what was made.
+    pub(super) fn write_record(&self) -> Result<(), Fault> {
+        self.record().write(&self.folder, &self.name)
+    }
+
+    /// Tells whether somebody else has a device of this name, and leaves the layer out that is to be called so: the
+    /// rest is opened.
+    pub(super) fn refuses_taken(&mut self, typed: &str, name: &str) -> Result<bool, Fault> {
+        let is_taken = find(self.dm, name)?.is_some();
+        if is_taken {
+            let why =
+                "a device of this name is there already: `dmsim rename` gives that one another";
+            self.not_opened(typed, why.to_owned());
+        }
+        Ok(is_taken)
     }
 
     /// Notes what a node holds.
@@ -175,14 +217,15 @@ impl<'a> Work<'a> {
         for image in self.attached.drain(..) {
             result = result.and(self.dm.detach(&image.display().to_string()));
         }
-        result
+        result.and_then(|()| Record::forget(&self.folder, &self.name))
     }
 
-    pub(super) fn record(&self) -> Record {
+    fn record(&self) -> Record {
         Record {
             images: self.images.clone(),
             attached: self.attached.clone(),
             devices: self.made.clone(),
+            begun: false,
         }
     }
 

@@ -14,20 +14,22 @@ use std::path::{Path, PathBuf};
 
 use containers::Unlock;
 use daemon::fault::USAGE;
-use daemon::{Fault, Instance, keep_out_of_core_dumps};
+use daemon::{Fault, Instance, keep_out_of_core_dumps, refuse_looped};
 use recognise::containers;
 use serde::Serialize;
 use sim_core::{Access, SECTOR_SIZE, Sectors};
 
 use super::image::ImageFile;
-use super::{KeyHolder, Sharing};
+use super::{KeyHolder, Sharing, WAYS_PAST_A_LOOP};
 use crate::device_mapper::DeviceMapper;
 use crate::files::{image_at, place, refuse_shared, unwritable};
+use crate::turn::turn;
 use crate::watch::Watch;
 use crate::words::{MAPPER, new_name};
 pub use close::{close, find_stack};
 use look::Node;
 use made::Work;
+use record::{Record, UnderWay};
 
 /// Which images to open, and how.
 #[derive(Clone, Debug)]
@@ -113,16 +115,35 @@ pub fn open(
     keep_out_of_core_dumps();
     let name = stack_name(ask)?;
     let folder = record::folder(instance);
+    let turn = turn(dm, "open", watch)?;
     record::refuse_there(dm, &folder, &name)?;
-    let mut work = Work::new(dm, ask, folder.clone(), keys, watch);
-    match work.run(&name).and_then(|()| work.record().write(&folder, &name)) {
-        Ok(()) => Ok(Opened { name, ..work.opened() }),
+    Record::forget(&folder, &name)?;
+    let under_way = UnderWay::begin(&folder, &name)?;
+    let mut work = Work::new(dm, ask, &name, folder.clone(), keys, watch);
+    // From there on others see what it has to do with.
+    let begun = work.begin();
+    drop(turn);
+    let result = match begun.and_then(|nodes| work.run(nodes)).and_then(|()| work.write_record()) {
+        Ok(()) => Ok(Opened { name: name.clone(), ..work.opened() }),
         // That nothing is left is what people expect.
         Err(fault) => match work.undo() {
             Ok(()) => Err(fault),
-            trouble => Err(fault.undone(trouble, "")),
+            Err(trouble) => {
+                let why = format!("{trouble}: `dmsim close {name}` takes away what is left");
+                Err(fault.undone(Err(Fault { why, ..trouble }), ""))
+            }
         },
-    }
+    };
+    under_way.end(&folder, &name);
+    result
+}
+
+/// Refuses an image of which another command opens a stack.
+///
+/// # Errors
+/// Where there is such a command.
+pub(super) fn refuse_under_way(instance: &Instance, image: &Path) -> Result<(), Fault> {
+    record::refuse_image_under_way(&record::folder(instance), image)
 }
 
 /// Returns the name of a stack: the one that was asked for, or that of its first image.
@@ -162,21 +183,36 @@ fn base_name(image: &Path) -> Result<String, Fault> {
 }
 
 impl Work<'_> {
-    /// Opens all of it.
-    fn run(&mut self, name: &str) -> Result<(), Fault> {
+    /// Finds the images, and notes them in the record.
+    fn begin(&mut self) -> Result<Vec<Node>, Fault> {
         let ask = self.ask;
         if ask.images.len() > 1 && (ask.partition.is_some() || ask.slice.is_some()) {
             let why = "--partition, --offset and --size are of one image: open them one by one";
             return Err(Fault::new("open", why).with_status(USAGE));
         }
+        let mut nodes = Vec::new();
         for image in &ask.images {
             let base = match ask.images.len() {
-                1 => name.to_owned(),
+                1 => self.name.clone(),
                 _ => base_name(image)?,
             };
-            let mut node = self.image(image, base)?;
+            nodes.push(self.image(image, base)?);
+        }
+        self.will_make([])?;
+        for image in std::mem::take(&mut self.to_attach) {
+            self.dm.attach_read_only(&image)?;
+            self.attached.push(image);
+        }
+        Ok(nodes)
+    }
+
+    /// Opens all of it.
+    fn run(&mut self, nodes: Vec<Node>) -> Result<(), Fault> {
+        let ask = self.ask;
+        for mut node in nodes {
             if let Some((offset, size)) = ask.slice {
-                node = self.slice(&node, offset, size)?;
+                let Some(piece) = self.slice(&node, offset, size)? else { continue };
+                node = piece;
             }
             self.push(node);
         }
@@ -198,6 +234,9 @@ impl Work<'_> {
         if self.ask.sharing == Sharing::Exclusive {
             record::refuse_open(self.dm, &self.folder, &path)?;
             refuse_shared(self.dm, &path, &word)?;
+            if !self.ask.read_only {
+                refuse_looped(&path, WAYS_PAST_A_LOOP)?;
+            }
         }
         let mut node = Node::top(typed.display().to_string(), path, word, base);
         // That there is no such file is found here.
@@ -223,17 +262,19 @@ impl Work<'_> {
                     return Err(Fault::new(&node.about, why));
                 }
                 Some(_) => {}
-                None => {
-                    self.dm.attach_read_only(&node.path)?;
-                    self.attached.push(node.path.clone());
-                }
+                None => self.to_attach.push(node.path.clone()),
             }
         }
         Ok(node)
     }
 
     /// Makes a device of a part of an image.
-    fn slice(&mut self, node: &Node, offset: u64, size: Option<u64>) -> Result<Node, Fault> {
+    fn slice(
+        &mut self,
+        node: &Node,
+        offset: u64,
+        size: Option<u64>,
+    ) -> Result<Option<Node>, Fault> {
         let len = node.sectors.bytes();
         let size = size.unwrap_or(len.saturating_sub(offset));
         if !offset.is_multiple_of(SECTOR_SIZE) || !size.is_multiple_of(SECTOR_SIZE) {

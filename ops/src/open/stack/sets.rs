@@ -11,7 +11,7 @@ use super::made::Work;
 use super::record::Part;
 use crate::commands::remove_patiently;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{devices, find};
+use crate::devices::{Device, devices, find};
 use crate::raid::{Assemble, Belongs, Writes, assemble, volumes};
 use crate::words::new_name;
 
@@ -66,6 +66,11 @@ impl Work<'_> {
             writes: if is_read_only { Writes::Refused } else { Writes::WhereWhole },
             ..Assemble::default()
         };
+        if self.refuses_taken(&typed, &name)? {
+            return Ok(None);
+        }
+        let set = Part { name: name.clone(), uuid: MADE_FOR_RAID.to_owned() };
+        self.will_make([set])?;
         if let Err(fault) = assemble(self.dm, &ask, self.watch) {
             self.not_opened(&typed, format!("{}: {fault}", belongs.told));
             return Ok(None);
@@ -92,14 +97,21 @@ pub(super) fn remove_all(
     part: &Part,
     open: WhenOpen,
 ) -> Result<(), Fault> {
-    remove_patiently(dm, &part.name, open)?;
-    if !part.uuid.starts_with(MADE_FOR_RAID) {
-        return Ok(());
+    let is_set = part.uuid.starts_with(MADE_FOR_RAID);
+    // One that is half put together has legs and is none itself.
+    if !is_set || find(dm, &part.name)?.is_some() {
+        remove_patiently(dm, &part.name, open)?;
     }
-    for device in devices(dm)? {
-        if is_part_of(&part.name, device.name(), device.status.uuid.as_deref()) {
-            remove_patiently(dm, device.name(), open)?;
+    if is_set {
+        for name in parts_of(dm, &part.name)? {
+            remove_patiently(dm, &name, open)?;
         }
     }
     Ok(())
+}
+
+/// Lists what was made for the legs of a set.
+pub(super) fn parts_of(dm: &mut dyn DeviceMapper, set: &str) -> Result<Vec<String>, Fault> {
+    let is_part = |device: &Device| is_part_of(set, device.name(), device.status.uuid.as_deref());
+    Ok(devices(dm)?.iter().filter(|it| is_part(it)).map(|it| it.name().to_owned()).collect())
 }

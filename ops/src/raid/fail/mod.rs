@@ -9,12 +9,12 @@ use super::advice;
 use super::leg::leg as leg_of;
 use super::replace::settle;
 use super::state::{is_unsettled, look_at, number, set};
-use super::turn::turn;
 use super::wait::until_synced;
 use crate::commands::{resume, set_fails, suspend};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::refuse_suspended_below;
 use crate::mirror::failing;
+use crate::turn::turn;
 use crate::watch::Watch;
 use targets::lines::raid::{LegHealth, Status};
 

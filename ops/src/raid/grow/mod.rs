@@ -15,11 +15,11 @@ use super::leg::ring::Stretch;
 use super::leg::{Image, Names, image_there, refuse_full, refuse_small, refuse_twice};
 use super::replace::refuse_other_sectors;
 use super::state::{look_at, refuse_md, set};
-use super::turn::turn;
 use super::wait::until_synced;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::refuse_suspended_below;
 use crate::parts::{New, Usage};
+use crate::turn::turn;
 use crate::watch::Watch;
 
 /// Which set is to have more legs.

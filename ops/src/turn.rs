@@ -1,5 +1,5 @@
-//! Workflows that change sets of an instance take turns: one that looks while another is half done would
-//! take the other's devices for left over, and its own way back would take them away.
+//! Workflows that change sets of an instance, open images or mount take turns: one that looks while another is
+//! half done would take the other's devices for left over, and its own way back would take them away.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// How long nothing is said.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Waits until no other workflow changes a set, and keeps others from it until the turn is dropped.
-pub(super) fn turn(
+/// Waits until no other workflow has the turn, and keeps others from it until the turn is dropped.
+pub(crate) fn turn(
     dm: &mut dyn DeviceMapper,
     about: &str,
     watch: &dyn Watch,
@@ -28,7 +28,9 @@ pub(super) fn turn(
         }
         go_on(about, watch)?;
         if is_silent && began.elapsed() > SOON {
-            watch.warn(&format!("{about}: waits for another command that changes a RAID set"));
+            watch.warn(&format!(
+                "{about}: waits for another command that changes what this one does"
+            ));
             is_silent = false;
         }
         std::thread::sleep(PERIOD);
