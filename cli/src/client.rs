@@ -5,6 +5,8 @@ use daemon::instance::is_in_memory;
 use daemon::launch::{Failed, launch, this_program};
 use daemon::{Client, Fault, Instance, Options};
 
+use crate::output::complain;
+
 /// Set in a shell: the instance's directory.
 pub(crate) const SHELL: &str = "DMSIM_SHELL";
 
@@ -61,7 +63,7 @@ pub(crate) fn find_or_start(instance: &Instance) -> Result<(Client, bool), Fault
 pub(crate) fn say_what_is_in_memory(instance: &Instance) {
     let state = instance.state();
     if instance.is_in_memory() {
-        eprintln!(
+        complain!(
             "dmsim: {}: lies in memory: the record and the stores of snapshots in it do not survive \
              a reboot",
             state.display()
@@ -71,7 +73,7 @@ pub(crate) fn say_what_is_in_memory(instance: &Instance) {
     let [_, old] = instance.cow_folders();
     let has_any = std::fs::read_dir(&old).is_ok_and(|mut entries| entries.next().is_some());
     if has_any && is_in_memory(&old) {
-        eprintln!(
+        complain!(
             "dmsim: {}: stores of snapshots that an earlier version took lie in memory, and do not \
              survive a reboot: `dmsim merge` or `dmsim drop` them before one",
             old.display()
@@ -80,5 +82,5 @@ pub(crate) fn say_what_is_in_memory(instance: &Instance) {
 }
 
 fn told(client: Client) -> Client {
-    client.warn_with(|warning| eprintln!("dmsim: {warning}"))
+    client.warn_with(|warning| complain!("dmsim: {warning}"))
 }

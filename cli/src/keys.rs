@@ -9,7 +9,10 @@ use daemon::protocol::{Filled, Keyless, KeylessStack};
 use ops::Watch;
 use ops::open::{KeyForm, KeyHolder};
 
+use recognise::shown_line;
+
 use crate::args::open::{KeySource, Open};
+use crate::output::complain;
 use crate::passphrase::{self, Asking, Range};
 
 /// The keys for an `open`.
@@ -59,13 +62,13 @@ impl KeyHolder for TypedKeys<'_> {
     fn is_wrong(&mut self, place: &Path) -> bool {
         let again = self.is_typed() && self.tries < self.options.tries;
         if again {
-            eprintln!("dmsim: {}: no key available with this passphrase", place.display());
+            complain!("dmsim: {}: no key available with this passphrase", place.display());
         }
         again
     }
 
     fn warn(&mut self, what: &str) {
-        eprintln!("dmsim: warning: {what}");
+        complain!("dmsim: warning: {}", shown_line(what));
     }
 }
 
@@ -91,7 +94,7 @@ impl RestoreKeys {
             let mut key = |prompt: &str, form| key(device, file, prompt, form);
             match ops::open::fill(device, &keyless.images, header, &mut key) {
                 Ok(tables) => filled.extend(tables),
-                Err(fault) => eprintln!("dmsim: restore: {}: {fault}", device.name),
+                Err(fault) => complain!("dmsim: restore: {}: {fault}", device.name),
             }
         }
         filled

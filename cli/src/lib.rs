@@ -28,10 +28,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use daemon::fault::USAGE;
 use daemon::{Fault, Instance};
+use recognise::shown_line;
 use sim_core::Registry;
 
 use args::Cli;
 use dmsetup::{Called, Streams};
+use output::complain;
 use remote::Remote;
 
 /// Runs the command line of this process, with these target types.
@@ -51,7 +53,8 @@ pub fn main_with(registry: Registry) -> ExitCode {
         run_own(&words, dir.as_deref(), registry)
     };
     result.unwrap_or_else(|fault| {
-        eprintln!("dmsim: {fault}");
+        // What it is about may be a path, and is never more than a line.
+        complain!("dmsim: {}: {}", shown_line(&fault.what), fault.why);
         ExitCode::from(fault.status)
     })
 }
@@ -123,7 +126,7 @@ fn run_dmsetup(called: Called, words: &[String], dir: Option<&Path>) -> Result<E
     // As with `print`: a reader that has read enough is no fault.
     let _ = stdout.flush();
     if let (Called::Dmsetup, Some(fault)) = (called, &remote.fault) {
-        eprintln!("dmsim: {fault}");
+        complain!("dmsim: {fault}");
     }
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
 }
@@ -141,7 +144,7 @@ fn run_own(words: &[OsString], dir: Option<&Path>, registry: Registry) -> Result
                 return Err(fault);
             }
             let text = error.render().to_string();
-            eprint!("dmsim: usage: {}", text.strip_prefix("error: ").unwrap_or(&text));
+            complain!("dmsim: usage: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end());
             Ok(ExitCode::from(USAGE))
         }
         Err(help) => output::print(&help.render().to_string()),

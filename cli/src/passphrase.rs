@@ -8,8 +8,11 @@ use std::path::Path;
 use crypto::Secret;
 use daemon::{About, Fault};
 use ops::{INTERRUPTED, Watch};
+use recognise::shown_line;
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
+
+use crate::output::complain;
 
 /// The longest key whose length nobody says, in bytes; cryptsetup's limit.
 const MAX_KEY_FILE: u64 = 8 << 20;
@@ -77,7 +80,7 @@ pub(crate) fn ask(prompt: &str, asking: Asking) -> Result<Secret, Fault> {
     if !is_asked() {
         return from_stdin(Range::default(), Until::Newline);
     }
-    let typed = Zeroizing::new(typed(prompt)?);
+    let typed = Zeroizing::new(typed(&shown_line(prompt))?);
     if asking == Asking::Twice {
         let again = self::typed("Verify passphrase: ")?;
         if *typed != *Zeroizing::new(again) {
@@ -85,7 +88,7 @@ pub(crate) fn ask(prompt: &str, asking: Asking) -> Result<Secret, Fault> {
         }
     }
     if typed.len() > MAX_TYPED {
-        eprintln!(
+        complain!(
             "dmsim: warning: of a typed passphrase {MAX_TYPED} bytes count, as in cryptsetup"
         );
     }

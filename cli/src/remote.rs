@@ -8,6 +8,7 @@ use sim_core::control::{Answer, Command, Failure};
 use sim_core::{DevNumber, Errno};
 
 use crate::dmsetup::{Called, Dm};
+use crate::output::complain;
 use crate::{client, output};
 
 /// A control plane in a daemon, to which it connects when it is needed first.
@@ -86,7 +87,7 @@ impl Dm for Remote {
             && self.fault.is_none()
             && let Err(fault) = self.client(false).and_then(|client| client.done(&Request::Commit))
         {
-            eprintln!("dmsim: {fault}");
+            complain!("dmsim: {fault}");
         }
     }
 

@@ -9,6 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ops::{INTERRUPTED, Progress, Watch};
 use sim_core::SECTOR_SIZE;
 
+use crate::output::complain;
+
 /// What ends sooner has no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -53,7 +55,7 @@ impl Watch for Terminal {
     }
 
     fn warn(&self, what: &str) {
-        eprintln!("dmsim: warning: {what}");
+        complain!("dmsim: warning: {what}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::stage::Stage;
-use crate::output::print;
+use crate::output::print_as_it_is as print;
 use daemon::Fault;
 
 /// How much is shown of what a command says.

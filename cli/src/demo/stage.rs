@@ -16,6 +16,7 @@ use sim_core::{Access, Held, parse_table};
 
 use super::tools::find;
 use crate::client;
+use crate::output::complain;
 
 /// A directory with an instance and all its files.
 pub(super) struct Stage {
@@ -204,7 +205,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Err(fault) = self.clean() {
-            eprintln!("dmsim: demo: something is left in {}: {fault}", self.dir.display());
+            complain!("dmsim: demo: something is left in {}: {fault}", self.dir.display());
         }
     }
 }
@@ -220,7 +221,7 @@ pub(super) fn clean_on_signals(stage: &Arc<Stage>) -> Result<(), Fault> {
             if let Some(stage) = stage.upgrade()
                 && let Err(fault) = stage.clean()
             {
-                eprintln!("dmsim: demo: something is left in {}: {fault}", stage.dir().display());
+                complain!("dmsim: demo: something is left in {}: {fault}", stage.dir().display());
             }
             std::process::exit(128 + signal);
         }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use backing::Attached;
 use daemon::{Description, Failing, mangle};
 use ops::size::print_size;
+use recognise::shown_line;
 use serde_json::json;
 use sim_core::{Fails, SECTOR_SIZE};
 
@@ -43,7 +44,8 @@ pub(crate) fn images(images: &[Attached], devices: &[Description]) -> String {
         }
         let (name, dev) = (name(image), image.number.to_string());
         let (size, users) = (print_size(image.size.0 * SECTOR_SIZE), image.users);
-        let (file, used) = (image.path.display(), image.allocated.map(print_size));
+        let file = image.path.display().to_string();
+        let (file, used) = (shown_line(&file), image.allocated.map(print_size));
         let used = used.unwrap_or_else(|| "-".to_owned());
         writeln!(
             text,

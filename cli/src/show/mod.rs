@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use daemon::{About, Fault};
 
-use crate::output::print;
+use crate::output::print_as_it_is;
 
 pub(crate) use check::check;
 pub(crate) use diff::diff;
@@ -28,7 +28,7 @@ pub(crate) use tree::{Branches, tree};
 /// Prints a value as JSON.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<ExitCode, Fault> {
     let text = serde_json::to_string_pretty(value).about("json")?;
-    print(&format!("{text}\n"))
+    print_as_it_is(&format!("{text}\n"))
 }
 
 /// Tells whether the locale has more than ASCII.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use daemon::Failing;
 use ops::size::print_size;
 use ops::{Node, NodeKind};
+use recognise::shown_line;
 use sim_core::SECTOR_SIZE;
 
 use super::locale_has_utf8;
@@ -55,7 +56,8 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
     };
     let failing = node.fails.map(|fails| format!(", {}", Failing::text(fails)));
     let failing = failing.unwrap_or_default();
-    writeln!(text, "{first}{} ({}) {size}: {what}{failing}", node.name, node.dev)
+    let (name, what) = (shown_line(&node.name), shown_line(&what));
+    writeln!(text, "{first}{name} ({}) {size}: {what}{failing}", node.dev)
         .expect("a string takes what is written");
     for (index, below) in node.below.iter().enumerate() {
         let is_last = index + 1 == node.below.len();

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::args::dump::Dump;
 use crate::client;
-use crate::output::print;
+use crate::output::{complain, print};
 use crate::show::{self, print_json};
 
 /// The exit status where nothing is known.
@@ -74,13 +74,13 @@ fn dump_other(path: &Path, json: bool) -> Result<Option<ExitCode>, Fault> {
     match &found {
         Found::Container(_) | Found::Nothing => Ok(None),
         Found::Lvm2(volume) => {
-            volume.warnings.iter().for_each(|what| eprintln!("dmsim: warning: {what}"));
+            volume.warnings.iter().for_each(|what| complain!("dmsim: warning: {what}"));
             show(json, "LVM2_member", volume.as_ref()).map(Some)
         }
         Found::Lvm1(member) => show(json, "LVM1_member", member.as_ref()).map(Some),
         Found::Evms(header) => show(json, "evms", header).map(Some),
         Found::Partitions(table) => {
-            table.warnings.iter().for_each(|what| eprintln!("dmsim: warning: {what}"));
+            table.warnings.iter().for_each(|what| complain!("dmsim: warning: {what}"));
             show(json, "partitions", table).map(Some)
         }
         Found::Signature(signature) => show(json, signature.kind, signature).map(Some),
@@ -105,7 +105,7 @@ fn dump_header(path: &Path, options: &Dump) -> Result<ExitCode, Fault> {
         return Ok(ExitCode::SUCCESS);
     }
     for warning in container.warnings() {
-        eprintln!("dmsim: warning: {warning}");
+        complain!("dmsim: warning: {warning}");
     }
     match (options.uuid, options.json) {
         (true, _) => match container.uuid() {

@@ -28,7 +28,7 @@ use crate::args::mirror::{Change, Check};
 use crate::args::snapshot::{Diff, Take};
 use crate::args::{self, Start, Verb, Wait};
 use crate::keys::RestoreKeys;
-use crate::output::print;
+use crate::output::{complain, print};
 use crate::show::{self, print_json};
 use crate::terminal::Terminal;
 use crate::{client, demo, logging, new_target};
@@ -212,18 +212,18 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
     if options.allow_other
         && let Some(bars) = barred_to_others(&welcome.mount)
     {
-        eprintln!(
+        complain!(
             "dmsim: {}: others cannot pass it, so that --allow-other lets nobody in: `chmod o+x` it, \
              or choose another place by --mount",
             bars.display()
         );
     }
     if let Some(damage) = welcome.damage {
-        eprintln!("dmsim: {damage}");
+        complain!("dmsim: {damage}");
     }
     let pending = welcome.pending;
     if pending > 0 {
-        eprintln!(
+        complain!(
             "dmsim: {}: {pending} images and devices are on record from before: \
              `dmsim restore` brings them back, `dmsim restore --forget` drops the record",
             instance.record().display()
@@ -284,7 +284,7 @@ fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
     }
     if active > 0 {
         let (devices, them) = if active == 1 { ("device", "it") } else { ("devices", "them") };
-        eprintln!(
+        complain!(
             "dmsim: {active} {devices} went with the daemon, on record: `dmsim start` and `dmsim restore` bring \
              {them} back"
         );
@@ -363,7 +363,7 @@ fn is_there(client: &mut Client, name: &str) -> Result<bool, Fault> {
 /// Says that a merge which changes an image is not finished.
 fn warn_of_merge(image: &Path, instance: Option<&Instance>) {
     if let Some(unfinished) = snapshot::unfinished(image, instance) {
-        eprintln!("dmsim: warning: {unfinished}");
+        complain!("dmsim: warning: {unfinished}");
     }
 }
 

@@ -9,6 +9,7 @@ use daemon::protocol::Request;
 use daemon::{About, Client, Fault, Instance, Options, keep_out_of_core_dumps};
 use ops::open::stack::{self, Ask, Opened};
 use ops::snapshot;
+use recognise::shown_line;
 use sim_core::control::WhenOpen;
 
 use crate::args::dump::Close;
@@ -16,7 +17,7 @@ use crate::args::open::Open;
 use crate::args::stack::Form;
 use crate::client;
 use crate::keys::TypedKeys;
-use crate::output::print;
+use crate::output::{complain, print};
 use crate::show::{self, print_json};
 use crate::terminal::Terminal;
 
@@ -28,7 +29,7 @@ pub(super) fn open(instance: &Instance, options: &Open) -> Result<ExitCode, Faul
     keep_out_of_core_dumps();
     options.check()?;
     for warning in options.warnings() {
-        eprintln!("dmsim: warning: {warning}");
+        complain!("dmsim: warning: {warning}");
     }
     match options.form()? {
         Form::One { image, .. } if options.test_passphrase => try_key(&image, options),
@@ -50,7 +51,7 @@ fn try_key(image: &Path, options: &Open) -> Result<ExitCode, Fault> {
     let mut keys = TypedKeys::new(options, &watch);
     let slot = ops::open::try_key(image, &options.kind()?, &mut keys, &watch)?;
     if let (true, Some(slot)) = (options.verbose, slot) {
-        eprintln!("dmsim: key slot {slot} opens");
+        complain!("dmsim: key slot {slot} opens");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -102,7 +103,8 @@ fn tell(opened: &Opened, options: &Open) -> Result<ExitCode, Fault> {
         print_json(opened)?;
     } else {
         for missed in &opened.not_opened {
-            eprintln!("dmsim: {}: not opened: {}", missed.name, missed.why);
+            let (name, why) = (shown_line(&missed.name), shown_line(&missed.why));
+            complain!("dmsim: {name}: not opened: {why}");
         }
         print(&match options.stack.plan {
             true => show::planned(opened),
@@ -134,7 +136,7 @@ fn plan(ask: &Ask, options: &Open) -> Result<ExitCode, Fault> {
 fn warn_of_unfinished(client: &mut Client, instance: &Instance, image: &Path) -> Result<(), Fault> {
     let instance = client.served(instance);
     for unfinished in snapshot::unfinished_below(client, &instance, image)? {
-        eprintln!("dmsim: warning: {unfinished}");
+        complain!("dmsim: warning: {unfinished}");
     }
     Ok(())
 }

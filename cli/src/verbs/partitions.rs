@@ -8,7 +8,7 @@ use ops::partitions::{locate, read};
 
 use crate::args::partitions::Partitions;
 use crate::client;
-use crate::output::print;
+use crate::output::{complain, print};
 use crate::show::print_json;
 
 /// The exit status where there is no table, as `open` has it where there is no container.
@@ -27,7 +27,7 @@ pub(super) fn run(
         return Err(Fault::new(path.display(), "no partition table found").with_status(NONE));
     };
     for warning in &table.warnings {
-        eprintln!("dmsim: warning: {warning}");
+        complain!("dmsim: warning: {warning}");
     }
     match options.json {
         true => print_json(&table),

@@ -10,7 +10,7 @@ use super::ended;
 use super::restore::warn_of_record;
 use crate::args::raid::{Assemble, Elsewhere, Raid, What};
 use crate::client;
-use crate::output::print;
+use crate::output::{complain, print};
 use crate::show::{self, print_json};
 use crate::terminal::Terminal;
 
@@ -79,7 +79,7 @@ pub(super) fn run(instance: &Instance, options: Raid) -> Result<ExitCode, Fault>
                 let left: Vec<String> =
                     left.iter().map(|image| image.display().to_string()).collect();
                 let left = left.join(", ");
-                eprintln!(
+                complain!(
                     "dmsim: {name}: its images stay attached: {left}: `dmsim detach IMAGE` lets one go"
                 );
             }
@@ -104,7 +104,7 @@ fn checked(found: Option<raid::Checked>, json: bool) -> Result<ExitCode, Fault> 
     };
     let differs = found.differing > 0 && !found.repaired;
     if differs && !json {
-        eprintln!("dmsim: {}", show::repairs(&found));
+        complain!("dmsim: {}", show::repairs(&found));
     }
     Ok(if differs || !found.compared { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

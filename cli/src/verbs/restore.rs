@@ -8,12 +8,13 @@ use daemon::client::unexpected;
 use daemon::family::set_of;
 use daemon::protocol::{Forgotten, KeylessStack, Outcome, Request, Restored};
 use daemon::{Client, Fault, Instance, mangle};
-use ops::{raid, snapshot};
+use ops::{DeviceMapper, raid, snapshot};
+use sim_core::DevNumber;
 
 use super::{ended, stop};
 use crate::client;
 use crate::keys::RestoreKeys;
-use crate::output::print;
+use crate::output::{complain, print};
 
 pub(super) fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCode, Fault> {
     let mut client = match client::find(instance)? {
@@ -28,29 +29,29 @@ pub(super) fn restore(instance: &Instance, keys: &RestoreKeys) -> Result<ExitCod
         return Err(no_record(&instance));
     }
     if restored.done.is_empty() && restored.failed.is_empty() {
-        eprintln!("dmsim: restore: nothing is left to bring back: all on record is there");
+        complain!("dmsim: restore: nothing is left to bring back: all on record is there");
     }
     print(&restored.done.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     tell_failed(&told(&restored.failed));
     // Somebody meant it so, or a command that would have resumed it was cut off.
     for name in restored.suspended.iter().map(|name| mangle::decode(name)) {
-        eprintln!(
+        complain!(
             "dmsim: warning: {name} is suspended, as it was left: who uses it waits until `dmsim resume {name}`"
         );
     }
     let sets = lacking(&restored);
     for set in &sets {
         let told = put_together(&mut client, set, &restored.failed)?;
-        eprintln!("dmsim: restore: {told}");
+        complain!("dmsim: restore: {told}");
     }
     if let Some((name, _)) = restored.failed.first().filter(|_| sets.is_empty()) {
-        eprintln!(
+        complain!(
             "dmsim: restore: what is not back stays on record for the next try; `dmsim restore --forget {name}` drops \
              one of it alone"
         );
     }
     for unfinished in snapshot::all_unfinished(&mut client, &instance)? {
-        eprintln!("dmsim: warning: {unfinished}");
+        complain!("dmsim: warning: {unfinished}");
     }
     Ok(if restored.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -88,7 +89,7 @@ fn tell_rest(client: &mut Client, name: &str) -> Result<(), Fault> {
     let rest = raid::rest(client, name)?;
     if rest.devices > 0 {
         let again = again(name, &rest);
-        eprintln!(
+        complain!(
             "dmsim: {name}: devices of its legs that are back stay: `dmsim raid remove {name}` takes them away{again}"
         );
     }
@@ -156,16 +157,38 @@ fn again(set: &str, rest: &raid::Rest) -> String {
 }
 
 pub(super) fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Restored, Fault> {
-    let keyless = keyless(client)?;
-    match client.ask(&Request::Restore(keys.fill(&keyless)))? {
-        Outcome::Restored(restored) => Ok(restored),
-        other => Err(unexpected(other)),
+    let (mut all, mut tried) = (Restored::default(), BTreeSet::new());
+    loop {
+        // A header may lie on a device that is to come back first, as that of a partition.
+        let mut keyless = keyless(client)?;
+        let mapper = client.welcome.mount.clone();
+        keyless.images.extend(client.describe()?.into_iter().map(|device| {
+            let number = DevNumber { major: device.major, minor: device.minor };
+            (number, mapper.join(&device.name))
+        }));
+        keyless.devices.retain(|device| {
+            !tried.contains(&device.name) && ops::open::can_look(device, &keyless.images)
+        });
+        if keyless.devices.is_empty() && !tried.is_empty() {
+            return Ok(all);
+        }
+        // Also where there is none: what needs no key comes back.
+        tried.insert(String::new());
+        tried.extend(keyless.devices.iter().map(|device| device.name.clone()));
+        let restored = match client.ask(&Request::Restore(keys.fill(&keyless)))? {
+            Outcome::Restored(restored) => restored,
+            other => return Err(unexpected(other)),
+        };
+        all.done.extend(restored.done);
+        all.suspended.extend(restored.suspended);
+        // What failed is tried again each time.
+        all.failed = restored.failed;
     }
 }
 
 pub(super) fn tell_failed(failed: &[(String, String)]) {
     for (name, why) in failed {
-        eprintln!("dmsim: restore: {name}: {why}");
+        complain!("dmsim: restore: {name}: {why}");
     }
 }
 
@@ -189,7 +212,7 @@ pub(super) fn warn_of_record(
     let KeylessStack { names, paths, .. } = keyless(client)?;
     let sets: BTreeSet<String> = names.iter().filter_map(|name| set_of(name)).collect();
     if sets.contains(name) || names.iter().any(|own| mangle::decode(own) == name) {
-        eprintln!(
+        complain!(
             "dmsim: warning: {name}: is on record from before as well, and `dmsim restore` cannot bring that back \
              beside this one: `dmsim restore --forget {name}` drops it from the record"
         );
@@ -202,7 +225,7 @@ pub(super) fn warn_of_record(
         return Ok(());
     }
     let sets = sets.into_iter().collect::<Vec<_>>().join(" ");
-    eprintln!(
+    complain!(
         "dmsim: warning: {name}: images of it are on record from before, where these RAID sets are: {sets}. \
          `dmsim restore --forget SET` drops the one that it is from the record"
     );

@@ -24,7 +24,7 @@ pub enum KeyForm {
     Raw,
 }
 
-/// Images by their numbers.
+/// Images, and devices that are there, by their numbers.
 type Images = [(DevNumber, PathBuf)];
 
 /// Gives the tables of a device that is to be restored their key again. `header` is where that of
@@ -56,14 +56,24 @@ pub fn fill(
     tables.collect()
 }
 
+/// Tells whether [`fill`] knows where the header of a device's container lies, or needs none: what it lies on may be
+/// a device that is to be restored first.
+pub fn can_look(device: &Keyless, images: &Images) -> bool {
+    !has_header(device) || image_of(device, images).is_some()
+}
+
+fn has_header(device: &Keyless) -> bool {
+    let kind = device.uuid.as_ref().and_then(|uuid| uuid.strip_prefix(UUID));
+    kind.is_some_and(|kind| !kind.starts_with("PLAIN-"))
+}
+
 /// Returns where a device's header lies, if it has one, and where the data, if apart.
 fn container(
     device: &Keyless,
     images: &Images,
     header: Option<&Path>,
 ) -> Option<(PathBuf, Option<PathBuf>)> {
-    let kind = device.uuid.as_ref()?.strip_prefix(UUID)?;
-    if kind.starts_with("PLAIN-") {
+    if !has_header(device) {
         return None;
     }
     let data = image_of(device, images)?;

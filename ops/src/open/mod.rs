@@ -34,7 +34,7 @@ use crate::words::{MAPPER, device_name, kernel_form, new_name};
 use daemon::mangle::What;
 use image::{Image, UUID, read_header};
 pub(crate) use image::{ImageFile, told};
-pub use keys::{KeyForm, fill};
+pub use keys::{KeyForm, can_look, fill};
 pub use unlock::Expected;
 use unlock::{Opened, unlock};
 

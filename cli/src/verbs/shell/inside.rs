@@ -36,6 +36,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use super::PARTS;
 use super::notes::{self, Identity, Line, Note};
 
+use crate::output::complain;
+
 /// The process that is entered.
 pub(super) struct Target {
     pid: u32,
@@ -130,7 +132,7 @@ impl Target {
         let none = CapabilitySets { inheritable: CapabilitySet::empty(), ..own };
         set_capabilities(None, none).about("capabilities")?;
         if theirs & CapabilitySet::SYS_ADMIN.bits() == 0 {
-            eprintln!(
+            complain!(
                 "dmsim: its programs cannot have CAP_SYS_ADMIN, without which the control node is not for them"
             );
         }

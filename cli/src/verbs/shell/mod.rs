@@ -80,7 +80,9 @@ pub(super) fn run(instance: &Instance, options: &Shell) -> Result<ExitCode, Faul
         (Shows::Files, true) => files::TOLD,
         (Shows::Files, false) => files::TOLD_BRIEFLY,
     };
-    eprint!("{told}");
+    if !told.is_empty() {
+        crate::output::say(told.trim_end_matches('\n'));
+    }
     let (program, args) = match options.command.split_first() {
         Some((program, args)) => (program.clone(), args),
         None => {

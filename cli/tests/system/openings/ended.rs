@@ -115,3 +115,22 @@ fn a_name_that_is_taken_costs_its_layer_alone() {
     instance.dmsim(&["close", "disk"]);
     assert!(instance.device("disk2").exists() && !instance.device("disk1").exists());
 }
+
+#[test]
+fn a_container_in_a_partition_comes_back_with_its_passphrase() {
+    if !has(&["cryptsetup"]) {
+        return;
+    }
+    let instance = Instance::start();
+    let [image, key] = locked_disk(&instance, 1000);
+    instance.dmsim(&["open", "--key-file", text(&key), text(&image)]);
+    let before = std::fs::read(instance.device("disk2_crypt")).expect("a device");
+    let instance = Instance::start_in(instance.crash(), &[]);
+    let named = format!("disk2_crypt={}", text(&key));
+    let output = instance.command(&["restore", "--key-file", &named]).output().expect("dmsim runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(std::fs::read(instance.device("disk2_crypt")).expect("a device") == before);
+    instance.dmsim(&["close", "disk"]);
+    no_devices(&instance);
+}

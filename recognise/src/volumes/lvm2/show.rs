@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::shown_line;
+
 use super::super::{Area, Group, Logical, Mapping, Segment};
 use super::PhysicalVolume;
 
@@ -19,7 +21,8 @@ impl fmt::Display for PhysicalVolume {
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exported = if self.exported { ", exported" } else { "" };
-        let (name, id, seqno, extent) = (&self.name, &self.id, self.seqno, self.extent);
+        let (name, id) = (shown_line(&self.name), shown_line(&self.id));
+        let (seqno, extent) = (self.seqno, self.extent);
         writeln!(
             f,
             "Volume group {name}, {id}, state {seqno}, extents of {extent} sectors{exported}"
@@ -46,10 +49,11 @@ impl Group {
         let extents: u64 = volume.segments.iter().map(|segment| segment.extents).sum();
         let hidden = if volume.visible { "" } else { ", part of another" };
         let read_only = if volume.writable { "" } else { ", read-only" };
-        writeln!(f, "  {}  {extents} extents{hidden}{read_only}", volume.name)?;
+        let name = shown_line(&volume.name);
+        writeln!(f, "  {name}  {extents} extents{hidden}{read_only}")?;
         volume.segments.iter().try_for_each(|segment| {
             let Segment { start, extents, mapping } = segment;
-            writeln!(f, "    {start}+{extents}  {}", told(mapping))
+            writeln!(f, "    {start}+{extents}  {}", shown_line(&told(mapping)))
         })
     }
 }
