@@ -15,6 +15,9 @@ use crate::args::open::{KeySource, Open};
 use crate::output::complain;
 use crate::passphrase::{self, Asking, Range};
 
+/// The exit status where no key opens.
+const WRONG_KEY: u8 = 3;
+
 /// The keys for an `open`.
 pub(crate) struct TypedKeys<'a> {
     options: &'a Open,
@@ -56,7 +59,12 @@ impl KeyHolder for TypedKeys<'_> {
                     Box::new(move || passphrase::ask(&prompt, asking))
                 }
             };
-        passphrase::interruptibly(self.watch, read)
+        let key = passphrase::interruptibly(self.watch, read);
+        key.map_err(|fault| match self.options.stack.leave_locked {
+            // No key is none that opens.
+            true if fault.status != ops::INTERRUPTED => fault.with_status(WRONG_KEY),
+            true | false => fault,
+        })
     }
 
     fn is_wrong(&mut self, place: &Path) -> bool {

@@ -169,7 +169,13 @@ impl Client {
 
 /// Says that no daemon runs, and what to do about it.
 pub fn no_daemon(instance: &Instance) -> Fault {
-    let why = "no daemon runs here: `dmsim start`, `attach`, `create` and `shell` start one";
+    let restores = match instance.has_record() {
+        true => "`dmsim restore` starts one and brings back what is on record, ",
+        false => "",
+    };
+    let why = format!(
+        "no daemon runs here: {restores}`dmsim start`, `attach`, `create` and `shell` start one"
+    );
     Fault::new(instance.dir().display(), why)
 }
 

@@ -127,6 +127,8 @@ fn plan(ask: &Ask, options: &Open) -> Result<ExitCode, Fault> {
     let mut client = client::connect(&instance)?;
     let ask = Ask { read_only: true, ..ask.clone() };
     let mut keys = TypedKeys::new(options, &watch);
+    // Nothing of it is to last: without this, each device would be made durable by itself.
+    client.done(&Request::Batch)?;
     let opened = stack::open(&mut client, &instance, &ask, &mut keys, &watch);
     client.done(&Request::Stop { force: true })?;
     client.wait_for_end()?;

@@ -138,6 +138,13 @@ fn empty_folder(typed: &Path) -> Result<PathBuf, Fault> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return refused("no such directory: `mkdir` it first");
         }
+        Err(error) if run::is_dead(&error) => {
+            let why = format!(
+                "a program is mounted there that has ended: `fusermount3 -u {0}`, or `umount {0}`, takes the mount away",
+                typed.display()
+            );
+            return refused(&why);
+        }
         other => other.about(typed.display())?,
     };
     if !dir.is_dir() {

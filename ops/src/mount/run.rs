@@ -84,17 +84,22 @@ pub(super) fn run<'a>(
     Ok(Ran::Failed { said })
 }
 
+/// Tells whether an error says that the program has ended which served a file system.
+pub(super) fn is_dead(error: &io::Error) -> bool {
+    let dead = [Errno::NOTCONN, Errno::CONNABORTED].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|errno| dead.contains(&errno))
+}
+
 /// Tells whether a program serves what it has mounted: one that has ended leaves a mount that is dead.
 pub(super) fn answers(dir: &Path) -> bool {
     let (told, heard) = std::sync::mpsc::channel();
     let dir = dir.to_owned();
     // No call that takes a time limit asks a file system.
     std::thread::spawn(move || {
-        told.send(dir.metadata().err().and_then(|error| error.raw_os_error()))
+        told.send(dir.metadata().err().is_some_and(|error| is_dead(&error)))
     });
-    let dead = [Errno::NOTCONN, Errno::CONNABORTED].map(|errno| Some(errno.raw_os_error()));
     match heard.recv_timeout(LATE) {
-        Ok(error) => !dead.contains(&error),
+        Ok(is_dead) => !is_dead,
         // One that is slow is none that is dead.
         Err(_) => true,
     }

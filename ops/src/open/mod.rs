@@ -231,7 +231,10 @@ pub fn look(path: &Path) -> Result<Holds, Fault> {
 /// Where it was not made by `open`, or is in use.
 pub fn close(dm: &mut dyn DeviceMapper, word: &str, open: WhenOpen) -> Result<(), Fault> {
     let name = &device_name(dm.mount(), word);
-    let uuid = status(dm, name)?.ok_or_else(|| Fault::new(name, "no such device"))?;
+    let uuid = status(dm, name)?.ok_or_else(|| match Path::new(word).is_file() {
+        true => Fault::new(word, "no stack is open of this image, and no device is called so"),
+        false => Fault::new(name, "no such device"),
+    })?;
     if !uuid.starts_with(UUID) {
         let why = "not made by `open`: `dmsim remove` removes any device";
         return Err(Fault::new(name, why));

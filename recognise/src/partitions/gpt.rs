@@ -311,6 +311,7 @@ impl Disk<'_> {
             bootable: attributes & LEGACY_BOOT != 0,
             attributes,
             place: Place::Primary,
+            is_cut: false,
         }
     }
 }

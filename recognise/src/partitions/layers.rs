@@ -27,7 +27,7 @@ fn layer(partition: &Partition, on: &DeviceWord, base: &str) -> Layer {
         name: format!("{base}{between}{number}"),
         uuid: format!("DMSIM-PART{number}-{base}"),
         lines: vec![spec],
-        read_only: false,
+        read_only: partition.is_cut,
         read_only_without: Vec::new(),
         shown: true,
     }

@@ -169,6 +169,7 @@ impl Reader<'_> {
             bootable: entry.flag == 0x80,
             attributes: 0,
             place,
+            is_cut: false,
         });
     }
 

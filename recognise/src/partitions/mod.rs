@@ -79,6 +79,8 @@ pub struct Partition {
     pub attributes: u64,
     /// Which place it has in the table.
     pub place: Place,
+    /// Whether it reaches past the end of what the table lies on, and was cut there.
+    pub is_cut: bool,
 }
 
 /// Which place a partition has in its table.
@@ -182,6 +184,7 @@ fn within(table: &mut Table) {
             () if start == last => format!("partition {number} is empty: it is left out"),
             () if last > *end => {
                 partition.sectors = Sectors(*end - start);
+                partition.is_cut = true;
                 warnings.push(format!(
                     "partition {number} reaches past the end of the image, which has {end} sectors: it is cut \
                      from {} to {}",

@@ -3,6 +3,7 @@
 mod ended;
 mod looped;
 mod members;
+mod odd;
 mod together;
 
 use std::path::{Path, PathBuf};

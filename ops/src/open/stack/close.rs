@@ -7,7 +7,7 @@ use std::time::Instant;
 use daemon::{Fault, Instance};
 use sim_core::control::WhenOpen;
 
-use super::record::{Part, Record, folder, refuse_stack_under_way};
+use super::record::{Record, folder, refuse_stack_under_way};
 use super::sets::remove_all;
 use crate::commands::PATIENCE;
 use crate::device_mapper::DeviceMapper;
@@ -76,7 +76,7 @@ pub fn close(
     let folder = folder(instance);
     refuse_stack_under_way(&folder, "close", name)?;
     let record = Record::read(&folder, name)?.ok_or_else(|| Fault::new(name, "no such stack"))?;
-    let there: Vec<Part> = record.there(dm)?.into_iter().cloned().collect();
+    let there = record.there(dm)?;
     if open == WhenOpen::Refuse {
         let own: BTreeSet<&str> = there.iter().map(|part| part.name.as_str()).collect();
         refuse_used(dm, &own)?;

@@ -9,7 +9,7 @@ use recognise::images::Format;
 use recognise::partitions::{Format as Scheme, Table, layers};
 use recognise::signatures::Signature;
 use recognise::{Error, Found, Layer, containers, evms};
-use sim_core::{Access, Sectors, TargetSpec};
+use sim_core::{Access, Sector, Sectors, TargetSpec};
 use targets::lines::DeviceWord;
 
 use super::super::image::{ImageFile, told};
@@ -23,6 +23,13 @@ use crate::words::{MAPPER, new_name};
 
 /// How deep layers may lie on one another.
 const DEEPEST: usize = 16;
+
+/// So many partition tables may lie one within the other: partitions of a volume in a partition are met with virtual
+/// machines.
+const MOST_TABLES: usize = 3;
+
+/// More partitions within partitions are not opened: such as lie over one another would be opened once for each way.
+const MOST_NESTED: usize = 256;
 
 /// An image, or a device that was made: something to be looked at.
 #[derive(Clone, Debug)]
@@ -42,12 +49,17 @@ pub(super) struct Node {
     pub(super) device: Option<usize>,
     /// How many layers there are below.
     pub(super) depth: usize,
+    /// How many of these are partition tables.
+    pub(super) tables: usize,
+    /// It begins where the table does that it is a partition of, and so has that table once more.
+    pub(super) repeats: bool,
 }
 
 impl Node {
     pub(super) fn top(about: String, path: PathBuf, word: DeviceWord, base: String) -> Node {
         let (access, sectors) = (Access::ReadWrite, Sectors::ZERO);
-        Node { about, path, word, sectors, base, access, device: None, depth: 0 }
+        let (depth, tables, repeats) = (0, 0, false);
+        Node { about, path, word, sectors, base, access, device: None, depth, tables, repeats }
     }
 }
 
@@ -63,6 +75,10 @@ impl Work<'_> {
         }
         let source = ImageFile::open(&node.path)?;
         let found = match recognised(&node.path, &source) {
+            Ok(found) if node.depth == 0 && self.lacks_table(&found) => {
+                let why = "has no partition table, so it has none of the partitions that --partition is to open";
+                return Err(Fault::new(&node.about, why).with_status(USAGE));
+            }
             Ok(Recognised::Member(set)) => {
                 self.holds(node, "linux_raid_member", None, None);
                 self.members.push((set, node.clone()));
@@ -90,6 +106,11 @@ impl Work<'_> {
                 self.old_volumes.push((*member, node.clone()));
                 Ok(())
             }
+            Found::Partitions(_) if node.repeats => match recognise::signatures::read(&source) {
+                // As on an image that starts a machine from a disc and from a stick.
+                Ok(Some(signature)) => self.signature(node, signature),
+                Ok(None) | Err(_) => Ok(()),
+            },
             Found::Partitions(table) => self.partitions(node, table),
             Found::Evms(header) => self.evms(node, &header),
             Found::Image(format) => {
@@ -99,6 +120,12 @@ impl Work<'_> {
             Found::Signature(signature) => self.signature(node, signature),
             Found::Nothing => self.nothing(node),
         }
+    }
+
+    fn lacks_table(&self, found: &Recognised) -> bool {
+        let has_table =
+            matches!(found, Recognised::Known(found) if matches!(**found, Found::Partitions(_)));
+        self.ask.partition.is_some() && !has_table
     }
 
     /// Opens partitions: all, or the one that was asked for.
@@ -118,10 +145,34 @@ impl Work<'_> {
             Ok(Part { name, uuid: layer.uuid.clone() })
         };
         let parts: Vec<Part> = layers.iter().map(part).collect::<Result<_, Fault>>()?;
+        if node.tables > 0 {
+            self.nested += layers.len();
+            if self.nested > MOST_NESTED || node.tables >= MOST_TABLES {
+                let why = format!(
+                    "holds partitions that are not opened: no more than {MOST_NESTED} within other partitions are, \
+                     and no more than {MOST_TABLES} tables one within the other"
+                );
+                self.not_opened(&node.about, why);
+                return Ok(());
+            }
+        }
         self.will_make(parts)?;
-        for layer in layers {
-            let above = self.make_over(node, &layer.name, &layer.uuid, layer.lines)?;
-            above.into_iter().for_each(|above| self.push(above));
+        let starts = table.partitions.iter().filter(|it| it.holds_data()).map(|it| it.start);
+        for (layer, start) in layers.into_iter().zip(starts) {
+            let mut below = node.clone();
+            if layer.read_only && !below.access.is_read_only() {
+                below.access = Access::ReadOnly;
+                self.warn(&format!(
+                    "{}: is opened read-only, as a part of it is missing: what is in it may count on that",
+                    layer.name
+                ));
+            }
+            let above = self.make_over(&below, &layer.name, &layer.uuid, layer.lines)?;
+            if let Some(mut above) = above {
+                above.tables = node.tables + 1;
+                above.repeats = start == Sector::ZERO;
+                self.push(above);
+            }
         }
         Ok(())
     }
@@ -153,6 +204,14 @@ impl Work<'_> {
     fn signature(&mut self, node: &Node, found: Signature) -> Result<(), Fault> {
         let node = match node.device {
             Some(_) => node.clone(),
+            None if self.is_device_itself(node) => {
+                let (kind, name) = (found.kind, &node.base);
+                let why = format!(
+                    "is a device, and holds {kind}: nothing is left to open in it. `dmsim mount {name} DIR` mounts a \
+                     file system"
+                );
+                return self.refused(node, why);
+            }
             // An image that is a file system itself becomes a device.
             None => {
                 let table = one(node.sectors, "linear", &format!("{} 0", node.word));
@@ -167,9 +226,15 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Tells whether an image is a mapped device, and what is opened is to be called after it: it has that name itself.
+    fn is_device_itself(&self, node: &Node) -> bool {
+        let own = new_name("open", &node.base).map(|name| mapped(&name));
+        own.is_ok_and(|own| own == node.word)
+    }
+
     fn nothing(&mut self, node: &Node) -> Result<(), Fault> {
         match node.device {
-            None if self.ask.images.len() == 1 => Err(nothing_known(&node.about)),
+            None if self.ask.images.len() == 1 => Err(nothing_known(&node.about, &node.path)),
             None => self.refused(node, "nothing in it is known".to_owned()),
             Some(_) => Ok(()),
         }
@@ -197,8 +262,8 @@ impl Work<'_> {
         };
         self.holds(node, kind, None, container.uuid().map(str::to_owned));
         let typed = match node.device {
-            None => node.base.clone(),
-            Some(_) => format!("{}_crypt", node.base),
+            None if !self.is_device_itself(node) => node.base.clone(),
+            Some(_) | None => format!("{}_crypt", node.base),
         };
         let name = new_name("open", &typed)?;
         if self.refuses_taken(&typed, &name)? {

@@ -51,6 +51,8 @@ pub(super) struct Work<'a> {
     noted: BTreeSet<String>,
     devices: Vec<Device>,
     missed: Vec<NotOpened>,
+    /// How many partitions within partitions there were.
+    pub(super) nested: usize,
 }
 
 impl<'a> Work<'a> {
@@ -80,6 +82,7 @@ impl<'a> Work<'a> {
             noted: BTreeSet::new(),
             devices: Vec::new(),
             missed: Vec::new(),
+            nested: 0,
         }
     }
 
@@ -181,6 +184,8 @@ impl<'a> Work<'a> {
             access: below.access,
             device: Some(self.devices.len() - 1),
             depth: below.depth + 1,
+            tables: below.tables,
+            repeats: false,
         };
         self.made.push(Part { name: made.name, uuid: made.uuid });
         go_on(&node.about, self.watch)?;

@@ -22,7 +22,7 @@ use sim_core::{Access, SECTOR_SIZE, Sectors};
 use super::image::ImageFile;
 use super::{KeyHolder, Sharing, WAYS_PAST_A_LOOP};
 use crate::device_mapper::DeviceMapper;
-use crate::files::{image_at, place, refuse_shared, unwritable};
+use crate::files::{first_byte, image_at, open_image, place, refuse_shared, unwritable};
 use crate::turn::turn;
 use crate::watch::Watch;
 use crate::words::{MAPPER, new_name};
@@ -190,12 +190,23 @@ impl Work<'_> {
             let why = "--partition, --offset and --size are of one image: open them one by one";
             return Err(Fault::new("open", why).with_status(USAGE));
         }
-        let mut nodes = Vec::new();
+        let mut nodes = Vec::<Node>::new();
         for image in &ask.images {
-            let base = match ask.images.len() {
+            let mut base = match ask.images.len() {
                 1 => self.name.clone(),
                 _ => base_name(image)?,
             };
+            let is_taken = |base: &str| nodes.iter().find(|node| node.base == base);
+            if let Some(other) = is_taken(&base) {
+                let (one, other) = (image.display().to_string(), other.about.clone());
+                let mut free = (2..).map(|nr| format!("{base}_{nr}"));
+                base = free.find(|base| is_taken(base).is_none()).unwrap_or_default();
+                let why = format!(
+                    "{one} is called as {other} is: devices of it are named after `{base}`, and those of the other \
+                     as ever"
+                );
+                self.keys.warn(&why);
+            }
             nodes.push(self.image(image, base)?);
         }
         self.will_make([])?;
@@ -281,6 +292,10 @@ impl Work<'_> {
             let why = "--offset and --size: expected a multiple of 512 bytes";
             return Err(Fault::new(&node.about, why).with_status(USAGE));
         }
+        if offset >= len {
+            let why = format!("--offset: has {len} bytes, and ends before byte {offset}");
+            return Err(Fault::new(&node.about, why).with_status(USAGE));
+        }
         if size == 0 || offset.checked_add(size).is_none_or(|end| end > len) {
             let why = format!("has {len} bytes, expected {size} from byte {offset} on");
             return Err(Fault::new(&node.about, why).with_status(USAGE));
@@ -292,7 +307,17 @@ impl Work<'_> {
 }
 
 /// Says what an image is of which nothing can be opened.
-fn nothing_known(about: &str) -> Fault {
+fn nothing_known(about: &str, path: &Path) -> Fault {
+    let first = open_image(path).and_then(|file| Ok((file.metadata()?, first_byte(&file)?)));
+    if let Ok((file, None)) = first {
+        let why = match file.is_file() && file.len() == 0 {
+            true => "is empty",
+            false => {
+                "has nothing but zeros at its start and its end: nothing is on it, or it was wiped"
+            }
+        };
+        return Fault::new(about, why).with_status(4);
+    }
     let why = "no container found: nothing in it is known. Plain dm-crypt and VeraCrypt have no header: `dmsim open \
                --type plain IMAGE NAME`, or `--type veracrypt`";
     Fault::new(about, why).with_status(4)

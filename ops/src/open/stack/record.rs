@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use daemon::family::MADE_FOR_RAID;
 use daemon::{About, Fault, Instance};
 use serde::{Deserialize, Serialize};
+use sim_core::control::Id;
 
 use super::super::Made;
 use super::sets::parts_of;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::find;
+use crate::devices::{by_id, find};
 use crate::files::{image_at, is_same_file};
 use crate::words::new_name;
 
@@ -259,20 +260,24 @@ impl Record {
         }
     }
 
-    /// Lists its devices that are there.
-    pub(super) fn there(&self, dm: &mut dyn DeviceMapper) -> Result<Vec<&Part>, Fault> {
+    /// Lists its devices that are there, as they are called now.
+    pub(super) fn there(&self, dm: &mut dyn DeviceMapper) -> Result<Vec<Part>, Fault> {
         let mut there = Vec::new();
         for part in &self.devices {
-            let device = find(dm, &part.name)?;
             let is_set = part.uuid == MADE_FOR_RAID;
-            let is_there = match device {
-                Some(device) => part.is(&device.status.uuid.unwrap_or_default()),
+            let of_name = find(dm, &part.name)?.and_then(|device| device.status.uuid);
+            let name = match of_name {
+                Some(uuid) if part.is(&uuid) => Some(part.name.clone()),
                 // Its legs are made first.
-                None => is_set && !parts_of(dm, &part.name)?.is_empty(),
+                None if is_set && !parts_of(dm, &part.name)?.is_empty() => Some(part.name.clone()),
+                // It may have got another name since.
+                Some(_) | None if !is_set && !part.uuid.is_empty() => {
+                    let renamed = by_id(dm, Id::Uuid(part.uuid.clone()))?;
+                    renamed.map(|device| device.name().to_owned())
+                }
+                Some(_) | None => None,
             };
-            if is_there {
-                there.push(part);
-            }
+            there.extend(name.map(|name| Part { name, uuid: part.uuid.clone() }));
         }
         Ok(there)
     }
