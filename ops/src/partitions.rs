@@ -7,7 +7,11 @@ use recognise::partitions::{Table, read_with};
 
 use crate::device_mapper::DeviceMapper;
 use crate::files::place;
+use crate::open::stack::not_raw;
 use crate::open::{ImageFile, told};
+
+/// The exit status where no table can be read, as `open` has it where there is no container.
+const NONE: u8 = 4;
 
 /// Returns where the bytes of an image are: of a file, or of what an instance knows by this name.
 ///
@@ -27,5 +31,10 @@ pub fn locate(dm: Option<&mut dyn DeviceMapper>, word: &Path) -> Result<PathBuf,
 /// Where it cannot be read; with the exit status of a damaged header where both copies of a GPT are.
 pub fn read(path: &Path, sector_size: Option<u32>) -> Result<Option<Table>, Fault> {
     let image = ImageFile::open(path)?;
-    read_with(&image, sector_size).map_err(|error| told(path, &error))
+    let table = read_with(&image, sector_size).map_err(|error| told(path, &error))?;
+    if let (None, Ok(Some(format))) = (&table, recognise::images::format(&image)) {
+        let format = format.of_file(&path.display().to_string());
+        return Err(Fault::new(path.display(), not_raw(&format)).with_status(NONE));
+    }
+    Ok(table)
 }

@@ -119,6 +119,9 @@ pub fn mount(dm: &mut dyn DeviceMapper, ask: &Ask, watch: &dyn Watch) -> Result<
         Access::ReadWrite if !is_asked && !kind.is_read_only => Access::ReadWrite,
         Access::ReadWrite | Access::ReadOnly => Access::ReadOnly,
     };
+    if device.access().is_read_only() && !is_asked && !kind.is_read_only {
+        watch.warn(&format!("{shown}: is mounted read-only, as the device refuses writes"));
+    }
     let options = ask.options.as_deref();
     let mount =
         Mount { device: shown, file: file.to_owned(), dir, name: &named, kind, access, options };

@@ -78,7 +78,9 @@ fn what_cannot_be_written_is_mounted_read_only() {
     instance.image("a.img", "/dev/sda", 16 * MIB);
     run(&["mkfs.ext4", "-q", "-F"], &instance.path("a.img"));
     instance.dmsim(&["create", "ro", "--readonly", "--table", "0 32768 linear /dev/sda 0"]);
-    instance.dmsim(&["mount", "ro", text(&mnt)]);
+    let output = instance.run(&["mount", "ro", text(&mnt)]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("is mounted read-only"), "{said}");
     fs::write(mnt.join("more"), "no").expect_err("it is read-only");
     instance.dmsim(&["umount", "ro"]);
 }

@@ -112,6 +112,16 @@ fn a_terminal_is_told_nothing_that_it_obeys() {
 }
 
 #[test]
+fn the_table_of_an_image_that_is_not_raw_is_not_looked_for() {
+    let instance = Instance::start();
+    let image = instance.path("disk.qcow2");
+    std::fs::File::create(&image).and_then(|file| file.set_len(MIB)).expect("room for it");
+    write_at(&image, 0, b"QFI\xfb\0\0\0\x03").expect("room for it");
+    let said = ended(&instance, &["partitions", text(&image)], 4);
+    assert!(said.contains("qcow2") && said.contains("Make it raw"), "{said}");
+}
+
+#[test]
 fn what_nobody_can_be_told_is_no_fault() {
     let instance = Instance::start();
     let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");

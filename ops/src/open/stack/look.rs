@@ -329,7 +329,7 @@ fn scheme(table: &Table) -> &'static str {
 }
 
 /// Says what an image is that is not raw, and what makes it so.
-fn not_raw(format: &Format) -> String {
+pub(crate) fn not_raw(format: &Format) -> String {
     let mut why = format!("is an image in the format {}, and not raw", format.name);
     if let Some(raw) = &format.raw {
         why += &format!(". Make it raw: `{raw}`");

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 
 use daemon::Fault;
+use recognise::shown_line;
 use recognise::volumes::lvm1;
 use recognise::volumes::lvm2::PhysicalVolume;
 use sim_core::control::WhenOpen;
@@ -207,7 +208,7 @@ impl<'a> Work<'a> {
         match (self.devices.iter().any(|device| !device.is_part), self.missed.first()) {
             (true, _) => Ok(()),
             (false, Some(missed)) => {
-                Err(Fault::new(&missed.name, &missed.why).with_status(NOTHING_OPENS))
+                Err(Fault::new(&missed.name, shown_line(&missed.why)).with_status(NOTHING_OPENS))
             }
             (false, None) => Ok(()),
         }

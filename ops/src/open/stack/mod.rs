@@ -28,6 +28,7 @@ use crate::watch::Watch;
 use crate::words::{MAPPER, new_name};
 pub use close::{close, find_stack};
 use look::Node;
+pub(crate) use look::not_raw;
 use made::Work;
 use record::{Record, UnderWay};
 
