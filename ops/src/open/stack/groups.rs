@@ -85,6 +85,13 @@ impl Work<'_> {
         let Plan { layers, not_opened, warnings } = plan(group, &places, read_only);
         warnings.iter().for_each(|what| self.keys.warn(what));
         not_opened.into_iter().for_each(|it| self.not_opened(&it.name, it.why));
+        if there.iter().any(Option::is_none) {
+            let whole = match whole(&layers)[..] {
+                [] => "none of its volumes is whole".to_owned(),
+                ref names => format!("nothing is lost of {}", names.join(", ")),
+            };
+            self.warn(&format!("{}: {whole}", group.name));
+        }
         let Some(first) = nodes.first() else { return Ok(()) };
         let mut below = Node::clone(first);
         below.depth = nodes.iter().map(|node| node.depth).max().unwrap_or(0);
@@ -157,5 +164,45 @@ impl Work<'_> {
             self.push(node);
         }
         Ok(())
+    }
+}
+
+/// Lists the volumes that lack nothing, of those that are there for people. Each comes after what it lies on.
+fn whole(layers: &[Layer]) -> Vec<&str> {
+    let mut broken = BTreeSet::new();
+    let mut whole = Vec::new();
+    for layer in layers {
+        let lacks = layer.lines.iter().any(|line| line.target_type == "error");
+        if lacks || layer.lies_on().any(|name| broken.contains(name)) {
+            broken.insert(layer.name.as_str());
+        } else if layer.shown {
+            whole.push(layer.name.as_str());
+        }
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::one;
+
+    #[test]
+    fn a_volume_is_whole_that_lies_on_nothing_that_is_lost() {
+        let layer = |name: &str, target_type: &str, params: &str, shown| Layer {
+            name: name.to_owned(),
+            uuid: String::new(),
+            lines: one(Sectors(8), target_type, params),
+            read_only: false,
+            read_only_without: Vec::new(),
+            shown,
+        };
+        let layers = [
+            layer("g-lost", "error", "", true),
+            layer("g-part", "linear", "/dev/sda 0", false),
+            layer("g-whole", "linear", "/dev/mapper/g-part 0", true),
+            layer("g-above", "linear", "/dev/mapper/g-lost 0", true),
+        ];
+        assert_eq!(whole(&layers), ["g-whole"]);
     }
 }
