@@ -253,7 +253,9 @@ fn an_instance_in_memory_says_so_at_its_start() {
     assert!(instance.run(&["start"]).stderr.is_empty(), "it does not lie in memory");
     instance.ok(&["stop"]);
     for kind in ["tmpfs", "ramfs"] {
-        let mounted = Command::new("mount").args(["-t", kind, kind]).arg(&dir).status().unwrap();
+        // Root's is where nobody else can write.
+        let mounted = ["-o", "mode=755", "-t", kind, kind];
+        let mounted = Command::new("mount").args(mounted).arg(&dir).status().unwrap();
         assert!(mounted.success());
         let _mounted = Unmount(&dir);
         let output = instance.run(&["start"]);
