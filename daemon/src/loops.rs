@@ -2,11 +2,16 @@
 //! inherited them. And which loop devices write to an image.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use block_frontend::FIRST_DISK;
 
 use crate::fault::Fault;
 
@@ -43,13 +48,25 @@ impl Loops {
     }
 }
 
+/// How long it may take to look at an image, and at the files of loop devices.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Refuses an image that a loop device of the machine writes to: the machine keeps in memory what it has read and will
 /// write, so each of the two would spoil what the other has written.
 ///
 /// # Errors
 /// Where there is such a loop device.
 pub fn refuse_looped(image: &Path, way_out: &str) -> Result<(), Fault> {
-    let Some(name) = writers_of(image).into_iter().next() else { return Ok(()) };
+    let loops = writing_loops();
+    if loops.is_empty() {
+        return Ok(());
+    }
+    let (told, wait) = mpsc::channel();
+    let path = image.to_owned();
+    // Even to look at a file may hang, on a network or in another daemon: who opens it says so.
+    std::thread::spawn(move || told.send(writers_of(&path, &loops)));
+    let writers = wait.recv_timeout(PATIENCE).unwrap_or_default();
+    let Some(name) = writers.into_iter().next() else { return Ok(()) };
     let node = name.split(' ').next().unwrap_or_default().to_owned();
     let first = if name == node { String::new() } else { "`umount` it and ".to_owned() };
     let why = format!(
@@ -58,33 +75,47 @@ pub fn refuse_looped(image: &Path, way_out: &str) -> Result<(), Fault> {
     Err(Fault::new(image.display(), why))
 }
 
+/// A loop device of the machine that may write to its file.
+struct Writing {
+    node: PathBuf,
+    number: String,
+    /// The path by which it knows the file.
+    file: PathBuf,
+}
+
+/// Lists those; the disks of nodes are none.
+fn writing_loops() -> Vec<Writing> {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let writing = devices.filter_map(|device| {
+        let name = device.file_name();
+        let minor: u32 = name.to_str()?.strip_prefix("loop")?.parse().ok()?;
+        let text = |name: &str| fs::read_to_string(device.path().join(name)).unwrap_or_default();
+        let file = fs::read(device.path().join("loop/backing_file")).ok()?;
+        if minor >= FIRST_DISK || text("ro").trim_end() == "1" {
+            return None;
+        }
+        let file = PathBuf::from(OsStr::from_bytes(file.strip_suffix(b"\n").unwrap_or(&file)));
+        let number = text("dev").trim_end().to_owned();
+        Some(Writing { node: Path::new("/dev").join(&name), number, file })
+    });
+    writing.collect()
+}
+
 /// Names the loop devices that may write to a file, whatever path they know it by, and where each is mounted.
-fn writers_of(image: &Path) -> Vec<String> {
+fn writers_of(image: &Path, loops: &[Writing]) -> Vec<String> {
     let Ok(image) = image.metadata() else { return Vec::new() };
     let image = (image.dev(), image.ino());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let mut writers = Vec::new();
-    for device in devices {
-        let text = |name: &str| fs::read_to_string(device.path().join(name)).unwrap_or_default();
-        let Ok(backing) = fs::read(device.path().join("loop/backing_file")) else { continue };
-        if text("ro").trim_end() == "1" {
-            continue;
-        }
-        let node = Path::new("/dev").join(device.file_name());
-        let path = backing.strip_suffix(b"\n").unwrap_or(&backing);
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    let is_over = |writing: &&Writing| {
         // Of a file that was deleted no path is left, though a link to it may be.
-        let file = path.metadata().ok().map(|file| (file.dev(), file.ino()));
-        if file.or_else(|| backing_inode(&node)) == Some(image) {
-            let number = text("dev");
-            writers.push(match mounted_at(&mounts, number.trim_end()) {
-                Some(at) => format!("{} (mounted at {at})", node.display()),
-                None => node.display().to_string(),
-            });
-        }
-    }
-    writers
+        let file = writing.file.metadata().ok().map(|file| (file.dev(), file.ino()));
+        file.or_else(|| backing_inode(&writing.node)) == Some(image)
+    };
+    let told = |Writing { node, number, .. }: &Writing| match mounted_at(&mounts, number) {
+        Some(at) => format!("{} (mounted at {at})", node.display()),
+        None => node.display().to_string(),
+    };
+    loops.iter().filter(is_over).map(told).collect()
 }
 
 /// Asks which file a loop device has open; nothing where there is no program that tells.

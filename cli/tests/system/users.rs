@@ -37,7 +37,7 @@ pub(crate) fn folder(script: &str) -> TempDir {
     let all = |path: &std::path::Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours")
     };
-    all(dir.path(), 0o777);
+    all(dir.path(), 0o1777);
     let binary = dir.path().join("dmsim");
     std::fs::copy(DMSIM, &binary).expect("a copy that everybody may run");
     all(&binary, 0o755);
