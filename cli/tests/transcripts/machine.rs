@@ -336,9 +336,11 @@ impl Machine {
         let Some(shown) = self.find(path) else { return no_file("blkdiscard", path) };
         let start = Sector(after("-o").unwrap_or(0));
         let len = Sectors(after("-l").unwrap_or(shown.device.size().0 - start.0));
-        let begin = shown.device.size().0.min(128);
-        // It looks for a file system first, unless it is forced.
-        if !words.contains(&"-f") && self.get(path, 0, begin).status != 0 {
+        let size = shown.device.size().0;
+        let piece = size.min(128);
+        // It looks for a file system first, at the beginning and at the end, unless it is forced.
+        let can_look = || [0, size - piece].iter().all(|at| self.get(path, *at, piece).status == 0);
+        if !words.contains(&"-f") && !can_look() {
             return failed("blkdiscard: failed to probe the device: Input/output error".to_owned());
         }
         let zero = words.contains(&"-z");
