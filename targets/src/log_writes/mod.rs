@@ -5,7 +5,7 @@
 //! when the flush was sent, then the flush. A write with FUA is logged as it ends. What no flush came
 //! for is logged when the target goes, and a last mark. Message: `mark <text>`.
 //!
-//! [`format`] is what is on the log device; it reads it, too.
+//! [`mod@format`] is what is on the log device; it reads it, too.
 
 pub mod format;
 mod logger;
