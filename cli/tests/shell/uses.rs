@@ -2,7 +2,7 @@
 //! merge, reduce or remove what nobody uses.
 
 use crate::harness::{has, text};
-use crate::{disks, run, start};
+use crate::{Waits, disks, run, start};
 
 /// Says how often devices are open, when it has come to be so.
 const OPEN: &str = "opens() { dmsetup info -c --noheadings -o open \"$1\" | tr -d ' '; }
@@ -100,5 +100,23 @@ fn a_program_that_clears_its_environment_finds_the_settings_of_lvm() {
         let mut names = copies.map(|copy| copy.file_name().to_string_lossy().into_owned());
         assert!(!names.any(|name| name.contains("dmsimbare")), "the machine's own {place}");
     }
+    instance.dmsim(&["stop"]);
+}
+
+/// The loop device of a device's own node is no use of it.
+#[test]
+fn a_device_is_mounted_outside_after_a_shell_and_not_while_one_has_it() {
+    let Some(instance) = start(&["dmsetup", "mkfs.ext4"]) else { return };
+    disks(&instance, &[("a", 16)]);
+    run(&instance, "mkfs.ext4 -q /dev/mapper/a");
+    let dir = instance.path("m");
+    std::fs::create_dir(&dir).expect("a folder");
+    instance.dmsim(&["mount", "a", text(&dir)]);
+    instance.dmsim(&["umount", "a"]);
+    let shell =
+        Waits::run(&instance, "mkdir n; mount /dev/mapper/a n; echo; read x || true; umount n");
+    let told = instance.refused(&["mount", "a", text(&dir)]);
+    assert!(told.contains("a: is in use by"), "{told}");
+    shell.end();
     instance.dmsim(&["stop"]);
 }

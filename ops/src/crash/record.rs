@@ -192,8 +192,13 @@ pub fn stop(dm: &mut dyn DeviceMapper, name: &str) -> Result<PathBuf, Fault> {
     let name = device.name();
     device.refuse_suspended()?;
     let log = log_of(dm, &device)?;
+    let is_full = is_full(dm, name)?;
     let table = table(dm, below.name())?;
     swap(dm, name, below.name(), table)?;
+    if is_full {
+        let why = "was full, and has not all that was written: record it anew with a larger --size";
+        return Err(Fault::new(log.display(), why));
+    }
     // It has written its last mark; what the file has behind it is a hole.
     let file = File::options().read(true).write(true).open(&log).about(log.display())?;
     let (entries, unit) =
@@ -209,6 +214,9 @@ pub fn stop(dm: &mut dyn DeviceMapper, name: &str) -> Result<PathBuf, Fault> {
 /// Where it is not recorded, or the text is empty.
 pub fn mark(dm: &mut dyn DeviceMapper, name: &str, text: &str) -> Result<(), Fault> {
     let (device, _) = recorded(dm, name)?;
+    if is_full(dm, device.name())? {
+        return Err(Fault::new(device.name(), "its log is full, and takes no mark any more"));
+    }
     let words: String = text
         .chars()
         .flat_map(|c| (c == '\\' || c.is_whitespace()).then_some('\\').into_iter().chain([c]))
@@ -217,6 +225,13 @@ pub fn mark(dm: &mut dyn DeviceMapper, name: &str, text: &str) -> Result<(), Fau
         return Err(Fault::new("mark", "expected a text, found nothing"));
     }
     message(dm, device.name(), Slot::Live, &format!("mark {words}")).map(drop)
+}
+
+/// Tells whether a log has no room any more, so that nothing is logged.
+fn is_full(dm: &mut dyn DeviceMapper, name: &str) -> Result<bool, Fault> {
+    let status = report(dm, named(name), Report::Status, Slot::Live, KeyText::Zeros)?;
+    let lines = status.map(|(_, lines)| lines).unwrap_or_default();
+    Ok(lines.iter().any(|line| line.params.contains("logging_disabled")))
 }
 
 fn table(dm: &mut dyn DeviceMapper, name: &str) -> Result<Vec<TargetSpec>, Fault> {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon::fault::USAGE;
+use daemon::protocol::User;
 use daemon::{About, Fault};
 use sim_core::Access;
 
@@ -91,6 +92,11 @@ pub fn mount(dm: &mut dyn DeviceMapper, ask: &Ask, watch: &dyn Watch) -> Result<
         let users: Vec<String> = users.iter().map(|name| mangle::decode(name)).collect();
         let why = format!("is in use by the table of `{}`", users.join("`, `"));
         return Err(Fault::new(shown, why));
+    }
+    // Of a block node it is not known what it is used for.
+    let is_node = |user: &User| user.device == name && user.pid == 0 && !user.loops.is_empty();
+    if let Some(user) = dm.users()?.into_iter().find(is_node) {
+        return Err(Fault::new(shown, format!("is in use by {user}")));
     }
     if let Some(node) = loop_over(dm.mount(), &name) {
         let why = format!(

@@ -40,9 +40,18 @@ pub(crate) fn places(mapper: &Path) -> Vec<Place> {
     table.split(|byte| *byte == b'\n').filter_map(|line| mapper.place(line, &loops)).collect()
 }
 
-/// Returns a loop device of the machine over a device's file.
+/// The numbers of loop devices below block nodes begin here, and the machine's own end: who uses a node is known to
+/// the daemon.
+const FIRST_OF_NODES: u32 = 1 << 16;
+
+/// Returns a loop device of the machine over a device's file, which is not that of its block node.
 pub(super) fn loop_over(mapper: &Path, device: &str) -> Option<PathBuf> {
-    Mapper::new(mapper).loops().into_iter().find(|it| it.device == device).map(|it| it.node)
+    let is_of_node = |node: &Path| {
+        let name = node.file_name().and_then(|name| name.to_str()?.strip_prefix("loop"));
+        name.and_then(|number| number.parse::<u32>().ok()).is_some_and(|it| it >= FIRST_OF_NODES)
+    };
+    let mut loops = Mapper::new(mapper).loops().into_iter();
+    loops.find(|it| it.device == device && !is_of_node(&it.node)).map(|it| it.node)
 }
 
 /// Tells whether something is mounted on a directory, by its path without links.

@@ -1,12 +1,16 @@
 //! `crash record`, and its parts.
 
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Duration;
 
 use ::crash::log::What;
 use daemon::{About, Fault, Instance};
+use ops::Watch;
 use ops::crash::Record;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::args::crash;
 use crate::client;
@@ -48,11 +52,31 @@ pub(super) fn record(instance: &Instance, options: &crash::Record) -> Result<Exi
     let name = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut command = Command::new(program);
     command.args(args).env("DMSIM_DEVICE", &device).env("DMSIM_RECORDED", &name);
-    let ran = command.env("DMSIM_DIR", instance.dir()).status().about(program.to_string_lossy());
+    command.env("DMSIM_DIR", instance.dir());
+    let ran = run(&mut command, &terminal).about(program.to_string_lossy());
     let log = ops::crash::stop(&mut client, &name)?;
     let status = ran?;
     eprint!("{}", summary(&log)?);
     Ok(code(status))
+}
+
+/// How often it is looked whether a signal has come, or the command has ended.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// Runs a command, which is sent the signal that ends this process: the recording ends with it.
+fn run(command: &mut Command, terminal: &Terminal) -> io::Result<ExitStatus> {
+    let mut child = command.spawn()?;
+    let mut is_told = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if terminal.is_interrupted() && !is_told {
+            is_told = true;
+            kill_process(Pid::from_child(&child), Signal::TERM)?;
+        }
+        std::thread::sleep(PERIOD);
+    }
 }
 
 fn code(status: ExitStatus) -> ExitCode {

@@ -119,7 +119,7 @@ impl Story {
             }
         }
         let _ = match (self.lost.is_empty(), present) {
-            (true, _) => writeln!(out, "  nothing is lost: the data themselves are wrong here"),
+            (true, _) => writeln!(out, "  nothing is lost: it fails what was written in whole"),
             (false, 0) => writeln!(out, "  nothing else that could be lost was written"),
             (false, 1) => writeln!(out, "  there: 1 other write that could be lost"),
             (false, _) => writeln!(out, "  there: {present} other writes that could be lost"),

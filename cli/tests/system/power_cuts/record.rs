@@ -81,7 +81,11 @@ fn a_recording_that_cannot_be_leaves_all_as_it_was() {
             // A log that is too short stops logging, as the kernel's does, and the device goes on.
             assert!(output.status.success(), "{told}");
             fs::write(instance.device("data"), vec![8; 1 << 16]).expect("it can be written");
-            instance.run(&["crash", "stop", "data"]);
+            sh("sync", &[text(&instance.device("data"))]);
+            let told = instance.refused(&["crash", "mark", "data", "x"]);
+            assert!(told.contains("its log is full"), "{told}");
+            let told = instance.refused(&["crash", "stop", "data"]);
+            assert!(told.contains("small.log: was full") && told.contains("--size"), "{told}");
         } else {
             assert_eq!(output.status.code(), Some(1), "{args:?}");
             assert!(told.contains(expected), "{args:?}: {told}");
@@ -151,4 +155,20 @@ fn a_file_system_that_does_not_flush_is_found_out() {
         }
         instance.dmsim(&["remove", name]);
     }
+}
+
+#[test]
+fn a_signal_ends_the_command_and_the_recording() {
+    let Some(instance) = start() else { return };
+    let before = instance.dmsim(&["table", "data"]);
+    let mut command =
+        instance.command(&["crash", "record", "data", "--log", "x.log", "--", "sleep", "1234"]);
+    let recording = command.spawn().expect("it runs");
+    crate::harness::wait_until("it is recorded", || {
+        instance.dmsim(&["table", "data"]).contains("log-writes")
+    });
+    sh("kill", &["-TERM", &recording.id().to_string()]);
+    let output = recording.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(143));
+    assert_eq!(instance.dmsim(&["table", "data"]), before);
 }
