@@ -3,13 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+#[path = "common/facts.rs"]
+mod facts;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use block_frontend::{Facts, Tree, Whole};
+use block_frontend::{Facts, Tree};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use sim_core::DevNumber;
@@ -244,24 +247,12 @@ impl Drop for Attacked {
     }
 }
 
-fn facts(minor: u32, name: &str, below: &[DevNumber]) -> Facts {
-    Facts {
-        minor,
-        dev: DevNumber { major: 259, minor: 1000 + minor },
-        disk: Whole::Loop(9000 + minor),
-        name: name.to_owned(),
-        uuid: None,
-        bytes: 1 << 20,
-        suspended: false,
-        read_only: false,
-        block: 512,
-        read_ahead: 256,
-        below: below.to_vec(),
-    }
-}
-
 fn lower() -> Facts {
     facts(0, "a", &[HOSTS])
+}
+
+fn facts(minor: u32, name: &str, below: &[DevNumber]) -> Facts {
+    Facts { bytes: 1 << 20, uuid: None, ..facts::facts(minor, name, below) }
 }
 
 fn upper() -> Facts {

@@ -4,14 +4,17 @@
 #![allow(dead_code, reason = "a part of what tests share is for the nodes alone")]
 
 mod common;
+#[path = "common/facts.rs"]
+mod facts;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use block_frontend::{Facts, Node, OLD_NAME_LASTS, Tree, Whole};
+use block_frontend::{Facts, Node, OLD_NAME_LASTS, Tree};
 use common::{Rig, has, run, shown, skip};
+use facts::facts;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use sim_core::DevNumber;
 use tempfile::TempDir;
@@ -65,22 +68,6 @@ impl Drop for Planted {
     fn drop(&mut self) {
         let unmounted = unmount(self.dir.path(), UnmountFlags::DETACH);
         assert!(unmounted.is_ok() || std::thread::panicking(), "{unmounted:?}");
-    }
-}
-
-fn facts(minor: u32, name: &str, below: &[DevNumber]) -> Facts {
-    Facts {
-        minor,
-        dev: DevNumber { major: 259, minor: 1000 + minor },
-        disk: Whole::Loop(9000 + minor),
-        name: name.to_owned(),
-        uuid: Some(format!("LVM-{name}")),
-        bytes: 8 * MIB,
-        suspended: false,
-        read_only: false,
-        block: 512,
-        read_ahead: 256,
-        below: below.to_vec(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The format is that of [`targets::log_writes::format`].
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -85,11 +86,54 @@ pub enum LogError {
     },
 }
 
-/// Reads all entries of a log, and its unit in bytes. What follows them is of no matter.
+/// A log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Its entries.
+    pub entries: Vec<Entry>,
+    /// Its unit, in bytes: the logical block of the device that was logged.
+    pub unit: u32,
+    /// Where it ends, in bytes.
+    pub end: u64,
+}
+
+/// How much a log has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Writes and discards.
+    pub writes: usize,
+    /// Flushes, of their own and before a write.
+    pub flushes: usize,
+    /// Marks.
+    pub marks: usize,
+}
+
+impl Counts {
+    /// Counts what there is among some entries.
+    pub fn of(entries: &[Entry]) -> Counts {
+        let count = |what: fn(&Entry) -> bool| entries.iter().filter(|entry| what(entry)).count();
+        Counts {
+            writes: count(Entry::changes),
+            flushes: count(Entry::flushes),
+            marks: count(|entry| matches!(entry.what, What::Mark(_))),
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { writes, flushes, marks } = *self;
+        let ending = |count: usize, several: &'static str| if count == 1 { "" } else { several };
+        let (write, flush, mark) = (ending(writes, "s"), ending(flushes, "es"), ending(marks, "s"));
+        write!(f, "{writes} write{write}, {flushes} flush{flush}, {marks} mark{mark}")
+    }
+}
+
+/// Reads a log. What follows its entries is of no matter.
 ///
 /// # Errors
 /// [`LogError`]. A log may say anything: no more is allocated than the file has room for entries.
-pub fn read(file: &File) -> Result<(Vec<Entry>, u32), LogError> {
+pub fn read(file: &File) -> Result<Log, LogError> {
     let len = file.metadata()?.len();
     let mut header = [0; ENTRY_LEN];
     file.read_exact_at(&mut header, 0)?;
@@ -111,16 +155,7 @@ pub fn read(file: &File) -> Result<(Vec<Entry>, u32), LogError> {
         entries.push(entry);
         at += u64::from(unit) + data_len;
     }
-    Ok((entries, unit))
-}
-
-/// Tells where a log ends that has these entries, in bytes.
-pub fn end(entries: &[Entry], unit: u32) -> u64 {
-    let data = entries.iter().map(|entry| match entry.what {
-        What::Write { .. } => entry.len.bytes(),
-        What::Discard | What::Flush | What::Mark(_) | What::Nothing => 0,
-    });
-    data.sum::<u64>() + u64::from(unit) * (1 + entries.len() as u64)
+    Ok(Log { entries, unit, end: at })
 }
 
 enum Wrong {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use sim_core::{Rng, SECTOR_SIZE, Sectors};
 
-use crate::log::{self, Entry, LogError, What};
+use crate::log::{self, Entry, Log, LogError, What};
 use crate::state::State;
 
 const SECTOR: usize = SECTOR_SIZE as usize;
@@ -28,6 +28,8 @@ pub struct Recording {
     entries: Vec<Entry>,
     /// The entries that flush.
     flushes: Vec<usize>,
+    /// The entries that are marks.
+    marks: Vec<usize>,
     /// What each sector that was written has held, by sector, then in the order of the log: first what was there
     /// before.
     versions: Vec<Version>,
@@ -70,7 +72,7 @@ impl Recording {
     /// # Errors
     /// [`LogError`] of the log, and where it has too many entries or `atomic` is no multiple of 512.
     pub fn new(log: File, base: Option<File>, atomic: Option<u32>) -> Result<Recording, LogError> {
-        let (entries, unit) = log::read(&log)?;
+        let Log { entries, unit, .. } = log::read(&log)?;
         if entries.len() > MAX_ENTRIES {
             return Err(io::Error::other("the log has more entries than can be counted").into());
         }
@@ -82,10 +84,14 @@ impl Recording {
         let base_len =
             base.as_ref().map_or(Ok(0), |base| Ok::<_, io::Error>(base.metadata()?.len()))?;
         let size = Sectors(base_len / SECTOR_SIZE);
-        let flushes = entries.iter().enumerate().filter(|(_, entry)| entry.flushes());
+        let those = |what: fn(&Entry) -> bool| -> Vec<usize> {
+            let found = entries.iter().enumerate().filter(|(_, entry)| what(entry));
+            found.map(|(at, _)| at).collect()
+        };
         let mut recording = Recording {
             size: if base.is_some() { size } else { Sectors(end) },
-            flushes: flushes.map(|(at, _)| at).collect(),
+            flushes: those(Entry::flushes),
+            marks: those(|entry| matches!(entry.what, What::Mark(_))),
             atomic: Sectors(atomic / SECTOR_SIZE),
             versions: Vec::new(),
             groups: Vec::new(),
@@ -124,10 +130,26 @@ impl Recording {
 
     /// The marks of the log: the entry and the text of each.
     pub fn marks(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.entries.iter().enumerate().filter_map(|(at, entry)| match &entry.what {
-            What::Mark(text) => Some((at, text.as_str())),
-            What::Write { .. } | What::Discard | What::Flush | What::Nothing => None,
-        })
+        self.marks.iter().map(|at| (*at, self.mark(*at)))
+    }
+
+    /// How many marks had been reached at a cut.
+    pub fn marks_before(&self, cut: usize) -> usize {
+        self.marks.partition_point(|at| *at < cut)
+    }
+
+    /// The marks round a cut: the last that had been reached, and the first that had not.
+    pub fn marks_round(&self, cut: usize) -> (Option<&str>, Option<&str>) {
+        let reached = self.marks_before(cut);
+        let text = |number: usize| self.marks.get(number).map(|at| self.mark(*at));
+        (reached.checked_sub(1).and_then(text), text(reached))
+    }
+
+    fn mark(&self, entry: usize) -> &str {
+        match &self.entries[entry].what {
+            What::Mark(text) => text,
+            What::Write { .. } | What::Discard | What::Flush | What::Nothing => "",
+        }
     }
 
     /// Returns from which entry on writes are volatile at a cut: what is before it was flushed.

@@ -29,7 +29,7 @@ pub use describe::{Description, Failing};
 pub use fault::{About, Fault};
 pub use fuse_frontend::{NO_FUSE, NO_FUSERMOUNT};
 pub use instance::Instance;
-pub use loops::refuse_looped;
+pub use loops::{LoopDevice, refuse_looped};
 pub use options::Options;
 pub use process::{allow_most_files, keep_out_of_core_dumps};
 pub use server::{guard, run};

@@ -15,37 +15,77 @@ use block_frontend::FIRST_DISK;
 
 use crate::fault::Fault;
 
+/// A loop device that has a file.
+#[derive(Clone, Debug)]
+pub struct LoopDevice {
+    /// Its node in `/dev`.
+    pub node: PathBuf,
+    /// Its number, as major:minor.
+    pub number: String,
+    /// The path by which it knows the file: where that was deleted, or renamed, another one lies there or none.
+    pub file: PathBuf,
+    minor: u32,
+}
+
+impl LoopDevice {
+    /// Lists those that the machine has.
+    pub fn all() -> Vec<LoopDevice> {
+        let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+        let with_file = devices.filter_map(|device| {
+            let name = device.file_name();
+            let minor = name.to_str()?.strip_prefix("loop")?.parse().ok()?;
+            let file = fs::read(device.path().join("loop/backing_file")).ok()?;
+            let file = OsStr::from_bytes(file.strip_suffix(b"\n").unwrap_or(&file)).into();
+            let number = fs::read_to_string(device.path().join("dev")).ok()?.trim_end().to_owned();
+            Some(LoopDevice { node: Path::new("/dev").join(name), number, file, minor })
+        });
+        with_file.collect()
+    }
+
+    /// Tells whether it lies below the block node of a mapped device, of which the daemon knows who uses it.
+    pub fn is_of_node(&self) -> bool {
+        self.minor >= FIRST_DISK
+    }
+
+    fn is_read_only(&self) -> bool {
+        let says = fs::read_to_string(format!("/sys/dev/block/{}/ro", self.number));
+        says.is_ok_and(|says| says.trim_end() == "1")
+    }
+
+    /// Names it, and where it is mounted.
+    fn told(&self, mounts: &str) -> String {
+        let node = self.node.display();
+        match mounted_at(mounts, &self.number) {
+            Some(at) => format!("{node} (mounted at {at})"),
+            None => node.to_string(),
+        }
+    }
+}
+
 /// The loop devices of the machine, looked at once: there may be thousands, and hundreds of files to ask about.
 pub(crate) struct Loops {
     mounts: String,
-    /// By the file that each is over: its name and its number.
-    by_file: HashMap<PathBuf, Vec<(String, String)>>,
+    by_file: HashMap<PathBuf, Vec<LoopDevice>>,
 }
 
 impl Loops {
     pub(crate) fn find() -> Loops {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mut by_file: HashMap<PathBuf, Vec<(String, String)>> = HashMap::new();
-        for device in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
-            let Ok(backing) = fs::read_to_string(device.path().join("loop/backing_file")) else {
-                continue;
-            };
-            let number = fs::read_to_string(device.path().join("dev")).unwrap_or_default();
-            let name = device.file_name().to_string_lossy().into_owned();
-            let file = PathBuf::from(backing.trim_end_matches('\n'));
-            by_file.entry(file).or_default().push((name, number.trim_end().to_owned()));
+        let mut by_file: HashMap<PathBuf, Vec<LoopDevice>> = HashMap::new();
+        for device in LoopDevice::all() {
+            by_file.entry(device.file.clone()).or_default().push(device);
         }
-        Loops { mounts, by_file }
+        Loops { mounts: mounts(), by_file }
     }
 
     /// Names the loop devices over a file, and where each is mounted.
     pub(crate) fn over(&self, file: &Path) -> Vec<String> {
-        let told = |(name, number): &(String, String)| match mounted_at(&self.mounts, number) {
-            Some(at) => format!("/dev/{name} (mounted at {at})"),
-            None => format!("/dev/{name}"),
-        };
-        self.by_file.get(file).into_iter().flatten().map(told).collect()
+        let devices = self.by_file.get(file).into_iter().flatten();
+        devices.map(|device| device.told(&self.mounts)).collect()
     }
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
 }
 
 /// How long it may take to look at an image, and at the files of loop devices.
@@ -57,69 +97,35 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Where there is such a loop device.
 pub fn refuse_looped(image: &Path, way_out: &str) -> Result<(), Fault> {
-    let loops = writing_loops();
+    let mut loops = LoopDevice::all();
+    loops.retain(|device| !device.is_of_node() && !device.is_read_only());
     if loops.is_empty() {
         return Ok(());
     }
     let (told, wait) = mpsc::channel();
     let path = image.to_owned();
     // Even to look at a file may hang, on a network or in another daemon: who opens it says so.
-    std::thread::spawn(move || told.send(writers_of(&path, &loops)));
-    let writers = wait.recv_timeout(PATIENCE).unwrap_or_default();
-    let Some(name) = writers.into_iter().next() else { return Ok(()) };
-    let node = name.split(' ').next().unwrap_or_default().to_owned();
-    let first = if name == node { String::new() } else { "`umount` it and ".to_owned() };
+    std::thread::spawn(move || told.send(first_over(&path, loops)));
+    let Some(device) = wait.recv_timeout(PATIENCE).unwrap_or_default() else { return Ok(()) };
+    let (name, node) = (device.told(&mounts()), device.node.display());
+    let first = if name == node.to_string() { "" } else { "`umount` it and " };
     let why = format!(
         "is in use by the machine's {name}, which may write to it: {first}`losetup -d {node}` ends that, {way_out}"
     );
     Err(Fault::new(image.display(), why))
 }
 
-/// A loop device of the machine that may write to its file.
-struct Writing {
-    node: PathBuf,
-    number: String,
-    /// The path by which it knows the file.
-    file: PathBuf,
-}
-
-/// Lists those; the disks of nodes are none.
-fn writing_loops() -> Vec<Writing> {
-    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let writing = devices.filter_map(|device| {
-        let name = device.file_name();
-        let minor: u32 = name.to_str()?.strip_prefix("loop")?.parse().ok()?;
-        let text = |name: &str| fs::read_to_string(device.path().join(name)).unwrap_or_default();
-        let file = fs::read(device.path().join("loop/backing_file")).ok()?;
-        if minor >= FIRST_DISK || text("ro").trim_end() == "1" {
-            return None;
-        }
-        let file = PathBuf::from(OsStr::from_bytes(file.strip_suffix(b"\n").unwrap_or(&file)));
-        let number = text("dev").trim_end().to_owned();
-        Some(Writing { node: Path::new("/dev").join(&name), number, file })
-    });
-    writing.collect()
-}
-
-/// Names the loop devices that may write to a file, whatever path they know it by, and where each is mounted.
-fn writers_of(image: &Path, loops: &[Writing]) -> Vec<String> {
-    let Ok(image) = image.metadata() else { return Vec::new() };
-    let image = (image.dev(), image.ino());
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let is_over = |writing: &&Writing| {
-        // Of a file that was deleted no path is left, though a link to it may be.
-        let file = writing.file.metadata().ok().map(|file| (file.dev(), file.ino()));
-        file.or_else(|| backing_inode(&writing.node)) == Some(image)
-    };
-    let told = |Writing { node, number, .. }: &Writing| match mounted_at(&mounts, number) {
-        Some(at) => format!("{} (mounted at {at})", node.display()),
-        None => node.display().to_string(),
-    };
-    loops.iter().filter(is_over).map(told).collect()
+/// Finds the first of some loop devices that is over a file, whatever path it knows it by.
+fn first_over(image: &Path, loops: Vec<LoopDevice>) -> Option<LoopDevice> {
+    let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    let image = identity(image)?;
+    // Of a file that was deleted no path is left, though a link to it may be.
+    let file = |device: &LoopDevice| identity(&device.file).or_else(|| inode_below(&device.node));
+    loops.into_iter().find(|device| file(device) == Some(image))
 }
 
 /// Asks which file a loop device has open; nothing where there is no program that tells.
-fn backing_inode(node: &Path) -> Option<(u64, u64)> {
+fn inode_below(node: &Path) -> Option<(u64, u64)> {
     let mut command = Command::new("losetup");
     command.args(["--list", "--noheadings", "--output", "BACK-MAJ:MIN,BACK-INO"]);
     let output = command.arg(node).output().ok()?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use daemon::Fault;
 use daemon::client::unexpected;
 use daemon::protocol::{Outcome, User};
-use sim_core::control::{Answer, Command, DevStatus, Id, Overlap, Report, Slot};
+use sim_core::control::{Answer, Command, DevStatus, Id, MAX_NAME, Overlap, Report, Slot};
 use sim_core::{Access, DevNumber, Errno, KeyText, Sectors, TargetSpec};
 
 use crate::device_mapper::DeviceMapper;
@@ -64,6 +64,27 @@ impl Device {
     pub(crate) fn access(&self) -> Access {
         if self.status.read_only { Access::ReadOnly } else { Access::ReadWrite }
     }
+}
+
+/// Refuses the name of a device that is to be made below another one, whose table moves there.
+pub(crate) fn refuse_name_below(
+    dm: &mut dyn DeviceMapper,
+    name: &str,
+    below: &str,
+) -> Result<(), Fault> {
+    if below.len() > MAX_NAME {
+        let why = format!("its name is too long for a device `{below}`: `dmsim rename` it");
+        return Err(Fault::new(name, why));
+    }
+    match find(dm, below)? {
+        Some(_) => Err(name_below_taken(name, below)),
+        None => Ok(()),
+    }
+}
+
+/// Says that there is no name for the device that a table moves to.
+pub(crate) fn name_below_taken(name: &str, below: &str) -> Fault {
+    Fault::new(name, format!("its table moves to a device `{below}`, and that name is taken"))
 }
 
 pub(crate) fn named(name: &str) -> Id {

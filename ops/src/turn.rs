@@ -20,11 +20,20 @@ pub(crate) fn turn(
     about: &str,
     watch: &dyn Watch,
 ) -> Result<Turn, Fault> {
+    once_free(about, watch, || dm.turn())
+}
+
+/// Waits until something can be had that another command has.
+pub(crate) fn once_free<T>(
+    about: &str,
+    watch: &dyn Watch,
+    mut take: impl FnMut() -> Result<Option<T>, Fault>,
+) -> Result<T, Fault> {
     let began = Instant::now();
     let mut is_silent = true;
     loop {
-        if let Some(turn) = dm.turn()? {
-            return Ok(turn);
+        if let Some(taken) = take()? {
+            return Ok(taken);
         }
         go_on(about, watch)?;
         if is_silent && began.elapsed() > SOON {

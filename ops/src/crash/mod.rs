@@ -3,5 +3,5 @@
 mod record;
 mod stage;
 
-pub use record::{Record, base_of, mark, start, stop};
+pub use record::{Record, base_of, beside, mark, start, stop};
 pub use stage::Stage;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use daemon::{About, Fault, keep_out_of_core_dumps};
 use rustix::fs::SeekFrom;
-use sim_core::control::{MAX_NAME, Report, Slot};
+use sim_core::control::{Id, Report, Slot};
 use sim_core::{Access, DevNumber, KeyText, SECTOR_SIZE, TargetSpec};
 use targets::lines::DeviceWord;
 
@@ -16,7 +16,9 @@ use crate::commands::{
     clear, create, load, message, one, remove, resume, resume_beside, suspend, unlike_any_other,
 };
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{Device, by_id, find, named, refuse_suspended_below, report};
+use crate::devices::{
+    Device, by_id, find, named, refuse_name_below, refuse_suspended_below, report,
+};
 use crate::files::path_of;
 use crate::watch::{Watch, go_on};
 use crate::words::{MAPPER, device_name};
@@ -54,9 +56,14 @@ struct Done {
 
 /// The path of what a device held before the recording.
 pub fn base_of(log: &Path) -> PathBuf {
-    let mut base = log.to_owned().into_os_string();
-    base.push(".base");
-    base.into()
+    beside(log, "base")
+}
+
+/// The path of something that belongs to a log: beside it, with an ending more.
+pub fn beside(log: &Path, what: &str) -> PathBuf {
+    let mut path = log.to_owned().into_os_string();
+    path.push(format!(".{what}"));
+    path.into()
 }
 
 /// Begins to record; returns the file that shows the device.
@@ -69,7 +76,8 @@ pub fn start(dm: &mut dyn DeviceMapper, ask: &Record, watch: &dyn Watch) -> Resu
     // The device's table may have keys in it.
     keep_out_of_core_dumps();
     let device = recordable(dm, &ask.name)?;
-    let below = name_below(dm, device.name())?;
+    let below = format!("{}-recorded", device.name());
+    refuse_name_below(dm, device.name(), &below)?;
     let log = std::path::absolute(&ask.log).about(ask.log.display())?;
     let size = ask.size.unwrap_or(MIN_LOG + 2 * device.size().bytes());
     let file = File::create_new(&log).about(log.display())?;
@@ -201,10 +209,8 @@ pub fn stop(dm: &mut dyn DeviceMapper, name: &str) -> Result<PathBuf, Fault> {
     }
     // It has written its last mark; what the file has behind it is a hole.
     let file = File::options().read(true).write(true).open(&log).about(log.display())?;
-    let (entries, unit) =
-        ::crash::log::read(&file).map_err(|error| Fault::new(log.display(), error))?;
-    let end = ::crash::log::end(&entries, unit);
-    file.set_len(end).and_then(|()| file.sync_all()).about(log.display())?;
+    let read = ::crash::log::read(&file).map_err(|error| Fault::new(log.display(), error))?;
+    file.set_len(read.end).and_then(|()| file.sync_all()).about(log.display())?;
     Ok(log)
 }
 
@@ -262,7 +268,7 @@ fn recorded(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Device), F
     let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, "no such device"))?;
     let not = || Fault::new(device.name(), "is not recorded by `dmsim crash`");
     let dev = words(&device)?.0.ok_or_else(not)?;
-    let below = by_id(dm, sim_core::control::Id::Dev(dev))?.ok_or_else(not)?;
+    let below = by_id(dm, Id::Dev(dev))?.ok_or_else(not)?;
     let is_ours = below.status.uuid.as_ref().is_some_and(|uuid| uuid.starts_with(MADE_FOR_CRASH));
     match is_ours {
         true => Ok((device, below)),
@@ -282,18 +288,4 @@ fn words(device: &Device) -> Result<(Option<DevNumber>, Option<DevNumber>), Faul
 fn log_of(dm: &mut dyn DeviceMapper, device: &Device) -> Result<PathBuf, Fault> {
     let dev = words(device)?.1.ok_or_else(|| Fault::new(device.name(), "its log has no path"))?;
     path_of(dm, dev)
-}
-
-/// Names the device that the table moves to.
-fn name_below(dm: &mut dyn DeviceMapper, name: &str) -> Result<String, Fault> {
-    let below = format!("{name}-recorded");
-    if below.len() > MAX_NAME {
-        let why = format!("its name is too long for a device `{below}`: `dmsim rename` it");
-        return Err(Fault::new(name, why));
-    }
-    if find(dm, &below)?.is_some() {
-        let why = format!("its table moves to a device `{below}`, and that name is taken");
-        return Err(Fault::new(name, why));
-    }
-    Ok(below)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use daemon::fault::USAGE;
 use daemon::{About, Fault, keep_out_of_core_dumps};
-use sim_core::control::{MAX_NAME, Report, Slot};
+use sim_core::control::{Report, Slot};
 use sim_core::{Access, KeyText, SECTOR_SIZE, Sector, Sectors, TargetSpec};
 use targets::lines::mirror::{Features, InitialSync, Log, MAX_LEGS};
 use targets::lines::{self, DeviceWord, Place};
@@ -16,7 +16,7 @@ use super::state::{MIRROR, behind};
 use super::swap::{Before, put, remove_below, reset_log};
 use crate::commands::{create, load, one, resume, suspend, suspend_held, unlike_any_other};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{Device, find, named, refuse_suspended_below, report};
+use crate::devices::{Device, find, named, refuse_name_below, refuse_suspended_below, report};
 use crate::files::{first_byte, is_same_file, open_image, path_of};
 use crate::parts::{New, Usage, number_of, unused};
 use crate::watch::{Watch, go_on};
@@ -228,14 +228,7 @@ fn first_leg(
     }
     let name = device.name();
     let below = format!("{name}-leg0");
-    if below.len() > MAX_NAME {
-        let why = format!("its name is too long for a device `{below}`: `dmsim rename` it");
-        return Err(Fault::new(name, why));
-    }
-    if find(dm, &below)?.is_some() {
-        let why = format!("its table moves to a device `{below}`, and that name is taken");
-        return Err(Fault::new(name, why));
-    }
+    refuse_name_below(dm, name, &below)?;
     let device = DeviceWord(format!("{MAPPER}{below}"));
     Ok((Start::Below(below), Place { device, start: Sector::ZERO }))
 }

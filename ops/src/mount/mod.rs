@@ -9,7 +9,6 @@ mod unmount;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use daemon::fault::USAGE;
 use daemon::protocol::User;
@@ -21,18 +20,15 @@ use recognise::signatures::{Signature, Usage};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{NO_SUCH, above, find};
 use crate::open::ImageFile;
-use crate::watch::{Watch, go_on};
+use crate::turn::once_free;
+use crate::watch::Watch;
 use crate::words::device_name;
 use daemon::mangle;
 use kinds::{Kind, Program};
 use run::{Ran, run};
-use table::is_mounted;
-use table::loop_over;
 pub(crate) use table::places;
+use table::{is_mounted, loop_over};
 pub use unmount::unmount;
-
-/// How often it is looked whether another command is done.
-const PERIOD: Duration = Duration::from_millis(20);
 
 /// What to mount, and how.
 #[derive(Clone, Debug)]
@@ -185,14 +181,12 @@ fn refuse_barred(file: &Path, shown: &str) -> Result<(), Fault> {
 /// Waits until no other command is about to mount a device, and keeps others from it until the file is dropped.
 fn alone(file: &Path, shown: &str, watch: &dyn Watch) -> Result<fs::File, Fault> {
     let file = fs::File::open(file).about(shown)?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::WouldBlock) => go_on(shown, watch)?,
-            Err(fs::TryLockError::Error(error)) => return Err(Fault::new(shown, error)),
-        }
-        std::thread::sleep(PERIOD);
-    }
+    once_free(shown, watch, || match file.try_lock() {
+        Ok(()) => Ok(Some(())),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(Fault::new(shown, error)),
+    })?;
+    Ok(file)
 }
 
 /// Recognises the file system on a device.

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use daemon::LoopDevice;
+
 /// A file system on a device, mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -40,18 +42,12 @@ pub(crate) fn places(mapper: &Path) -> Vec<Place> {
     table.split(|byte| *byte == b'\n').filter_map(|line| mapper.place(line, &loops)).collect()
 }
 
-/// The numbers of loop devices below block nodes begin here, and the machine's own end: who uses a node is known to
-/// the daemon.
-const FIRST_OF_NODES: u32 = 1 << 16;
-
 /// Returns a loop device of the machine over a device's file, which is not that of its block node.
 pub(super) fn loop_over(mapper: &Path, device: &str) -> Option<PathBuf> {
-    let is_of_node = |node: &Path| {
-        let name = node.file_name().and_then(|name| name.to_str()?.strip_prefix("loop"));
-        name.and_then(|number| number.parse::<u32>().ok()).is_some_and(|it| it >= FIRST_OF_NODES)
-    };
-    let mut loops = Mapper::new(mapper).loops().into_iter();
-    loops.find(|it| it.device == device && !is_of_node(&it.node)).map(|it| it.node)
+    let mapper = Mapper::new(mapper);
+    let shows = |it: &LoopDevice| mapper.device(&it.file).is_some_and(|shown| shown == device);
+    let found = LoopDevice::all().into_iter().find(|it| !it.is_of_node() && shows(it));
+    found.map(|it| it.node)
 }
 
 /// Tells whether something is mounted on a directory, by its path without links.
@@ -76,17 +72,10 @@ impl Mapper {
     }
 
     fn loops(&self) -> Vec<Loop> {
-        let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-        devices
-            .filter_map(|block| {
-                let backing = fs::read(block.path().join("loop/backing_file")).ok()?;
-                let file = backing.strip_suffix(b"\n").unwrap_or(&backing);
-                let device = self.device(Path::new(&OsString::from_vec(file.to_vec())))?;
-                let number = fs::read_to_string(block.path().join("dev")).ok()?;
-                let node = Path::new("/dev").join(block.file_name());
-                Some(Loop { number: number.trim_end().to_owned(), node, device })
-            })
-            .collect()
+        let of_ours = |LoopDevice { node, number, file, .. }: LoopDevice| {
+            self.device(&file).map(|device| Loop { number, node, device })
+        };
+        LoopDevice::all().into_iter().filter_map(of_ours).collect()
     }
 
     /// Reads a line as proc_pid_mountinfo(5) describes it: id, parent, major:minor, root, place, options;

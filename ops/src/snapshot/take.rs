@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use daemon::fault::USAGE;
 use daemon::{About, Fault, Instance, keep_out_of_core_dumps};
-use sim_core::control::MAX_NAME;
 use sim_core::{Access, SECTOR_SIZE, Sectors};
 use targets::lines::snapshot::{StoreKind, WhenFull};
 use targets::snapshot::ChunkSize;
@@ -14,7 +13,7 @@ use super::cow::Wish;
 use super::state::{MERGE, SNAPSHOT};
 use super::steps::{Below, Plan, carry_out};
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{Device, find, refuse_suspended_below};
+use crate::devices::{Device, find, name_below_taken, refuse_name_below, refuse_suspended_below};
 use crate::watch::Watch;
 use crate::words::{MAPPER, device_name, new_name};
 
@@ -106,14 +105,10 @@ fn chunk_size(bytes: u64) -> Result<ChunkSize, Fault> {
 /// Names the device that the origin's table moves to.
 fn name_below(dm: &mut dyn DeviceMapper, origin: &str, snapshot: &str) -> Result<String, Fault> {
     let below = format!("{origin}-real");
-    if below.len() > MAX_NAME {
-        let why = format!("its name is too long for a device `{below}`: `dmsim rename` it");
-        return Err(Fault::new(origin, why));
+    if below == snapshot {
+        return Err(name_below_taken(origin, &below));
     }
-    if below == snapshot || find(dm, &below)?.is_some() {
-        let why = format!("its table moves to a device `{below}`, and that name is taken");
-        return Err(Fault::new(origin, why));
-    }
+    refuse_name_below(dm, origin, &below)?;
     Ok(below)
 }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::judge::{Judge, Verdict};
 use super::story::Story;
-use super::{beside, open, plan};
+use super::{open, plan};
 use crate::args::crash::Check;
 use crate::output::print;
 use crate::show::print_json;
@@ -190,7 +190,8 @@ fn tell(
 
 /// Writes a state that fails down as a log, and returns its path.
 fn keep(options: &Check, recording: &Recording, state: &State) -> Result<String, Fault> {
-    let dir = options.keep.clone().unwrap_or_else(|| beside(&options.log, "failures"));
+    let dir =
+        options.keep.clone().unwrap_or_else(|| ops::crash::beside(&options.log.log, "failures"));
     std::fs::create_dir_all(&dir).about(dir.display())?;
     let file = (1..).map(|number| dir.join(format!("{number}.log"))).find(|path| !path.exists());
     let path = file.expect("numbers do not end");

@@ -75,8 +75,8 @@ impl<'a> Judge<'a> {
     /// Judges a state, as one of those that run at the same time.
     pub(super) fn judge(&self, job: usize, state: &State) -> Result<Verdict, Fault> {
         let path = self.stage.show(job, state);
-        let marks = self.recording.marks().take_while(|(at, _)| *at < state.cut);
-        let (count, last) = marks.fold((0, ""), |(count, _), (_, text)| (count + 1, text));
+        let count = self.recording.marks_before(state.cut);
+        let last = self.recording.marks_round(state.cut).0.unwrap_or_default();
         let said = self.said[job].reopen().about("a temporary file")?;
         said.set_len(0).about("a temporary file")?;
         let mut command = self.command(&path);

@@ -8,7 +8,6 @@ mod story;
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,7 +39,7 @@ fn open(options: &Log) -> Result<Arc<Recording>, Fault> {
     let base = match &options.base {
         Some(base) => Some(File::open(base).about(base.display())?),
         None => {
-            let base = beside(options, "base");
+            let base = ops::crash::base_of(&options.log);
             match File::open(&base) {
                 Ok(file) => Some(file),
                 Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -50,13 +49,6 @@ fn open(options: &Log) -> Result<Arc<Recording>, Fault> {
     };
     let recording = Recording::new(log, base, options.atomic);
     recording.map(Arc::new).map_err(|error| Fault::new(name(), error))
-}
-
-/// What belongs to a log lies beside it.
-fn beside(options: &Log, what: &str) -> PathBuf {
-    let mut name = options.log.clone().into_os_string();
-    name.push(format!(".{what}"));
-    name.into()
 }
 
 /// Returns the plan that is asked for.
@@ -80,11 +72,4 @@ fn plan(recording: &Recording, which: &Which) -> Result<Plan, Fault> {
     let first = place(from, 0)?;
     let second = place(to, first + 1)?;
     Ok(Plan { states: which.states, seed: which.seed, from_mark: first + 1, to_mark: second })
-}
-
-/// The marks round a cut.
-fn marks_round(recording: &Recording, cut: usize) -> (Option<&str>, Option<&str>) {
-    let before = recording.marks().take_while(|(at, _)| *at < cut).last();
-    let after = recording.marks().find(|(at, _)| *at >= cut);
-    (before.map(|(_, text)| text), after.map(|(_, text)| text))
 }

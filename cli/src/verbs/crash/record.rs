@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
-use ::crash::log::What;
+use ::crash::log::Counts;
 use daemon::{About, Fault, Instance};
 use ops::Watch;
 use ops::crash::Record;
@@ -88,12 +88,6 @@ fn code(status: ExitStatus) -> ExitCode {
 fn summary(log: &Path) -> Result<String, Fault> {
     let name = log.display();
     let file = std::fs::File::open(log).about(name.to_string())?;
-    let recording =
-        ::crash::log::read(&file).map_err(|error| Fault::new(name.to_string(), error))?;
-    let count = |what: fn(&::crash::log::Entry) -> bool| {
-        recording.0.iter().filter(|entry| what(entry)).count()
-    };
-    let (writes, flushes) = (count(|entry| entry.changes()), count(|entry| entry.flushes()));
-    let marks = count(|entry| matches!(entry.what, What::Mark(_)));
-    Ok(format!("{name}: {}\n", super::states::counts(writes, flushes, marks)))
+    let read = ::crash::log::read(&file).map_err(|error| Fault::new(name.to_string(), error))?;
+    Ok(format!("{name}: {}\n", Counts::of(&read.entries)))
 }

@@ -5,13 +5,13 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
-use ::crash::log::What;
+use ::crash::log::Counts;
 use ::crash::{Plan, Recording, States};
 use daemon::{About, Fault};
 use serde::Serialize;
 use sim_core::SECTOR_SIZE;
 
-use super::{marks_round, open, plan};
+use super::{open, plan};
 use crate::args::crash;
 use crate::output::print;
 use crate::show::print_json;
@@ -60,9 +60,10 @@ pub(super) fn states(options: &crash::States) -> Result<ExitCode, Fault> {
 
 fn told(recording: &Recording, plan: &Plan, states: Option<Vec<String>>) -> Told {
     let entries = recording.entries();
+    let counts = Counts::of(entries);
     let windows = recording.windows();
     let windows = windows.iter().filter(|window| plan.has(window)).map(|window| {
-        let (after, before) = marks_round(recording, window.cut);
+        let (after, before) = recording.marks_round(window.cut);
         Moment {
             cut: window.cut,
             mark_count: window.marks,
@@ -74,9 +75,9 @@ fn told(recording: &Recording, plan: &Plan, states: Option<Vec<String>>) -> Told
     let windows = windows.collect();
     Told {
         entry_count: entries.len(),
-        write_count: entries.iter().filter(|entry| entry.changes()).count(),
-        flush_count: entries.iter().filter(|entry| entry.flushes()).count(),
-        mark_count: entries.iter().filter(|entry| matches!(entry.what, What::Mark(_))).count(),
+        write_count: counts.writes,
+        flush_count: counts.flushes,
+        mark_count: counts.marks,
         size_bytes: recording.size().bytes(),
         atomic_bytes: recording.atomic().bytes(),
         windows,
@@ -84,18 +85,10 @@ fn told(recording: &Recording, plan: &Plan, states: Option<Vec<String>>) -> Told
     }
 }
 
-/// Says how much a log has.
-pub(super) fn counts(writes: usize, flushes: usize, marks: usize) -> String {
-    let several = |count: usize| if count == 1 { "" } else { "s" };
-    let (write, mark) = (several(writes), several(marks));
-    let flush = if flushes == 1 { "" } else { "es" };
-    format!("{writes} write{write}, {flushes} flush{flush}, {marks} mark{mark}")
-}
-
 fn text(told: &Told) -> String {
     let Told { entry_count, write_count, flush_count, mark_count, .. } = told;
     let entries = if *entry_count == 1 { "entry" } else { "entries" };
-    let counts = counts(*write_count, *flush_count, *mark_count);
+    let counts = Counts { writes: *write_count, flushes: *flush_count, marks: *mark_count };
     let mut out = format!("{entry_count} {entries}: {counts}\n");
     for moment in &told.windows {
         let Moment { cut, volatile_writes, .. } = moment;

@@ -10,8 +10,6 @@ use ::crash::{Kept, Recording, State};
 use serde::Serialize;
 use sim_core::SECTOR_SIZE;
 
-use super::marks_round;
-
 /// How many lines are shown of what a command says.
 const MAX_LINES: usize = 20;
 
@@ -52,7 +50,7 @@ impl Story {
         shrunk_from: Option<usize>,
         shown: &Path,
     ) -> Story {
-        let (after, before) = marks_round(recording, state.cut);
+        let (after, before) = recording.marks_round(state.cut);
         let entries = recording.entries();
         let blocks = ext_block_size(shown);
         let ranges: Vec<_> = state.losses.iter().map(|loss| &entries[loss.entry]).collect();
