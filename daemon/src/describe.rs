@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sim_core::control::{Answer, Command, Control, Failure, Id, Slot};
-use sim_core::{BlockDevice, DevNumber, Errno, Fails, Limits, MappedDevice, SECTOR_SIZE};
+use sim_core::{
+    BlockDevice, DevNumber, Errno, Fails, FaultReport, Limits, MappedDevice, SECTOR_SIZE,
+};
 
 /// One mapped device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,25 @@ pub struct Description {
     /// The devices below that are made to fail for it, on purpose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<Failing>,
+    /// The faults that are armed for whoever uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultSummary>,
+}
+
+/// A plan of faults in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultSummary {
+    /// How many rules it has.
+    pub rule_count: usize,
+    /// How many bios they have struck.
+    pub struck_count: u64,
+}
+
+impl FaultSummary {
+    fn of(report: &FaultReport) -> FaultSummary {
+        let struck_count = report.rules.iter().map(|rule| rule.struck_count).sum();
+        FaultSummary { rule_count: report.rules.len(), struck_count }
+    }
 }
 
 /// A device below that is made to fail.
@@ -49,7 +70,7 @@ pub struct Failing {
     pub major: u32,
     /// The minor number.
     pub minor: u32,
-    /// What fails: `reads`, `writes` or `all`.
+    /// What fails: `reads`, `writes` or `all`; `by_plan` where a plan says what.
     pub fails: Fails,
 }
 
@@ -67,6 +88,7 @@ impl Failing {
             Fails::Reads => "reads fail, on purpose",
             Fails::Writes => "writes fail, on purpose",
             Fails::All => "fails, on purpose",
+            Fails::ByPlan => "has faults, on purpose",
         }
     }
 }
@@ -153,6 +175,7 @@ async fn describe_one(control: &Control, id: Id) -> Result<Description, Failure>
         alignment_offset: if limits.misaligned { -1 } else { limits.alignment_offset.into() },
         limits: QueueLimits::from(&limits),
         failing: failing(&device),
+        faults: device.fault_report().as_ref().map(FaultSummary::of),
     })
 }
 

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;

@@ -12,6 +12,7 @@ pub mod crash;
 mod device_mapper;
 mod devices;
 pub mod disk;
+pub mod faults;
 mod files;
 pub mod mirror;
 pub mod mount;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backing::{Attached, Lost};
-use daemon::describe::Tables;
+use daemon::describe::{FaultSummary, Tables};
 use daemon::{Description, Failing, Fault};
 use serde::Serialize;
 use sim_core::control::{Answer, Command, Id, Report, Slot};
@@ -29,6 +29,8 @@ pub struct Node {
     pub kind: NodeKind,
     /// What of it is made to fail for the device above, if anything is.
     pub fails: Option<Fails>,
+    /// The faults that are armed for its users, if any are.
+    pub faults: Option<FaultSummary>,
     /// What the live table has open, in its order.
     pub below: Vec<Node>,
 }
@@ -128,6 +130,7 @@ impl Parts {
                     tables: device.tables.clone(),
                 },
                 fails: None,
+                faults: device.faults,
                 below: below.iter().map(|dev| self.node_below(device, *dev)).collect(),
             };
         }
@@ -143,6 +146,7 @@ impl Parts {
                 lost: image.and_then(|image| image.lost),
             },
             fails: None,
+            faults: None,
             below: Vec::new(),
         }
     }

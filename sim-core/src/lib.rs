@@ -14,6 +14,7 @@ mod block;
 pub mod control;
 mod ctr;
 mod error;
+mod fault;
 mod graph;
 mod mapped;
 mod numbers;
@@ -40,6 +41,10 @@ pub use ctr::error::CtrError;
 pub use ctr::routes::Routes;
 pub use ctr::words::{Arg, Words, is_space, split_words};
 pub use error::{BlkError, BlkResult, Errno, Refusal};
+pub use fault::{
+    Fate, FaultKind, FaultOp, FaultPlan, FaultRate, FaultReport, FaultRule, MAX_BITS, MAX_DELAY_MS,
+    MAX_FAULT_RULES, MAX_STRIKES, RuleCount, RuleError, Seconds, Strike, Struck,
+};
 pub use futures_util::future::BoxFuture;
 pub use graph::MAX_DEPTH;
 pub use mapped::{Held, MappedDevice};

@@ -86,7 +86,8 @@ pub(crate) struct Check {
 /// the leg's letter when the mirror has noticed; `tree` and `images` show it at once. `dmsim heal`
 /// ends it, and so does a restart of the daemon, which remembers none of this: a mirror whose first
 /// leg has missed writes is to be healed before. A set's leg is out with the first I/O that fails: until
-/// then its status has it in sync. A path is out of use with the first bio that it fails.
+/// then its status has it in sync. A path is out of use with the first bio that it fails. What else can go wrong, and
+/// of any device, `dmsim fault` has.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Fail {
     /// The mirror, the set, or the multipath device
@@ -101,7 +102,9 @@ pub(crate) struct Fail {
     pub(crate) writes: bool,
 }
 
-/// Make what failed of a mirror, a RAID set or a multipath device work again, and bring it up to date
+/// Take faults of a device away; bring what failed of a mirror, a RAID set or a multipath device up to date
+///
+/// What `dmsim fault` has armed for the device is gone then, and what it held goes on.
 ///
 /// The leg does not fail any more, and is brought up to date: the mirror is suspended and resumed,
 /// which makes the resync look again, and writes that were held go on. When all is in sync the table
@@ -115,9 +118,9 @@ pub(crate) struct Fail {
 /// interrupted.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Heal {
-    /// The mirror, the set, or the multipath device
+    /// The mapped device
     pub(crate) name: String,
-    /// The leg or path, or `log` [default: all that fail]
+    /// The leg or path, or `log`; the device that `fault --below` named [default: all]
     pub(crate) leg: Option<String>,
     /// Return when the resync has begun; the same again does the rest
     #[arg(long)]

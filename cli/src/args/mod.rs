@@ -3,6 +3,7 @@
 pub(crate) mod crash;
 pub(crate) mod cryptsetup;
 pub(crate) mod dump;
+pub(crate) mod fault;
 pub(crate) mod ignored;
 pub(crate) mod mirror;
 pub(crate) mod mount;
@@ -22,6 +23,7 @@ use ops::size::parse_size;
 
 use crash::Crash;
 use dump::{Close, Dump};
+use fault::FaultArgs;
 use mirror::{Change, Check, Fail, Heal};
 use mount::{Mount, Umount};
 use open::Open;
@@ -133,6 +135,7 @@ pub(crate) enum Verb {
     Mirror(Change),
     Raid(Raid),
     Check(Check),
+    Fault(Box<FaultArgs>),
     Fail(Fail),
     Heal(Heal),
     Diff(Diff),

@@ -460,7 +460,8 @@ pub(super) fn expect_status(answer: Answer) -> DevStatus {
         | Answer::Deps(_)
         | Answer::Versions(_)
         | Answer::Text(_)
-        | Answer::Events(_) => unreachable!("the operation answers with the device's status"),
+        | Answer::Events(_)
+        | Answer::Faults(_) => unreachable!("the operation answers with the device's status"),
     }
 }
 

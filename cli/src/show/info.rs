@@ -31,5 +31,6 @@ fn device_json(device: &Description) -> Value {
         "alignment_offset": device.alignment_offset,
         "limits": device.limits,
         "failing": device.failing,
+        "faults": device.faults,
     })
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod diff;
+mod faults;
 mod images;
 mod info;
 mod opened;
@@ -18,6 +19,7 @@ use crate::output::print_as_it_is;
 
 pub(crate) use check::check;
 pub(crate) use diff::diff;
+pub(crate) use faults::{armed, faults, faults_json};
 pub(crate) use images::{images, images_json};
 pub(crate) use info::info_json;
 pub(crate) use opened::{opened, planned};

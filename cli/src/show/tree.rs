@@ -55,7 +55,10 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
         }
     };
     let failing = node.fails.map(|fails| format!(", {}", Failing::text(fails)));
-    let failing = failing.unwrap_or_default();
+    let mut failing = failing.unwrap_or_default();
+    if node.faults.is_some() {
+        failing += ", has faults, on purpose";
+    }
     let (name, what) = (shown_line(&node.name), shown_line(&what));
     writeln!(text, "{first}{name} ({}) {size}: {what}{failing}", node.dev)
         .expect("a string takes what is written");
@@ -78,7 +81,7 @@ mod tests {
         let kind = NodeKind::File { file, read_only: false, fault: None, lost: None };
         let fails = (name == "b").then_some(Fails::Writes);
         let dev = DevNumber { major: 7, minor: 0 };
-        Node { name: name.into(), dev, size: 2048, kind, fails, below: Vec::new() }
+        Node { name: name.into(), dev, size: 2048, kind, fails, faults: None, below: Vec::new() }
     }
 
     #[test]
@@ -94,6 +97,7 @@ mod tests {
             size: 4096,
             kind: kind(types),
             fails: None,
+            faults: None,
             below,
         };
         let top = node(

@@ -2,6 +2,7 @@
 
 mod crash;
 mod dump;
+mod fault;
 mod mount;
 mod open;
 mod partitions;
@@ -19,7 +20,7 @@ use daemon::client::{no_daemon, unexpected};
 use daemon::folders::barred_to_others;
 use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request};
-use daemon::{About, Client, Fault, Instance, refuse_looped};
+use daemon::{About, Client, Description, Fault, Instance, mangle, refuse_looped};
 use ops::{DeviceMapper, mirror, snapshot};
 use sim_core::control::{Answer, Command, Id};
 use sim_core::{Access, Registry};
@@ -83,31 +84,9 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Mirror(options) => change_mirror(&instance()?, options),
         Verb::Raid(options) => raid::run(&instance()?, options),
         Verb::Check(options) => check(&instance()?, &options),
-        Verb::Fail(options) => {
-            let mut client = client::connect(&instance()?)?;
-            let fail = if ops::raid::is_set(&mut client, &options.name)? {
-                ops::raid::fail
-            } else if ops::multipath::is_multipath(&mut client, &options.name)? {
-                ops::multipath::fail
-            } else {
-                mirror::fail
-            };
-            ended(fail(&mut client, &options.name, &options.leg, options.fails()))
-        }
-        Verb::Heal(options) => {
-            let (mut client, leg) = (client::connect(&instance()?)?, options.leg.as_deref());
-            let told = if ops::multipath::is_multipath(&mut client, &options.name)? {
-                ops::multipath::heal(&mut client, &options.name, leg)?
-            } else {
-                let watch = Terminal::watch()?;
-                let heal = match ops::raid::is_set(&mut client, &options.name)? {
-                    true => ops::raid::heal,
-                    false => mirror::heal,
-                };
-                heal(&mut client, &options.name, leg, !options.no_wait, &watch)?
-            };
-            print(&told.iter().map(|line| format!("{line}\n")).collect::<String>())
-        }
+        Verb::Fault(options) => fault::fault(&instance()?, &options),
+        Verb::Fail(options) => fault::fail(&instance()?, &options),
+        Verb::Heal(options) => fault::heal(&instance()?, &options),
         Verb::Diff(options) => diff(&instance()?, &options),
         Verb::Crash(options) => crash::run(instance, &options),
         Verb::Restore { forget: true, names, .. } => forget(&instance()?, names),
@@ -269,6 +248,12 @@ fn tell(what: &str) {
 
 fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
     let mut client = client::connect(instance)?;
+    let faulty: Vec<String> = client
+        .describe()?
+        .iter()
+        .filter(|device| has_faults(device))
+        .map(|device| mangle::decode(&device.name))
+        .collect();
     let active = match client.ask(&Request::Control(Command::ListDevices))? {
         Outcome::Control(Ok(Answer::Devices(devices))) => devices.len(),
         _ => 0,
@@ -289,7 +274,18 @@ fn stop(instance: &Instance, force: bool) -> Result<ExitCode, Fault> {
              {them} back"
         );
     }
+    if !faulty.is_empty() {
+        complain!(
+            "dmsim: faults that were armed are not on record, and gone: `{}`",
+            faulty.join("`, `")
+        );
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells whether faults are armed for a device, or what is below is made to fail for it.
+fn has_faults(device: &Description) -> bool {
+    device.faults.is_some() || !device.failing.is_empty()
 }
 
 /// Merges a snapshot; or finishes a merge that is not, whatever it was cut off by.

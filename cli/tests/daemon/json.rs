@@ -29,6 +29,7 @@ const VERBS: &[&str] = &[
     "dump run/cow/snap.cow --json --entries",
     "partitions disk.img --json",
     "open disk.img --json",
+    "fault f --json",
     "crash states run.log --json --list",
     "crash check run.log --json --with false\t{}",
 ];
@@ -50,6 +51,10 @@ fn build(instance: &Instance) {
     std::fs::write(instance.path("mapper/snap"), [1; 4096]).unwrap();
     instance.ok(&["create", "none", "--notable"]);
     instance.ok(&["fail", "m", image]);
+    instance.ok(&["create", "f", "--table", "0 64 linear /dev/sda 1024"]);
+    instance.ok(&["fault", "f", "flip", "--rate", "1", "--for-s", "900", "--start", "0"]);
+    instance.ok(&["fault", "f", "slow", "--delay-ms", "1", "--below", "/dev/sda"]);
+    std::fs::read(instance.path("mapper/f")).unwrap();
     let legs = ["1.img", "2.img", "3.img"];
     let size = ["r", "--size", "2M"];
     instance.ok(&[&["raid", "create", "raid1"][..], &legs, &size].concat());
@@ -187,6 +192,15 @@ fn every_verb_says_the_same_things_the_same_way() {
     assert_eq!(info["failing"], serde_json::json!([]));
     let failing = &named("info --json", "m")["failing"][0];
     assert_eq!((&failing["major"], &failing["fails"]), (&7.into(), &"all".into()));
+    let plans = &said["fault f --json"]["plans"];
+    assert_eq!(
+        (&plans[0]["below_device"], &plans[1]["below_device"]["minor"]),
+        (&Value::Null, &0.into())
+    );
+    assert_eq!(
+        (&plans[0]["rules"][0]["len"], &plans[0]["strikes"][0]["op"]),
+        (&1.into(), &"read".into())
+    );
     assert_eq!(named("ls --json", "my disk")["uuid"], "my uuid");
     assert_eq!(named("info --json", "m")["uuid"], Value::Null);
     let tree = named("tree --json", "my disk");

@@ -8,6 +8,7 @@ mod containers;
 mod crash;
 mod cryptsetup;
 mod disks;
+mod faults;
 mod filesystems;
 mod fio;
 mod harness;

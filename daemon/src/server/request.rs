@@ -158,6 +158,17 @@ fn guarded(kind: Kind, perform: impl FnOnce() -> Reply) -> Reply {
     })
 }
 
+/// Says what a command changes of faults: nothing of them is on record, and a daemon that ends takes them along, but
+/// its log stays.
+fn faults_line(command: &Command) -> Option<String> {
+    let Command::SetFaults { id, below, plan, .. } = command else { return None };
+    let place = below.map(|below| format!(" below, at {below}")).unwrap_or_default();
+    Some(match plan {
+        Some(plan) => format!("faults are armed for {id:?}{place}: {} rules", plan.rules.len()),
+        None => format!("faults are taken away from {id:?}{place}"),
+    })
+}
+
 impl Daemon {
     pub(super) fn control(&self, command: Command, hung_up: &Cancel) -> Result<Answer, Failure> {
         let touched = self.before(&command, hung_up);
@@ -166,10 +177,17 @@ impl Daemon {
             self.images.follow_host_devices();
         }
         settle(&self.control, &command);
-        let changes = command.changes() || matches!(command, Command::SetFails { .. });
+        let faults = faults_line(&command);
+        let sets_faults = matches!(command, Command::SetFails { .. } | Command::SetFaults { .. });
+        let changes = command.changes() || sets_faults;
         let done = block_on_or(self.control.perform(command), hung_up);
         if let Some(touched) = touched {
             self.after(touched, done.as_ref().and_then(|done| done.as_ref().ok()));
+        }
+        if let (Some(line), Some(Ok(Answer::Faults(plans)))) = (faults, &done)
+            && !plans.is_empty()
+        {
+            tracing::info!("{line}");
         }
         if changes {
             self.frontend.settled();

@@ -133,6 +133,8 @@ impl Model {
             Command::ListVersions
             | Command::GetTargetVersion { .. }
             | Command::SetFails { .. }
+            | Command::SetFaults { .. }
+            | Command::Faults { .. }
             | Command::SetReadAhead { .. }
             | Command::SetNode { .. } => unreachable!("no step is one of these"),
         }
@@ -352,6 +354,7 @@ impl Model {
             deferred_remove: device.deferred,
             read_ahead: device.has_disk.then_some(Sectors::ZERO),
             overlap: None,
+            fault_rules: 0,
         }))
     }
 

@@ -4,12 +4,23 @@ use daemon::{Fault, mangle};
 use sim_core::{DevNumber, Fails};
 
 use super::leg::{Part, part};
-use super::state::{Line, behind, log_dev, mirror, status};
+use super::state::{Line, behind, line_of, log_dev, mirror, status};
 use super::swap::{Before, put};
 use super::wait::until_synced;
 use crate::commands::{resume, set_fails, suspend_held};
 use crate::device_mapper::DeviceMapper;
+use crate::devices::find;
 use crate::watch::{Watch, go_on};
+use crate::words::device_name;
+
+/// Tells whether a device is a mirror.
+///
+/// # Errors
+/// Where the device-mapper cannot be asked.
+pub fn is_mirror(dm: &mut dyn DeviceMapper, word: &str) -> Result<bool, Fault> {
+    let name = device_name(dm.mount(), word);
+    Ok(find(dm, &name)?.is_some_and(|device| line_of(&device).is_some()))
+}
 
 /// Makes a leg of a mirror fail for it on purpose, or its log.
 ///

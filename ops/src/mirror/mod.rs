@@ -20,7 +20,7 @@ pub use add::{Add, add};
 pub use check::{Comparison, Differing, LegFile, OutOfSync, check};
 pub use drop::drop_leg;
 pub(crate) use fail::failing;
-pub use fail::{fail, heal};
+pub use fail::{fail, heal, is_mirror};
 pub(crate) use state::MADE_BY_US;
 pub use wait::wait;
 

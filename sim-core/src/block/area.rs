@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Access, Bio, BlkError, BlkResult, BlockDevice, DevNumber, Fails, Limits, OpenDevice, Sector,
-    Sectors, Submission,
+    Access, Bio, BlkError, BlkResult, BlockDevice, DevNumber, Limits, OpenDevice, Sector, Sectors,
+    Submission,
 };
 
 /// A range of a device that a target maps onto.
@@ -81,7 +81,7 @@ impl Area {
 
     /// Tells whether what is sent here must pass the device's entry, and is not folded away.
     pub(crate) fn is_watched(&self) -> bool {
-        self.device.fails() != Fails::Nothing
+        self.device.has_faults()
     }
 
     /// Sends a bio to `sector` of the area. Nothing happens before the submission is awaited, or

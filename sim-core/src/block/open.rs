@@ -4,23 +4,22 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::{FaultPlace, FaultSlot, Faults};
 use crate::graph::Edge;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DevNumber, Errno, Limits,
-    Op, Sector, Sectors,
+    Sector, Sectors,
 };
 
 /// A block device held open by a table, or by whoever else uses it; released when dropped.
 pub struct OpenDevice {
     device: Arc<dyn BlockDevice>,
     access: Access,
-    /// A [`Fails`].
-    fails: AtomicU8,
+    faults: FaultSlot,
     /// Where a table maps onto a mapped device. Given back after the release below.
     _edge: Option<Edge>,
 }
@@ -38,8 +37,7 @@ impl OpenDevice {
         edge: Option<Edge>,
     ) -> Result<OpenDevice, Errno> {
         device.open(access)?;
-        let fails = AtomicU8::new(Fails::Nothing as u8);
-        Ok(OpenDevice { device, access, fails, _edge: edge })
+        Ok(OpenDevice { device, access, faults: FaultSlot::default(), _edge: edge })
     }
 
     /// Returns the device's number.
@@ -74,13 +72,28 @@ impl OpenDevice {
 
     /// Returns what is made to fail of what is sent through here.
     pub fn fails(&self) -> Fails {
-        Fails::from_code(self.fails.load(Relaxed))
+        self.faults.armed().map_or(Fails::Nothing, |faults| faults.fails())
     }
 
-    /// Makes what is sent through here fail from now on, before it reaches the device. Whoever has
+    /// Tells whether a plan of faults is armed for what is sent through here.
+    pub(crate) fn has_faults(&self) -> bool {
+        self.faults.is_armed()
+    }
+
+    /// Returns the plan that is armed for what is sent through here.
+    pub(crate) fn faults(&self) -> Option<Arc<Faults>> {
+        self.faults.armed()
+    }
+
+    /// Arms a plan for what is sent through here from now on, or none; returns the one before. Whoever has
     /// folded this device into a map has to fold it anew.
-    pub(crate) fn set_fails(&self, fails: Fails) {
-        self.fails.store(fails as u8, Relaxed);
+    pub(crate) fn set_faults(&self, faults: Option<Arc<Faults>>) -> Option<Arc<Faults>> {
+        self.faults.set(faults)
+    }
+
+    /// Says whether bios are held that a plan makes late: those that are go at once where not.
+    pub(crate) fn hold_late(&self, holds: bool) {
+        self.faults.hold(holds);
     }
 
     /// Sends a bio, whose sectors are those of the device. Nothing happens before the submission
@@ -91,7 +104,7 @@ impl OpenDevice {
 
     /// Lends the pages behind a range to `reply`: see [`BlockDevice::lend`].
     pub fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
-        !self.fails().refuses(Op::Read) && self.device.lend(sector, len, reply)
+        !self.has_faults() && self.device.lend(sector, len, reply)
     }
 
     /// Tells what the run of sectors that begins at `at` holds: see [`BlockDevice::run_at`].
@@ -106,32 +119,35 @@ impl OpenDevice {
 
     /// Takes room for a range: see [`BlockDevice::reserve`].
     pub(crate) fn reserve(&self, at: Sector, len: Sectors) -> BoxFuture<'_, BlkResult> {
-        match self.fails().refuses(Op::Write) {
-            true => Box::pin(std::future::ready(Err(BlkError::Io))),
-            false => self.device.reserve(at, len),
-        }
+        let Some(faults) = self.faults.armed() else { return self.device.reserve(at, len) };
+        Box::pin(async move {
+            match faults
+                .meet_reserve(Bio::write_zeroes(at, len), FaultPlace::of(&*self.device))
+                .await
+            {
+                Some(end) => end,
+                None => self.device.reserve(at, len).await,
+            }
+        })
     }
 
     /// Carries a bio out on the spot, or hands it back.
     pub(crate) fn now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
-        match self.refuses(&bio) {
-            true => Ok(Err(BlkError::Io)),
-            false => self.device.try_now(bio),
+        match (self.faults.is_armed(), bio.end()) {
+            (_, None) => Ok(Err(BlkError::Io)),
+            // It comes again, and meets the faults once.
+            (true, _) => Err(bio),
+            (false, _) => self.device.try_now(bio),
         }
     }
 
-    /// Carries out a bio that was handed back.
+    /// Carries out a bio that was handed back. One that crosses the end of all addresses fails.
     pub(crate) fn wait<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
-        match self.refuses(&bio) {
-            true => Box::pin(std::future::ready(Err(BlkError::Io))),
-            false => self.device.submit(bio),
+        match (self.faults.armed(), bio.end()) {
+            (_, None) => Box::pin(std::future::ready(Err(BlkError::Io))),
+            (Some(faults), _) => Box::pin(async move { faults.meet(bio, &*self.device).await }),
+            (None, _) => self.device.submit(bio),
         }
-    }
-
-    /// Tells whether a bio is made to fail before it reaches the device: on purpose, or as it
-    /// crosses the end of all addresses.
-    fn refuses(&self, bio: &Bio<'_>) -> bool {
-        self.fails().refuses(bio.op()) || bio.end().is_none()
     }
 }
 
@@ -226,24 +242,6 @@ pub enum Fails {
     Writes,
     /// Everything.
     All,
-}
-
-impl Fails {
-    fn refuses(self, op: Op) -> bool {
-        match (self, op) {
-            (Fails::Nothing, _) => false,
-            (Fails::Reads, op) => op == Op::Read,
-            (Fails::Writes, op) => op != Op::Read,
-            (Fails::All, _) => true,
-        }
-    }
-
-    fn from_code(code: u8) -> Fails {
-        match code {
-            0 => Fails::Nothing,
-            1 => Fails::Reads,
-            2 => Fails::Writes,
-            _ => Fails::All,
-        }
-    }
+    /// Whatever a [`FaultPlan`](crate::FaultPlan) says that is none of these.
+    ByPlan,
 }

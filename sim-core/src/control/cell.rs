@@ -82,6 +82,7 @@ impl Cell {
             deferred_remove: self.deferred_remove,
             read_ahead: self.has_disk.then(read_ahead),
             overlap: None,
+            fault_rules: self.device.fault_rules(),
         }
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, DevNumber, DeviceStyle, Errno, Fails, Held, KeyText, Params, Refusal, Sector, Sectors,
-    TableError, TargetSpec,
+    Access, DevNumber, DeviceStyle, Errno, Fails, FaultPlan, FaultReport, Held, KeyText, Params,
+    Refusal, Sector, Sectors, TableError, TargetSpec,
 };
 
 /// Which mapped device an operation is about.
@@ -218,6 +218,24 @@ pub enum Command {
         /// What fails from now on.
         fails: Fails,
     },
+    /// Arms a plan of faults, or takes one away; answers with the one that is armed then, or was taken. As with
+    /// [`SetFails`](Self::SetFails), it is not part of any table. One for a device below is gone with the last
+    /// table that maps there, one for the users of the device with the device.
+    SetFaults {
+        /// The device.
+        id: Id,
+        /// The device below that its tables send to; none for what its users send to it.
+        below: Option<DevNumber>,
+        /// The plan; none takes the one away that is armed.
+        plan: Option<FaultPlan>,
+        /// Whether a plan that is armed may go for this one.
+        replaces: bool,
+    },
+    /// Tells which plans of faults are armed, and what they have done.
+    Faults {
+        /// The device.
+        id: Id,
+    },
     /// Sets the mode and the owner of the device's file (`chmod` and `chown` of a kernel
     /// device's node).
     SetNode {
@@ -252,6 +270,8 @@ impl Command {
             | Command::ListVersions
             // A restart heals: nothing of it is on record.
             | Command::SetFails { .. }
+            | Command::SetFaults { .. }
+            | Command::Faults { .. }
             | Command::SetGeometry { .. }
             | Command::ArmPoll
             | Command::GetTargetVersion { .. } => false,
@@ -289,6 +309,9 @@ pub struct DevStatus {
     /// Where the device writes to what another one in use writes to as well: told once, by the resume
     /// that brings the second into use.
     pub overlap: Option<Overlap>,
+    /// Rules of faults that are armed for its users, and for what its live table sends below. Nothing of the
+    /// kernel's.
+    pub fault_rules: usize,
 }
 
 /// Sectors that two mapped devices write to. That is legal, as it is in the kernel.
@@ -349,6 +372,8 @@ pub enum Answer {
     Text(Option<String>),
     /// The number of events of all devices.
     Events(u32),
+    /// Plans of faults, the one for the device's users first.
+    Faults(Vec<FaultReport>),
 }
 
 /// Why an operation failed.

@@ -9,6 +9,7 @@ mod cells;
 mod claims;
 mod command;
 mod devices;
+mod faults;
 mod find;
 pub mod ioctl;
 mod lifecycle;
@@ -270,6 +271,10 @@ impl Control {
                 Ok(Answer::Status(cell.status(Slot::Live)))
             }),
             Command::SetFails { id, below, fails } => self.set_fails(&id, below, fails).await,
+            Command::SetFaults { id, below, plan, replaces } => {
+                self.set_faults(&id, below, plan, replaces).await
+            }
+            Command::Faults { id } => self.faults(&id),
             Command::SetNode { id, node } => self.change(&id, |cell| {
                 cell.node = node;
                 Ok(Answer::Status(cell.status(Slot::Live)))

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::table::{Entry, TextStyle};
 use crate::{
-    Access, AnyTargetType, BlockDevice, DevNumber, Errno, Fails, KeyText, MappedDevice, Sector,
-    Table, TableError, TableType, TargetSpec, split_words,
+    Access, AnyTargetType, BlockDevice, DevNumber, Errno, KeyText, MappedDevice, Sector, Table,
+    TableError, TableType, TargetSpec, split_words,
 };
 
 impl Control {
@@ -127,26 +127,6 @@ impl Control {
         let style = TextStyle { devices: command::style(device_names), keys };
         let lines = table.map(|table| table.status(report.kind(), style)).transpose()?;
         Ok(Answer::Table(status, lines.map(|(lines, _)| lines).unwrap_or_default()))
-    }
-
-    pub(super) async fn set_fails(&self, id: &Id, below: DevNumber, fails: Fails) -> CommandResult {
-        let (device, status) = self.with(id, |cell| {
-            let mut found = false;
-            for table in cell.tables() {
-                let open = table.devices().filter(|open| open.number() == below);
-                open.for_each(|open| {
-                    open.set_fails(fails);
-                    found = true;
-                });
-            }
-            if !found {
-                let why = format!("no table of it maps onto {below}");
-                return Err(Failure { errno: Errno::NXIO, table: None, why: Some(why) });
-            }
-            Ok((cell.device.clone(), cell.status(Slot::Live)))
-        })?;
-        device.fold_anew().await;
-        Ok(Answer::Status(status))
     }
 
     pub(super) fn versions(&self) -> Vec<TargetVersion> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::MappedDevice;
 use super::flat_map::{Extents, FlatMap, Place};
 use crate::table::Entry;
-use crate::{BlockDevice, DevNumber, Fails, Flat, Gate, Op, Sector, Sectors, Table};
+use crate::{BlockDevice, DevNumber, Flat, Gate, Op, Sector, Sectors, Table};
 
 /// A target whose runs are more than this many is asked anew for each bio (striped with its
 /// chunks) instead of being written out.
@@ -180,7 +180,7 @@ fn flush_devices(table: &Table) -> Option<Vec<Arc<dyn BlockDevice>>> {
             all.push(device.clone());
         }
     };
-    if table.devices().any(|open| open.fails() != Fails::Nothing) {
+    if table.devices().any(|open| open.has_faults()) {
         return None;
     }
     for device in table.flush_devices()? {

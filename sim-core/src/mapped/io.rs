@@ -9,6 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::MappedDevice;
 use super::flat_map::{FlatMap, Place};
 use super::walk::{Destination, walk};
+use crate::fault::{FaultPlace, Onward};
 use crate::sync::gate::Pass;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags, Flat,
@@ -78,6 +79,16 @@ impl BlockDevice for MappedDevice {
 
     fn as_any(&self) -> Option<&dyn Any> {
         Some(self)
+    }
+}
+
+impl Onward for MappedDevice {
+    fn place(&self) -> FaultPlace {
+        FaultPlace::of(self)
+    }
+
+    fn send<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
+        Box::pin(self.run_on(bio))
     }
 }
 
@@ -155,8 +166,16 @@ impl MappedDevice {
         })
     }
 
-    /// Carries out a bio, waiting as long as the device is suspended.
-    async fn run(&self, mut bio: Bio<'_>) -> BlkResult {
+    /// Carries out a bio, waiting as long as the device is suspended. One that meets faults does so first:
+    /// what they hold is not in the device yet, and no suspend waits for it.
+    async fn run(&self, bio: Bio<'_>) -> BlkResult {
+        match self.faults.armed() {
+            Some(faults) => faults.meet(bio, self).await,
+            None => self.run_on(bio).await,
+        }
+    }
+
+    async fn run_on(&self, mut bio: Bio<'_>) -> BlkResult {
         loop {
             if let Some(result) = self.run_flat(&mut bio).await {
                 return result;
@@ -283,6 +302,10 @@ impl MappedDevice {
     /// Carries out a read or a write by the table, where one target takes all of it and does no
     /// more than to send it on.
     fn walk_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
+        // It comes again, and meets the faults once.
+        if self.faults.is_armed() {
+            return Err(bio);
+        }
         let Some(_pass) = self.gate.try_enter() else { return Err(bio) };
         let live = self.table();
         let Some(table) = live.as_ref() else { return Err(bio) };

@@ -106,7 +106,9 @@ impl MappedDevice {
         let above = {
             // Held until the map is in place: whoever revokes it comes before or after.
             let state = self.state();
-            let due = state.phase == Phase::Running && self.folding.load(SeqCst);
+            let due = state.phase == Phase::Running
+                && self.folding.load(SeqCst)
+                && !self.faults.is_armed();
             if !due || self.flat.look().map().is_some() {
                 return;
             }

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use futures_util::future::BoxFuture;
 use futures_util::lock::Mutex as AsyncMutex;
 
+use crate::fault::{FaultSlot, Faults};
 use crate::graph::NodeId;
 use crate::mapped::flat_map::FlatMap;
 use crate::sync::barrier::Barrier;
 use crate::sync::event::Events;
 use crate::sync::gate::Gate;
 use crate::{
-    Access, BlockDevice, Errno, KernelLog, Limits, Refusal, Runtime, Table, TableType, Target,
+    Access, BlockDevice, Errno, FaultReport, KernelLog, Limits, Refusal, Runtime, Table, TableType,
+    Target,
 };
 
 pub(crate) mod flat_map;
@@ -51,6 +53,9 @@ pub struct MappedDevice {
     state: Mutex<State>,
     log: Arc<dyn KernelLog>,
     barrier: Barrier,
+    /// What goes wrong for whoever uses the device. There is no flattened map where something does,
+    /// here and above.
+    faults: FaultSlot,
 }
 
 struct State {
@@ -112,6 +117,7 @@ impl MappedDevice {
             }),
             log,
             barrier,
+            faults: FaultSlot::default(),
         })
     }
 
@@ -235,7 +241,37 @@ impl MappedDevice {
 
     /// Turns away whoever waits for the device to be resumed, and whoever comes after.
     pub fn fail_held(&self) {
+        self.hold_late(false);
+        self.faults.hold(false);
         self.gate.demolish();
+    }
+
+    /// Returns the plan that is armed for whoever uses the device.
+    pub(crate) fn faults(&self) -> Option<Arc<Faults>> {
+        self.faults.armed()
+    }
+
+    /// Says what has gone wrong on purpose for whoever uses the device, if a plan is armed.
+    pub fn fault_report(&self) -> Option<FaultReport> {
+        Some(self.faults()?.report(None))
+    }
+
+    /// Arms a plan for whoever uses the device, or none; returns the one before. The maps that pass through the
+    /// device have to be folded anew.
+    pub(crate) fn swap_faults(&self, faults: Option<Arc<Faults>>) -> Option<Arc<Faults>> {
+        self.faults.set(faults)
+    }
+
+    /// Counts the rules that are armed for whoever uses the device, and for what its table sends below.
+    pub(crate) fn fault_rules(&self) -> usize {
+        let table = self.table();
+        let below = table.iter().flat_map(|table| table.devices()).filter_map(|open| open.faults());
+        self.faults().into_iter().chain(below).map(|faults| faults.rule_count()).sum()
+    }
+
+    /// Says whether bios are held that plans make late on their way below.
+    fn hold_late(&self, holds: bool) {
+        self.live().iter().flat_map(|table| table.devices()).for_each(|open| open.hold_late(holds));
     }
 
     pub(crate) fn flat(&self) -> Option<Arc<FlatMap>> {
@@ -270,6 +306,7 @@ impl MappedDevice {
         self.tell(&table, |target| target.presuspend_with(held));
         let revoked = self.revoke();
         self.gate.close();
+        self.hold_late(false);
         for map in &revoked {
             map.gate.drained().await;
         }
@@ -339,6 +376,7 @@ impl MappedDevice {
             state.phase = Phase::Running;
         }
         self.refold();
+        self.hold_late(true);
         self.gate.open();
         Ok(())
     }
@@ -454,6 +492,7 @@ impl Drop for UndoSuspend<'_> {
         }
         device.tell(&device.live(), |target| target.presuspend_undo());
         device.refold();
+        device.hold_late(true);
         device.gate.open();
     }
 }

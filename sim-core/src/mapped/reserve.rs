@@ -1,12 +1,19 @@
 //! Room for a range of a device, taken from what lies below before anything is written there.
 
 use super::MappedDevice;
-use crate::{Area, BlkError, BlkResult, Flags, Sector, Sectors, Table};
+use crate::fault::FaultPlace;
+use crate::{Area, Bio, BlkError, BlkResult, Flags, Sector, Sectors, Table};
 
 impl MappedDevice {
     /// Passes a reservation on to wherever each run of the range is going to be stored. Where a
     /// target does not know that of one, or it is stored nowhere, nothing is taken.
     pub(super) async fn reserve_below(&self, at: Sector, len: Sectors) -> BlkResult {
+        if let Some(faults) = self.faults()
+            && let Some(end) =
+                faults.meet_reserve(Bio::write_zeroes(at, len), FaultPlace::of(self)).await
+        {
+            return end;
+        }
         let _pass = self.enter(Flags::default()).await?;
         let table = self.live().ok_or(BlkError::Io)?;
         let end = at.checked_add(len).filter(|end| end.0 <= table.size().0).ok_or(BlkError::Io)?;

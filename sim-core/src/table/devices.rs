@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::ctr::open::{OpenByWord, OpenError};
 use crate::graph::{Edge, Refused};
-use crate::{Access, BlockDevice, BoxFuture, DevNumber, Fails, OpenDevice, Refusal};
+use crate::{Access, BlockDevice, BoxFuture, DevNumber, OpenDevice, Refusal};
 
 /// Finds the device that a word of a table line names.
 pub(crate) trait FindDevice: Sync {
@@ -98,10 +98,10 @@ impl<'a> Devices<'a> {
         let number = device.number();
         let edge = self.finder.reserve(&*device)?;
         let open = OpenDevice::below(device, self.access, edge)?;
-        // What fails for one table of the device does so for all.
+        // What goes wrong for one table of the device does so for all.
         let others = [Access::ReadOnly, Access::ReadWrite];
         let other = others.iter().find_map(|access| self.shared.get(&(number, *access)));
-        open.set_fails(other.map_or(Fails::Nothing, |other| other.fails()));
+        open.set_faults(other.and_then(|other| other.faults()));
         Ok(open)
     }
 }

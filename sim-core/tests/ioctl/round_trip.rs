@@ -107,6 +107,7 @@ fn status() -> impl Strategy<Value = DevStatus> {
             deferred_remove,
             read_ahead: None,
             overlap: None,
+            fault_rules: 0,
         }
     })
 }

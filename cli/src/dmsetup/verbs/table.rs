@@ -7,13 +7,13 @@ use sim_core::{KeyText, TargetSpec};
 use daemon::mangle;
 
 use super::devices::{Device, Devices};
-use crate::dmsetup::concise;
 use crate::dmsetup::session::{Done, Session};
+use crate::dmsetup::{Called, concise};
 
 /// `table [DEVICE...]`.
 pub(super) fn table(session: &mut Session<'_, '_>, words: &[String]) -> Done {
     let concise = session.options.concise;
-    let mut printed = Printed { first: true, json: Vec::new() };
+    let mut printed = Printed::new(false);
     let shown = Devices::of(session, words)?.each(session, &mut |session, device| {
         let (status, lines) = lines(session, device, Report::Table)?;
         match concise {
@@ -29,7 +29,7 @@ pub(super) fn table(session: &mut Session<'_, '_>, words: &[String]) -> Done {
 
 /// `status [DEVICE...]`.
 pub(super) fn status(session: &mut Session<'_, '_>, words: &[String]) -> Done {
-    let mut printed = Printed { first: true, json: Vec::new() };
+    let mut printed = Printed::new(true);
     let shown = Devices::of(session, words)?.each(session, &mut |session, device| {
         session.known_status(&device.task)?;
         let report = match session.options.noflush {
@@ -37,8 +37,12 @@ pub(super) fn status(session: &mut Session<'_, '_>, words: &[String]) -> Done {
             false => Report::Status,
         };
         let (status, lines) = lines(session, device, report)?;
+        if status.fault_rules > 0 {
+            printed.faulty.push((mangle::decode(&status.name), status.fault_rules));
+        }
         print_lines(session, device, &status, &lines, &mut printed)
     });
+    printed.tell_faults(session);
     printed.finish(session, shown)
 }
 
@@ -46,9 +50,30 @@ pub(super) fn status(session: &mut Session<'_, '_>, words: &[String]) -> Done {
 struct Printed {
     first: bool,
     json: Vec<serde_json::Value>,
+    /// Devices for which faults are armed, and how many rules.
+    faulty: Vec<(String, usize)>,
+    is_status: bool,
 }
 
 impl Printed {
+    fn new(is_status: bool) -> Printed {
+        Printed { first: true, json: Vec::new(), faulty: Vec::new(), is_status }
+    }
+
+    /// Says where faults are armed, which no kernel's status has: to standard error, and not as dmsetup.
+    fn tell_faults(&self, session: &mut Session<'_, '_>) {
+        if session.called == Called::Dmsetup || session.options.quiet || session.options.json {
+            return;
+        }
+        for (name, rules) in &self.faulty {
+            let rules = if *rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
+            let line = format!(
+                "dmsim: {name}: faults are armed by {rules}: `dmsim fault {name}` lists them\n"
+            );
+            session.complain_plainly(&line);
+        }
+    }
+
     fn finish(self, session: &mut Session<'_, '_>, shown: Done) -> Done {
         if session.options.json {
             session.print_json(&json!(self.json))?;
@@ -98,7 +123,11 @@ fn print_lines(
         let targets: Vec<_> = wanted.map(target).collect();
         if !targets.is_empty() || session.options.target.is_none() {
             let name = mangle::decode(&status.name);
-            printed.json.push(json!({ "name": name, "targets": targets }));
+            let mut device = json!({ "name": name, "targets": targets });
+            if printed.is_status {
+                device["fault_rule_count"] = json!(status.fault_rules);
+            }
+            printed.json.push(device);
         }
         return Ok(());
     }

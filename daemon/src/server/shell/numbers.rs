@@ -214,6 +214,8 @@ pub(super) fn outward(numbers: &Numbers, mut answer: Answer) -> Answer {
             }
         }
         Answer::Done | Answer::Version(_) | Answer::Text(_) | Answer::Events(_) => {}
+        // No program in the shell asks for those: the kernel has none.
+        Answer::Faults(_) => {}
     }
     answer
 }
@@ -235,6 +237,8 @@ fn id_of(command: &mut Command) -> Option<&mut Id> {
         | Command::SetGeometry { id, .. }
         | Command::SetReadAhead { id, .. }
         | Command::SetFails { id, .. }
+        | Command::SetFaults { id, .. }
+        | Command::Faults { id }
         | Command::SetNode { id, .. } => Some(id),
         Command::Version
         | Command::RemoveAll { .. }

@@ -164,6 +164,8 @@ impl Draft {
             Command::TargetMsg { slot: Slot::Inactive, .. }
             | Command::SetReadAhead { .. }
             | Command::SetFails { .. }
+            | Command::SetFaults { .. }
+            | Command::Faults { .. }
             | Command::SetNode { .. } => return Err(Errno::OPNOTSUPP),
         })
     }
@@ -284,7 +286,11 @@ pub fn read(command: &Command, buffer: &[u8]) -> Result<Reading, Errno> {
         | Command::TableClear { .. }
         | Command::SetGeometry { .. } => Answer::Status(status.clone()),
         Command::Version => unreachable!("answered above"),
-        Command::SetReadAhead { .. } | Command::SetFails { .. } | Command::SetNode { .. } => {
+        Command::SetReadAhead { .. }
+        | Command::SetFails { .. }
+        | Command::SetFaults { .. }
+        | Command::Faults { .. }
+        | Command::SetNode { .. } => {
             return Err(Errno::OPNOTSUPP);
         }
     };

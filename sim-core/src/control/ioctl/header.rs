@@ -175,6 +175,7 @@ impl Header {
             deferred_remove: self.has(DEFERRED_REMOVE),
             read_ahead: None,
             overlap: None,
+            fault_rules: 0,
         }
     }
 }
