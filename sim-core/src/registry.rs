@@ -46,6 +46,10 @@ pub trait TargetType: Target + Sized + 'static {
     /// What all targets of the type have in common.
     const FEATURES: Features = Features::NONE;
 
+    /// A table line of the type that tools may try, over the devices `a`, `b` and `c` of 512 KiB each:
+    /// `0 512 last-first a 16`. None where it is empty.
+    const EXAMPLE: &'static str = "";
+
     /// Makes a target from the words after the type in a table line (`ctr`).
     fn ctr(args: &mut Args<'_>) -> Result<Self, CtrError>;
 }
@@ -58,6 +62,10 @@ pub trait AnyTargetType: Send + Sync {
     fn version(&self) -> [u32; 3];
     /// What all targets of the type have in common.
     fn features(&self) -> Features;
+    /// A table line of the type that tools may try; empty where there is none.
+    fn example(&self) -> &str {
+        ""
+    }
     /// Makes a target from the words after the type in a table line.
     fn ctr(&self, args: &mut Args<'_>) -> Result<Box<dyn Target>, CtrError>;
 }
@@ -73,6 +81,9 @@ impl<T: TargetType> AnyTargetType for Static<T> {
     }
     fn features(&self) -> Features {
         T::FEATURES
+    }
+    fn example(&self) -> &str {
+        T::EXAMPLE
     }
     fn ctr(&self, args: &mut Args<'_>) -> Result<Box<dyn Target>, CtrError> {
         Ok(Box::new(T::ctr(args)?))

@@ -46,6 +46,7 @@ pub use crash::legal::Legal;
 pub use crash::{Crash, Cut, Explorer, Plan, Witness};
 pub use disk::fault::{Damage, Fault, FaultSpan};
 pub use disk::journal::{Entry, Event, Journal, Write};
+pub use disk::latency::Latency;
 pub use disk::state::{Counts, Speed};
 pub use disk::{DISK_MAJOR, SimDisk};
 pub use io::Io;

@@ -12,7 +12,7 @@ use crate::{Entry, Event, Journal, Legal, Rng, send};
 const READ: u64 = 256;
 
 /// A bio to be sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BioStep {
     /// The operation.
     pub op: Op,

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates from the bottom up: each may depend on those before it, and on no other of ours.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "sim-core",
     "dmsim-xts",
     "dmsim-crypto",
@@ -19,6 +19,7 @@ const ORDER: [&str; 18] = [
     "fuse-frontend",
     "block-frontend",
     "dmsim-testkit",
+    "dmsim-swarm",
     "dmsim-crash",
     "dmsim-daemon",
     "dmsim-ops",

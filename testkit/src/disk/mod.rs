@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod fault;
 pub(crate) mod journal;
+pub(crate) mod latency;
 pub(crate) mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use sim_core::{
 use crate::disk::cache::{Bytes, Cache};
 use crate::disk::fault::{Fault, Faults};
 use crate::disk::state::{State, Submitted};
-use crate::{Counts, Handle, Io, Journal, Speed};
+use crate::{Counts, Handle, Io, Journal, Latency, Speed};
 
 /// The major number of simulated disks: that of loop devices.
 pub const DISK_MAJOR: u32 = LOOP_MAJOR;
@@ -52,6 +53,8 @@ impl SimDisk {
             sim,
             cache: Cache::new(size),
             speed: Speed::default(),
+            latency: None,
+            head: 0,
             faults: Faults::default(),
             journal: None,
             ios: None,
@@ -65,6 +68,12 @@ impl SimDisk {
     /// Says whether bios wait.
     pub fn set_speed(&self, speed: Speed) {
         self.state().speed = speed;
+    }
+
+    /// Says how long bios take that wait; nothing where there is none, which leaves their order to
+    /// the executor alone.
+    pub fn set_latency(&self, latency: Option<Latency>) {
+        self.state().latency = latency;
     }
 
     /// Makes bios go wrong, besides those that do already. One that fails does so with
@@ -247,11 +256,15 @@ impl BlockDevice for SimDisk {
         // Here, not at the first poll: a flush covers what had ended when it was submitted.
         let mut state = self.state();
         let (submitted, sim) = (state.submitted(&bio), state.sim.clone());
+        let time = state.takes(&bio);
         state.in_flight += 1;
         drop(state);
         let pending = Pending(self);
         Box::pin(async move {
             let _pending = pending;
+            if let Some(time) = time {
+                sim.sleep(time).await;
+            }
             sim.turn().await;
             self.carry_out(bio, submitted)
         })

@@ -1,13 +1,14 @@
 //! What a simulated disk is inside: it carries bios out, well or damaged, and writes them down.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sim_core::{Bio, BlkError, BlkResult, Flags, Op, Sector, Sectors};
+use sim_core::{Bio, BlkError, BlkResult, Flags, Op, Runtime, Sector, Sectors};
 
 use crate::disk::cache::{Bytes, Cache};
 use crate::disk::fault::{Damage, Faults, aim, flip};
 use crate::disk::journal::{Entry, Journal, Write};
-use crate::{Handle, Io};
+use crate::{Handle, Io, Latency};
 
 /// Whether bios can be carried out on the spot ([`try_now`](sim_core::BlockDevice::try_now)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub(crate) struct State {
     pub(crate) sim: Handle,
     pub(crate) cache: Cache,
     pub(crate) speed: Speed,
+    pub(crate) latency: Option<Latency>,
+    /// Where the bio before ended.
+    pub(crate) head: u64,
     pub(crate) faults: Faults,
     pub(crate) journal: Option<Arc<Journal>>,
     /// Every bio as it came, where somebody wants to know.
@@ -64,6 +68,15 @@ impl State {
         }
         let journal = self.journal.as_ref().map_or(0, |journal| journal.len());
         Submitted { cache: self.cache.mark(), journal }
+    }
+
+    /// Returns how long a bio takes that comes now.
+    pub(crate) fn takes(&mut self, bio: &Bio<'_>) -> Option<Duration> {
+        let latency = self.latency?;
+        let (size, random) = (self.cache.size().0, self.sim.random());
+        let (time, head) = latency.of(bio, self.head, size, random);
+        self.head = head;
+        Some(time)
     }
 
     pub(crate) fn carry_out(&mut self, bio: &mut Bio<'_>, submitted: Submitted) -> BlkResult {
