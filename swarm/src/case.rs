@@ -14,6 +14,8 @@ pub struct Case {
     pub tasks: usize,
     /// Whether devices use their flattened maps.
     pub folding: bool,
+    /// Whether the devices have all the time that they want before the first step.
+    pub settled: bool,
     /// The disks: 7:0, 7:1 and so on.
     pub disks: Vec<Disk>,
     /// The mapped devices, from below: 253:0, 253:1 and so on.
@@ -245,6 +247,7 @@ impl fmt::Display for Case {
         writeln!(f, "schedule {}", self.schedule)?;
         writeln!(f, "tasks {}", self.tasks)?;
         writeln!(f, "folding {}", if self.folding { "on" } else { "off" })?;
+        writeln!(f, "settled {}", if self.settled { "on" } else { "off" })?;
         for disk in &self.disks {
             write!(f, "disk {} {}", disk.sectors, disk.pace.word())?;
             match &disk.member {
@@ -312,6 +315,7 @@ impl std::str::FromStr for Case {
             schedule: Schedule::Random(0),
             tasks: 1,
             folding: false,
+            settled: false,
             disks: Vec::new(),
             devices: Vec::new(),
             steps: Vec::new(),
@@ -344,6 +348,7 @@ impl Case {
             ("schedule", _) => self.schedule = rest.parse().ok()?,
             ("tasks", [tasks]) => self.tasks = tasks.parse().ok().filter(|tasks| *tasks > 0)?,
             ("folding", [on]) => self.folding = *on == "on",
+            ("settled", [on]) => self.settled = *on == "on",
             ("disk", [sectors, pace, member @ ..]) => {
                 let member = match member {
                     [] => None,

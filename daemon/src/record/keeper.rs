@@ -102,6 +102,13 @@ impl Keeper {
         Ok((Keeper { shown, state, turn, log, patience: PATIENCE }, damage))
     }
 
+    /// Tells whether a write would have something to do at once.
+    #[cfg(test)]
+    pub(crate) fn is_asked(&self) -> bool {
+        let state = self.state();
+        !state.closed && state.asked != state.answered
+    }
+
     #[cfg(test)]
     pub(super) fn with_patience(self, patience: Duration) -> Keeper {
         Keeper { patience, ..self }
@@ -243,7 +250,7 @@ impl Keeper {
     }
 
     /// Waits until something is to be written, and writes it.
-    fn write(&self) {
+    pub(crate) fn write(&self) {
         let mut state = self.wait_for_work();
         let (asked, noted) = (state.asked, state.ended);
         let count = usize::try_from(noted - state.durable).expect("they are in memory");

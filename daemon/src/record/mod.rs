@@ -25,7 +25,7 @@ mod past;
 mod present;
 mod scan;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 

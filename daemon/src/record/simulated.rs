@@ -5,14 +5,15 @@ use std::io::{self, BufRead};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::folder::{Folder, LogFile};
+use super::keeper::Keeper;
 
 type Names = BTreeMap<String, usize>;
 
 #[derive(Clone, Default)]
-pub(super) struct Inode {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Inode {
+    pub(crate) bytes: Vec<u8>,
     /// How many of them are on the disk for certain.
-    pub(super) durable: usize,
+    pub(crate) durable: usize,
     /// A flush failed: what was to be flushed never will be, whatever later flushes answer.
     lost: bool,
 }
@@ -33,7 +34,7 @@ struct Disk {
 
 /// Clones are the same folder.
 #[derive(Clone, Default)]
-pub(super) struct Simulated(Arc<Mutex<Disk>>);
+pub(crate) struct Simulated(Arc<Mutex<Disk>>);
 
 struct SimulatedFile {
     folder: Simulated,
@@ -51,9 +52,16 @@ impl Simulated {
     }
 
     /// Makes a folder of its own of what is in this one.
-    pub(super) fn copy(&self) -> Simulated {
+    pub(crate) fn copy(&self) -> Simulated {
         let Disk { inodes, names, .. } = self.disk().clone();
         Simulated(Arc::new(Mutex::new(Disk { inodes, names, ..Disk::default() })))
+    }
+
+    /// Opens a record that is in the folder, or a new one.
+    pub(crate) fn record(&self, margin: u64) -> Keeper {
+        let (keeper, damage) = Keeper::open_in(Box::new(self.clone()), None, margin).unwrap();
+        assert_eq!(damage, None, "a power cut damages nothing that was flushed");
+        keeper
     }
 
     pub(super) fn file(&self, name: &str) -> Option<Inode> {
@@ -61,7 +69,7 @@ impl Simulated {
         disk.names.get(name).map(|inode| disk.inodes[*inode].clone())
     }
 
-    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         self.file(name).expect("a file").bytes
     }
 
@@ -77,19 +85,19 @@ impl Simulated {
         self.disk().written
     }
 
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.disk().operations
     }
 
     /// Lets the `n`th operation from now fail, and with `power_goes` all after it.
-    pub(super) fn fail(&self, n: u64, power_goes: bool) {
+    pub(crate) fn fail(&self, n: u64, power_goes: bool) {
         let mut disk = self.disk();
         (disk.fails_at, disk.power_goes) = (disk.operations + n, power_goes);
     }
 
     /// Lists the folders that a power cut may leave: old and new names, with all of what was not
     /// flushed, half of it, or nothing.
-    pub(super) fn after_a_cut(&self) -> Vec<Simulated> {
+    pub(crate) fn after_a_cut(&self) -> Vec<Simulated> {
         let disk = self.disk();
         let mut left = Vec::new();
         for names in disk.older_names.iter().chain([&disk.names]) {

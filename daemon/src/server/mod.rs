@@ -10,6 +10,8 @@ mod request;
 mod restore;
 mod settle;
 mod shell;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod stop;
 #[cfg(test)]

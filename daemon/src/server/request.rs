@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::loops::{Loops, holders_below};
 use crate::mangle::decode;
 use crate::protocol::{Outcome, Reply, Request, User};
-use crate::record::Change;
+use crate::record::{Change, Keeper};
 
 /// One client's requests.
 pub(super) struct Session<'a> {
@@ -119,20 +119,32 @@ impl<'a> Session<'a> {
     /// Makes a change and writes it down, before the client is told of it, unless more changes
     /// are to follow. What fails may have changed something too.
     fn change(&self, make: impl FnOnce() -> Outcome) -> Reply {
-        let _change = self.daemon.keeper.change();
-        let outcome = make();
-        let committed = match self.batch {
-            Some(_) => {
-                self.daemon.keeper.end_command();
-                Ok(())
-            }
-            None => block_on(self.daemon.control.commit()),
-        };
-        let warning = committed.err();
-        let warning =
-            warning.map(|why| format!("{why}: the change is made, and lost when the daemon ends"));
+        let Daemon { keeper, control, .. } = self.daemon;
+        let commit = || block_on(control.commit());
+        let (outcome, warning) = recorded(keeper, self.batch.is_some(), commit, make);
         Reply { outcome, warning }
     }
+}
+
+/// Makes a change and has it written down by `commit`, unless it is one of a batch. Returns the warning
+/// that it is not on record, where it is not.
+pub(super) fn recorded<T>(
+    keeper: &Keeper,
+    is_of_batch: bool,
+    commit: impl FnOnce() -> Result<(), String>,
+    make: impl FnOnce() -> T,
+) -> (T, Option<String>) {
+    let _change = keeper.change();
+    let made = make();
+    let committed = match is_of_batch {
+        true => {
+            keeper.end_command();
+            Ok(())
+        }
+        false => commit(),
+    };
+    let warning = committed.err();
+    (made, warning.map(|why| format!("{why}: the change is made, and lost when the daemon ends")))
 }
 
 /// What an answer to a request looks like.

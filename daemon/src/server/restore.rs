@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use backing::{Cancel, block_on, block_on_or};
+use backing::{Cancel, Images, block_on, block_on_or};
 use sim_core::control::{
     Answer, Command, Failure, Id, Record, RecordedTable, Report, Slot, WhenOpen,
 };
@@ -15,7 +15,7 @@ use sim_core::{Control, DM_MAJOR, DevNumber, Errno, Held, KeyText};
 use super::state::Daemon;
 use crate::fault::Fault;
 use crate::protocol::{Filled, Keyless, KeylessStack, Restored};
-use crate::record::{ImageRecord, Meant, Past, PastDevice, PastImage};
+use crate::record::{ImageRecord, Keeper, Meant, Past, PastDevice, PastImage};
 
 impl Daemon {
     /// Lists the devices on record that lack their keys.
@@ -42,7 +42,21 @@ impl Daemon {
 
     /// Builds what is on record, with the tables in `filled` in the place of those without keys.
     pub(super) fn restore(&self, filled: &[Filled], hung_up: &Cancel) -> Result<Restored, Fault> {
-        let past = self.keeper.past()?;
+        let (keeper, images, control) = (&*self.keeper, &*self.images, &*self.control);
+        Ok(Builder { keeper, images, control }.build(&keeper.past()?, filled, hung_up))
+    }
+}
+
+/// Builds again what is past.
+pub(super) struct Builder<'a> {
+    pub(super) keeper: &'a Keeper,
+    pub(super) images: &'a Images,
+    pub(super) control: &'a Control,
+}
+
+impl Builder<'_> {
+    /// Builds what is past: images, then devices, in its order.
+    pub(super) fn build(&self, past: &Past, filled: &[Filled], hung_up: &Cancel) -> Restored {
         let mut restored = Restored::default();
         let there = self.images.list();
         let there: HashSet<ImageRecord> = there.iter().map(ImageRecord::from).collect();
@@ -62,7 +76,7 @@ impl Daemon {
             let name = device.device.name.clone();
             let filled = with_keys.get(name.as_str()).map_or(&[][..], Vec::as_slice);
             let complete = complete(&device.device, filled);
-            match self.rebuild(&past, device, &complete, hung_up) {
+            match self.rebuild(past, device, &complete, hung_up) {
                 Ok(()) => {
                     if complete.suspended && complete.live.is_some() {
                         restored.suspended.push(name.clone());
@@ -72,7 +86,7 @@ impl Daemon {
                 Err(why) => restored.failed.push((name, why.to_string())),
             }
         }
-        Ok(restored)
+        restored
     }
 
     fn attach_again(&self, past: &PastImage, there: &HashSet<ImageRecord>) -> Result<(), String> {
@@ -105,7 +119,7 @@ impl Daemon {
         complete: &Record,
         hung_up: &Cancel,
     ) -> Result<(), Failure> {
-        let control = &*self.control;
+        let control = self.control;
         let there = there(control, &past.device);
         if there == There::AsRecorded {
             self.keeper.device_is_back(past);

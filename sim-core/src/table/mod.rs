@@ -221,6 +221,8 @@ impl Table {
     /// Carries a bio out: flush first, then the data in as many pieces as there are boundaries
     /// in it, all under way at once.
     pub(crate) async fn run(&self, mut bio: Bio<'_>) -> BlkResult {
+        // Which copy it was to a target of the device above is nothing to those of this one.
+        bio.nr = 0;
         if bio.op() == Op::Flush || bio.flags.preflush {
             self.flush().await?;
             bio.flags.preflush = false;

@@ -88,6 +88,9 @@ pub(super) fn snapshot(maker: &mut Maker<'_>) -> Option<Line> {
     let origin = maker.whole(len);
     let len = len - len % origin.block;
     let (cow, words, promises) = store(maker, len, true);
+    if !origin.len.is_multiple_of(cow.block) {
+        return None;
+    }
     let devices = format!("{} {}", origin.below.number(), cow.below.number());
     let line = Line::over_all(&[origin, cow.clone()], len, format!("snapshot {devices} {words}"));
     let mut all = line.words;
@@ -108,6 +111,9 @@ pub(super) fn origin(maker: &mut Maker<'_>) -> Option<Line> {
     let snapshots = if maker.registry.find("snapshot").is_some() { maker.rng.below(3) } else { 0 };
     // All before the first is made: the store of one that lies on another waits for itself.
     let stores: Vec<_> = (0..snapshots).map(|_| store(maker, len, false)).collect();
+    if stores.iter().any(|(cow, ..)| !origin.len.is_multiple_of(cow.block)) {
+        return None;
+    }
     for (cow, words, promises) in stores {
         let words = format!("snapshot {device} {} {words}", cow.below.number());
         let line = Line::over_all(&[origin.clone(), cow.clone()], len, words);
@@ -144,7 +150,9 @@ const JOURNAL: u64 = 8192;
 pub(super) fn raid(maker: &mut Maker<'_>) -> Option<Line> {
     let (kind, legs, data) = maker.one(&RAIDS);
     let chunk = if kind == "raid1" { 0 } else { 8 };
-    let leg = 8 * (1 + maker.rng.below(8) as u64);
+    // Far copies lie in whole parts of a leg.
+    let rows = if kind == "raid10" { 16 } else { 8 };
+    let leg = rows * (1 + maker.rng.below(8) as u64);
     let has_parity = !["raid0", "raid1", "raid10"].contains(&kind);
     let has_metadata = kind != "raid0" && !maker.chance(4);
     let is_raid6 = kind.starts_with("raid6");
@@ -200,13 +208,16 @@ pub(super) fn raid(maker: &mut Maker<'_>) -> Option<Line> {
         _ => Promises {
             // What no superblock says is taken for good after a restart.
             durable: has_metadata || !nosync,
-            faults: has_metadata,
+            // Before parity is right for the first time, nothing makes up for a leg.
+            faults: has_metadata && (!has_parity || nosync || maker.case.settled),
             // With parity and without a journal, both at once can be too much.
             faults_and_cut: has_metadata && (!has_parity || has_journal),
             ..Promises::ALL
         },
     };
-    let promises = line.promises.and(promises);
+    let mut promises = line.promises.and(promises);
+    // Legs that fail by themselves may fail before parity is right.
+    promises.faults &= !has_parity || line.promises.well;
     let messages = if kind == "raid0" { Vec::new() } else { messages.to_vec() };
     Some(Line { promises, wipes, messages, alone: true, ..line })
 }

@@ -93,6 +93,7 @@ pub fn make(seed: u64, registry: &Registry) -> Case {
         schedule,
         tasks: 1 + rng.below(4),
         folding: rng.below(2) == 0,
+        settled: rng.below(2) == 0,
         disks: Vec::new(),
         devices: Vec::new(),
         steps: Vec::new(),

@@ -143,7 +143,7 @@ pub(super) fn flakey(maker: &mut Maker<'_>) -> Option<Line> {
 
 pub(super) fn dust(maker: &mut Maker<'_>) -> Option<Line> {
     let (space, len) = range(maker, 8);
-    let block = maker.one(&[512u64, 1024, 4096]);
+    let block = maker.one(&[512u64, 1024, 4096]).max(space.block * 512);
     let blocks = (len * 512 / block).max(1) as usize;
     let line = Line::over(&space, len, format!("dust {} {block}", space.text()));
     let mut messages = Vec::new();

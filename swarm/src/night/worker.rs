@@ -61,10 +61,13 @@ pub(crate) fn work(registry: &Registry) -> io::Result<()> {
                 Answer::Smaller(case.to_string(), why)
             }
         };
+        let line = serde_json::to_string(&answer)?;
         let mut out = io::stdout().lock();
-        serde_json::to_writer(&mut out, &answer)?;
-        writeln!(out)?;
-        out.flush()?;
+        match writeln!(out, "{line}").and_then(|()| out.flush()) {
+            // Who asked was killed.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
     }
     Ok(())
 }

@@ -133,7 +133,7 @@ impl Rig<'_> {
             }
         }
         // Copies that are not the same may read as one now, and as another later.
-        self.tops[at].spoiled |= faulted && !promises.faults_and_cut;
+        self.spoil();
         self.adopt(at)
     }
 

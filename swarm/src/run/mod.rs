@@ -5,6 +5,7 @@ mod control;
 mod coverage;
 mod gate;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,7 +92,12 @@ struct Rig<'a> {
     boots: u64,
     /// An I/O of a disk was made to fail.
     faulted: Arc<AtomicBool>,
+    /// Of these disks.
+    faulty: BTreeSet<u32>,
 }
+
+/// How long the devices of a case have that is settled: longer than any resync of one.
+const SETTLES: Duration = Duration::from_secs(3600);
 
 fn run_case(case: &Case, registry: &Registry, coverage: &mut Coverage) -> Outcome {
     let mut rig = Rig::new(case, registry);
@@ -167,7 +173,9 @@ impl<'a> Rig<'a> {
             live: case.devices.iter().map(|_| Arc::default()).collect(),
             tops: case.tops().into_iter().map(top).collect(),
             boots: 0,
-            faulted: Arc::default(),
+            // A device that fails by itself is a disk that does, to those above.
+            faulted: Arc::new(AtomicBool::new(case.devices.iter().any(|d| !d.promises.well))),
+            faulty: BTreeSet::new(),
             world: Some(world),
         }
     }
@@ -257,6 +265,10 @@ impl<'a> Rig<'a> {
     /// Takes what the devices hold once they are set up for what they must hold.
     fn begin(&mut self) -> Outcome {
         self.disks.iter().for_each(|disk| disk.power_cycle(self.world().handle()));
+        if self.case.settled {
+            self.wait("a sleep", self.world().handle().sleep(SETTLES))?;
+        }
+        self.spoil();
         (0..self.tops.len()).try_for_each(|top| self.adopt(top))
     }
 
@@ -316,11 +328,24 @@ impl<'a> Rig<'a> {
             return Err(wrong(why));
         }
         ended.map_err(|stuck| wrong(format!("a bio never ends: {stuck}")))?;
-        if steps.iter().any(|step| matches!(step, Step::Fault { .. })) {
-            let tops = self.tops.iter_mut();
-            tops.for_each(|top| top.spoiled |= self.faulted.load(Relaxed) && !top.promises.faults);
+        for step in steps {
+            if let Step::Fault { disk, .. } = step {
+                self.faulty.insert(*disk);
+            }
         }
+        self.spoil();
         self.verdicts()
+    }
+
+    /// Gives up what nobody promised, now that I/O fails: two disks are more than copies make up for.
+    fn spoil(&mut self) {
+        if self.is_faulted() {
+            let (restarted, many) = (self.boots > 1, self.faulty.len() > 1);
+            for top in &mut self.tops {
+                let Promises { faults, faults_and_cut, .. } = top.promises;
+                top.spoiled |= many || !faults || (restarted && !faults_and_cut);
+            }
+        }
     }
 
     /// Returns the top that a bio goes to, and the bio as it fits there.

@@ -21,13 +21,11 @@ impl RaidSet {
                 false => Mapped::Completed(Err(BlkError::Io)),
             };
         }
+        let is_past = bio.end().is_none_or(|end| end.0 > self.layout.len().0);
         match (bio.op(), &self.layout) {
-            // The chunks are whole; what the table has behind them is none.
-            (Op::Read | Op::Write, Layout::Parity(parity))
-                if bio.end().is_none_or(|end| end.0 > parity.len().0) =>
-            {
-                Mapped::Completed(Err(BlkError::Io))
-            }
+            // The chunks are whole, and so are the parts of a leg that far copies lie in; what the
+            // table has behind them is none.
+            (Op::Read | Op::Write, _) if is_past => Mapped::Completed(Err(BlkError::Io)),
             (Op::Read, Layout::Parity(parity)) => self.read_data(parity, bio),
             (Op::Write, Layout::Parity(parity)) => match &self.cache {
                 Some(cache) => Mapped::InFlight(Box::pin(self.write_cached(cache, bio))),
@@ -35,6 +33,7 @@ impl RaidSet {
             },
             // What a discard leaves need not have the parity of zeros.
             (Op::Discard, Layout::Parity(_)) => Mapped::Completed(Err(BlkError::NotSupported)),
+            (Op::Discard, _) if is_past => Mapped::Completed(Err(BlkError::Io)),
             (Op::Read, _) => self.read(bio),
             (Op::Write | Op::Discard, _) => self.write(bio),
             (Op::Flush, _) => match &self.cache {
