@@ -37,6 +37,7 @@ mod io;
 mod md_images;
 mod model;
 mod search;
+mod shape;
 mod sim;
 mod traffic;
 mod world;
@@ -56,6 +57,7 @@ pub use md_images::{
 };
 pub use model::{DeviceBelow, Kind, Line, Model, Place, Step, specs};
 pub use search::{FROM, SECONDS, SEED, each_seed, search};
+pub use shape::Shape;
 pub use sim::core::{MAX_STEPS, Stuck};
 pub use sim::handle::Handle;
 pub use sim::schedule::{Choice, Run, Schedule, exhaustive, shrink};

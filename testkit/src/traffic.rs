@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sim_core::{Bio, BlkResult, BlockDevice, Flags, Limits, MappedDevice, Op, Sector, Sectors};
 
 use crate::SECTOR;
-use crate::{Entry, Event, Journal, Legal, Rng, send};
+use crate::{Entry, Event, Journal, Legal, Rng, Shape, send};
 
 /// The longest read of a whole device's content, in sectors.
 const READ: u64 = 256;
@@ -52,29 +52,7 @@ struct State {
 impl BioStep {
     /// Chooses a bio for a device of this size, close to others half of the time.
     pub fn random(rng: &mut Rng, size: u64, limits: &Limits) -> BioStep {
-        let op = match rng.below(16) {
-            0..=8 => Op::Write,
-            9..=11 => Op::Read,
-            12 if limits.max_discard_sectors > 0 => Op::Discard,
-            13 if limits.max_write_zeroes_sectors > 0 => Op::WriteZeroes,
-            12 | 13 => Op::Read,
-            _ => Op::Flush,
-        };
-        let mut flags = Flags::default();
-        if op == Op::Write {
-            flags.fua = rng.below(4) == 0;
-            flags.preflush = rng.below(8) == 0;
-        }
-        if op == Op::Flush {
-            return BioStep { op, sector: 0, len: 0, flags };
-        }
-        let block = limits.logical_block().0.max(1);
-        let blocks = (size / block).max(1);
-        // Half of the bios share a few blocks: that is where they meet.
-        let near = if rng.below(2) == 0 { blocks.min(12) } else { blocks };
-        let from = rng.below(near as usize) as u64;
-        let len = 1 + rng.below(12.min((blocks - from) as usize)) as u64;
-        BioStep { op, sector: from * block, len: len * block, flags }
+        Shape::default().step(rng, size, limits)
     }
 }
 

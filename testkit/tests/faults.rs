@@ -87,3 +87,25 @@ fn a_fault_for_good_lasts_until_the_disk_is_healed() {
     rig.disk.heal();
     assert_eq!(rig.read(0).0, Ok(()));
 }
+
+#[test]
+fn a_write_that_failed_after_all_was_done_has_changed_what_it_was_to_change() {
+    let rig = rig(Damage::DoneThenError, FaultSpan::Once);
+    assert_eq!(rig.write(2, 99, 2), Err(BlkError::Io));
+    assert_eq!(rig.first_bytes(), [10, 11, 99, 99, 14, 15, 16, 17]);
+}
+
+#[test]
+fn a_fault_of_what_makes_durable_lets_other_bios_pass() {
+    let sim = Sim::new(1);
+    let disk = SimDisk::new(sim.handle(), 0, Sectors(8));
+    let (lasts, damage) = (FaultSpan::Once, Damage::Error);
+    disk.inject(Fault::AtDurable { after: 1, lasts, damage });
+    let ends = |bio| sim.block_on(send(disk.clone(), bio));
+    let data = [9; 512];
+    assert_eq!(ends(Bio::write(Sector(0), &data)), Ok(()));
+    assert_eq!(ends(Bio::flush()), Ok(()));
+    assert_eq!(ends(Bio::write(Sector(0), &data)), Ok(()));
+    assert_eq!(ends(Bio::write(Sector(0), &data).with_fua()), Err(BlkError::Io));
+    assert_eq!(ends(Bio::flush()), Ok(()));
+}

@@ -11,6 +11,7 @@
 mod below;
 mod bytes;
 mod life;
+mod lives;
 mod part;
 mod power;
 mod rig;
@@ -94,7 +95,7 @@ impl Suite {
 
     /// Runs the power cuts of one seed, and returns how many there were.
     pub fn crash_states(&self, seed: u64) -> Result<u64, String> {
-        power::crash(self, seed)
+        lives::crash(self, seed)
     }
 
     /// Runs the cases of some seeds until one fails.
@@ -102,6 +103,13 @@ impl Suite {
         let started = Instant::now();
         let mut cases = (1..).zip(seeds);
         cases.find_map(|(count, seed)| self.failure(part, seed, count, started))
+    }
+
+    /// Runs the cases that the stamped test of a part runs, until one fails; none of a part that is
+    /// left out.
+    pub fn find_by_default(&self, part: Part) -> Option<FailedCase> {
+        let cases = if self.excepted(part.name()).is_some() { 0 } else { part.cases() };
+        self.find(part, 0..cases)
     }
 
     /// Runs a part as the stamped test does.
@@ -143,7 +151,7 @@ fn run(part: Part, suite: &Suite, seed: u64) -> Result<(), String> {
         Part::Garble => text::garble(suite),
         Part::Flatten => bytes::flatten(suite, seed),
         Part::Faults => power::faults(suite, seed),
-        Part::Crash => power::crash(suite, seed).map(drop),
+        Part::Crash => lives::crash(suite, seed).map(drop),
         Part::Suspend => life::suspend(suite, seed),
         Part::Operations => power::operations(suite, seed),
         Part::Messages => text::messages(suite, seed),

@@ -1,6 +1,7 @@
 //! A device under test, the bios that it is sent, and the versions that are legal.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -9,7 +10,7 @@ use sim_core::{BlkResult, BlockDevice, MappedDevice};
 use super::suite::{DISK, SCHEDULE, Suite};
 use crate::SECTOR;
 use crate::traffic::{BioStep, Traffic};
-use crate::{Legal, Rng, Schedule, SimDisk, Speed, Stuck, World, read_all};
+use crate::{Legal, Rng, Schedule, Shape, SimDisk, Speed, Stuck, World, read_all};
 
 /// A device under test.
 pub(super) struct Rig {
@@ -17,6 +18,7 @@ pub(super) struct Rig {
     pub(super) disks: Vec<Arc<SimDisk>>,
     pub(super) device: Arc<MappedDevice>,
     pub(super) sent: Arc<Traffic>,
+    pub(super) shape: Shape,
 }
 
 impl Suite {
@@ -55,7 +57,7 @@ impl Suite {
         device.set_folding(seed.is_multiple_of(2));
         // What setting up has written is there for good.
         disks.iter().for_each(|disk| disk.power_cycle(world.handle()));
-        let rig = Rig { world, disks, device, sent: self.traffic() };
+        let rig = Rig { world, disks, device, sent: self.traffic(), shape: Shape::of(seed) };
         rig.adopt()?;
         Ok(rig)
     }
@@ -64,16 +66,23 @@ impl Suite {
     pub(super) fn restart(&self, seed: u64, disks: &[Arc<SimDisk>]) -> Result<Rig, String> {
         disks.iter().for_each(|disk| disk.set_speed(Speed::AtOnce));
         let world = World::with(&Schedule::Random(seed), self.registry.clone(), disks);
-        self.over(world, disks)
+        self.over(world, disks, self.traffic(), Shape::of(seed))
     }
 
     /// Sets the device up in a world that has its disks.
-    pub(super) fn over(&self, world: World, disks: &[Arc<SimDisk>]) -> Result<Rig, String> {
+    pub(super) fn over(
+        &self,
+        world: World,
+        disks: &[Arc<SimDisk>],
+        sent: Arc<Traffic>,
+        shape: Shape,
+    ) -> Result<Rig, String> {
         let device = self.set_up(&world).map_err(|error| format!("restart: {error}"))?;
-        Ok(Rig { world, disks: disks.to_vec(), device, sent: self.traffic() })
+        Ok(Rig { world, disks: disks.to_vec(), device, sent, shape })
     }
 
-    fn traffic(&self) -> Arc<Traffic> {
+    /// Begins to send to a device that was not sent anything.
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
         let legal = self.is_storage().then(|| Legal::new(&[]));
         Arc::new(Traffic::new(0, Arc::default(), legal))
     }
@@ -83,19 +92,34 @@ impl Rig {
     /// Chooses bios for the device, many of them close together.
     pub(super) fn steps(&self, rng: &mut Rng, count: usize) -> Vec<BioStep> {
         let (size, limits) = (self.device.size().0, self.device.limits());
-        (0..count).map(|_| BioStep::random(rng, size, &limits)).collect()
+        let count = count * self.shape.times;
+        (0..count).map(|_| self.shape.step(rng, size, &limits)).collect()
     }
 
     /// Sends the bios from so many tasks, and returns how each ended.
     pub(super) fn run(&self, steps: &[BioStep], tasks: usize) -> Result<Vec<BlkResult>, String> {
+        self.run_until_error(steps, tasks, |step| step)
+    }
+
+    /// As [`run`](Self::run); from the first bio that fails on, each is what `then` makes of it.
+    pub(super) fn run_until_error(
+        &self,
+        steps: &[BioStep],
+        tasks: usize,
+        then: impl Fn(BioStep) -> BioStep + Clone + Send + 'static,
+    ) -> Result<Vec<BlkResult>, String> {
+        let failed = Arc::new(AtomicBool::new(false));
         let (latch, results) = (Arc::new(Latch::new(tasks)), Arc::new(Mutex::new(Vec::new())));
         for task in 0..tasks {
             let own: Vec<BioStep> = steps.iter().skip(task).step_by(tasks).cloned().collect();
             let (sent, device) = (self.sent.clone(), self.device.clone());
-            let (latch, results) = (latch.clone(), results.clone());
+            let (latch, results, failed) = (latch.clone(), results.clone(), failed.clone());
+            let then = then.clone();
             self.world.sim.start(format!("task {task}"), async move {
                 for step in own {
+                    let step = if failed.load(SeqCst) { then(step) } else { step };
                     let result = sent.clone().send(device.clone(), step).await;
+                    failed.fetch_or(result.is_err(), SeqCst);
                     results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
                 }
                 latch.count();

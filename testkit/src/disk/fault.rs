@@ -18,6 +18,16 @@ pub enum Fault {
         /// What becomes of it.
         damage: Damage,
     },
+    /// As `At`, of the bios alone that make something durable: flushes, and writes with FUA or
+    /// with a flush before them. That is where targets write what they could not lose.
+    AtDurable {
+        /// How many others of these end before it.
+        after: u64,
+        /// Whether it is the only one.
+        lasts: FaultSpan,
+        /// What becomes of it.
+        damage: Damage,
+    },
 }
 
 /// How long a fault stays.
@@ -29,13 +39,15 @@ pub enum FaultSpan {
     ForGood,
 }
 
-/// What becomes of a bio. All but the first two are lies: the bio ends well.
+/// What becomes of a bio. All but the first three are lies: the bio ends well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
     /// It fails and changes nothing.
     Error,
     /// So many sectors of it are carried out, then it fails.
     Short(Sectors),
+    /// All of it is carried out, then it fails: the answer was lost, and what it was about was not.
+    DoneThenError,
     /// So many sectors of it are carried out; the rest is left as it was. A flush does nothing.
     Torn(Sectors),
     /// One bit of its data, counted from the first and modulo the length, is the other way round.
@@ -75,9 +87,15 @@ impl Fault {
     /// Returns what the fault does to a bio, and whether it stays for others.
     fn next(&mut self, bio: &Bio<'_>) -> (Option<Damage>, bool) {
         match self {
+            Fault::AtDurable { .. } if !makes_durable(bio) => (None, true),
             Fault::After(0) => (Some(Damage::Error), false),
-            Fault::At { after: 0, lasts, damage } => (Some(*damage), *lasts == FaultSpan::ForGood),
-            Fault::After(others) | Fault::At { after: others, .. } => {
+            Fault::At { after: 0, lasts, damage }
+            | Fault::AtDurable { after: 0, lasts, damage } => {
+                (Some(*damage), *lasts == FaultSpan::ForGood)
+            }
+            Fault::After(others)
+            | Fault::At { after: others, .. }
+            | Fault::AtDurable { after: others, .. } => {
                 *others -= 1;
                 (None, true)
             }
@@ -88,6 +106,10 @@ impl Fault {
             }
         }
     }
+}
+
+fn makes_durable(bio: &Bio<'_>) -> bool {
+    bio.op() == Op::Flush || bio.flags.fua || bio.flags.preflush
 }
 
 /// Turns one bit round.

@@ -92,6 +92,10 @@ impl State {
                 self.perform_part(bio, done, submitted);
                 return Err(BlkError::Io);
             }
+            Some(Damage::DoneThenError) => {
+                self.perform(bio, submitted);
+                return Err(BlkError::Io);
+            }
             Some(Damage::Torn(done)) => self.perform_part(bio, done, submitted),
             Some(Damage::Corrupt(bit)) if bio.op() == Op::Write => {
                 let mut data = bio.data().to_vec();

@@ -1,0 +1,67 @@
+//! Bugs planted in a target with a log, each found by the conformance suite as it is stamped within
+//! ten seconds; and the target without them, which passes.
+//!
+//! `cargo test -p dmsim-testkit --test planted_log -- --nocapture` prints the table.
+
+mod format;
+mod logged;
+
+use std::time::{Duration, Instant};
+
+use logged::Logged;
+use testkit::conformance::{FailedCase, Part, Suite};
+
+const TABLE: &str = "0 64 logged a 8 b 8 40";
+
+mod without_a_bug {
+    testkit::conformance!(crate::logged::Logged<{ crate::logged::NONE }>, crate::TABLE);
+}
+
+/// The most time that the default suite takes to find one bug.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Asserts that the suite as it is stamped finds the bug, and prints a line of the table.
+#[track_caller]
+fn found<const BUG: u8>(test: &str) {
+    let suite = Suite::of::<Logged<BUG>>(TABLE);
+    let started = Instant::now();
+    let found = Part::ALL.into_iter().find_map(|part| suite.find_by_default(part));
+    let FailedCase { part, seed, seeds, why, took, .. } = found.expect("nothing found");
+    println!(
+        "{test} | {} | seed {seed}, after {seeds} | {:.1} ms, with the parts before it {:.1?}\n    {}",
+        part.name(),
+        took.as_secs_f64() * 1000.0,
+        started.elapsed(),
+        why.replace('\n', "\n    ")
+    );
+    assert!(took < LIMIT, "{test}: took {took:?}");
+    assert_eq!(suite.case(part, seed), Err(why), "{test}: the seed repeats it");
+}
+
+macro_rules! planted {
+    ($($name:ident: $bug:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                found::<{ logged::$bug }>(stringify!($name));
+            }
+        )+
+    };
+}
+
+planted! {
+    a_write_without_fua_is_found: NO_FUA,
+    a_flush_that_does_nothing_is_found: NO_FLUSH,
+    a_flush_of_the_wrong_device_is_found: WRONG_DEVICE_FLUSHED,
+    an_early_end_is_found: EARLY_ACK,
+    unordered_appends_are_found: UNORDERED_APPENDS,
+    a_superblock_without_fua_is_found: SUPER_WITHOUT_FUA,
+    a_race_with_a_reader_is_found: READER_RACE,
+    a_map_before_the_write_is_found: MAP_BEFORE_WRITE,
+    a_superblock_in_doubt_is_found: SUPER_IN_DOUBT,
+    a_stale_record_is_found: STALE_RECORD,
+    a_header_that_is_not_checked_is_found: HEADER_SUM_IGNORED,
+    data_that_is_not_checked_is_found: DATA_SUM_IGNORED,
+    a_recovery_in_place_is_found: RECOVERY_IN_PLACE,
+    a_renewal_without_a_flush_is_found: RENEWAL_WITHOUT_FLUSH,
+}
