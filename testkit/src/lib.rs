@@ -39,7 +39,9 @@ mod model;
 mod search;
 mod shape;
 mod sim;
+mod story;
 mod traffic;
+mod watch;
 mod world;
 
 pub use check::{CHECK_DISK, check, outcome};
@@ -64,6 +66,7 @@ pub use sim::schedule::{Choice, Run, Schedule, exhaustive, shrink};
 pub use sim::{Sim, Started};
 pub use sim_core::Rng;
 pub use traffic::{BioStep, Traffic, pattern, read_all};
+pub use watch::WATCHDOG;
 pub use world::{World, id, send};
 
 /// A sector's length in memory.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sim_core::{Bio, BlkResult, BlockDevice, Flags, Limits, MappedDevice, Op, Sector, Sectors};
 
 use crate::SECTOR;
-use crate::{Entry, Event, Journal, Legal, Rng, Shape, send};
+use crate::{Entry, Event, Journal, Legal, Rng, Shape, send, story};
 
 /// The longest read of a whole device's content, in sectors.
 const READ: u64 = 256;
@@ -27,7 +27,10 @@ pub struct BioStep {
 impl fmt::Display for BioStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BioStep { op, sector, len, flags } = self;
-        write!(f, "{op:?} {sector}+{len}")?;
+        match op {
+            Op::Flush => write!(f, "{op:?}")?,
+            _ => write!(f, "{op:?} {sector}+{len}")?,
+        }
         f.write_str(if flags.preflush { " preflush" } else { "" })?;
         f.write_str(if flags.fua { " fua" } else { "" })
     }
@@ -47,6 +50,7 @@ struct State {
     legal: Option<Legal>,
     next: u64,
     wrong: Option<String>,
+    under_way: Vec<(u64, BioStep)>,
 }
 
 impl BioStep {
@@ -60,7 +64,11 @@ impl Traffic {
     /// Starts to send to the device with this number in the record. Without `legal` nothing is
     /// held against anything.
     pub fn new(device: u32, journal: Arc<Journal>, legal: Option<Legal>) -> Traffic {
-        Traffic { device, journal, state: Mutex::new(State { legal, next: 0, wrong: None }) }
+        Traffic {
+            device,
+            journal,
+            state: Mutex::new(State { legal, next: 0, wrong: None, under_way: Vec::new() }),
+        }
     }
 
     /// Returns the record.
@@ -100,6 +108,13 @@ impl Traffic {
             self.journal.push(Entry::Event { device: self.device, event });
         }
     }
+
+    /// Lists the bios that have not ended.
+    pub fn under_way(&self) -> String {
+        let text = |(id, step): &(u64, BioStep)| format!("bio {id} ({step})");
+        self.state().under_way.iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
     /// Returns what was wrong with a read, if one was.
     pub fn verdict(&self) -> Result<(), String> {
         self.state().wrong.take().map_or(Ok(()), Err)
@@ -108,6 +123,20 @@ impl Traffic {
     /// Sends one bio; dropped before its end, it counts as one that failed.
     pub async fn send(self: Arc<Self>, device: Arc<MappedDevice>, step: BioStep) -> BlkResult {
         let id = self.new_id();
+        story::bio(id, &step);
+        self.state().under_way.push((id, step.clone()));
+        let mut told = Told { traffic: self.clone(), id, step: step.clone(), result: None };
+        let result = self.send_told(device, id, step).await;
+        told.result = Some(result);
+        result
+    }
+
+    async fn send_told(
+        self: Arc<Self>,
+        device: Arc<MappedDevice>,
+        id: u64,
+        step: BioStep,
+    ) -> BlkResult {
         let BioStep { op, sector, len, flags } = step;
         if op == Op::Read {
             return self.read(device, id, sector, len).await;
@@ -164,6 +193,21 @@ pub async fn read_all(device: Arc<MappedDevice>) -> Result<Vec<u8>, String> {
         result.map_err(|error| format!("a read at {at} failed: {error}"))?;
     }
     Ok(content)
+}
+
+/// Tells of the end of a bio, and of one that is given up.
+struct Told {
+    traffic: Arc<Traffic>,
+    id: u64,
+    step: BioStep,
+    result: Option<BlkResult>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.traffic.state().under_way.retain(|(id, _)| *id != self.id);
+        story::bio_end(self.id, &self.step, self.result.as_ref());
+    }
 }
 
 /// Writes the end of a bio down, however it comes.

@@ -9,7 +9,7 @@ use sim_core::{
 };
 
 use crate::io::letter;
-use crate::{DISK_MAJOR, Handle, Schedule, Sim, SimDisk};
+use crate::{DISK_MAJOR, Handle, Schedule, Sim, SimDisk, story};
 
 /// Everything a test needs: executor, disks, control plane, and the lines the kernel would log.
 pub struct World {
@@ -30,6 +30,9 @@ impl World {
     /// Makes a world with the power on again: over disks that were there before, without devices.
     pub fn with(schedule: &Schedule, registry: Registry, disks: &[Arc<SimDisk>]) -> World {
         let sim = Sim::with(schedule);
+        if !disks.is_empty() {
+            story::heading(format_args!("the power is on again"));
+        }
         disks.iter().for_each(|disk| disk.power_cycle(sim.handle()));
         let (disks, log) = (Arc::new(Disks(Mutex::new(disks.to_vec()))), Arc::new(Log::default()));
         let control = Control::new(registry, disks.clone(), sim.runtime(), log.clone());
@@ -102,6 +105,7 @@ impl World {
     pub fn try_set_up(&self, minor: u32, table: &str) -> Result<Arc<MappedDevice>, String> {
         let lines = sim_core::parse_table(table).map_err(|error| error.to_string())?;
         let targets = lines.into_iter().map(|(_, spec)| spec).collect();
+        story::heading(format_args!("d{minor} is set up: {}", table.replace('\n', "; ")));
         self.create(minor).map_err(|error| format!("create: {error}"))?;
         self.load(minor, targets).map_err(|error| format!("load: {error}"))?;
         self.resume(minor).map_err(|error| format!("resume: {error}"))?;

@@ -50,7 +50,11 @@ fn a_deadlock_is_reported_with_its_seed_and_its_tasks() {
     let waits = gate.clone();
     sim.start("who waits at the gate", async move { waits.enter().await.is_ok() });
     let stuck = sim.try_block_on(gate.enter()).unwrap_err();
-    assert_eq!(stuck.to_string(), "seed 11: deadlock; 2 tasks wait: main, who waits at the gate");
+    assert_eq!(
+        stuck.to_string(),
+        "seed 11: deadlock; 2 tasks wait: main, who waits at the gate\n  who waits at the gate has done \
+         no I/O yet, and waits for a lock, a gate or a signal, which nobody is left to open"
+    );
 }
 
 #[test]

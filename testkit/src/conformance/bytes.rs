@@ -6,7 +6,7 @@ use super::rig::Rig;
 use super::suite::{SCHEDULE, Suite};
 use crate::SECTOR;
 use crate::traffic::{BioStep, pattern};
-use crate::{Rng, Run, Schedule, exhaustive, send, shrink};
+use crate::{Rng, Run, Schedule, exhaustive, send, shrink, story};
 
 /// The most schedules of a small case that are tried, depth first.
 const EXHAUSTIVE: u64 = 300;
@@ -19,15 +19,27 @@ pub(super) fn model(suite: &Suite, seed: u64) -> Result<(), String> {
     let schedule = suite.schedule(seed);
     let run = |schedule: &Schedule| model_under(suite, seed, schedule, 30, 1 + seed as usize % 4);
     let (result, made) = run(&schedule);
-    result.map_err(|why| shortest(shrink(schedule.seed(), &made, why, run)))?;
+    if let Err(why) = result {
+        let (schedule, why) = shrink(schedule.seed(), &made, why, run);
+        // The story is that of the shortest schedule.
+        story::forget();
+        let _ = run(&schedule);
+        return Err(shortest((schedule, why)));
+    }
     if seed == 0 {
         let run = |schedule: &Schedule| model_under(suite, seed, schedule, 4, 2);
-        exhaustive(seed, EXHAUSTIVE, run).map_err(shortest)?;
+        let found = exhaustive(seed, EXHAUSTIVE, run);
+        found.map_err(|(schedule, why)| {
+            story::forget();
+            let _ = run(&schedule);
+            shortest((schedule, why))
+        })?;
     }
     Ok(())
 }
 
 fn model_under(suite: &Suite, seed: u64, schedule: &Schedule, bios: usize, tasks: usize) -> Run {
+    story::forget();
     let rig = match suite.start_under(schedule, seed) {
         Ok(rig) => rig,
         Err(error) => return (Err(error), Vec::new()),

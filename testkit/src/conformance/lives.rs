@@ -9,7 +9,7 @@ use super::suite::Suite;
 use crate::traffic::BioStep;
 use crate::{
     Crash, Entry, Event, Explorer, Fault, FaultSpan, Legal, Plan, Rng, Schedule, Shape, SimDisk,
-    Speed, World,
+    Speed, World, story,
 };
 
 /// What is tried at each step of the first life, of a later one, and of a recovery.
@@ -137,7 +137,7 @@ impl Lives<'_> {
             }
             count += 1;
             let before: Vec<usize> = self.disks.iter().map(|disk| disk.checkpoint()).collect();
-            let ended = self.ended();
+            let (ended, told) = (self.ended(), story::point());
             let rig = self.come_back(crash, None)?;
             let ios: Vec<u64> = self.ended().iter().zip(ended).map(|(now, b)| now - b).collect();
             rig.check_power_cut(legal)?;
@@ -156,6 +156,7 @@ impl Lives<'_> {
                 After::Fails if self.suite.excepted("faults").is_none() => {
                     drop(rig);
                     rewind(self.disks, &before);
+                    story::back_to(told);
                     self.fails(&ios, crash, legal)?;
                 }
                 After::Fails => {}
@@ -214,6 +215,7 @@ impl Lives<'_> {
                 legal.check_power_cut(&content)?;
             }
             if rng.below(2) == 0 {
+                story::heading(format_args!("the power fails, and what is volatile is lost"));
                 self.disks.iter().for_each(|disk| disk.lose_cache());
             }
             let again = self.come_back(crash, None).and_then(|rig| rig.check_power_cut(legal));
@@ -243,6 +245,7 @@ impl Lives<'_> {
         if steps.is_empty() || rng.below(3) == 0 {
             steps = rig.steps(&mut rng, BIOS);
         }
+        story::heading(format_args!("life {life}: it is used again"));
         let ran = rig.run_well(&steps, 1);
         ran.map_err(|why| format!("in life {life}: {why}"))?;
         let record = rig.sent.journal().take();
@@ -264,6 +267,7 @@ fn events(record: &[Entry]) -> usize {
 
 /// Writes here and there, and looks whether that has changed anything else.
 fn use_again(rig: &Rig, crash: Crash) -> Result<(), String> {
+    story::heading(format_args!("it is used again"));
     rig.adopt()?;
     let mut rng = Rng::new(crash.at as u64);
     let steps = rig.steps(&mut rng, 6);

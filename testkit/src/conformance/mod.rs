@@ -28,6 +28,7 @@ use sim_core::panic_text;
 pub use suite::{DISK, SCHEDULE, Suite};
 
 use crate::search::{SEED, seeds};
+use crate::{story, watch};
 
 /// Stamps the tests of a target: `conformance!(MyTarget, "0 64 mine a 10")`.
 ///
@@ -84,11 +85,14 @@ pub struct FailedCase {
     pub took: Duration,
     /// The command that repeats the case.
     pub repeat: String,
+    /// What led to it, line by line: the bios, the I/O of the disks, the power cuts.
+    pub story: String,
 }
 
 impl Suite {
     /// Runs one case; a panic in it is a failure like any other.
     pub fn case(&self, part: Part, seed: u64) -> Result<(), String> {
+        let _watched = watch::case(part.name(), seed, self.repeat(part, seed));
         let run = AssertUnwindSafe(|| run(part, self, seed));
         catch_unwind(run).unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&panic))))
     }
@@ -128,17 +132,28 @@ impl Suite {
         for seed in seeds(part.cases()) {
             count += 1;
             if let Some(found) = self.failure(part, seed, count, started) {
-                let FailedCase { seeds, why, took, repeat, .. } = found;
-                panic!("{why}\nafter {seeds} cases in {took:.1?}; to repeat:\n{repeat}");
+                let FailedCase { seeds, why, took, repeat, story, .. } = found;
+                panic!("{why}\n\n{story}\nafter {seeds} cases in {took:.1?}; to repeat:\n{repeat}");
             }
         }
         println!("{count} cases in {:.1?}", started.elapsed());
     }
 
+    /// Returns the command that repeats a case.
+    fn repeat(&self, part: Part, seed: u64) -> String {
+        format!("{SEED}={seed} cargo test {}{}", self.filter, part.name())
+    }
+
     fn failure(&self, part: Part, seed: u64, seeds: u64, started: Instant) -> Option<FailedCase> {
         let why = self.case(part, seed).err()?;
-        let repeat = format!("{SEED}={seed} cargo test {}{}", self.filter, part.name());
-        Some(FailedCase { part, seed, seeds, why, took: started.elapsed(), repeat })
+        let took = started.elapsed();
+        let repeat = self.repeat(part, seed);
+        let (again, story) = story::of(|| self.case(part, seed));
+        let mut story = story.text(&why, &repeat);
+        if again.as_ref() != Err(&why) {
+            story.insert_str(0, "the second time the case went another way: ");
+        }
+        Some(FailedCase { part, seed, seeds, why, took, repeat, story })
     }
 }
 

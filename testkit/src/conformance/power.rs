@@ -3,7 +3,7 @@
 use super::lives;
 use super::suite::Suite;
 use crate::traffic::BioStep;
-use crate::{Damage, Fault, FaultSpan, Io, Legal, Rng};
+use crate::{Damage, Fault, FaultSpan, Io, Legal, Rng, story};
 use sim_core::{BlockDevice, Flags, Op, Sectors};
 
 /// How many faults are tried with the bios of one seed.
@@ -13,6 +13,7 @@ const FAULTS: u64 = 20;
 /// something durable.
 pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
     let mut rng = Rng::new(seed);
+    let told = story::point();
     let well = suite.start(seed)?;
     let steps = well.steps(&mut rng, 20);
     well.disks.iter().for_each(|disk| disk.watch());
@@ -24,6 +25,7 @@ pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
         .collect();
     let used: Vec<usize> = (0..ios.len()).filter(|disk| ios[*disk] > 0).collect();
     drop(well);
+    story::back_to(told);
     if used.is_empty() {
         return Ok(());
     }
@@ -36,8 +38,10 @@ pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
         } else {
             Fault::AtDurable { after: number % durable[disk], lasts, damage }
         };
+        let told = story::point();
         fail(suite, (seed, count), &steps, disk, fault)
             .map_err(|why| format!("disk {disk}, {fault:?}: {why}"))?;
+        story::back_to(told);
     }
     Ok(())
 }
@@ -77,18 +81,22 @@ fn fail(
     rig.sent.verdict()?;
     let record = rig.sent.journal().take();
     rig.disks[disk].heal();
+    let told = story::point();
+    story::heading(format_args!("the disk is healed"));
     // The device may have given up; what it does read must be right.
     if rig.content().is_ok() {
         rig.read_back().map_err(|why| format!("with the disk healed: {why}"))?;
     }
     let (legal, disks) = (rig.sent.legal().unwrap_or_else(|| Legal::new(&[])), rig.disks.clone());
     drop(rig);
+    story::heading(format_args!("the power fails, and what is volatile is lost"));
     disks.iter().for_each(|disk| disk.lose_cache());
     let rig = suite.restart(seed, &disks)?;
     let why = |why| format!("with the power off and on: {why}");
     rig.check_power_cut(&legal).map_err(why)?;
     drop(rig);
     lives::rewind(&disks, &begin);
+    story::back_to(told);
     lives::crash_after_fault(suite, &disks, &record, &mut first, seed << 8 | count)
 }
 
@@ -109,6 +117,7 @@ pub(super) fn operations(suite: &Suite, seed: u64) -> Result<(), String> {
         let (legal, disks) =
             (rig.sent.legal().unwrap_or_else(|| Legal::new(&[])), rig.disks.clone());
         drop(rig);
+        story::heading(format_args!("the power fails, and what is volatile is lost"));
         disks.iter().for_each(|disk| disk.lose_cache());
         rig = suite.restart(seed, &disks)?;
         rig.check_power_cut(&legal).map_err(|why| format!("with the power off and on: {why}"))?;

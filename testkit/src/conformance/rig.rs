@@ -10,7 +10,7 @@ use sim_core::{BlkResult, BlockDevice, MappedDevice};
 use super::suite::{DISK, SCHEDULE, Suite};
 use crate::SECTOR;
 use crate::traffic::{BioStep, Traffic};
-use crate::{Legal, Rng, Schedule, Shape, SimDisk, Speed, Stuck, World, read_all};
+use crate::{Legal, Rng, Schedule, Shape, SimDisk, Speed, Stuck, World, read_all, story};
 
 /// A device under test.
 pub(super) struct Rig {
@@ -57,6 +57,7 @@ impl Suite {
         device.set_folding(seed.is_multiple_of(2));
         // What setting up has written is there for good.
         disks.iter().for_each(|disk| disk.power_cycle(world.handle()));
+        story::heading(format_args!("it is in use"));
         let rig = Rig { world, disks, device, sent: self.traffic(), shape: Shape::of(seed) };
         rig.adopt()?;
         Ok(rig)
@@ -141,12 +142,16 @@ impl Rig {
     }
 
     pub(super) fn wait(&self, latch: &Latch) -> Result<(), String> {
-        let stuck = |stuck: Stuck| format!("a bio never ends: {stuck}");
+        let stuck = |stuck: Stuck| match self.sent.under_way().as_str() {
+            "" => format!("a bio never ends: {stuck}"),
+            bios => format!("a bio never ends: {stuck}\n  under way: {bios}"),
+        };
         self.world.sim.try_block_on(latch.wait()).map_err(stuck)
     }
 
     /// Reads the whole device.
     pub(super) fn content(&self) -> Result<Vec<u8>, String> {
+        story::heading(format_args!("all of it is read"));
         let read = self.world.sim.try_block_on(read_all(self.device.clone()));
         read.map_err(|stuck| format!("a read never ends: {stuck}"))?
     }

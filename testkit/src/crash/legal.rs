@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::SECTOR;
 use crate::disk::journal::Event;
+use crate::story;
 
 /// For each sector every version there was, and when.
 ///
@@ -194,6 +195,7 @@ impl Legal {
 
     /// Says which versions a sector has, and which of them `bytes` is, for a message.
     pub fn explain(&self, sector: u64, bytes: &[u8]) -> String {
+        story::blame(sector);
         let versions = &self.sectors[sector as usize];
         let name = |version: &Version| match (version.id, version.ended, version.ok) {
             (0, _, _) => "the first content".to_owned(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::SECTOR;
 use crate::disk::journal::{Entry, Write};
-use crate::{Event, Legal, Rng, SimDisk};
+use crate::{Event, Legal, Rng, SimDisk, story};
 use sim_core::Sector;
 
 /// Which of the writes that are not durable the power cut has left. Writes are counted from 0
@@ -249,10 +249,31 @@ impl<'a> Explorer<'a> {
         check: &mut impl FnMut(Crash, &L) -> Result<(), String>,
     ) -> Result<(), String> {
         let before: Vec<usize> = self.disks.iter().map(|disk| disk.checkpoint()).collect();
-        self.chosen(crash).into_iter().for_each(|slot| self.put(slot));
+        let told = story::point();
+        let chosen = self.chosen(crash);
+        if story::is_told() {
+            self.tell(crash, &chosen);
+        }
+        chosen.into_iter().for_each(|slot| self.put(slot));
         let result = check(crash, legal).map_err(|error| format!("{crash}: {error}"));
+        if result.is_ok() {
+            story::back_to(told);
+        }
         self.disks.iter().zip(before).for_each(|(disk, at)| disk.rewind(at));
         result
+    }
+
+    /// Tells what the power cut has left of each write that was not durable.
+    fn tell(&self, crash: Crash, chosen: &[Slot]) {
+        let mut lines: Vec<usize> = self.slots.iter().map(|slot| slot.line).collect();
+        lines.dedup();
+        let left = |line: usize| {
+            let mut parts: Vec<usize> =
+                chosen.iter().filter(|slot| slot.line == line).map(|slot| slot.part).collect();
+            parts.sort_unstable();
+            (&self.record[line], parts)
+        };
+        story::power_cut(&crash, &lines.into_iter().map(left).collect::<Vec<_>>());
     }
 
     fn chosen(&self, Crash { at, cut }: Crash) -> Vec<Slot> {

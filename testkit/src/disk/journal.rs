@@ -1,5 +1,7 @@
 //! A record of what the disks of a world were told, in one order for all of them.
 
+use crate::story;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One line of a record.
@@ -88,7 +90,9 @@ impl Journal {
 
     /// Adds a line.
     pub fn push(&self, entry: Entry) {
-        self.lock().push(entry);
+        let mut entries = self.lock();
+        story::recorded(entries.is_empty());
+        entries.push(entry);
     }
 
     /// Ends the record and returns it.

@@ -8,7 +8,7 @@ use sim_core::{Bio, BlkError, BlkResult, Flags, Op, Runtime, Sector, Sectors};
 use crate::disk::cache::{Bytes, Cache};
 use crate::disk::fault::{Damage, Faults, aim, flip};
 use crate::disk::journal::{Entry, Journal, Write};
-use crate::{Handle, Io, Latency};
+use crate::{Handle, Io, Latency, story};
 
 /// Whether bios can be carried out on the spot ([`try_now`](sim_core::BlockDevice::try_now)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +82,17 @@ impl State {
     pub(crate) fn carry_out(&mut self, bio: &mut Bio<'_>, submitted: Submitted) -> BlkResult {
         self.counts.add(bio.op());
         let damage = self.faults.next(bio);
+        let result = self.carry_out_with(bio, damage, submitted);
+        story::io(self.minor, bio, damage.as_ref(), &result);
+        result
+    }
+
+    fn carry_out_with(
+        &mut self,
+        bio: &mut Bio<'_>,
+        damage: Option<Damage>,
+        submitted: Submitted,
+    ) -> BlkResult {
         if bio.end().is_none_or(|end| end.0 > self.cache.size().0) {
             return Err(BlkError::Io);
         }

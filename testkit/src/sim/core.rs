@@ -1,9 +1,9 @@
 //! What the executor, its tasks and their handles share.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) const MAIN: u64 = 0;
 /// The executor, as its tasks and their handles share it.
 pub(crate) struct Core {
     seed: u64,
+    /// How many steps were taken.
+    steps: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -46,10 +48,14 @@ pub(crate) struct State {
     pub(crate) pending: Vec<(u64, Waker)>,
     pub(crate) timers: BTreeMap<(Duration, u64), Waker>,
     pub(crate) trace: Trace,
+    /// The task that runs.
+    running: u64,
 }
 
 pub(super) struct Task {
     name: String,
+    /// The last I/O that ended in it.
+    last: String,
     waker: Arc<TaskWaker>,
     /// Taken out while the task runs; [`MAIN`] has none here.
     future: Option<BoxFuture<'static, ()>>,
@@ -62,15 +68,18 @@ pub struct Stuck {
     pub seed: u64,
     /// Tasks that wait for what never comes, by their names.
     pub tasks: Vec<String>,
+    /// What each of them has done last, and what it may wait for.
+    pub waits: Vec<String>,
     /// The run was cut off at [`MAX_STEPS`]; otherwise nothing was left that could happen.
     pub endless: bool,
 }
 
 impl fmt::Display for Stuck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stuck { seed, tasks, endless } = self;
+        let Stuck { seed, tasks, waits, endless } = self;
         let why = if *endless { "no end after so many steps" } else { "deadlock" };
-        write!(f, "seed {seed}: {why}; {} tasks wait: {}", tasks.len(), tasks.join(", "))
+        write!(f, "seed {seed}: {why}; {} tasks wait: {}", tasks.len(), tasks.join(", "))?;
+        waits.iter().try_for_each(|wait| write!(f, "\n  {wait}"))
     }
 }
 
@@ -99,6 +108,7 @@ impl State {
             let Some(task) = self.tasks.get(&id) else { return Next::Wake(Vec::new()) };
             task.waker.queued.store(false, SeqCst);
             self.trace.line(format_args!("run {id} {}", task.name));
+            self.running = id;
             return Next::Task(id);
         }
         let (key, waker) = self.pending.swap_remove(way - ready);
@@ -119,6 +129,29 @@ impl State {
     /// Returns the choices made so far.
     pub(super) fn choices(&self) -> Vec<Choice> {
         self.chooser.made().to_vec()
+    }
+
+    /// Writes a line into the trace: what happened to an I/O in the task that runs.
+    pub(crate) fn note(&mut self, line: fmt::Arguments<'_>) {
+        self.trace.line(line);
+        if let Some(task) = self.tasks.get_mut(&self.running) {
+            task.last.clear();
+            write!(task.last, "{line}").expect("a string takes everything");
+        }
+    }
+
+    /// Says what each task has done last, and what it may wait for.
+    fn waits(&self) -> Vec<String> {
+        let timed = !self.timers.is_empty();
+        let what = match (self.ready.len() + self.pending.len(), timed) {
+            (0, false) => "a lock, a gate or a signal, which nobody is left to open",
+            _ => "its turn, an I/O, a timer, or another task",
+        };
+        let task = |task: &Task| match task.last.as_str() {
+            "" => format!("{} has done no I/O yet, and waits for {what}", task.name),
+            last => format!("{} has ended `{last}`, and waits for {what}", task.name),
+        };
+        self.tasks.values().map(task).collect()
     }
 
     /// Lists the tasks that have not ended, by name.
@@ -152,12 +185,35 @@ impl Core {
             pending: Vec::new(),
             timers: BTreeMap::new(),
             trace: Trace::default(),
+            running: MAIN,
         };
-        Core { seed, state: Mutex::new(state) }
+        Core { seed, steps: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     pub(super) fn seed(&self) -> u64 {
         self.seed
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(SeqCst)
+    }
+
+    pub(super) fn step(&self) {
+        self.steps.fetch_add(1, SeqCst);
+    }
+
+    /// Says which task runs, and what happened last; nothing where the run cannot be looked at.
+    /// For whoever watches from another thread.
+    pub(crate) fn running(&self) -> Option<String> {
+        let state = self.state.try_lock().ok()?;
+        let task = state.tasks.get(&state.running);
+        let name = task.map_or("a task that was dropped", |task| &task.name);
+        let mut text =
+            format!("{name} runs, {} tasks are there; the last steps:\n", state.tasks.len());
+        state.trace.recent().for_each(|line| {
+            writeln!(text, "  {line}").expect("a string takes everything");
+        });
+        Some(text)
     }
 
     /// Takes out what the caller of `block_on` waited for.
@@ -186,7 +242,7 @@ impl Core {
         let waker = TaskWaker { core: Arc::downgrade(core), id, queued: AtomicBool::new(true) };
         let waker = Arc::new(waker);
         let mut state = core.state();
-        state.tasks.insert(id, Task { name, waker: waker.clone(), future });
+        state.tasks.insert(id, Task { name, last: String::new(), waker: waker.clone(), future });
         state.ready.push(id);
         waker.into()
     }
@@ -233,7 +289,7 @@ impl Core {
         let state = self.state();
         let main = Some(main.to_owned()).filter(|main| !main.is_empty());
         let tasks = main.into_iter().chain(state.tasks.values().map(|task| task.name.clone()));
-        Stuck { seed: self.seed, tasks: tasks.collect(), endless }
+        Stuck { seed: self.seed, tasks: tasks.collect(), waits: state.waits(), endless }
     }
 }
 

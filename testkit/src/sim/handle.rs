@@ -36,7 +36,7 @@ impl Handle {
 
     /// Writes a line into the trace.
     pub fn note(&self, line: fmt::Arguments<'_>) {
-        self.core.state().trace.line(line);
+        self.core.state().note(line);
     }
 }
 

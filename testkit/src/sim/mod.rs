@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use sim_core::Runtime;
 
 use self::core::{Core, MAIN, MAX_STEPS, Next, Stuck, lock};
-use crate::{Choice, Handle, Schedule};
+use crate::{Choice, Handle, Schedule, watch};
 
 /// A single-thread executor that chooses by its seed.
 ///
@@ -145,7 +145,9 @@ impl Sim {
     /// Takes steps until `main`, polled when its turn comes, returns something, or until
     /// nothing is left that could happen.
     fn run<T>(&self, mut main: impl FnMut() -> Option<T>) -> Result<Option<T>, Stuck> {
+        watch::runs(&self.core);
         for _ in 0..MAX_STEPS {
+            self.core.step();
             // The lock is let go of before anything runs.
             let next = self.core.state().choose();
             match next {

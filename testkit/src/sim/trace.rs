@@ -7,7 +7,13 @@ use std::fmt::{self, Write};
 pub(crate) struct Trace {
     digest: Digest,
     lines: Option<Vec<String>>,
+    /// The last lines, in a ring: each keeps its memory for the next.
+    recent: [String; RECENT],
+    next: usize,
 }
+
+/// How many lines are always there to be looked at.
+const RECENT: usize = 12;
 
 /// FNV-1a, 64 bits: two runs that differ in one byte of one line differ in it.
 struct Digest(u64);
@@ -35,9 +41,19 @@ impl Trace {
 
     pub(crate) fn line(&mut self, line: fmt::Arguments<'_>) {
         writeln!(self.digest, "{line}").expect("a digest takes everything");
+        let recent = &mut self.recent[self.next % RECENT];
+        recent.clear();
+        write!(recent, "{line}").expect("a string takes everything");
+        self.next += 1;
         if let Some(lines) = &mut self.lines {
             lines.push(line.to_string());
         }
+    }
+
+    /// Returns the last lines, the oldest first.
+    pub(crate) fn recent(&self) -> impl Iterator<Item = &str> {
+        let from = self.next.saturating_sub(RECENT);
+        (from..self.next).map(|at| self.recent[at % RECENT].as_str())
     }
 
     pub(crate) fn digest(&self) -> u64 {

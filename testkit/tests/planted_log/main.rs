@@ -26,14 +26,16 @@ fn found<const BUG: u8>(test: &str) {
     let suite = Suite::of::<Logged<BUG>>(TABLE);
     let started = Instant::now();
     let found = Part::ALL.into_iter().find_map(|part| suite.find_by_default(part));
-    let FailedCase { part, seed, seeds, why, took, .. } = found.expect("nothing found");
+    let FailedCase { part, seed, seeds, why, took, story, .. } = found.expect("nothing found");
     println!(
-        "{test} | {} | seed {seed}, after {seeds} | {:.1} ms, with the parts before it {:.1?}\n    {}",
+        "{test} | {} | seed {seed}, after {seeds} | {:.1} ms, with the parts before it {:.1?}\n    {}\n{story}",
         part.name(),
         took.as_secs_f64() * 1000.0,
         started.elapsed(),
         why.replace('\n', "\n    ")
     );
+    assert!(story.contains("  bio ") && story.contains("  >> "), "{test}: {story}");
+    assert!(story.lines().count() < 150, "{test}: nobody reads that in a minute: {story}");
     assert!(took < LIMIT, "{test}: took {took:?}");
     assert_eq!(suite.case(part, seed), Err(why), "{test}: the seed repeats it");
 }
