@@ -3,6 +3,7 @@
 //! The crates are built by a cargo of their own, with the versions and into the target folder of
 //! the workspace, so that little is left to build.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -144,6 +145,56 @@ fn a_new_crate_passes_its_tests_and_its_program_shows_the_target() {
     assert_eq!(instance.well(&["table", "mine"]), "0 1024 last-first 8:0 16\n");
 }
 
+/// The other kinds: all but the program, which is the same for each.
+fn check_kind(kind: &str, about: &str) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let name = format!("new-{kind}");
+    let output = new_target(dir.path(), &[&name, "--kind", kind]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let folder = dir.path().join(name);
+    let readme = std::fs::read_to_string(folder.join("README.md")).expect("a file");
+    assert!(readme.contains(about), "{readme}");
+    cargo(&folder, &["test", "--workspace", "--exclude", "program", "--all-targets", "-q"]);
+}
+
+#[test]
+fn a_new_crate_that_changes_data_passes_its_tests() {
+    check_kind("transform", "new-transform <dev> <start> <key>\n");
+}
+
+#[test]
+fn a_new_crate_that_waits_passes_its_tests() {
+    check_kind("async", "new-async <dev> <start> <ms>\n");
+}
+
+#[test]
+fn a_new_crate_with_a_log_passes_its_tests() {
+    check_kind("log", "new-log <dev> <start>\n");
+}
+
+/// The folder is the checkout's, by the crate's own configuration; the program is built when it is
+/// asked for, and not for the tests.
+#[test]
+fn the_tests_of_a_new_crate_do_not_need_the_command_line() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    assert!(new_target(dir.path(), &["mine"]).status.success());
+    let folder = dir.path().join("mine");
+    let tree = ["tree", "--offline", "--edges", "normal,dev,build", "--prefix", "none"];
+    let output = Command::new(env!("CARGO")).args(tree).current_dir(&folder).output();
+    let output = output.expect("cargo runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let crates = text(&output.stdout);
+    let ours: BTreeSet<&str> = crates
+        .lines()
+        .filter(|line| line.contains("(/"))
+        .filter_map(|l| l.split(' ').next())
+        .collect();
+    assert_eq!(ours, BTreeSet::from(["dmsim-testkit", "mine", "sim-core"]));
+    let config = std::fs::read_to_string(folder.join(".cargo/config.toml")).expect("a file");
+    let shared = root().canonicalize().expect("the checkout").join("target");
+    assert!(config.contains(&format!("target-dir = \"{}\"", shared.display())), "{config}");
+}
+
 #[test]
 fn the_example_passes_its_tests_and_holds_a_file_system() {
     let folder = root().join("examples/inverted");
@@ -194,12 +245,18 @@ fn nothing_is_written_over_and_bad_names_make_nothing() {
     assert_eq!(std::fs::read_dir(dir.path().join("mine")).expect("a folder").count(), 0);
 }
 
+/// The crates that the book writes, each with its kind.
+const BOOKS_CRATES: [(&str, &str); 4] =
+    [("last-first", "remap"), ("scrambled", "transform"), ("slow", "async"), ("journaled", "log")];
+
 /// A listing is marked with the file that it is from: `<!-- from PATH -->`, where PATH may lie in
-/// the crate that `dmsim new-target last-first` writes.
+/// a crate that `dmsim new-target` writes.
 #[test]
 fn every_listing_of_the_book_is_code_that_is_compiled() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    assert!(new_target(dir.path(), &["last-first"]).status.success());
+    for (name, kind) in BOOKS_CRATES {
+        assert!(new_target(dir.path(), &[name, "--kind", kind]).status.success());
+    }
     let mut listings = 0;
     for chapter in std::fs::read_dir(root().join("docs/src")).expect("the book") {
         let path = chapter.expect("a chapter").path();
@@ -208,10 +265,9 @@ fn every_listing_of_the_book_is_code_that_is_compiled() {
             let marked = before.trim_end().lines().next_back().unwrap_or_default();
             let from = marked.strip_prefix("<!-- from ").and_then(|m| m.strip_suffix(" -->"));
             let from = from.unwrap_or_else(|| panic!("{}: whose code?\n{listing}", path.display()));
-            let file = match from.strip_prefix("last-first/") {
-                Some(file) => dir.path().join("last-first").join(file),
-                None => root().join(from),
-            };
+            let of_a_crate =
+                BOOKS_CRATES.iter().any(|(name, _)| from.starts_with(&format!("{name}/")));
+            let file = if of_a_crate { dir.path().join(from) } else { root().join(from) };
             let source = std::fs::read_to_string(&file).expect(from);
             assert!(source.contains(listing), "{}: not in {from}:\n{listing}", path.display());
             listings += 1;

@@ -21,6 +21,7 @@ use daemon::Options;
 use daemon::launch::this_program;
 use ops::size::parse_size;
 
+use crate::new_target::Kind;
 use crash::Crash;
 use dump::{Close, Dump};
 use fault::FaultArgs;
@@ -282,6 +283,9 @@ pub(crate) struct Demo {
 pub(crate) struct NewTarget {
     /// The word in table lines
     pub(crate) name: String,
+    /// What the target does, to start from
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    pub(crate) kind: Kind,
     /// Folder of the crate, which must not be there yet [default: NAME]
     #[arg(long, value_name = "DIR")]
     pub(crate) path: Option<PathBuf>,

@@ -148,9 +148,22 @@ impl<'a> Arg<'a> {
 
     /// Reads a 64-bit sector address, as the kernel's `kstrtoull` does: decimal, a plus sign allowed.
     pub fn sector_u64(&self, kernel: &str) -> Result<Sector, CtrError> {
+        self.read_u64().map(Sector).ok_or_else(|| self.error("a sector number", kernel))
+    }
+
+    /// Reads a 64-bit number, as the kernel's `kstrtoull` does: decimal, a plus sign allowed.
+    pub fn u64(&self, kernel: &str) -> Result<u64, CtrError> {
+        self.read_u64().ok_or_else(|| self.error("a number of 64 bits", kernel))
+    }
+
+    /// Reads a 64-bit number in hexadecimal digits of either case, as `kstrtoull` of base 16 does:
+    /// with `0x` in front, or without.
+    pub fn hex_u64(&self, kernel: &str) -> Result<u64, CtrError> {
         let digits = self.text.strip_prefix('+').unwrap_or(self.text);
-        let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok());
-        number.flatten().map(Sector).ok_or_else(|| self.error("a sector number", kernel))
+        let digits = digits.strip_prefix("0x").or(digits.strip_prefix("0X")).unwrap_or(digits);
+        let number = digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let number = number.then(|| u64::from_str_radix(digits, 16).ok()).flatten();
+        number.ok_or_else(|| self.error("a hexadecimal number of 64 bits", kernel))
     }
 
     /// As [`positive_u32`](Self::positive_u32), with zero among the numbers.
@@ -171,6 +184,11 @@ impl<'a> Arg<'a> {
     pub fn wrapping_u32(&self, kernel: &str) -> Result<u32, CtrError> {
         let number = scan_u64(self.text).map(|number| number as u32);
         number.ok_or_else(|| self.error("a number", kernel))
+    }
+
+    fn read_u64(&self) -> Option<u64> {
+        let digits = self.text.strip_prefix('+').unwrap_or(self.text);
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
     }
 
     fn read_u32(&self) -> Option<u32> {
@@ -259,6 +277,22 @@ mod tests {
         assert_eq!(arg("+18446744073709551615").sector_u64("").unwrap(), Sector(u64::MAX));
         for bad in ["18446744073709551616", "-1", "", "+", "++1", "0x10", "1 "] {
             assert!(arg(bad).sector_u64("").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_64_bits_is_decimal_or_hexadecimal() {
+        let arg = |text| Arg { index: 0, text };
+        assert_eq!(arg("18446744073709551615").u64("").unwrap(), u64::MAX);
+        for text in ["ff", "0xFF", "0Xff", "+0xff", "00ff"] {
+            assert_eq!(arg(text).hex_u64("").unwrap(), 255, "{text}");
+        }
+        assert_eq!(arg("ffffffffffffffff").hex_u64("").unwrap(), u64::MAX);
+        for bad in ["10000000000000000", "", "0x", "-1", "x", "0x0x1", "+", "1 ", "fg"] {
+            assert!(arg(bad).hex_u64("").is_err(), "{bad}");
+        }
+        for bad in ["18446744073709551616", "", "0x10", "-1", "1f"] {
+            assert!(arg(bad).u64("").is_err(), "{bad}");
         }
     }
 

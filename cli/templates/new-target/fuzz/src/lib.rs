@@ -31,7 +31,8 @@ fn load(world: &World, lines: Vec<TargetSpec>) -> Option<Vec<TargetSpec>> {
     world.load(0, lines).ok()?;
     world.resume(0).ok()?;
     let (report, slot, device_names) = (Report::Table, Slot::Live, false);
-    match world.execute(Command::TableStatus { id: id(0), report, slot, device_names, keys: KeyText::Zeros }) {
+    let keys = KeyText::Zeros;
+    match world.execute(Command::TableStatus { id: id(0), report, slot, device_names, keys }) {
         Ok(Answer::Table(_, lines)) => Some(lines),
         other => panic!("a table was loaded, and is not reported: {other:?}"),
     }

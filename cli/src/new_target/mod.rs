@@ -2,6 +2,8 @@
 //!
 //! The crate is built against a checkout of dmsim, which it names by its path.
 
+mod files;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,26 +13,8 @@ use crate::args::NewTarget;
 use crate::output::print;
 use daemon::{About, Fault};
 
-/// The files: where each goes, and its text. Three words stand for what the name makes of them:
-/// `target-word` for the name itself, `crate_name` and `TargetName` for what it is in Rust.
-const FILES: [(&str, &str); 13] = [
-    ("Cargo.toml", include_str!("../templates/new-target/Cargo.toml.in")),
-    ("README.md", include_str!("../templates/new-target/README.md")),
-    (".gitignore", include_str!("../templates/new-target/gitignore")),
-    ("rustfmt.toml", include_str!("../../rustfmt.toml")),
-    ("src/lib.rs", include_str!("../templates/new-target/src/lib.rs")),
-    ("src/main.rs", include_str!("../templates/new-target/src/main.rs")),
-    ("tests/conformance.rs", include_str!("../templates/new-target/tests/conformance.rs")),
-    ("benches/target-word.rs", include_str!("../templates/new-target/benches/target.rs")),
-    ("fuzz/Cargo.toml", include_str!("../templates/new-target/fuzz/Cargo.toml.in")),
-    ("fuzz/src/lib.rs", include_str!("../templates/new-target/fuzz/src/lib.rs")),
-    (
-        "fuzz/fuzz_targets/table.rs",
-        include_str!("../templates/new-target/fuzz/fuzz_targets/table.rs"),
-    ),
-    ("fuzz/tests/seeds.rs", include_str!("../templates/new-target/fuzz/tests/seeds.rs")),
-    ("fuzz/seeds/table/good", "7:0 16"),
-];
+pub(crate) use files::Kind;
+use files::{File, SHARED};
 
 /// The crates of the checkout that the new crate names.
 const CRATES: [&str; 4] = ["cli", "sim-core", "targets", "testkit"];
@@ -39,8 +23,9 @@ const CRATES: [&str; 4] = ["cli", "sim-core", "targets", "testkit"];
 const MAX_NAME: usize = 15;
 
 /// Names that Rust, cargo or this program have another use for.
-const TAKEN: [&str; 15] = [
+const TAKEN: [&str; 17] = [
     "alloc",
+    "bench",
     "build",
     "core",
     "criterion",
@@ -51,6 +36,7 @@ const TAKEN: [&str; 15] = [
     "dmstats",
     "examples",
     "incremental",
+    "program",
     "sim_core",
     "std",
     "test",
@@ -66,32 +52,37 @@ const KEYWORDS: &str = "abstract as async await become box break const continue 
 /// Writes the crate, and says what to do with it.
 pub(crate) fn run(ask: &NewTarget, registry: &Registry) -> Result<ExitCode, Fault> {
     let about = || format!("new-target {}", ask.name);
-    let name = Name::new(&ask.name, registry).about(about())?;
+    let name = Name::new(&ask.name, ask.kind, registry).about(about())?;
     let checkout = find_checkout(ask.checkout.as_deref()).about(about())?;
     let folder = ask.path.clone().unwrap_or_else(|| PathBuf::from(name.word));
     // Fails where there is anything at all: nothing is written over.
     std::fs::create_dir(&folder).about(format!("{}: {}", about(), folder.display()))?;
-    if let Err(fault) = write_files(&name, &folder, &checkout) {
+    if let Err(fault) = write_files(&name, ask.kind, &folder, &checkout) {
         // Ours, as it was made just now.
         let _best_effort = std::fs::remove_dir_all(&folder);
         return Err(fault);
     }
-    let (folder, word) = (folder.display(), name.word);
+    let (folder, word, words) = (folder.display(), name.word, ask.kind.put_in("shell-words"));
     print(&format!(
         "{folder}: a crate with the target `{word}`, its tests, a benchmark and a fuzzer\n\
          $ cd {folder}\n\
-         $ cargo test --workspace\n\
-         $ cargo run -- attach disk.img --create 64M --as /dev/sda\n\
-         $ cargo run -- create mine --table '0 131072 {word} /dev/sda 0'\n"
+         $ cargo test\n\
+         $ cargo run -p program -- attach disk.img --create 64M --as /dev/sda\n\
+         $ cargo run -p program -- create mine --table '0 65536 {word} {words}'\n"
     ))
 }
 
-fn write_files(name: &Name<'_>, folder: &Path, checkout: &str) -> Result<(), Fault> {
-    for (path, text) in FILES {
+/// Returns all files of a crate of this kind.
+fn files(kind: Kind) -> impl Iterator<Item = File> {
+    SHARED.into_iter().chain(kind.files().iter().copied())
+}
+
+fn write_files(name: &Name<'_>, kind: Kind, folder: &Path, checkout: &str) -> Result<(), Fault> {
+    for (path, text) in files(kind) {
         let path = folder.join(name.put_in(path));
         let parent = path.parent().expect("a file of the crate lies in its folder");
         std::fs::create_dir_all(parent).about(parent.display())?;
-        let text = put_checkout(name.put_in(text), checkout);
+        let text = put_checkout(name.put_in(&kind.put_in(text)), checkout);
         std::fs::write(&path, text).about(path.display())?;
     }
     // The versions that dmsim was tested with, which are on this machine already.
@@ -104,7 +95,7 @@ fn write_files(name: &Name<'_>, folder: &Path, checkout: &str) -> Result<(), Fau
 
 /// Puts the checkout's path in: in quotes where TOML wants them, bare elsewhere.
 fn put_checkout(mut text: String, checkout: &str) -> String {
-    for folder in CRATES {
+    for folder in CRATES.into_iter().chain(["target"]) {
         let path = serde_json::Value::from(format!("{checkout}/{folder}"));
         // What JSON makes of a string, TOML reads.
         text = text.replace(&format!("@CHECKOUT/{folder}@"), &path.to_string());
@@ -143,7 +134,7 @@ struct Name<'a> {
 }
 
 impl Name<'_> {
-    fn new<'a>(word: &'a str, registry: &Registry) -> Result<Name<'a>, String> {
+    fn new<'a>(word: &'a str, kind: Kind, registry: &Registry) -> Result<Name<'a>, String> {
         let parts = || word.split(['-', '_']);
         let is_part = |part: &str| {
             let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -166,7 +157,7 @@ impl Name<'_> {
             return Err("Rust, cargo or dmsim use this name for something else".to_owned());
         }
         let type_name: String = parts().map(capitalize).collect();
-        if uses_type(&type_name) {
+        if uses_type(&type_name, kind) {
             return Err(format!("the type would be `{type_name}`, which the code uses already"));
         }
         Ok(Name { word, ident, type_name })
@@ -184,8 +175,8 @@ fn capitalize(part: &str) -> String {
 }
 
 /// Tells whether the code of the files has this word.
-fn uses_type(name: &str) -> bool {
-    let sources = FILES.iter().filter(|(path, _)| path.ends_with(".rs"));
+fn uses_type(name: &str, kind: Kind) -> bool {
+    let sources = files(kind).filter(|(path, _)| path.ends_with(".rs"));
     let mut lines = sources.flat_map(|(_, text)| text.lines());
     lines.any(|line| {
         let code = line.split("//").next().unwrap_or_default();
@@ -198,7 +189,7 @@ mod tests {
     use super::*;
 
     fn check(word: &str) -> Result<(String, String), String> {
-        let name = Name::new(word, &targets::registry())?;
+        let name = Name::new(word, Kind::Remap, &targets::registry())?;
         Ok((name.ident, name.type_name))
     }
 
@@ -218,6 +209,26 @@ mod tests {
         for taken in ["linear", "match", "dmsetup", "sim-core", "std", "bio", "world", "ctr-error"]
         {
             assert!(check(taken).is_err(), "{taken}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_the_kind_uses_is_refused() {
+        let of = |kind| Name::new("signal", kind, &targets::registry()).map(drop);
+        assert_eq!(of(Kind::Remap), Ok(()));
+        assert!(of(Kind::Async).unwrap_err().contains("`Signal`"));
+    }
+
+    #[test]
+    fn no_word_of_a_template_is_left() {
+        for kind in Kind::ALL {
+            for (path, text) in files(kind) {
+                let name = Name::new("last-first", kind, &targets::registry()).unwrap();
+                let text = put_checkout(name.put_in(&kind.put_in(text)), "/dmsim");
+                let left = ["target-word", "TargetName", "crate_name", "-words", "about-", "@"];
+                let found = left.iter().find(|word| text.contains(**word));
+                assert_eq!(found, None, "{kind:?} {path}");
+            }
         }
     }
 

@@ -1,0 +1,29 @@
+//! What lies on the device: blocks of 4 KiB, which begin with a checksum and four numbers.
+
+use sim_core::Sector;
+
+/// A block, in bytes and in sectors: whole blocks of disks with blocks of 512 bytes, and of 4096.
+pub(crate) const BLOCK: usize = 4096;
+pub(crate) const SECTORS: u64 = 8;
+
+pub(crate) fn sector(block: u64) -> Sector {
+    Sector(block * SECTORS)
+}
+
+/// A block of four numbers, and data after it; in front of all the checksum of what follows.
+pub(crate) fn sealed(numbers: [u64; 4], data: &[u8]) -> Vec<u8> {
+    let mut bytes = numbers.map(u64::to_le_bytes).concat();
+    bytes.resize(BLOCK - 8, 0);
+    bytes.extend(data);
+    let sum = u64::from(crc32fast::hash(&bytes)).to_le_bytes();
+    [&sum, &bytes[..]].concat()
+}
+
+pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
+    bytes[..8] == u64::from(crc32fast::hash(&bytes[8..])).to_le_bytes()
+}
+
+/// Reads the numbers of a block. They count once its checksum was right.
+pub(crate) fn numbers(bytes: &[u8]) -> [u64; 4] {
+    [8, 16, 24, 32].map(|at| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")))
+}
