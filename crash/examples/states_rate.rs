@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crash::{Plan, Recording, State, States};
+use crash::{Plan, Promises, Recording, State, States};
 
 /// How much of a state is read, in bytes: what a checker that looks at a superblock does.
 const LOOK: usize = 64 << 10;
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let base = args.next().filter(|base| !base.is_empty()).map(File::open).transpose()?;
     let states = args.next().map_or(Ok(100_000), |number| number.parse())?;
     let begin = Instant::now();
-    let recording = Arc::new(Recording::new(File::open(log)?, base, None)?);
+    let recording = Arc::new(Recording::new(File::open(log)?, base, Promises::default())?);
     let entries = recording.entries().len();
     println!("{entries} entries read in {:.3} s", begin.elapsed().as_secs_f64());
     let plan = Plan { states, seed: 1, from_mark: 0, to_mark: usize::MAX };

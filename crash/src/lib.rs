@@ -14,6 +14,7 @@
 
 mod check;
 mod disk;
+mod extents;
 pub mod log;
 mod plan;
 mod recording;
@@ -25,7 +26,7 @@ mod write;
 pub use check::{Failure, Found, Progress, check_all};
 pub use disk::{Disk, MAX_SCRATCH};
 pub use plan::{Coverage, Plan, States};
-pub use recording::Recording;
+pub use recording::{Flushes, Promises, Recording};
 pub use shrink::shrink;
 pub use state::{Kept, Loss, NoState, State};
 pub use window::Window;

@@ -8,7 +8,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use sim_core::{SECTOR_SIZE, Sectors};
-use targets::log_writes::format::{BadLog, ENTRY_LEN, EntryHead, Kinds, Superblock};
+use targets::log_writes::format::{BadLog, END_MARK, ENTRY_LEN, EntryHead, Kinds, Superblock};
+
+/// The logical blocks that devices have, in bytes.
+const UNITS: [u32; 4] = [512, 1024, 2048, 4096];
 
 /// The largest logical block that a logged device may have, in bytes.
 const MAX_UNIT: u32 = 65536;
@@ -35,6 +38,19 @@ pub enum What {
     Mark(String),
     /// An entry of no length, and no flush: nothing.
     Nothing,
+}
+
+impl What {
+    /// Returns what it is on a disk that says of flushes, and of FUA, that they have ended, and does nothing.
+    pub(crate) fn unflushed(&self) -> What {
+        match *self {
+            What::Write { metadata, data, .. } => {
+                What::Write { preflush: false, fua: false, metadata, data }
+            }
+            What::Flush => What::Nothing,
+            ref other => other.clone(),
+        }
+    }
 }
 
 /// One entry of a log.
@@ -156,6 +172,43 @@ pub fn read(file: &File) -> Result<Log, LogError> {
         at += u64::from(unit) + data_len;
     }
     Ok(Log { entries, unit, end: at })
+}
+
+/// Counts the entries of a log whose writer has died: what lies behind those that its superblock counts, but for the last
+/// one, which may not be there in whole. Nothing else may ever have been in its file.
+///
+/// # Errors
+/// As [`read`], and what the system says when it is written.
+pub fn count_all(file: &File) -> Result<(), LogError> {
+    let len = file.metadata()?.len();
+    let mut first = vec![0; ENTRY_LEN];
+    file.read_exact_at(&mut first, 0)?;
+    let found = match first.iter().all(|byte| *byte == 0) {
+        // A superblock comes with the first mark, or write with FUA.
+        true => UNITS.into_iter().map(|unit| (unit, 0, u64::from(unit))).find(|(unit, _, at)| {
+            read_entry(file, *at, *unit, len).is_ok_and(|(entry, _)| entry.what != What::Nothing)
+        }),
+        false => {
+            let log = read(file)?;
+            let is_end =
+                |entry: &Entry| matches!(&entry.what, What::Mark(text) if text == END_MARK);
+            let is_whole = log.entries.last().is_some_and(is_end);
+            (!is_whole).then_some((log.unit, log.entries.len() as u64, log.end))
+        }
+    };
+    let Some((unit, counted, mut at)) = found else { return Ok(()) };
+    let mut more = 0_u64;
+    while let Ok((Entry { what, .. }, data_len)) = read_entry(file, at, unit, len) {
+        if what == What::Nothing {
+            break;
+        }
+        at += u64::from(unit) + data_len;
+        more += 1;
+    }
+    let entries = counted + more.saturating_sub(1);
+    let mut superblock = vec![0; unit as usize];
+    Superblock { entries, unit }.write(&mut superblock);
+    Ok(file.write_all_at(&superblock, 0)?)
 }
 
 enum Wrong {

@@ -394,8 +394,8 @@ impl Sums {
             if kept == Some(Kept::Nothing) {
                 continue;
             }
-            let first = recording.entries()[*entry].sector;
-            for (sector, group) in (first..).zip(recording.groups_of(*entry)) {
+            for group in recording.groups_of(*entry) {
+                let sector = recording.sector_of(group);
                 let is_there = kept.is_none_or(|kept| kept.has(recording.unit_of(*entry, sector)));
                 if is_there && self.winners[group] < *entry as u32 + 1 {
                     if self.changed[group] == 0 {

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use sim_core::{Rng, SECTOR_SIZE, Sectors};
 
+use crate::extents::Extents;
 use crate::log::{self, Entry, Log, LogError, What};
 use crate::state::State;
 
@@ -16,6 +18,10 @@ const CHUNK: u64 = 1 << 20;
 
 /// The most entries that a log may have: they are counted in 32 bits.
 const MAX_ENTRIES: usize = u32::MAX as usize - 1;
+
+/// The most sectors that a log may write, each counted as often as it is written: 128 GiB of them, which take 6 GiB of
+/// memory.
+const MAX_VERSIONS: u64 = 1 << 28;
 
 /// A recording of the writes of a device. It keeps 24 bytes for each sector that was written, and no data.
 #[derive(Debug)]
@@ -35,6 +41,26 @@ pub struct Recording {
     versions: Vec<Version>,
     /// Where the versions of each sector begin, and where the last end.
     groups: Vec<usize>,
+}
+
+/// What the disk promises whose power is cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Promises {
+    /// What it writes as one or not at all, in bytes: a sector of 512, or what a disk promises. The log's own unit where
+    /// it is nothing.
+    pub atomic: Option<u32>,
+    /// Whether it carries flushes out.
+    pub flushes: Flushes,
+}
+
+/// Whether a disk carries out flushes, and writes with FUA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flushes {
+    /// It does.
+    #[default]
+    Kept,
+    /// It says so, and does nothing: nothing is ever durable.
+    Lost,
 }
 
 /// One content of one sector.
@@ -66,13 +92,14 @@ enum Source {
 impl Recording {
     /// Takes a log, and what the device held when it began: zeros where there is no `base`.
     ///
-    /// `atomic` is what the disk writes as one or not at all, in bytes: a sector of 512, or what a disk promises. The
-    /// log's own unit where it is nothing.
-    ///
     /// # Errors
     /// [`LogError`] of the log, and where it has too many entries or `atomic` is no multiple of 512.
-    pub fn new(log: File, base: Option<File>, atomic: Option<u32>) -> Result<Recording, LogError> {
-        let Log { entries, unit, .. } = log::read(&log)?;
+    pub fn new(log: File, base: Option<File>, disk: Promises) -> Result<Recording, LogError> {
+        let Promises { atomic, flushes } = disk;
+        let Log { mut entries, unit, .. } = log::read(&log)?;
+        if flushes == Flushes::Lost {
+            entries.iter_mut().for_each(|entry| entry.what = entry.what.unflushed());
+        }
         if entries.len() > MAX_ENTRIES {
             return Err(io::Error::other("the log has more entries than can be counted").into());
         }
@@ -196,12 +223,10 @@ impl Recording {
         Ok(())
     }
 
-    /// Returns the versions of each sector that an entry writes, as the places of groups.
-    pub(crate) fn groups_of(&self, entry: usize) -> std::ops::Range<usize> {
+    /// Returns the versions of each sector that an entry changes, as the places of groups, in order.
+    pub(crate) fn groups_of(&self, entry: usize) -> Range<usize> {
         let Entry { sector, len, .. } = self.entries[entry];
-        let first = self.group_at(sector);
-        // Each sector of it has a group, and they are in order.
-        first..first + len.0 as usize
+        self.group_at(sector)..self.group_at(sector + len.0)
     }
 
     /// How many sectors were written at all.
@@ -234,16 +259,22 @@ impl Recording {
 
     /// Reads the log once, for the sums of its sectors.
     fn index(&mut self) -> io::Result<()> {
+        let extents = Extents::new(&self.entries, self.base.as_ref())?;
+        let mut counts = self.entries.iter().map(|entry| extents.count(entry));
+        let count = counts.try_fold(0_u64, u64::checked_add).filter(|count| *count <= MAX_VERSIONS);
+        if count.is_none() {
+            let why = format!("the log writes more than {MAX_VERSIONS} sectors");
+            return Err(io::Error::other(why));
+        }
         let mut versions = Vec::new();
         let zeros = hash(&[0; SECTOR]);
         let mut buffer = Vec::new();
         for (at, entry) in self.entries.iter().enumerate() {
             let turn = at as u32 + 1;
-            let sectors = entry.sector..entry.sector + entry.len.0;
             match entry.what {
                 What::Discard => {
                     let zeros = |sector| Version { sector, turn, hash: zeros };
-                    versions.extend(sectors.map(zeros));
+                    versions.extend(extents.of(entry).flatten().map(zeros));
                 }
                 What::Write { data, .. } => {
                     let (mut sector, mut from) = (entry.sector, data);

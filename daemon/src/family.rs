@@ -1,9 +1,12 @@
-//! The devices that were made for the legs of a RAID set, as their names and uuids say.
+//! The devices that were made for the legs of a RAID set, or for a recording, as their names and uuids say.
 
 use crate::mangle::decode;
 
 /// What the uuids begin with of all devices that `dmsim raid` makes.
 pub const MADE_FOR_RAID: &str = "DMSIM-RAID-";
+
+/// What the uuid of a device begins with that has the table of one which `dmsim crash` records.
+pub const MADE_FOR_CRASH: &str = "DMSIM-RECORDED-";
 
 /// What comes behind the set's name, in front of the leg's place.
 const OF_LEGS: [&str; 2] = ["_rmeta_", "_rimage_"];

@@ -206,6 +206,8 @@ pub struct Restored {
     pub done: Vec<String>,
     /// Which of these are suspended, as they were left.
     pub suspended: Vec<String>,
+    /// Which of these were recorded until the daemon ended, and the logs.
+    pub recorded: Vec<(String, Option<PathBuf>)>,
     /// What is not, and why. It stays on record.
     pub failed: Vec<(String, String)>,
 }

@@ -181,7 +181,12 @@ pub fn ways_to_unmount(mapper: &Path) -> BTreeMap<String, String> {
 /// Tells whether a device was made by a workflow as a part of another: a leg of a set or a mirror, or what is
 /// below a snapshot's origin.
 pub fn is_part(status: &DevStatus) -> bool {
-    let made = [crate::raid::MADE_BY_US, crate::mirror::MADE_BY_US, crate::snapshot::MADE_BY_US];
+    let made = [
+        crate::raid::MADE_BY_US,
+        crate::mirror::MADE_BY_US,
+        crate::snapshot::MADE_BY_US,
+        daemon::family::MADE_FOR_CRASH,
+    ];
     let uuid = status.uuid.as_deref().unwrap_or_default();
     made.iter().any(|prefix| uuid.starts_with(prefix))
 }

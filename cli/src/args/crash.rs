@@ -51,7 +51,7 @@ pub(crate) enum CrashVerb {
 /// Record what a command writes to a device in use
 ///
 /// The command finds in its environment: DMSIM_DEVICE, the file of the device; DMSIM_RECORDED, its name, for
-/// `dmsim crash mark \"$DMSIM_RECORDED\" TEXT`. What the device holds is copied first, to LOG.base, but for its holes;
+/// `dmsim crash mark \"$DMSIM_RECORDED\" TEXT`; DMSIM_MARKER, a file, for `echo TEXT > \"$DMSIM_MARKER\"`. What the device holds is copied first, to LOG.base, but for its holes;
 /// it is suspended meanwhile. The log is one of dm-log-writes: other programs read it, too.
 ///
 /// Exit status: that of the command; 1 where nothing could be recorded.
@@ -91,6 +91,9 @@ pub(crate) struct Log {
     /// What the disk writes as one or not at all, a sector or more [default: the logged device's logical block]
     #[arg(long, value_name = "SIZE", value_parser = parse_atomic)]
     pub(crate) atomic: Option<u32>,
+    /// Take the disk for one that carries out no flush and no FUA, and says it did: nothing is ever durable
+    #[arg(long)]
+    pub(crate) lost_flushes: bool,
 }
 
 /// Which states to look at.

@@ -181,6 +181,9 @@ pub(super) fn bring_back(client: &mut Client, keys: &RestoreKeys) -> Result<Rest
         };
         all.done.extend(restored.done);
         all.suspended.extend(restored.suspended);
+        for (name, log) in &restored.recorded {
+            super::crash::tell_ended(name, log.as_deref());
+        }
         // What failed is tried again each time.
         all.failed = restored.failed;
     }

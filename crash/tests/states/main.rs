@@ -6,9 +6,14 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
-use crash::log::What;
-use crash::{Kept, Loss, Plan, Progress, Recording, State, States, check_all, shrink, write_log};
+use crash::log::{Entry, What, count_all, head};
+use crash::{
+    Flushes, Kept, Loss, Plan, Progress, Promises, Recording, State, States, check_all, shrink,
+    write_log,
+};
 use proptest::prelude::*;
+use sim_core::Sectors;
+use targets::log_writes::format::Superblock;
 
 use support::{Made, Step, made, model, steps, volatile, whole};
 
@@ -90,7 +95,7 @@ proptest! {
         let log = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(file).expect("room");
         write_log(&recording, state, &log).expect("room");
         let base = std::fs::File::open(dir.path().join("base")).expect("a base");
-        let again = Recording::new(log, Some(base), None).expect("a log");
+        let again = Recording::new(log, Some(base), Promises::default()).expect("a log");
         let end = State { cut: again.entries().len(), losses: Vec::new() };
         prop_assert_eq!(whole(&again, &end), whole(&recording, state));
     }
@@ -217,7 +222,9 @@ fn a_log_that_lies_is_refused_and_takes_no_memory() {
     let read = |bytes: &[u8]| {
         std::fs::write(dir.path().join("bad"), bytes).expect("room");
         let file = std::fs::File::open(dir.path().join("bad")).expect("it is there");
-        Recording::new(file, None, None).map(|_| ()).map_err(|error| error.to_string())
+        Recording::new(file, None, Promises::default())
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     };
     assert_eq!(read(&good), Ok(()));
     let with = |at: usize, value: u64| {
@@ -242,7 +249,7 @@ fn a_log_that_lies_is_refused_and_takes_no_memory() {
 fn a_log_of_the_kernel_is_read() {
     let file = tempfile::tempfile().expect("room");
     (&file).write_all(OF_THE_KERNEL).expect("room");
-    let recording = Arc::new(Recording::new(file, None, None).expect("a log"));
+    let recording = Arc::new(Recording::new(file, None, Promises::default()).expect("a log"));
     let told = recording.entries().iter().map(|entry| match &entry.what {
         What::Write { fua, .. } => {
             format!("{}+{}{}", entry.sector, entry.len, if *fua { "!" } else { "" })
@@ -269,4 +276,113 @@ fn a_log_of_the_kernel_is_read() {
     assert_eq!(content("4-3"), "aaaaaaaa........bbbbbbbb................");
     assert_eq!(content("4-3h8"), "aaaaaaaaccccccccbbbbbbbb................");
     assert_eq!(content("10-7-8"), "adaaaaaacccccccccccccccc........ffffffff");
+}
+
+#[test]
+fn where_flushes_are_lost_nothing_is_ever_durable() {
+    let steps = [
+        Step::Write { sector: 0, len: 1, byte: 1, fua: false },
+        Step::Flush,
+        Step::Write { sector: 1, len: 1, byte: 2, fua: true },
+        Step::Mark("here"),
+    ];
+    let Made { dir, recording, .. } = made(&steps, 512);
+    let log = || std::fs::File::open(dir.path().join("log")).expect("a log");
+    let promises = Promises { flushes: Flushes::Lost, atomic: None };
+    let lost = Arc::new(Recording::new(log(), None, promises).expect("a log"));
+    assert_eq!((recording.volatile(4), lost.volatile(4)), (vec![], vec![0, 2]));
+    let state = "4-0-2".parse::<State>().expect("a state");
+    assert!(recording.check(&state).is_err() && lost.check(&state).is_ok());
+    // Each of the two is there or not, before the mark and after it.
+    let cuts: Vec<usize> = States::new(lost, &ALL).map(|state| state.cut).collect();
+    assert_eq!(cuts, [3, 3, 3, 3, 4, 4, 4, 4]);
+}
+
+/// A log of a discard, a write of two sectors at 7, and the discard again.
+fn discards(len: u64) -> Vec<u8> {
+    let mut log = vec![0; 512];
+    Superblock { entries: 3, unit: 512 }.write(&mut log);
+    let write = What::Write { preflush: false, fua: false, metadata: false, data: 0 };
+    for (sector, len, what) in [(0, len, What::Discard), (7, 2, write), (0, len, What::Discard)] {
+        let mut unit = [0; 512];
+        let data = if what == What::Discard { 0 } else { 1024 };
+        head(&Entry { sector, len: Sectors(len), what }, 512, 0).write(&mut unit);
+        log.extend(unit);
+        log.extend(vec![9; data]);
+    }
+    log
+}
+
+#[test]
+fn a_discard_takes_memory_for_what_was_there_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| std::fs::File::open(dir.path().join(name)).expect("it is there");
+    std::fs::write(dir.path().join("log"), discards(1 << 50)).expect("room");
+    let bare = Recording::new(file("log"), None, Promises::default()).expect("a log");
+    std::fs::write(dir.path().join("log"), discards(1 << 31)).expect("room");
+    let base = std::fs::File::create(dir.path().join("base")).expect("room");
+    base.set_len(1 << 40).expect("it is sparse");
+    std::os::unix::fs::FileExt::write_all_at(&base, &[5; 4096], 1 << 30).expect("room");
+    let based = Recording::new(file("log"), Some(file("base")), Promises::default());
+    let based = based.expect("a log");
+    let there = |recording: &Recording, state: &str, at: u64, byte: u8| {
+        let (state, mut sector) = (state.parse().expect("a state"), [0; 512]);
+        recording.read(&state, at, &mut sector).expect("it is there");
+        assert_eq!(sector, [byte; 512], "{state}");
+    };
+    for recording in [&bare, &based] {
+        for (state, at, byte) in [("3", 7, 0), ("3-2", 7, 9), ("2", 8, 9), ("2-1", 8, 0)] {
+            there(recording, state, at, byte);
+        }
+    }
+    for (state, byte) in [("0", 5), ("1", 0), ("3-0-2", 5)] {
+        there(&based, state, 1 << 21, byte);
+        there(&based, state, 1 << 22, 0);
+    }
+    assert!((4..40).contains(&States::new(Arc::new(bare), &ALL).count()));
+    assert!((8..80).contains(&States::new(Arc::new(based), &ALL).count()));
+}
+
+#[test]
+fn a_log_whose_writer_died_is_counted_to_its_last_whole_entry() {
+    let steps = [
+        Step::Write { sector: 0, len: 2, byte: 1, fua: false },
+        Step::Flush,
+        Step::Mark("one"),
+        Step::Write { sector: 5, len: 3, byte: 1, fua: false },
+        Step::Flush,
+        Step::Write { sector: 9, len: 3, byte: 1, fua: false },
+    ];
+    let Made { dir, .. } = made(&steps, 512);
+    let good = std::fs::read(dir.path().join("log")).expect("a log");
+    let path = dir.path().join("dead");
+    let count = |counted: Option<u64>, len: usize| {
+        let mut bytes = good.clone();
+        bytes[..512].fill(0);
+        if let Some(entries) = counted {
+            Superblock { entries, unit: 512 }.write(&mut bytes);
+        }
+        bytes[len..].fill(0);
+        bytes.resize(1 << 16, 0);
+        std::fs::write(&path, bytes).expect("room");
+        let file =
+            std::fs::File::options().read(true).write(true).open(&path).expect("it is there");
+        count_all(&file).expect("a log");
+        crash::log::read(&file).expect("a log").entries.len()
+    };
+    // What was counted stays; of the rest, the last one may not be whole.
+    for (counted, len, expected) in [
+        (Some(3), good.len(), 5),
+        (Some(6), good.len(), 6),
+        (Some(3), 512 * 6, 3),
+        (Some(3), 512 * 9, 3),
+        (Some(3), 512 * 11, 4),
+        (None, good.len(), 5),
+    ] {
+        assert_eq!(count(counted, len), expected, "{counted:?} {len}");
+    }
+    let nothing = tempfile::tempfile().expect("room");
+    nothing.set_len(1 << 16).expect("room");
+    count_all(&nothing).expect("nothing to count");
+    assert!(crash::log::read(&nothing).is_err());
 }

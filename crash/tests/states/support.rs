@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crash::log::{Entry, What, head};
-use crash::{Recording, State};
+use crash::{Promises, Recording, State};
 use proptest::prelude::*;
 use sim_core::{SECTOR_SIZE, Sectors};
 use targets::log_writes::format::Superblock;
@@ -83,7 +83,8 @@ pub(crate) fn made(steps: &[Step], unit: u32) -> Made {
     std::fs::write(dir.path().join("log"), log).expect("room");
     std::fs::write(dir.path().join("base"), &base).expect("room");
     let open = |name: &str| File::open(dir.path().join(name)).expect("it is there");
-    let recording = Recording::new(open("log"), Some(open("base")), None).expect("a log");
+    let recording =
+        Recording::new(open("log"), Some(open("base")), Promises::default()).expect("a log");
     Made { recording: Arc::new(recording), data: all, base, dir }
 }
 

@@ -135,6 +135,18 @@ impl PastDevice {
         Ok(PastDevice { entry, device })
     }
 
+    /// Tells whether both are the same entry of the record.
+    pub(crate) fn is(&self, other: &PastDevice) -> bool {
+        self.entry.id == other.entry.id
+    }
+
+    /// Returns the device with the live table of another one in the place of its own.
+    pub(crate) fn with_table_of(&self, other: &PastDevice) -> PastDevice {
+        let mut with = self.clone();
+        (with.entry.live, with.device.live) = (other.entry.live, other.device.live.clone());
+        with
+    }
+
     fn tables(&self) -> impl Iterator<Item = &RecordedTable> {
         self.device.live.iter().chain(&self.device.inactive)
     }

@@ -6,6 +6,7 @@ mod counted;
 mod forget;
 mod guard;
 mod kmsg;
+mod recordings;
 mod request;
 mod restore;
 mod settle;

@@ -12,6 +12,7 @@ use sim_core::control::{
 };
 use sim_core::{Control, DM_MAJOR, DevNumber, Errno, Held, KeyText};
 
+use super::recordings::Ended;
 use super::state::Daemon;
 use crate::fault::Fault;
 use crate::protocol::{Filled, Keyless, KeylessStack, Restored};
@@ -60,7 +61,12 @@ impl Builder<'_> {
         let mut restored = Restored::default();
         let there = self.images.list();
         let there: HashSet<ImageRecord> = there.iter().map(ImageRecord::from).collect();
-        for image in &past.images {
+        let recordings: Vec<Ended<'_>> =
+            past.devices.iter().filter_map(|device| Ended::of(&past, device)).collect();
+        let is_log = |image: &PastImage| {
+            recordings.iter().any(|ended| ended.log.is_some_and(|log| std::ptr::eq(log, image)))
+        };
+        for image in past.images.iter().filter(|image| !is_log(image)) {
             let record = &image.image;
             let name = record.name.clone().unwrap_or_else(|| record.dev.to_string());
             match self.attach_again(image, &there) {
@@ -74,10 +80,21 @@ impl Builder<'_> {
         }
         for device in &past.devices {
             let name = device.device.name.clone();
-            let filled = with_keys.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            if recordings.iter().any(|ended| std::ptr::eq(ended.below, device)) {
+                continue;
+            }
+            let ended = recordings.iter().find(|ended| ended.device.is(device));
+            let device = ended.map_or(device, |ended| &ended.device);
+            let owner = ended.map_or(&name, |ended| &ended.below.device.name);
+            let filled = with_keys.get(owner.as_str()).map_or(&[][..], Vec::as_slice);
             let complete = complete(&device.device, filled);
             match self.rebuild(past, device, &complete, hung_up) {
                 Ok(()) => {
+                    if let Some(ended) = ended {
+                        self.keeper.device_is_back(ended.below);
+                        ended.log.inspect(|log| self.keeper.image_is_back(log));
+                        restored.recorded.push((name.clone(), ended.path.clone()));
+                    }
                     if complete.suspended && complete.live.is_some() {
                         restored.suspended.push(name.clone());
                     }
@@ -143,6 +160,7 @@ impl Builder<'_> {
             self.keeper.device_is_back(past);
             return Ok(());
         }
+        self.refuse_overwriting(complete)?;
         let restoring = self.keeper.restoring(past);
         block_on_or(build(control, complete), hung_up).unwrap_or_else(given_up)?;
         let loaded = complete.inactive.as_ref().map_or(Ok(()), load_inactive);

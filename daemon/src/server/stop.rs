@@ -55,7 +55,9 @@ impl Daemon {
         }
         self.end_private();
         // No new I/O comes in now.
-        trouble = trouble.or(self.quiesce().err()).or(self.flush().err());
+        trouble = trouble.or(self.quiesce().err());
+        self.end_logs();
+        trouble = trouble.or(self.flush().err());
         if let Some(fault) = &trouble {
             tracing::error!(%fault, "while stopping");
         }

@@ -9,6 +9,7 @@ mod answers;
 mod barrier;
 mod directory;
 mod end;
+mod marker;
 mod nodes;
 mod operation;
 mod ranges;
@@ -22,6 +23,7 @@ pub use answers::{
     Attributes, Entry, Kind, Listed, Listing, Opened, Output, Pages, Polled, Position, Statistics,
 };
 pub use barrier::barred;
+pub use marker::{MAX_MARK, mark_message};
 pub(crate) use nodes::ROOT;
 pub use nodes::User;
 pub use operation::{Caller, Ioctl, Operation, Origin, Request, Service, SetAttributes};

@@ -37,7 +37,7 @@ pub struct User {
 /// The inodes and open files of a mount.
 pub(crate) struct Nodes {
     pub(crate) control: Arc<Control>,
-    tasks: Arc<Tasks>,
+    pub(super) tasks: Arc<Tasks>,
     /// What was last seen with each minor number.
     inodes: Mutex<HashMap<u32, Inode>>,
     open: RwLock<Slots>,

@@ -9,8 +9,9 @@ use futures_util::future::BoxFuture;
 use sim_core::control::{Command, Id, Node, Shown};
 use sim_core::{Access, Control, Errno, MappedDevice};
 
-use super::answers::{Attributes, Entry, Kind, Opened, Output, Pages, Position};
+use super::answers::{Attributes, Entry, Kind, Opened, Output, Pages, Position, Statistics};
 use super::directory::{list, statistics};
+use super::marker;
 use super::nodes::User;
 use super::nodes::{Nodes, OpenFile, ROOT, size_of};
 use super::operation::{Caller, Ioctl, Operation, Origin, Request, Service, SetAttributes};
@@ -38,7 +39,7 @@ pub struct Mount {
 
 /// The files of a mount: one for each device that a control plane shows.
 pub struct Files {
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     mount: Mount,
     /// Where the kernel keeps pages.
     kept: OnceLock<Arc<dyn KeptPages>>,
@@ -56,12 +57,13 @@ pub(crate) trait KeptPages: Send + Sync {
 impl Service for Files {
     fn serve(&self, request: Request<'_>, reply: impl Replies) {
         let Request { caller, inode, operation } = request;
+        if let Some(device) = marker::device_of(inode) {
+            return self.serve_marker(device, operation, reply);
+        }
         match operation {
             Operation::LookUp { name } => {
-                let shown = name.to_str().filter(|_| inode == ROOT);
-                let shown = shown.and_then(|name| self.nodes.control.find_shown(name));
-                let entry = shown.map(|shown| Entry(self.attributes_of(&shown)));
-                answer(reply, entry.ok_or(Errno::NOENT));
+                let name = name.to_str().filter(|_| inode == ROOT);
+                answer(reply, name.and_then(|name| self.look_up(name)).ok_or(Errno::NOENT));
             }
             Operation::Attributes => answer(reply, self.attributes(inode)),
             Operation::SetAttributes(set) => self.set_attributes(inode, &set, caller, reply),
@@ -122,7 +124,7 @@ impl Service for Files {
                 answer(reply, list(&self.nodes, inode, after, most));
             }
             Operation::ReleaseDirectory | Operation::FlushDirectory => reply.ok(&()),
-            Operation::Statistics => reply.ok(&statistics(&self.nodes.control)),
+            Operation::Statistics => reply.ok(&self.statistics()),
             // As the kernel has it then: always ready.
             Operation::Poll { .. } => reply.error(Errno::NOSYS),
             // There are no links.
@@ -186,6 +188,20 @@ impl Files {
         Ok(file)
     }
 
+    /// Finds a device by its name, or the marker of one.
+    fn look_up(&self, name: &str) -> Option<Entry> {
+        let control = &self.nodes.control;
+        if let Some(shown) = control.find_shown(name) {
+            return Some(Entry(self.attributes_of(&shown)));
+        }
+        let shown = marker::find(control, name)?;
+        Some(Entry(marker::attributes(self.attributes_of(&shown))))
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        statistics(&self.nodes.control)
+    }
+
     fn attributes(&self, inode: u64) -> Result<Attributes, Errno> {
         match inode {
             ROOT => Ok(self.root()),
@@ -193,7 +209,7 @@ impl Files {
         }
     }
 
-    fn attributes_of(&self, shown: &Shown) -> Attributes {
+    pub(super) fn attributes_of(&self, shown: &Shown) -> Attributes {
         Attributes {
             inode: self.nodes.inode(&shown.device),
             kind: Kind::File,

@@ -3,5 +3,5 @@
 mod record;
 mod stage;
 
-pub use record::{Record, base_of, beside, mark, start, stop};
-pub use stage::Stage;
+pub use record::{Record, base_of, beside, finish, has_table_of_recorded, mark, start, stop};
+pub use stage::{Stage, scratch};

@@ -6,9 +6,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use daemon::family::MADE_FOR_CRASH;
 use daemon::{About, Fault, keep_out_of_core_dumps};
+use fuse_frontend::files::mark_message;
 use rustix::fs::SeekFrom;
-use sim_core::control::{Id, Report, Slot};
+use sim_core::control::{DevStatus, Id, Report, Slot};
 use sim_core::{Access, DevNumber, KeyText, SECTOR_SIZE, TargetSpec};
 use targets::lines::DeviceWord;
 
@@ -25,9 +27,6 @@ use crate::words::{MAPPER, device_name};
 
 /// The target that records.
 const LOG_WRITES: &str = "log-writes";
-
-/// What the uuid of a device begins with that a recording has made.
-const MADE_FOR_CRASH: &str = "DMSIM-RECORDED-";
 
 /// How much of the base is copied at once, in bytes.
 const PIECE: u64 = 1 << 20;
@@ -207,30 +206,34 @@ pub fn stop(dm: &mut dyn DeviceMapper, name: &str) -> Result<PathBuf, Fault> {
         let why = "was full, and has not all that was written: record it anew with a larger --size";
         return Err(Fault::new(log.display(), why));
     }
-    // It has written its last mark; what the file has behind it is a hole.
-    let file = File::options().read(true).write(true).open(&log).about(log.display())?;
-    let read = ::crash::log::read(&file).map_err(|error| Fault::new(log.display(), error))?;
-    file.set_len(read.end).and_then(|()| file.sync_all()).about(log.display())?;
+    finish(&log)?;
     Ok(log)
+}
+
+/// Cuts a log to what is in it. Nobody writes it any more, and if the daemon was killed that did, what it has not counted
+/// is.
+///
+/// # Errors
+/// Where it cannot be read or written, or is no log.
+pub fn finish(log: &Path) -> Result<(), Fault> {
+    let file = File::options().read(true).write(true).open(log).about(log.display())?;
+    let fault = |error| Fault::new(log.display(), error);
+    ::crash::log::count_all(&file).map_err(fault)?;
+    let read = ::crash::log::read(&file).map_err(fault)?;
+    file.set_len(read.end).and_then(|()| file.sync_all()).about(log.display())
 }
 
 /// Puts a mark into the log of a device that is recorded.
 ///
 /// # Errors
-/// Where it is not recorded, or the text is empty.
+/// Where it is not recorded, its log is full, or the text is empty, too long or has a zero.
 pub fn mark(dm: &mut dyn DeviceMapper, name: &str, text: &str) -> Result<(), Fault> {
     let (device, _) = recorded(dm, name)?;
     if is_full(dm, device.name())? {
         return Err(Fault::new(device.name(), "its log is full, and takes no mark any more"));
     }
-    let words: String = text
-        .chars()
-        .flat_map(|c| (c == '\\' || c.is_whitespace()).then_some('\\').into_iter().chain([c]))
-        .collect();
-    if words.is_empty() {
-        return Err(Fault::new("mark", "expected a text, found nothing"));
-    }
-    message(dm, device.name(), Slot::Live, &format!("mark {words}")).map(drop)
+    let words = mark_message(text).map_err(|why| Fault::new("mark", why))?;
+    message(dm, device.name(), Slot::Live, &words).map(drop)
 }
 
 /// Tells whether a log has no room any more, so that nothing is logged.
@@ -253,6 +256,9 @@ fn recordable(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
     if device.only(LOG_WRITES).is_some() {
         return Err(Fault::new(name, format!("is recorded already: `dmsim crash stop {name}`")));
     }
+    if has_table_of_recorded(&device.status) {
+        return Err(Fault::new(name, "has the table of a device that is recorded, and no other"));
+    }
     device.refuse_suspended()?;
     device.refuse_unready()?;
     if device.status.read_only {
@@ -269,11 +275,15 @@ fn recorded(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, Device), F
     let not = || Fault::new(device.name(), "is not recorded by `dmsim crash`");
     let dev = words(&device)?.0.ok_or_else(not)?;
     let below = by_id(dm, Id::Dev(dev))?.ok_or_else(not)?;
-    let is_ours = below.status.uuid.as_ref().is_some_and(|uuid| uuid.starts_with(MADE_FOR_CRASH));
-    match is_ours {
+    match has_table_of_recorded(&below.status) {
         true => Ok((device, below)),
         false => Err(not()),
     }
+}
+
+/// Tells whether a device was made to have the table of one that is recorded.
+pub fn has_table_of_recorded(status: &DevStatus) -> bool {
+    status.uuid.as_ref().is_some_and(|uuid| uuid.starts_with(MADE_FOR_CRASH))
 }
 
 /// The two devices of a line of `log-writes`: what is logged, and the log.

@@ -12,7 +12,7 @@ use sim_core::control::{Backing, Command};
 use sim_core::{
     Access, BlockDevice, BoxFuture, Control, DevNumber, Errno, Held, LOOP_MAJOR, NoLog, TargetSpec,
 };
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::commands::one;
 use crate::devices::named;
@@ -53,9 +53,8 @@ impl Stage {
     /// Where there can be no mount, which says why.
     pub fn new(recording: &Arc<Recording>, files: usize) -> Result<Stage, Fault> {
         clean_up(&std::env::temp_dir());
-        let prefix = format!("{FOLDER}{}-", std::process::id());
         let dir =
-            tempfile::Builder::new().prefix(&prefix).tempdir().about("a folder for states")?;
+            tempfile::Builder::new().prefix(&prefix()).tempdir().about("a folder for states")?;
         let number = |file: u32| DevNumber { major: LOOP_MAJOR, minor: file };
         let disks: Vec<_> =
             (0..files as u32).map(|file| Disk::new(number(file), recording.clone())).collect();
@@ -79,6 +78,18 @@ impl Stage {
         self.disks[file].show(state.clone());
         self.dir.path().join(name(file))
     }
+}
+
+/// Makes a temporary file. Of a process that is killed, the next one that shows states takes it away.
+///
+/// # Errors
+/// Where there can be none.
+pub fn scratch() -> Result<NamedTempFile, Fault> {
+    tempfile::Builder::new().prefix(&prefix()).tempfile().about("a temporary file")
+}
+
+fn prefix() -> String {
+    format!("{FOLDER}{}-", std::process::id())
 }
 
 fn name(file: usize) -> String {
@@ -113,7 +124,12 @@ fn clean_up(parent: &Path) {
         let is_left = pid.is_some_and(|pid| {
             test_kill_process(pid).is_err_and(|error| error == rustix::io::Errno::SRCH)
         });
-        if is_left && matches!(clean_dead_mount(&entry.path()), Ok(true)) {
+        if !is_left {
+            continue;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let _stays = std::fs::remove_file(entry.path());
+        } else if matches!(clean_dead_mount(&entry.path()), Ok(true)) {
             let _stays = std::fs::remove_dir(entry.path());
         }
     }

@@ -16,7 +16,20 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 /// `remove DEVICE...`.
 pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done {
     let task = session.task(word)?;
-    let parts = parts(session, &task);
+    let below = below(session, &task);
+    let is_recorded = below.iter().any(ops::crash::has_table_of_recorded);
+    if is_recorded && !session.options.force {
+        let name = task.to_string();
+        let name = name.trim();
+        session.complain_plainly(&format!(
+            "dmsim: remove: {name}: is recorded: `dmsim crash stop {name}` ends that first\n"
+        ));
+        return Err(Stop::Failed);
+    }
+    let is_told = !session.options.quiet;
+    let parts =
+        below.into_iter().filter(|part| is_told && ops::is_part(part)).map(|part| part.name);
+    let parts: Vec<String> = parts.collect();
     if session.options.force {
         // Without an error target the device is removed all the same, or not.
         match replace_by_errors(session, &task) {
@@ -43,16 +56,15 @@ pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done 
     Ok(())
 }
 
-/// Lists the devices that were made as parts of one which is about to be removed. To dmsetup there are none.
-fn parts(session: &mut Session<'_, '_>, task: &Task) -> Vec<String> {
-    if session.called == Called::Dmsetup || session.options.quiet {
+/// Lists the devices below one which is about to be removed: some were made as parts of it. To dmsetup there are none.
+fn below(session: &mut Session<'_, '_>, task: &Task) -> Vec<DevStatus> {
+    if session.called == Called::Dmsetup {
         return Vec::new();
     }
     let deps = Command::TableDeps { id: task.id(), slot: Slot::Live };
     let Ok(Answer::Deps(deps)) = session.dm.call(deps) else { return Vec::new() };
     // The last of a table comes first.
-    let parts = deps.into_iter().rev().filter_map(|dev| device(session, Id::Dev(dev)));
-    parts.filter(ops::is_part).map(|part| part.name).collect()
+    deps.into_iter().rev().filter_map(|dev| device(session, Id::Dev(dev))).collect()
 }
 
 /// Returns how a device is; nothing where there is none.

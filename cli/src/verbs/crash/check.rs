@@ -238,5 +238,8 @@ fn again(options: &Check, state: &str) -> String {
     if let Some(atomic) = options.log.atomic {
         line += &format!(" --atomic {atomic}");
     }
+    if options.log.lost_flushes {
+        line += " --lost-flushes";
+    }
     line + &format!(" --with {}", quoted(&options.with))
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ::crash::{Progress, Recording, State};
 use daemon::fault::USAGE;
 use daemon::{About, Fault};
-use ops::crash::Stage;
+use ops::crash::{Stage, scratch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
@@ -60,13 +60,12 @@ impl<'a> Judge<'a> {
             let why = format!("expected `{PLACE}` where the path of the state is to be");
             return Err(Fault::new("--with", why).with_status(USAGE));
         }
-        let file = || tempfile::NamedTempFile::new().about("a temporary file");
-        let mut marks = file()?;
+        let mut marks = scratch()?;
         for (_, mark) in recording.marks() {
             let line = mark.replace('\n', " ");
             writeln!(marks, "{line}").about("a temporary file")?;
         }
-        let said = (0..jobs).map(|_| file()).collect::<Result<_, _>>()?;
+        let said = (0..jobs).map(|_| scratch()).collect::<Result<_, _>>()?;
         let stage = Stage::new(recording, jobs)?;
         let with = with.to_owned();
         Ok(Judge { recording, stage, with, timeout, marks, said, progress })

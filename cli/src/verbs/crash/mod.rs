@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ::crash::{Plan, Recording};
+use ::crash::{Flushes, Plan, Promises, Recording};
 use daemon::{About, Fault, Instance};
 
 use crate::args::crash::{Crash, CrashVerb, Log, Which};
@@ -32,6 +32,8 @@ pub(super) fn run(
     }
 }
 
+pub(super) use record::tell_ended;
+
 /// Opens a log and what belongs to it.
 fn open(options: &Log) -> Result<Arc<Recording>, Fault> {
     let name = || options.log.display();
@@ -47,7 +49,9 @@ fn open(options: &Log) -> Result<Arc<Recording>, Fault> {
             }
         }
     };
-    let recording = Recording::new(log, base, options.atomic);
+    let flushes = if options.lost_flushes { Flushes::Lost } else { Flushes::Kept };
+    let promises = Promises { atomic: options.atomic, flushes };
+    let recording = Recording::new(log, base, promises);
     recording.map(Arc::new).map_err(|error| Fault::new(name(), error))
 }
 

@@ -7,14 +7,14 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
 use ::crash::log::Counts;
-use daemon::{About, Fault, Instance};
+use daemon::{About, Fault, Instance, mangle};
 use ops::Watch;
 use ops::crash::Record;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::args::crash;
 use crate::client;
-use crate::output::print;
+use crate::output::{complain, print};
 use crate::terminal::Terminal;
 
 pub(super) fn start(instance: &Instance, options: &crash::Start) -> Result<ExitCode, Fault> {
@@ -52,6 +52,7 @@ pub(super) fn record(instance: &Instance, options: &crash::Record) -> Result<Exi
     let name = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut command = Command::new(program);
     command.args(args).env("DMSIM_DEVICE", &device).env("DMSIM_RECORDED", &name);
+    command.env("DMSIM_MARKER", device.with_file_name(format!("{name}.mark")));
     command.env("DMSIM_DIR", instance.dir());
     let ran = run(&mut command, &terminal).about(program.to_string_lossy());
     let log = ops::crash::stop(&mut client, &name)?;
@@ -82,6 +83,17 @@ fn run(command: &mut Command, terminal: &Terminal) -> io::Result<ExitStatus> {
 fn code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// Says of a device that was recorded when its daemon ended that it is not any more, and cuts its log to what is in it.
+pub(in crate::verbs) fn tell_ended(name: &str, log: Option<&Path>) {
+    let name = mangle::decode(name);
+    let what = match log.map(|log| ops::crash::finish(log).and_then(|()| summary(log))) {
+        Some(Ok(summary)) => format!("the log is {}", summary.trim_end()),
+        Some(Err(fault)) => format!("the log cannot be used: {fault}"),
+        None => "its log is not on record".to_owned(),
+    };
+    complain!("dmsim: {name}: its recording has ended with the daemon; {what}");
 }
 
 /// Says what a log has.

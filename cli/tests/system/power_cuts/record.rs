@@ -172,3 +172,247 @@ fn a_signal_ends_the_command_and_the_recording() {
     assert_eq!(output.status.code(), Some(143));
     assert_eq!(instance.dmsim(&["table", "data"]), before);
 }
+
+/// Writes, makes that durable, and marks it; then writes once more.
+fn write_and_mark(instance: &Instance) {
+    let device = instance.device("data");
+    let open = fs::File::options().read(true).write(true).open(&device).expect("a device");
+    for at in 0..4 {
+        open.write_all_at(&[at as u8 + 1; 4096], at << 16).expect("room for it");
+    }
+    open.sync_all().expect("it is durable");
+    instance.dmsim(&["crash", "mark", "data", "four"]);
+    open.write_all_at(&[9; 4096], 1 << 20).expect("room for it");
+    open.sync_all().expect("it is durable");
+}
+
+#[test]
+fn a_recording_ends_with_its_daemon_and_nothing_of_it_is_lost() {
+    for is_killed in [true, false] {
+        let Some(instance) = start() else { return };
+        let before = instance.dmsim(&["table", "data"]);
+        instance.dmsim(&["crash", "start", "data", "--log", "run.log"]);
+        write_and_mark(&instance);
+        // One that nothing made durable: it is lost with a daemon that is killed.
+        let open = fs::File::options().write(true).open(instance.device("data")).expect("a device");
+        open.write_all_at(&[8; 4096], 2 << 20).expect("room for it");
+        drop(open);
+        let instance = if is_killed {
+            Instance::start_in(instance.crash(), &[])
+        } else {
+            instance.dmsim(&["stop"]);
+            Instance::start_in(instance.crash(), &[])
+        };
+        let output = instance.run(&["restore"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        assert!(
+            told.contains("data: its recording has ended with the daemon; the log is "),
+            "{told}"
+        );
+        // 5 writes, and 2 flushes, of which the last entry of all may be cut off.
+        let expected =
+            if is_killed { "5 writes, 1 flush, 1 mark" } else { "6 writes, 2 flushes, 2 marks" };
+        assert!(told.contains(expected), "{told}");
+        // The device is what it was before it was recorded, and the log is not touched any more.
+        assert_eq!(instance.dmsim(&["table", "data"]), before);
+        assert_eq!(instance.dmsim(&["ls"]).lines().count(), 1);
+        let images = instance.dmsim(&["images"]);
+        assert!(!images.contains("run.log"), "{images}");
+        assert_eq!(fs::read(instance.device("data")).expect("a device")[1 << 20], 9);
+        assert!(fs::metadata(instance.path("run.log")).expect("a log").len() < 1 << 20);
+        let log = fs::read(instance.path("run.log")).expect("a log");
+        write_something(&instance);
+        assert_eq!(fs::read(instance.path("run.log")).expect("a log"), log);
+        let check = ["crash", "check", "run.log", "--between", "begin", "end", "--with", "true {}"];
+        let check = [&check[..3], &check[6..]].concat();
+        instance.dmsim(&check);
+        // It can be recorded again, elsewhere.
+        instance.dmsim(&["crash", "start", "data", "--log", "again.log"]);
+        assert!(instance.dmsim(&["crash", "stop", "data"]).contains("again.log: "));
+        assert!(instance.dmsim(&["restore"]).is_empty());
+    }
+}
+
+fn write_something(instance: &Instance) {
+    let device = fs::File::options().write(true).open(instance.device("data"));
+    let device = device.expect("a device");
+    device.write_all_at(&[5; 4096], 3 << 20).expect("room for it");
+    device.sync_all().expect("it is durable");
+}
+
+#[test]
+fn a_log_of_ones_own_is_not_overwritten_by_a_restore() {
+    let Some(instance) = start() else { return };
+    let log = instance.image("own.log", "/dev/sdb", 8 << 20);
+    instance.create("own", "0 4096 log-writes /dev/sda /dev/sdb");
+    fs::write(instance.device("own"), vec![3; 1 << 16]).expect("room for it");
+    sh("sync", &[text(&instance.device("own"))]);
+    instance.dmsim(&["message", "own", "0", "mark", "there"]);
+    let before = fs::read(&log).expect("a log");
+    let instance = Instance::start_in(instance.crash(), &[]);
+    let told = instance.refused(&["restore"]);
+    let expected = "own: its log, ";
+    assert!(
+        told.contains(expected) && told.contains("own.log, has ") && told.contains("entries"),
+        "{told}"
+    );
+    assert_eq!(fs::read(&log).expect("a log"), before);
+    // Once it is out of the way, all is back.
+    fs::copy(&log, instance.path("kept.log")).expect("room for it");
+    sh(
+        "dd",
+        &[
+            "if=/dev/zero",
+            &format!("of={}", text(&log)),
+            "bs=4k",
+            "count=1",
+            "conv=notrunc",
+            "status=none",
+        ],
+    );
+    assert_eq!(instance.dmsim(&["restore"]), "own\n");
+    assert!(instance.dmsim(&["crash", "states", "kept.log"]).contains("1 mark\n"));
+}
+
+#[test]
+fn a_recorded_device_is_renamed_and_suspended_and_not_removed() {
+    let Some(instance) = start() else { return };
+    instance.dmsim(&["crash", "start", "data", "--log", "run.log"]);
+    write_and_mark(&instance);
+    let told = instance.refused(&["remove", "data"]);
+    assert_eq!(told, "dmsim: remove: data: is recorded: `dmsim crash stop data` ends that first\n");
+    instance.refused(&["remove", "data-recorded"]);
+    let told = instance.refused(&["crash", "start", "data-recorded", "--log", "below.log"]);
+    assert!(told.contains("data-recorded: has the table of a device that is recorded"), "{told}");
+    instance.dmsim(&["rename", "data", "other"]);
+    instance.dmsim(&["crash", "mark", "other", "renamed"]);
+    instance.dmsim(&["suspend", "other"]);
+    let told = instance.refused(&["crash", "stop", "other"]);
+    assert!(told.contains("suspended"), "{told}");
+    instance.dmsim(&["resume", "other"]);
+    let told = instance.dmsim(&["crash", "stop", "other"]);
+    assert!(told.contains("run.log: 5 writes, 2 flushes, 3 marks"), "{told}");
+    assert_eq!(instance.dmsim(&["ls"]).lines().count(), 1);
+    instance.dmsim(&["remove", "other"]);
+}
+
+#[test]
+fn a_log_that_goes_meanwhile_costs_the_recording_alone() {
+    let Some(instance) = start() else { return };
+    let before = instance.dmsim(&["table", "data"]);
+    instance.dmsim(&["crash", "start", "data", "--log", "run.log"]);
+    // Nobody attaches it beside.
+    let told = instance.refused(&["attach", text(&instance.path("run.log")), "--as", "/dev/sdz"]);
+    assert!(told.contains("run.log"), "{told}");
+    write_and_mark(&instance);
+    fs::remove_file(instance.path("run.log")).expect("it is there");
+    write_something(&instance);
+    let told = instance.refused(&["crash", "stop", "data"]);
+    assert!(told.contains("run.log"), "{told}");
+    assert_eq!(instance.dmsim(&["table", "data"]), before);
+    assert_eq!(instance.dmsim(&["ls"]).lines().count(), 1);
+    assert_eq!(fs::read(instance.device("data")).expect("a device")[3 << 20], 5);
+}
+
+#[test]
+fn a_recording_whose_command_line_is_killed_goes_on_until_it_is_stopped() {
+    let Some(instance) = start() else { return };
+    let mut command = instance.command(&[
+        "crash",
+        "record",
+        "data",
+        "--log",
+        "x.log",
+        "--",
+        "sh",
+        "-c",
+        "exec sleep 20",
+    ]);
+    let mut recording = command.spawn().expect("it runs");
+    crate::harness::wait_until("it is recorded", || {
+        instance.dmsim(&["table", "data"]).contains("log-writes")
+    });
+    recording.kill().expect("it runs");
+    recording.wait().expect("it ends");
+    write_and_mark(&instance);
+    let told = instance.dmsim(&["crash", "stop", "data"]);
+    assert!(told.contains("x.log: 5 writes, 2 flushes, 2 marks"), "{told}");
+}
+
+/// A shell script marks what it has made durable, by a file beside the device's.
+#[test]
+fn a_program_marks_through_a_file_of_the_mount() {
+    let Some(instance) = start() else { return };
+    let script = r#"
+        exec 3<> $DMSIM_DEVICE
+        for n in 1 2 3; do
+            printf "%04096d" $n >&3
+            sync $DMSIM_DEVICE
+            echo written $n > $DMSIM_MARKER
+        done
+        exec 4>> $DMSIM_MARKER
+        printf 'two\nlines\n' >&4
+        printf 'a\tb \\ é/ü "$x"' >&4
+        exec 4>&-
+        # What is no mark is refused, and none of it is in the log.
+        for word in '\n' 'nul\0' '\377'; do
+            printf "$word" > $DMSIM_MARKER && exit 3
+        done
+        head -c 480 /dev/zero | tr '\0' x > $DMSIM_MARKER && exit 4
+        head -c 479 /dev/zero | tr '\0' y > $DMSIM_MARKER
+        $DMSIM crash mark $DMSIM_RECORDED $(head -c 480 /dev/zero | tr '\0' x) && exit 5
+        : > $DMSIM_MARKER
+        # It is no file among the devices.
+        ls $(dirname $DMSIM_MARKER) | grep -q mark && exit 6
+        test -f $DMSIM_MARKER && test ! -s $DMSIM_MARKER
+    "#;
+    let mut command = instance
+        .command(&["crash", "record", "data", "--log", "run.log", "--", "sh", "-ec", script]);
+    let output = command.env("DMSIM", DMSIM).output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let log = fs::File::open(instance.path("run.log")).expect("a log");
+    let entries = crash::log::read(&log).expect("a log").entries;
+    let told: Vec<String> = entries
+        .iter()
+        .map(|entry| match &entry.what {
+            crash::log::What::Write { .. } => format!("write at {}", entry.sector),
+            crash::log::What::Mark(text) => text.clone(),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    let longest = "y".repeat(479);
+    let expected = [
+        "write at 0",
+        "Flush",
+        "written 1",
+        "write at 8",
+        "Flush",
+        "written 2",
+        "write at 16",
+        "Flush",
+        "written 3",
+        "two\nlines",
+        "a\tb \\ é/ü \"$x\"",
+        &longest,
+        "dm-log-writes-end",
+    ];
+    assert_eq!(told, expected);
+    // It was there while the device was recorded, and no longer.
+    let marker = instance.device("data.mark");
+    assert!(!marker.exists());
+    instance.dmsim(&["crash", "start", "data", "--log", "again.log"]);
+    let open = fs::File::options().write(true).open(&marker).expect("a marker");
+    assert_eq!(
+        fs::File::open(&marker).map(drop).map_err(|error| error.raw_os_error()),
+        Err(Some(13))
+    );
+    instance.dmsim(&["crash", "stop", "data"]);
+    let late = std::io::Write::write(&mut &open, b"late").map_err(|error| error.raw_os_error());
+    assert!(late.is_err(), "{late:?}");
+    // A device of that name comes first.
+    instance.create("data.mark", "0 8 zero");
+    instance.dmsim(&["crash", "start", "data", "--log", "third.log"]);
+    assert_eq!(fs::metadata(&marker).expect("a device").len(), 4096);
+    instance.dmsim(&["crash", "stop", "data"]);
+}
