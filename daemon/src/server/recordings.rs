@@ -11,6 +11,7 @@ use sim_core::{
     Sectors, TargetSpec,
 };
 
+use super::restore::Builder;
 use super::state::Daemon;
 use crate::family::MADE_FOR_CRASH;
 use crate::record::{ImageRecord, Past, PastDevice, PastImage};
@@ -67,7 +68,7 @@ fn entries(block: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*count))
 }
 
-impl Daemon {
+impl Builder<'_> {
     /// Refuses to load a table that would begin a log anew which has entries.
     pub(super) fn refuse_overwriting(&self, record: &Record) -> Result<(), Failure> {
         let tables = record.live.iter().chain(&record.inactive);
@@ -97,7 +98,9 @@ impl Daemon {
         block_on(device.submit(Bio::read(Sector::ZERO, &mut block))).ok()?;
         entries(&block)
     }
+}
 
+impl Daemon {
     /// Ends the logs of all devices, for good: what came too late for them was told so, or is held.
     pub(super) fn end_logs(&self) {
         for record in self.control.records() {
