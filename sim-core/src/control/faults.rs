@@ -64,7 +64,10 @@ impl Control {
             is_free(opens.iter().any(|open| open.has_faults()))?;
             let new = arm(plan.clone(), FaultPlace::of(&**opens[0].device()))?;
             // All have the same one.
-            let old = opens.iter().filter_map(|open| open.set_faults(new.clone())).last();
+            let mut old = None;
+            for open in &opens {
+                old = open.set_faults(new.clone()).or(old);
+            }
             Ok((device, new, old))
         })?;
         device.fold_anew().await;

@@ -15,7 +15,7 @@ const BILLION: f64 = 1e9;
 impl FaultRate {
     /// Tells whether a number drawn by chance is one at which the rule strikes.
     pub(crate) fn strikes(self, drawn: u64) -> bool {
-        drawn % BILLION as u64 <= u64::from(self.0) - 1
+        drawn % (BILLION as u64) < u64::from(self.0)
     }
 }
 

@@ -42,7 +42,11 @@ pub(crate) fn describe(command: &Command) -> String {
         Command::SetGeometry { id, geometry } => format!("geometry {} {geometry}", id_of(id)),
         Command::ArmPoll => "arm_poll".to_owned(),
         Command::GetTargetVersion { name } => format!("version of {name}"),
-        Command::SetReadAhead { .. } | Command::SetFails { .. } | Command::SetNode { .. } => {
+        Command::SetReadAhead { .. }
+        | Command::SetFails { .. }
+        | Command::SetFaults { .. }
+        | Command::Faults { .. }
+        | Command::SetNode { .. } => {
             panic!("{command:?} is no ioctl")
         }
     }

@@ -36,7 +36,7 @@ fn model(
     strike: Option<&Strike>,
     op: Op,
     at: usize,
-    data: &mut Vec<u8>,
+    data: &mut [u8],
 ) -> BlkResult {
     let range = |at: usize, len: usize| at * 512..at * 512 + len;
     let fate = strike.map(|strike| strike.fate);

@@ -135,7 +135,7 @@ fn what_is_armed_and_what_was_struck_is_told() {
 
     // Its status is the kernel's; that there is more is said besides, but not as dmsetup.
     let status = instance.run(&["status", "d"]);
-    assert_eq!(String::from_utf8_lossy(&status.stdout), "0 16384 linear\n");
+    assert_eq!(String::from_utf8_lossy(&status.stdout), "0 16384 linear \n");
     let said = String::from_utf8_lossy(&status.stderr).into_owned();
     assert_eq!(said, "dmsim: d: faults are armed by 1 rule: `dmsim fault d` lists them\n");
     assert!(instance.run(&["status", "d", "--quiet"]).stderr.is_empty());
