@@ -10,7 +10,7 @@ use sim_core::Registry;
 use crate::case::Case;
 use crate::night::{self, Plan, Shard};
 use crate::run::Verdict;
-use crate::{make, run};
+use crate::{make, run, trace};
 
 /// Runs random stacks of all target types under faults, power cuts, reloads and messages.
 ///
@@ -33,6 +33,9 @@ enum Verb {
     Repeat {
         /// The file
         file: PathBuf,
+        /// Tell what happened since the power came last, step by step
+        #[arg(long)]
+        trace: bool,
     },
     /// Prints the case of a seed
     Show {
@@ -105,7 +108,7 @@ pub(crate) fn main(mut registry: Registry) -> ExitCode {
         }
     }
     let ran = match verb {
-        Some(Verb::Repeat { file }) => return repeat(&file, &registry),
+        Some(Verb::Repeat { file, trace }) => return repeat(&file, trace, &registry),
         Some(Verb::Show { seed }) => {
             print!("{}", make(seed, &registry));
             return ExitCode::SUCCESS;
@@ -126,7 +129,7 @@ fn usage(why: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn repeat(file: &std::path::Path, registry: &Registry) -> ExitCode {
+fn repeat(file: &std::path::Path, traced: bool, registry: &Registry) -> ExitCode {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => return usage(&format!("{}: {error}", file.display())),
@@ -135,7 +138,12 @@ fn repeat(file: &std::path::Path, registry: &Registry) -> ExitCode {
         Ok(case) => case,
         Err(error) => return usage(&format!("{}: {error}", file.display())),
     };
-    match run(&case, registry).0 {
+    let (verdict, lines) = match traced {
+        true => trace(&case, registry),
+        false => (run(&case, registry).0, Vec::new()),
+    };
+    lines.iter().for_each(|line| println!("{line}"));
+    match verdict {
         Verdict::Held => {
             println!("holds");
             ExitCode::SUCCESS

@@ -51,7 +51,7 @@ use std::process::ExitCode;
 use sim_core::Registry;
 
 pub use make::make;
-pub use run::{Counts, Coverage, Verdict, run};
+pub use run::{Counts, Coverage, Verdict, run, trace};
 pub use shrink::{kind, shrink};
 
 /// Is the program `dmsim-swarm`, for the types of this registry.

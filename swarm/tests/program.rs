@@ -24,13 +24,13 @@ fn a_short_run_of_all_targets_finds_nothing_and_says_what_it_did() {
     assert_eq!(run.status.code(), Some(0), "{report:#}");
     assert_eq!((&report["cases"], &report["found"]), (&400.into(), &0.into()));
     let coverage = report["coverage"].as_object().unwrap();
-    for known in targets::registry().iter().filter(|known| known.name() != "md") {
+    for known in targets::registry().iter() {
         let counts = &coverage[known.name()];
         let ran = counts["stacks"].as_u64().unwrap() - counts["refused"].as_u64().unwrap();
         assert!(ran >= 5 && counts["bios"].as_u64().unwrap() > 50, "{}: {counts}", known.name());
     }
     let text = std::fs::read_to_string(folder.path().join("report.txt")).unwrap();
-    assert!(text.contains("Nothing was found.") && text.contains("Never set up: md"), "{text}");
+    assert!(text.contains("Nothing was found.") && !text.contains("Never set up"), "{text}");
     // Once more from there: other seeds.
     let run = swarm(&["--cases", "5", "--json", "--quiet", "--out", out]);
     let report: Value = serde_json::from_slice(&run.stdout).unwrap();

@@ -154,10 +154,13 @@ pub(super) fn raid(maker: &mut Maker<'_>) -> Option<Line> {
     let rows = if kind == "raid10" { 16 } else { 8 };
     let leg = rows * (1 + maker.rng.below(8) as u64);
     let has_parity = !["raid0", "raid1", "raid10"].contains(&kind);
-    let has_metadata = kind != "raid0" && !maker.chance(4);
+    // raid10 is refused without.
+    let has_metadata = kind != "raid0" && (kind == "raid10" || !maker.chance(4));
     let is_raid6 = kind.starts_with("raid6");
     // A raid6 needs its syndromes: it is always synchronized first.
     let nosync = kind != "raid0" && !is_raid6 && maker.chance(2);
+    // Without metadata a raid1 is not synchronized by itself: its legs are the same from the start.
+    let same = nosync || !has_metadata;
     let region = if leg < 16 { 8 } else { maker.one(&[8, 16]) };
     let (mut all, mut wipes, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..legs {
@@ -170,7 +173,7 @@ pub(super) fn raid(maker: &mut Maker<'_>) -> Option<Line> {
             texts.push("-".to_owned());
         }
         let space = maker.whole(leg);
-        if nosync {
+        if same {
             wipes.push(space.wipe(leg));
         }
         texts.push(space.below.number().to_string());
@@ -207,17 +210,17 @@ pub(super) fn raid(maker: &mut Maker<'_>) -> Option<Line> {
         "raid0" => Promises::ALL,
         _ => Promises {
             // What no superblock says is taken for good after a restart.
-            durable: has_metadata || !nosync,
-            // Before parity is right for the first time, nothing makes up for a leg.
-            faults: has_metadata && (!has_parity || nosync || maker.case.settled),
+            durable: has_metadata,
+            // Before copies and parity are right for the first time, nothing makes up for a leg.
+            faults: has_metadata && (nosync || maker.case.settled),
             // With parity and without a journal, both at once can be too much.
             faults_and_cut: has_metadata && (!has_parity || has_journal),
             ..Promises::ALL
         },
     };
     let mut promises = line.promises.and(promises);
-    // Legs that fail by themselves may fail before parity is right.
-    promises.faults &= !has_parity || line.promises.well;
+    // Legs that fail by themselves may fail before that.
+    promises.faults &= kind == "raid0" || line.promises.well;
     let messages = if kind == "raid0" { Vec::new() } else { messages.to_vec() };
     Some(Line { promises, wipes, messages, alone: true, ..line })
 }

@@ -1,6 +1,7 @@
 //! Makes a case of a seed: disks, a stack of targets over them, and what is done to it.
 
 mod copies;
+mod recorded;
 mod remaps;
 mod steps;
 mod unknown;
@@ -60,7 +61,7 @@ struct Maker<'a> {
 type Generator = fn(&mut Maker<'_>) -> Option<Line>;
 
 /// The types that are known, each with how often it is taken.
-const KNOWN: [(&str, usize, Generator); 17] = [
+const KNOWN: [(&str, usize, Generator); 18] = [
     ("linear", 3, remaps::linear),
     ("striped", 3, remaps::striped),
     ("zero", 1, remaps::zero),
@@ -78,6 +79,7 @@ const KNOWN: [(&str, usize, Generator); 17] = [
     ("snapshot", 4, copies::snapshot),
     ("snapshot-origin", 4, copies::origin),
     ("raid", 7, copies::raid),
+    ("md", 1, recorded::md),
 ];
 
 /// A type that comes with another one's line.
@@ -152,12 +154,13 @@ impl Maker<'_> {
 
     /// Makes a device of a line; now and then with a linear one before or after it.
     fn device(&mut self, line: Line) {
-        let Line { len, words, mut promises, block, alone, wipes, messages } = line;
+        let Line { len, words, mut promises, mut block, alone, wipes, messages } = line;
         let beside = (!alone && self.registry.find("linear").is_some() && self.rng.below(5) == 0)
             .then(|| self.space(16, 1))
             .filter(|space| space.block <= block || len.is_multiple_of(space.block));
         let beside = beside.map(|space| {
             promises = promises.and(space.promises);
+            block = block.max(space.block);
             let len = 16.max(block);
             let words = format!("linear {} {}", space.below.number(), space.start);
             (len.min(space.len), words, self.rng.below(2) == 0)

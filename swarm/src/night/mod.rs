@@ -47,7 +47,9 @@ const WRITTEN: Duration = Duration::from_secs(2);
 /// How often one looks whether it is time to end.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long a case that hangs, or kills its process, is made smaller, and how long one try takes.
+/// How long a case that hangs, or kills its process, is made smaller, in limits of a case and at most;
+/// and how long one try takes at most.
+const SHRINK_LIMITS: u32 = 5;
 const SHRINK: Duration = Duration::from_secs(60);
 const TRY: Duration = Duration::from_secs(5);
 
@@ -235,13 +237,14 @@ impl Night<'_> {
             let types = case.types().into_iter().map(str::to_owned).collect();
             return Ok(Find { seed, kind: kind(&why), why, file: None, types });
         }
+        let time = SHRINK.min(self.plan.limit.saturating_mul(SHRINK_LIMITS));
         let attempt = self.plan.folder.join(format!("try-{seed}.case"));
         let mut fails = |case: &Case| {
             fs::write(&attempt, case.to_string()).ok()?;
             let ended = self.repeat(&attempt, TRY.min(self.plan.limit));
             ended.then(|| why.clone())
         };
-        let (case, why) = shrink(case, why.clone(), SHRINK, &mut fails);
+        let (case, why) = shrink(case, why.clone(), time, &mut fails);
         fs::remove_file(&attempt).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(error),

@@ -22,6 +22,8 @@ struct Doer {
     /// The disks that each device, and no other, lies on.
     own_disks: Vec<Vec<usize>>,
     faulted: Arc<AtomicBool>,
+    /// The devices whose targets find again what they have written.
+    sound: Vec<bool>,
 }
 
 impl Rig<'_> {
@@ -38,6 +40,7 @@ impl Rig<'_> {
             tables: self.case.devices.iter().map(|device| device.tables.clone()).collect(),
             own_disks: self.own_disks(),
             faulted: self.faulted.clone(),
+            sound: self.case.devices.iter().map(|device| device.promises.bytes).collect(),
         };
         let steps: Vec<Step> = steps.iter().map(|step| (*step).clone()).collect();
         async move {
@@ -109,9 +112,11 @@ impl Doer {
         }
     }
 
-    /// Says that something is wrong, unless I/O has failed: it may be so then.
-    fn unless_faulted(&self, why: String) -> End {
-        if self.faulted.load(Relaxed) { End::GivenUp } else { wrong(why) }
+    /// Says that something is wrong with a device, unless I/O has failed, or what it lies on loses
+    /// what is written: it may be so then.
+    fn unless_faulted(&self, device: u32, why: String) -> End {
+        let may_be = self.faulted.load(Relaxed) || !self.sound[device as usize];
+        if may_be { End::GivenUp } else { wrong(why) }
     }
 
     async fn cycle(&self, cycle: &Cycle) -> Outcome {
@@ -135,7 +140,7 @@ impl Doer {
             self.load(device, lines).await?;
         }
         let failed = |what: &str, failure: Failure| {
-            self.unless_faulted(format!("{what} of d{device}: {failure}"))
+            self.unless_faulted(device, format!("{what} of d{device}: {failure}"))
         };
         let suspend = Command::DevSuspend { id: id(device), held };
         self.control.execute(suspend).await.map_err(|error| failed("suspend", error))?;
@@ -171,7 +176,10 @@ impl Doer {
         let loaded = self.control.execute(load).await;
         loaded.map_err(|error| {
             let lines: Vec<String> = lines.iter().map(TargetSpec::to_string).collect();
-            self.unless_faulted(format!("load of `{}` to d{device}: {error}", lines.join("; ")))
+            self.unless_faulted(
+                device,
+                format!("load of `{}` to d{device}: {error}", lines.join("; ")),
+            )
         })?;
         Ok(())
     }
@@ -185,8 +193,9 @@ impl Doer {
             device_names: false,
             keys: KeyText::Plain,
         };
-        let failed =
-            |failure: Failure| self.unless_faulted(format!("status of d{device}: {failure}"));
+        let failed = |failure: Failure| {
+            self.unless_faulted(device, format!("status of d{device}: {failure}"))
+        };
         // What it says of how it is, is for people; it must say it.
         self.control.execute(report(Report::Status)).await.map_err(failed)?;
         match self.control.execute(report(Report::Table)).await.map_err(failed)? {

@@ -4,6 +4,7 @@ mod content;
 mod control;
 mod coverage;
 mod gate;
+mod story;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,8 +41,32 @@ pub enum Verdict {
 
 /// Runs a case. A panic in it is a failure like any other.
 pub fn run(case: &Case, registry: &Registry) -> (Verdict, Coverage) {
+    run_with(case, registry, None)
+}
+
+/// As [`run`], and tells what happened since the power came last: each step of the executor and
+/// each I/O of a disk, then how the devices are.
+pub fn trace(case: &Case, registry: &Registry) -> (Verdict, Vec<String>) {
+    let mut lines = Vec::new();
+    let (verdict, _) = run_with(case, registry, Some(&mut lines));
+    (verdict, lines)
+}
+
+fn run_with(
+    case: &Case,
+    registry: &Registry,
+    mut trace: Option<&mut Vec<String>>,
+) -> (Verdict, Coverage) {
     let mut coverage = Coverage::default();
-    let ran = catch_unwind(AssertUnwindSafe(|| run_case(case, registry, &mut coverage)));
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut rig = Rig::new(case, registry);
+        rig.is_traced = trace.is_some();
+        let outcome = rig.run(&mut coverage);
+        if let Some(lines) = &mut trace {
+            lines.extend(rig.story());
+        }
+        outcome
+    }));
     let verdict = match ran {
         Ok(Ok(())) | Ok(Err(End::GivenUp)) => Verdict::Held,
         Ok(Err(End::Refused(why))) => {
@@ -94,38 +119,12 @@ struct Rig<'a> {
     faulted: Arc<AtomicBool>,
     /// Of these disks.
     faulty: BTreeSet<u32>,
+    /// What happens is written down.
+    is_traced: bool,
 }
 
 /// How long the devices of a case have that is settled: longer than any resync of one.
 const SETTLES: Duration = Duration::from_secs(3600);
-
-fn run_case(case: &Case, registry: &Registry, coverage: &mut Coverage) -> Outcome {
-    let mut rig = Rig::new(case, registry);
-    rig.boot()?;
-    coverage.stack(case);
-    rig.begin()?;
-    let mut wave: Vec<&Step> = Vec::new();
-    for step in &case.steps {
-        coverage.step(case, step);
-        match step {
-            Step::Wait | Step::Heal => {
-                rig.wave(&std::mem::take(&mut wave), None)?;
-                if *step == Step::Heal {
-                    rig.disks.iter().for_each(|disk| disk.heal());
-                }
-                rig.read_back()?;
-            }
-            Step::Cut { turns, left } => {
-                rig.wave(&std::mem::take(&mut wave), Some(*turns))?;
-                rig.cut(*left)?;
-            }
-            _ => wave.push(step),
-        }
-    }
-    rig.wave(&wave, None)?;
-    rig.read_back()?;
-    rig.end()
-}
 
 impl Pace {
     fn set(self, disk: &SimDisk) {
@@ -176,8 +175,37 @@ impl<'a> Rig<'a> {
             // A device that fails by itself is a disk that does, to those above.
             faulted: Arc::new(AtomicBool::new(case.devices.iter().any(|d| !d.promises.well))),
             faulty: BTreeSet::new(),
+            is_traced: false,
             world: Some(world),
         }
+    }
+
+    fn run(&mut self, coverage: &mut Coverage) -> Outcome {
+        self.boot()?;
+        let case = self.case;
+        coverage.stack(case);
+        self.begin()?;
+        let mut wave: Vec<&Step> = Vec::new();
+        for step in &case.steps {
+            coverage.step(case, step);
+            match step {
+                Step::Wait | Step::Heal => {
+                    self.wave(&std::mem::take(&mut wave), None)?;
+                    if *step == Step::Heal {
+                        self.disks.iter().for_each(|disk| disk.heal());
+                    }
+                    self.read_back()?;
+                }
+                Step::Cut { turns, left } => {
+                    self.wave(&std::mem::take(&mut wave), Some(*turns))?;
+                    self.cut(*left)?;
+                }
+                _ => wave.push(step),
+            }
+        }
+        self.wave(&wave, None)?;
+        self.read_back()?;
+        self.end()
     }
 
     fn world(&self) -> &World {
@@ -206,6 +234,9 @@ impl<'a> Rig<'a> {
     /// Sets all devices up, from below.
     fn boot(&mut self) -> Outcome {
         self.devices.clear();
+        if self.is_traced {
+            self.world().sim.keep_trace();
+        }
         for (device, minor) in self.case.devices.iter().zip(0..) {
             if self.boots == 0 {
                 for (below, start, len) in &device.wipes {
@@ -412,7 +443,7 @@ impl<'a> Rig<'a> {
     }
 
     /// All devices are suspended, and nothing goes on below; then they go, and leave nothing.
-    fn end(mut self) -> Outcome {
+    fn end(&mut self) -> Outcome {
         let minors = (0..self.devices.len() as u32).rev();
         for minor in minors.clone() {
             let suspend = Command::DevSuspend { id: id(minor), held: Held::Flush };

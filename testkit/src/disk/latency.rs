@@ -62,7 +62,7 @@ impl Latency {
             }
         }
         let (one_of, stall) = self.stalls;
-        if one_of > 0 && rng.number() % u64::from(one_of) == 0 {
+        if one_of > 0 && rng.number().is_multiple_of(u64::from(one_of)) {
             time += stall;
         }
         (time, to)
