@@ -1,6 +1,8 @@
 //! The program of an author with types of their own, and what it tells of one that spins or ends its
 //! process. This test is that program: it starts itself.
 
+#![allow(clippy::unwrap_used, reason = "it is a test, without a harness")]
+
 use std::fmt;
 use std::process::{Command, ExitCode};
 

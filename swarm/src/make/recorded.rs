@@ -6,7 +6,7 @@ use targets::md::superblock::{LEN, Superblock, Version};
 use targets::raid::bitmap::{HEADER, Header};
 use testkit::{DeviceBelow, MdImage, md_images};
 
-use super::{Line, Maker, Promises};
+use super::{Line, Maker, Promises, Space};
 
 /// Recorded arrays of md with more than one copy, or parity, and all their members.
 const ARRAYS: [&str; 10] = [
@@ -22,7 +22,8 @@ const ARRAYS: [&str; 10] = [
     "raid6-0.90",
 ];
 
-/// An array that mdadm made, over disks of its own: its superblocks say all.
+/// An array that mdadm made, over disks of its own: its superblocks say all. It is longer than what is
+/// soon read, so a range of it is all that is seen.
 pub(super) fn md(maker: &mut Maker<'_>) -> Option<Line> {
     let array = maker.one(&ARRAYS);
     let images = md_images(array);
@@ -36,7 +37,14 @@ pub(super) fn md(maker: &mut Maker<'_>) -> Option<Line> {
     let words = format!("md 0 {} {}", devices.len(), devices.join(" "));
     let has_parity = ["raid4", "raid5", "raid6"].iter().any(|level| array.starts_with(level));
     let promises = Promises { faults_and_cut: !has_parity, ..Promises::ALL };
-    Some(Line { promises, alone: true, ..Line::over_all(&[], len, words) })
+    maker.registry.find("linear")?;
+    maker.device(Line { promises, alone: true, ..Line::over_all(&[], len, words) });
+    let array = maker.free.pop()?;
+    let shown = maker.length();
+    let start = maker.rng.below((len - shown) as usize) as u64 / 8 * 8;
+    let shown = shown.min(len - start);
+    let range = Space { start, len: shown, ..array };
+    Some(Line::over(&range, shown, format!("linear {}", range.text())))
 }
 
 /// Reads what a member says of its array.

@@ -21,7 +21,7 @@ use crate::shrink::{kind, shrink};
 pub(crate) use state::Shard;
 use state::{Find, State};
 pub(crate) use worker::work;
-use worker::{Answer, Silence, Worker};
+use worker::{Answer, Silence, Watch, Worker};
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]
@@ -106,9 +106,8 @@ pub(crate) fn run(plan: &Plan, registry: &Registry) -> io::Result<ExitCode> {
             night.show(&mut shown, before + passed.as_secs_f64());
             thread::sleep(TICK);
         }
-        let ends = workers.into_iter().map(|worker| worker.join());
-        ends.map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect::<io::Result<()>>()
+        let mut ends = workers.into_iter().map(|worker| worker.join());
+        ends.try_for_each(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     night.write(&file, before + started.elapsed().as_secs_f64())?;
     ran?;
@@ -262,12 +261,12 @@ impl Night<'_> {
             command.arg("--plugin").arg(plugin);
         }
         let Ok(mut child) = command.spawn() else { return false };
-        let started = Instant::now();
+        let watch = Watch::new(child.id(), limit);
         loop {
             match child.try_wait() {
                 // A signal ended it.
                 Ok(Some(status)) => return status.code().is_none(),
-                Ok(None) if started.elapsed() < limit => thread::sleep(Duration::from_millis(5)),
+                Ok(None) if !watch.is_over() => thread::sleep(Duration::from_millis(5)),
                 Ok(None) | Err(_) => {
                     let _ = child.kill();
                     let _ = child.wait();

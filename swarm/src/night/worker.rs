@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sim_core::Registry;
@@ -122,7 +122,14 @@ impl Worker {
         let line = serde_json::to_string(&question).expect("a question is text");
         // Where it cannot be asked any more it has died: the answer that is missing says so.
         let _ = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
-        match self.answers.recv_timeout(limit) {
+        let watch = Watch::new(self.child.id(), limit);
+        let answer = loop {
+            match self.answers.recv_timeout(watch.next_look()) {
+                Err(RecvTimeoutError::Timeout) if !watch.is_over() => {}
+                answer => break answer,
+            }
+        };
+        match answer {
             Ok(line) => {
                 serde_json::from_str(&line).map_err(|error| Silence::Died(error.to_string()))
             }
@@ -140,5 +147,52 @@ impl Drop for Worker {
         // It may be in the middle of a case, or hang: it holds nothing that matters.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// How much longer than its limit a process may take that does not get the processor.
+const STARVED: u32 = 20;
+
+/// How often one looks at a process that is late.
+const LOOKS: Duration = Duration::from_millis(50);
+
+/// Watches how long a process takes: by the time that it has run, as others may keep it from running;
+/// and by the clock, as it may wait for ever.
+pub(super) struct Watch {
+    process: u32,
+    limit: Duration,
+    started: Instant,
+    /// How long it had run before.
+    before: Duration,
+}
+
+impl Watch {
+    pub(super) fn new(process: u32, limit: Duration) -> Watch {
+        Watch { process, limit, started: Instant::now(), before: run_time(process) }
+    }
+
+    /// Returns how long to wait before one looks.
+    fn next_look(&self) -> Duration {
+        self.limit.saturating_sub(self.started.elapsed()).max(LOOKS)
+    }
+
+    /// Tells whether the process has had all the time that it may have.
+    pub(super) fn is_over(&self) -> bool {
+        let passed = self.started.elapsed();
+        let ran = run_time(self.process).saturating_sub(self.before);
+        passed >= self.limit && (ran >= self.limit || passed >= self.limit.saturating_mul(STARVED))
+    }
+}
+
+/// Returns how long a process has run, by `/proc`; not at all where that does not say: the clock decides then.
+fn run_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name in parentheses may have spaces; `utime` and `stime` are the 12th and 13th after it.
+    let words = stat.rsplit_once(')').map_or("", |(_, words)| words).split_whitespace();
+    let ticks: Vec<u64> = words.skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
+    match ticks[..] {
+        // A hundredth of a second each, on every machine that Linux runs on.
+        [user, system] => Duration::from_millis((user + system) * 10),
+        _ => Duration::ZERO,
     }
 }
