@@ -5,6 +5,18 @@ use sim_core::Sector;
 /// A block, in bytes and in sectors: whole blocks of disks with blocks of 512 bytes, and of 4096.
 pub(crate) const BLOCK: usize = 4096;
 pub(crate) const SECTORS: u64 = 8;
+/// What a superblock begins with.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"blocklog");
+
+/// Which records count, and where the next one goes.
+#[derive(Default)]
+pub(crate) struct Log {
+    /// A random number: what looks like a record, and is another store's or its content, is none.
+    pub(crate) id: u64,
+    /// How often the log was begun anew: what a power cut left behind its end is none either.
+    pub(crate) generation: u64,
+    pub(crate) head: u64,
+}
 
 pub(crate) fn sector(block: u64) -> Sector {
     Sector(block * SECTORS)

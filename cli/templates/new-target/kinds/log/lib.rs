@@ -17,11 +17,10 @@ use std::{fmt, sync::Arc};
 use futures_util::lock::Mutex;
 use sim_core::*;
 
-use block::{BLOCK, SECTORS, is_sealed, numbers, sealed, sector};
+use block::{BLOCK, Log, MAGIC, SECTORS, is_sealed, numbers, sealed, sector};
 
 /// The most blocks of data in a record.
 const MOST: u64 = 8;
-const MAGIC: u64 = u64::from_le_bytes(*b"blocklog");
 
 /// The target: its bios share the store with writes that nobody waits for any more.
 pub struct TargetName(Arc<Store>);
@@ -30,22 +29,14 @@ struct Store {
     area: Area,
     /// How many blocks there are: the superblock is the one after their homes.
     blocks: u64,
+    /// The last block where the longest record has room.
+    last: u64,
     /// Where the newest of each block lies, and since which generation: the same place of the log
     /// is another place in the next. Locked for a moment alone, and over no await.
     map: Locked<Vec<(u64, u64)>>,
     /// Locked through all the I/O of an append: records come one after the other.
     log: Arc<Mutex<Log>>,
     runtime: Arc<dyn Runtime>,
-}
-
-/// Which records count, and where the next one goes.
-#[derive(Default)]
-struct Log {
-    /// A random number: what looks like a record, and is another store's or its content, is none.
-    id: u64,
-    /// How often the log was begun anew: what a power cut left behind its end is none either.
-    generation: u64,
-    head: u64,
 }
 
 impl TargetType for TargetName {
@@ -60,10 +51,11 @@ impl TargetType for TargetName {
             return Err(CtrError::new("Invalid target length").detail("expected blocks of 4 KiB"));
         }
         let blocks = len / SECTORS;
-        let room = Sectors((blocks + 1 + 2 * (1 + MOST) + blocks / 8) * SECTORS);
+        let last = blocks + 1 + (1 + MOST) + blocks / 8;
+        let room = sector(last + 1 + MOST).from_start();
         let area = args.area(device, start, room, "Device lookup failed")?;
         let (map, log, runtime) = (Locked::default(), Arc::default(), args.runtime().clone());
-        Ok(TargetName(Arc::new(Store { area, blocks, map, log, runtime })))
+        Ok(TargetName(Arc::new(Store { area, blocks, last, map, log, runtime })))
     }
 }
 
@@ -142,7 +134,7 @@ impl Store {
     }
 
     async fn append(&self, log: &mut Log, first: u64, data: Vec<u8>, fua: bool) -> BlkResult {
-        if !self.has_room(log.head) {
+        if log.head > self.last {
             self.empty(log).await?;
         }
         let count = (data.len() / BLOCK) as u64;
@@ -190,7 +182,7 @@ impl Store {
         }
         let mut map = (0..self.blocks).map(|home| (generation, home)).collect();
         *log = Log { id, generation, head: self.blocks + 1 };
-        while is_ours && self.has_room(log.head) {
+        while is_ours && log.head <= self.last {
             self.send(Bio::read(sector(log.head), &mut record)).await?;
             let [store, begun, first, count] = numbers(&record);
             let bytes = BLOCK * (1 + count.min(MOST) as usize);
@@ -214,11 +206,6 @@ impl Store {
     fn in_log(&self) -> Vec<(u64, u64)> {
         let places = (0..).zip(self.map.lock().clone()).map(|(home, (_, at))| (home, at));
         places.filter(|(home, at)| home != at).collect()
-    }
-
-    /// Tells whether the longest record has room at this place.
-    fn has_room(&self, head: u64) -> bool {
-        sector(head + 1 + MOST).0 <= self.area.size().0
     }
 
     async fn send(&self, bio: Bio<'_>) -> BlkResult {
