@@ -225,8 +225,10 @@ pub struct Profile {
     pub watches_end: bool,
     /// `map` of a read or write that ended in [`Mapped::InFlight`] may be called again for the
     /// same bio, and the first future dropped: nothing counts before it is polled. The core then
-    /// maps on the spot, with the caller's buffer, and needs a task only where that happened.
-    /// Targets that flatten to a device need not say so.
+    /// maps on the spot, with the caller's buffer. The future is not polled there: where `map`
+    /// returns one it is dropped, and the bio comes again as a task. So this is for a `map` that
+    /// asks the device itself ([`Submission::now`](crate::Submission::now)) and mostly answers
+    /// [`Mapped::Completed`]. Targets that flatten to a device need not say so.
     pub map_may_be_repeated: bool,
     /// What the target makes its table, and so its device, whatever else it maps
     /// (`dm_table_set_type`).
