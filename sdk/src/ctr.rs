@@ -52,7 +52,7 @@ impl AnyTargetType for PluginType {
             .map(|(index, word)| CString::new(word.as_str()).map_err(|_| zero_byte(index)));
         let texts = texts.collect::<Result<Vec<CString>, CtrError>>()?;
         let access = args.access();
-        let (made, opening) = call(self.calls.ctr, &texts, args);
+        let (made, opening) = call(&self.calls, &texts, args);
         let made = made.map_err(|refusal| refusal.explain(&self.name, &words, opening.failed))?;
         let mut words: Vec<Word> = words.into_iter().map(Word::Text).collect();
         for (device, arg) in opening.args.into_iter().enumerate() {
@@ -60,7 +60,7 @@ impl AnyTargetType for PluginType {
         }
         let devices = Devices { areas: opening.areas, access };
         // Goes by its dtr where something is wrong from here on.
-        let instance = Instance::new(self.calls, made.handle, devices);
+        let instance = Instance::new(self.calls, made.handle, devices, args.runtime());
         let discarded = made.discarded.map_err(|number| {
             let why = format!("plug-in {}: ctr set discarded to {number}", self.name);
             CtrError::new(UNKNOWN).detail(why)
@@ -117,7 +117,7 @@ impl Refusal {
 
 /// Calls a plug-in's `ctr`.
 fn call<'a>(
-    ctr: abi::Ctr,
+    calls: &Calls,
     words: &[CString],
     args: &mut Args<'a>,
 ) -> (Result<Made, Refusal>, Opened) {
@@ -144,7 +144,8 @@ fn call<'a>(
     };
     let mut handle = std::ptr::null_mut();
     // SAFETY: `ctr` of the header. Everything that is pointed to lives until it returns.
-    let code = unsafe { ctr(&mut c_args, &mut handle) };
+    let ctr = || unsafe { (calls.ctr)(&mut c_args, &mut handle) };
+    let code = calls.during("ctr", ctr);
     let arg = c_args.error_arg;
     let max_io_len = (c_args.max_io_len != 0).then_some(Sectors(c_args.max_io_len));
     let discarded = match c_args.discarded {

@@ -3,16 +3,34 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::Arc;
 
-use sim_core::{BlkError, BlkResult, Errno, Op, Sector, Sectors};
+use sim_core::{BlkError, BlkResult, Errno, Op, Runtime, Sector, Sectors};
 
 use crate::abi::{self, MAX_ANSWER, MAX_STATUS};
 use crate::code;
 use crate::io::Devices;
+use crate::last_words;
 use crate::workers::Workers;
+
+/// Where a type comes from. There for ever, as libraries are.
+pub(crate) struct Origin {
+    /// The library and the type, as its last words name them.
+    pub(crate) text: String,
+    pub(crate) order: Order,
+}
+
+/// Which callbacks that may block run at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Any: each target has threads of its own.
+    SideBySide,
+    /// One at a time, as a simulation chooses.
+    InTurn,
+}
 
 /// The callbacks of a type.
 #[derive(Clone, Copy)]
 pub(crate) struct Calls {
+    pub(crate) origin: &'static Origin,
     pub(crate) ctr: abi::Ctr,
     pub(crate) dtr: Option<abi::Dtr>,
     pub(crate) read: abi::Read,
@@ -24,6 +42,13 @@ pub(crate) struct Calls {
     pub(crate) message: Option<abi::Message>,
     pub(crate) preresume: Option<abi::Plain>,
     pub(crate) postsuspend: Option<abi::Plain>,
+}
+
+impl Calls {
+    /// Calls one of them: should it end the process, its name is among the last words.
+    pub(crate) fn during<T>(&self, call: &'static str, act: impl FnOnce() -> T) -> T {
+        last_words::during(&self.origin.text, call, act)
+    }
 }
 
 /// What `ctr` returned: any pointer at all, which is the plug-in's business.
@@ -54,8 +79,17 @@ pub(crate) struct Request {
 }
 
 impl Instance {
-    pub(crate) fn new(calls: Calls, handle: Handle, devices: Devices) -> Instance {
-        Instance { calls, handle, devices, workers: Workers::new(abi::THREADS) }
+    pub(crate) fn new(
+        calls: Calls,
+        handle: Handle,
+        devices: Devices,
+        runtime: &Arc<dyn Runtime>,
+    ) -> Instance {
+        let workers = match calls.origin.order {
+            Order::SideBySide => Workers::new(abi::THREADS),
+            Order::InTurn => Workers::in_turn(runtime.clone()),
+        };
+        Instance { calls, handle, devices, workers }
     }
 
     pub(crate) fn calls(&self) -> &Calls {
@@ -65,8 +99,8 @@ impl Instance {
     /// Carries a bio out. May block.
     pub(crate) fn carry_out(&self, request: &mut Request) -> BlkResult {
         let (sector, len) = (request.sector.0, request.len.0);
-        let range = |call: Option<abi::Range>| match call {
-            Some(call) => self.range(call, sector, len),
+        let range = |name, call: Option<abi::Range>| match call {
+            Some(call) => self.range(name, call, sector, len),
             None => Err(BlkError::NotSupported),
         };
         match request.op {
@@ -76,8 +110,8 @@ impl Instance {
                 if request.fua { self.flush() } else { Ok(()) }
             }
             Op::Flush => self.flush(),
-            Op::Discard => range(self.calls.discard),
-            Op::WriteZeroes => range(self.calls.write_zeroes),
+            Op::Discard => range("discard", self.calls.discard),
+            Op::WriteZeroes => range("write_zeroes", self.calls.write_zeroes),
             Op::SecureErase => Err(BlkError::NotSupported),
         }
     }
@@ -86,31 +120,35 @@ impl Instance {
         let (call, io, buffer) = (self.calls.read, self.devices.io(), data.as_mut_ptr());
         // SAFETY: `read` of the header: the handle is alive as `self` is, `io` lives until the
         // call returns, and the buffer is `len` sectors long.
-        code::bio_end(unsafe { call(self.handle.0, &io, sector, len, buffer.cast()) })
+        let call = || unsafe { call(self.handle.0, &io, sector, len, buffer.cast()) };
+        code::bio_end(self.calls.during("read", call))
     }
 
     fn write(&self, sector: u64, len: u64, data: &[u8]) -> BlkResult {
         let (call, io, buffer) = (self.calls.write, self.devices.io(), data.as_ptr());
         // SAFETY: `write` of the header, as for `read`.
-        code::bio_end(unsafe { call(self.handle.0, &io, sector, len, buffer.cast()) })
+        let call = || unsafe { call(self.handle.0, &io, sector, len, buffer.cast()) };
+        code::bio_end(self.calls.during("write", call))
     }
 
-    fn range(&self, call: abi::Range, sector: u64, len: u64) -> BlkResult {
+    fn range(&self, name: &'static str, call: abi::Range, sector: u64, len: u64) -> BlkResult {
         let io = self.devices.io();
         // SAFETY: `discard` and `write_zeroes` of the header, as for `read`.
-        code::bio_end(unsafe { call(self.handle.0, &io, sector, len) })
+        let call = || unsafe { call(self.handle.0, &io, sector, len) };
+        code::bio_end(self.calls.during(name, call))
     }
 
     /// Calls one of the callbacks that have no argument of their own.
-    fn plain(&self, call: abi::Plain) -> c_int {
+    fn plain(&self, name: &'static str, call: abi::Plain) -> c_int {
         let io = self.devices.io();
         // SAFETY: `flush`, `preresume`, `postsuspend` of the header, as for `read`.
-        unsafe { call(self.handle.0, &io) }
+        let call = || unsafe { call(self.handle.0, &io) };
+        self.calls.during(name, call)
     }
 
     fn flush(&self) -> BlkResult {
         if let Some(call) = self.calls.flush {
-            return code::bio_end(self.plain(call));
+            return code::bio_end(self.plain("flush", call));
         }
         let indices = 0..self.devices.areas.len() as u32;
         indices.map(|device| code::bio_end(self.devices.flush(device))).fold(Ok(()), BlkResult::and)
@@ -119,13 +157,13 @@ impl Instance {
     /// Gets ready for bios. May block.
     pub(crate) fn preresume(&self) -> Result<(), Errno> {
         let Some(call) = self.calls.preresume else { return Ok(()) };
-        code::errno(self.plain(call)).unwrap_or(Err(Errno::IO))
+        code::errno(self.plain("preresume", call)).unwrap_or(Err(Errno::IO))
     }
 
     /// Is told of a suspend. May block.
     pub(crate) fn postsuspend(&self) -> Result<(), Errno> {
         let Some(call) = self.calls.postsuspend else { return Ok(()) };
-        code::errno(self.plain(call)).unwrap_or(Err(Errno::IO))
+        code::errno(self.plain("postsuspend", call)).unwrap_or(Err(Errno::IO))
     }
 
     /// Asks for one of the status texts; `None` where the type has none.
@@ -133,7 +171,7 @@ impl Instance {
         let call = self.calls.status?;
         let mut buffer = vec![0; 4096];
         loop {
-            let found = self.text(call, kind, devices, &mut buffer);
+            let found = self.text("status", call, (kind, devices), &mut buffer);
             let Ok(len) = usize::try_from(found) else {
                 return Some(Err(format!("return value {found}")));
             };
@@ -155,7 +193,7 @@ impl Instance {
         let words = words.map_err(|_zero_byte| Errno::INVAL)?;
         let mut buffer = vec![0; MAX_ANSWER];
         let count = u32::try_from(words.len()).map_err(|_| Errno::INVAL)?;
-        match self.text(call, count, &words, &mut buffer) {
+        match self.text("message", call, (count, &words), &mut buffer) {
             0 => Ok(None),
             len @ 1.. => match code::text(&buffer, len as usize) {
                 Ok(text) => Ok(Some(text.to_owned())),
@@ -169,12 +207,19 @@ impl Instance {
     }
 
     /// Calls `status` or `message`, which are alike: a number, texts, and a buffer to fill.
-    fn text(&self, call: abi::Status, number: u32, texts: &[CString], buffer: &mut [u8]) -> c_int {
+    fn text(
+        &self,
+        name: &'static str,
+        call: abi::Status,
+        (number, texts): (u32, &[CString]),
+        buffer: &mut [u8],
+    ) -> c_int {
         let texts = pointers(texts);
         let (to, size) = (buffer.as_mut_ptr().cast::<c_char>(), buffer.len());
         // SAFETY: `status` and `message` of the header: the handle is alive as `self` is, there
         // are as many texts as it says, each with its zero byte, and `size` bytes of room.
-        unsafe { call(self.handle.0, number, texts.as_ptr(), to, size) }
+        let call = || unsafe { call(self.handle.0, number, texts.as_ptr(), to, size) };
+        self.calls.during(name, call)
     }
 }
 
@@ -188,7 +233,8 @@ impl Drop for Instance {
         self.workers.close();
         if let Some(dtr) = self.calls.dtr {
             // SAFETY: `dtr` of the header: the last owner is here, so nothing else runs or will.
-            unsafe { dtr(self.handle.0) };
+            let dtr = || unsafe { dtr(self.handle.0) };
+            self.calls.during("dtr", dtr);
         }
     }
 }

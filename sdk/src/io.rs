@@ -8,6 +8,7 @@ use sim_core::{Access, Area, Bio, Op, SECTOR_SIZE, Sector, Sectors};
 
 use crate::abi::{Io, MAX_IO};
 use crate::code;
+use crate::in_turn;
 
 /// What a target has opened.
 pub(crate) struct Devices {
@@ -48,7 +49,7 @@ impl Devices {
     /// Flushes one device. One that cannot have been written to has nothing to flush.
     pub(crate) fn flush(&self, device: u32) -> c_int {
         match self.area(device) {
-            Some(area) => code::of_bio(pollster::block_on(area.submit(Sector::ZERO, Bio::flush()))),
+            Some(area) => submit(area, 0, Bio::flush()),
             None => code::INVALID,
         }
     }
@@ -60,7 +61,7 @@ impl Devices {
 
 /// Carries a bio out at a sector of the area; past its end, it is refused there.
 fn submit(area: &Area, sector: u64, bio: Bio<'_>) -> c_int {
-    code::of_bio(pollster::block_on(area.submit(Sector(sector), bio)))
+    code::of_bio(in_turn::submit(area, Sector(sector), bio))
 }
 
 /// Makes room for data of a plug-in; `None` for a length that no I/O has, and for no memory.

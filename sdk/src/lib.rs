@@ -7,6 +7,7 @@
 //! is taken only when it was built by the same compiler from the same sources of `sim-core`.
 //!
 //! [`load()`] tells them apart. A library stays loaded for as long as the process runs.
+//! [`load_in_turn`] loads it for tests: callbacks run one at a time, as a simulation chooses.
 
 #![deny(unsafe_code)]
 
@@ -15,10 +16,13 @@ mod abi;
 mod code;
 #[allow(unsafe_code, reason = "calls a plug-in's ctr, and is called back by it")]
 mod ctr;
+mod in_turn;
 #[allow(unsafe_code, reason = "calls a plug-in's callbacks")]
 mod instance;
 #[allow(unsafe_code, reason = "is called by plug-ins for I/O")]
 mod io;
+#[allow(unsafe_code, reason = "handles the signals that a plug-in's wild pointers raise")]
+mod last_words;
 #[allow(unsafe_code, reason = "loads libraries")]
 mod load;
 #[allow(unsafe_code, reason = "takes types over from a Rust library")]
@@ -26,6 +30,6 @@ mod rust;
 mod target;
 mod workers;
 
-pub use load::{PluginError, load};
+pub use load::{PluginError, load, load_in_turn};
 pub use rust::RustPlugin;
 pub use sim_core;

@@ -12,7 +12,8 @@ use crate::abi::{
     self, MAJOR, MAX_NAME, MAX_TYPES, MIN_TYPE, MINOR, Plugin, PluginHead, TargetType,
 };
 use crate::ctr::PluginType;
-use crate::instance::Calls;
+use crate::instance::{Calls, Order, Origin};
+use crate::last_words;
 use crate::rust::{RustPlugin, take_over};
 
 /// Why a plug-in was not loaded.
@@ -30,9 +31,19 @@ type EntryPoint = unsafe extern "C" fn() -> *const Plugin;
 /// Loads a library, and adds all its types to `registry`, or none of them. It stays loaded for as
 /// long as the process runs. Its code runs here, with all rights of this process.
 pub fn load(path: &Path, registry: &mut Registry) -> Result<(), PluginError> {
+    load_as(path, registry, Order::SideBySide)
+}
+
+/// As [`load()`], for tests under a simulation: callbacks that may block run one at a time, and where
+/// one does I/O, the simulation chooses who comes next.
+pub fn load_in_turn(path: &Path, registry: &mut Registry) -> Result<(), PluginError> {
+    load_as(path, registry, Order::InTurn)
+}
+
+fn load_as(path: &Path, registry: &mut Registry, order: Order) -> Result<(), PluginError> {
     // With a slash in it, so that the file is not looked for along the library path.
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let added = open(&path).and_then(|types| {
+    let added = open(&path, order).and_then(|types| {
         let mut all = registry.clone();
         for target_type in types {
             let name = target_type.name().to_owned();
@@ -45,7 +56,7 @@ pub fn load(path: &Path, registry: &mut Registry) -> Result<(), PluginError> {
     Ok(())
 }
 
-fn open(path: &Path) -> Result<Vec<Arc<dyn AnyTargetType>>, String> {
+fn open(path: &Path, order: Order) -> Result<Vec<Arc<dyn AnyTargetType>>, String> {
     // SAFETY: whoever names a plug-in wants its initialisers run.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
     let library = library.map_err(|error| causes(&error))?;
@@ -57,7 +68,7 @@ fn open(path: &Path) -> Result<Vec<Arc<dyn AnyTargetType>>, String> {
         // SAFETY: `dmsim_plugin` of the header takes nothing and returns a description.
         let plugin = unsafe { entry() };
         // SAFETY: the description lives as long as the library.
-        return unsafe { types(plugin) };
+        return unsafe { types(plugin, path, order) };
     }
     // SAFETY: `export_target!` gives the symbol this type.
     match unsafe { library.get::<*const RustPlugin>(b"dmsim_rust_plugin\0") } {
@@ -71,7 +82,11 @@ fn open(path: &Path) -> Result<Vec<Arc<dyn AnyTargetType>>, String> {
 ///
 /// # Safety
 /// `plugin` must be null, or what `dmsim_plugin` of a library that stays loaded returned.
-unsafe fn types(plugin: *const Plugin) -> Result<Vec<Arc<dyn AnyTargetType>>, String> {
+unsafe fn types(
+    plugin: *const Plugin,
+    path: &Path,
+    order: Order,
+) -> Result<Vec<Arc<dyn AnyTargetType>>, String> {
     if plugin.is_null() {
         return Err("the plug-in refuses to be loaded".to_owned());
     }
@@ -91,13 +106,14 @@ unsafe fn types(plugin: *const Plugin) -> Result<Vec<Arc<dyn AnyTargetType>>, St
             plugin.reserved
         ));
     }
+    last_words::install().map_err(|error| format!("handlers of signals: {error}"))?;
     let mut types: Vec<Arc<dyn AnyTargetType>> = Vec::new();
     for index in 0..plugin.target_count as usize {
         let at = plugin.targets.wrapping_add(index);
         // SAFETY: the library says that there are so many.
         let target_type = unsafe { at.read_unaligned() };
         // SAFETY: it is in the library, which stays.
-        let target_type = unsafe { read_type(target_type, minor) };
+        let target_type = unsafe { read_type(target_type, minor, (path, order)) };
         types.push(Arc::new(target_type.map_err(|why| format!("target type {index}: {why}"))?));
     }
     Ok(types)
@@ -132,7 +148,11 @@ fn check_size(what: &str, found: u32, min: usize, max: usize) -> Result<usize, S
 ///
 /// # Safety
 /// `from` must be null, or a type of a library that stays loaded.
-unsafe fn read_type(from: *const TargetType, minor: u16) -> Result<PluginType, String> {
+unsafe fn read_type(
+    from: *const TargetType,
+    minor: u16,
+    (path, order): (&Path, Order),
+) -> Result<PluginType, String> {
     if from.is_null() {
         return Err("a null pointer".to_owned());
     }
@@ -148,7 +168,9 @@ unsafe fn read_type(from: *const TargetType, minor: u16) -> Result<PluginType, S
     if from.reserved != 0 {
         return Err(format!("`{name}`: reserved: expected 0, found {}", from.reserved));
     }
+    let text = format!("plug-in {}: target type `{name}`", path.display());
     let calls = Calls {
+        origin: Box::leak(Box::new(Origin { text, order })),
         ctr: from.ctr.ok_or_else(|| missing("ctr"))?,
         dtr: from.dtr,
         read: from.read.ok_or_else(|| missing("read"))?,

@@ -11,16 +11,22 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use sim_core::Runtime;
+
+use crate::in_turn;
+
 /// How long a thread waits for more to do.
 const IDLE: Duration = Duration::from_secs(2);
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads, at most so many at a time.
 pub(crate) struct Workers {
     max: usize,
     state: Mutex<State>,
     work: Condvar,
+    /// Jobs run one at a time, as tasks of this simulation, and not side by side.
+    in_turn: Option<Arc<dyn Runtime>>,
 }
 
 #[derive(Default)]
@@ -38,7 +44,13 @@ struct State {
 impl Workers {
     /// Makes workers without a thread yet.
     pub(crate) fn new(max: usize) -> Arc<Workers> {
-        Arc::new(Workers { max, state: Mutex::default(), work: Condvar::new() })
+        Arc::new(Workers { max, state: Mutex::default(), work: Condvar::new(), in_turn: None })
+    }
+
+    /// Makes workers whose jobs run one at a time, as the simulation of this runtime chooses.
+    pub(crate) fn in_turn(runtime: Arc<dyn Runtime>) -> Arc<Workers> {
+        let (state, work) = (Mutex::default(), Condvar::new());
+        Arc::new(Workers { max: 0, state, work, in_turn: Some(runtime) })
     }
 
     /// Runs `act` on one of the threads. It begins with the call, and goes on to its end also
@@ -88,6 +100,9 @@ impl Workers {
     }
 
     fn push(self: &Arc<Workers>, job: Job) {
+        if let Some(runtime) = &self.in_turn {
+            return runtime.spawn(Box::pin(in_turn::run(job)));
+        }
         let mut state = self.state();
         state.queue.push_back(job);
         if state.idle >= state.queue.len() || state.threads >= self.max {

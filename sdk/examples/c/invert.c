@@ -24,8 +24,10 @@ static int invert_ctr(struct dmsim_args *args, void **handle)
 	struct invert *invert;
 	int err;
 
+	/* The place of the first word that is missing, or is too many. */
 	if (args->argc != 2 && args->argc != 3)
-		return dmsim_ctr_error(args, -1, "Invalid argument count");
+		return dmsim_ctr_error(args, args->argc < 2 ? (int)args->argc : 3,
+				       "Invalid argument count");
 	err = dmsim_ctr_number(args, 1, &start, "Invalid device sector");
 	if (err)
 		return err;

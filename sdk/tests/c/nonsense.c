@@ -10,6 +10,7 @@
 #include "../../examples/c/invert.c"
 #undef dmsim_plugin
 
+#include <pthread.h>
 #include <unistd.h>
 
 /* The longest struct that an older minor version had. */
@@ -54,6 +55,29 @@ static int ctr_discarded(struct dmsim_args *args, void **handle)
 
 	if (!err)
 		args->discarded = (uint32_t)args->max_io_len;
+	return err;
+}
+
+/* Ends the process. */
+static int write_wild(void *handle, const struct dmsim_io *io, uint64_t sector, uint64_t sectors,
+		      const void *buffer)
+{
+	int *volatile nowhere = NULL;
+
+	(void)handle, (void)io, (void)sector, (void)sectors, (void)buffer;
+	return *nowhere;
+}
+
+/* Nothing wrong: a lock that is held while the I/O is under way. */
+static int write_locked(void *handle, const struct dmsim_io *io, uint64_t sector, uint64_t sectors,
+			const void *buffer)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int err;
+
+	pthread_mutex_lock(&lock);
+	err = invert_write(handle, io, sector, sectors, buffer);
+	pthread_mutex_unlock(&lock);
 	return err;
 }
 

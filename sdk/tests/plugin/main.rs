@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod in_turn;
 mod machine;
 mod nonsense;
 mod recorded;

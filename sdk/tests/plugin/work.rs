@@ -95,7 +95,8 @@ fn a_bad_table_line_is_refused_with_the_word_at_fault() {
     }
     let machine = example();
     let cases = [
-        ("disk", None, "Invalid argument count"),
+        ("disk", Some(1), "Invalid argument count"),
+        ("disk 0 1 2", Some(3), "Invalid argument count"),
         ("disk x", Some(1), "Invalid device sector"),
         ("disk 0 -1", Some(2), "Invalid max_io_len"),
         ("disk 18446744073709551616", Some(1), "Invalid device sector"),
