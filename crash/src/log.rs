@@ -36,7 +36,7 @@ pub enum What {
     Flush,
     /// A mark, with its text.
     Mark(String),
-    /// An entry of no length, and no flush: nothing.
+    /// Nothing: a flush that was not carried out. No log has such an entry.
     Nothing,
 }
 
@@ -168,6 +168,10 @@ pub fn read(file: &File) -> Result<Log, LogError> {
             Wrong::Io(error) => LogError::System(error),
             Wrong::Entry(why) => broken(why),
         })?;
+        // A hole, which no writer leaves: it would be as many of these as there is room for.
+        if entry.what == What::Nothing {
+            return Err(broken("nothing is there"));
+        }
         entries.push(entry);
         at += u64::from(unit) + data_len;
     }

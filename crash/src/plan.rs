@@ -395,8 +395,9 @@ impl Sums {
                 continue;
             }
             for group in recording.groups_of(*entry) {
-                let sector = recording.sector_of(group);
-                let is_there = kept.is_none_or(|kept| kept.has(recording.unit_of(*entry, sector)));
+                // Of what is there in whole, nobody asks where.
+                let unit = || recording.unit_of(*entry, recording.sector_of(group));
+                let is_there = kept.is_none_or(|kept| kept.has(unit()));
                 if is_there && self.winners[group] < *entry as u32 + 1 {
                     if self.changed[group] == 0 {
                         groups.push(group);

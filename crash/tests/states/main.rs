@@ -240,6 +240,7 @@ fn a_log_that_lies_is_refused_and_takes_no_memory() {
     assert!(with(24, 1 << 17).contains("found 131072"));
     assert_eq!(with(512, u64::MAX - 1), "entry 0 at byte 512: it ends past all devices");
     assert_eq!(with(520, 1 << 50), "entry 0 at byte 512: the log ends before its data do");
+    assert_eq!(with(2048 + 16, 0), "entry 1 at byte 2048: nothing is there");
     for len in [0, 31, 511, 512, 540, 1024, 1500, 2047] {
         assert!(read(&good[..len]).is_err(), "{len}");
     }

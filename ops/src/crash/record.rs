@@ -203,7 +203,7 @@ pub fn stop(dm: &mut dyn DeviceMapper, name: &str) -> Result<PathBuf, Fault> {
     let table = table(dm, below.name())?;
     swap(dm, name, below.name(), table)?;
     if is_full {
-        let why = "was full, and has not all that was written: record it anew with a larger --size";
+        let why = "was full, or its disk was, and has not all that was written: record it anew, with a larger --size";
         return Err(Fault::new(log.display(), why));
     }
     finish(&log)?;
@@ -230,7 +230,10 @@ pub fn finish(log: &Path) -> Result<(), Fault> {
 pub fn mark(dm: &mut dyn DeviceMapper, name: &str, text: &str) -> Result<(), Fault> {
     let (device, _) = recorded(dm, name)?;
     if is_full(dm, device.name())? {
-        return Err(Fault::new(device.name(), "its log is full, and takes no mark any more"));
+        return Err(Fault::new(
+            device.name(),
+            "its log is full, or its disk is, and takes no mark any more",
+        ));
     }
     let words = mark_message(text).map_err(|why| Fault::new("mark", why))?;
     message(dm, device.name(), Slot::Live, &words).map(drop)

@@ -13,6 +13,9 @@ use sim_core::SECTOR_SIZE;
 /// How many lines are shown of what a command says.
 const MAX_LINES: usize = 20;
 
+/// How many characters are shown of a line.
+const MAX_WIDTH: usize = 200;
+
 /// A state that fails, as it is told.
 #[derive(Debug, Serialize)]
 pub(super) struct Story {
@@ -124,7 +127,11 @@ impl Story {
         };
         let lines: Vec<&str> = self.output.lines().filter(|line| !line.trim().is_empty()).collect();
         for line in lines.iter().take(MAX_LINES) {
-            let _ = writeln!(out, "  | {line}");
+            let (line, more) = match line.char_indices().nth(MAX_WIDTH) {
+                Some((end, _)) => (&line[..end], "..."),
+                None => (*line, ""),
+            };
+            let _ = writeln!(out, "  | {line}{more}");
         }
         if let Some(more) = lines.len().checked_sub(MAX_LINES).filter(|more| *more > 0) {
             let _ = writeln!(out, "  | and {more} more lines");
