@@ -11,8 +11,11 @@ use sim_core::{FaultKind, FaultOp, FaultPlan, FaultRate, FaultRule, Seconds, Sec
 /// One rule by its KIND and options, or several from a file (--plan):
 ///
 ///   dmsim fault data error --on writes --nth 100 --once
+///
 ///   dmsim fault data slow --delay-ms 50 --rate 0.01 --seed 7
+///
 ///   dmsim fault data --plan faults.toml
+///
 ///   dmsim fault data
 ///
 /// The last prints which rules are armed, how often each has struck, and the last I/O that was struck (--log: the

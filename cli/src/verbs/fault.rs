@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use daemon::fault::USAGE;
 use daemon::{Fault, Instance};
 use ops::{faults, mirror, multipath, raid};
 
@@ -20,6 +21,11 @@ pub(super) fn fault(instance: &Instance, options: &FaultArgs) -> Result<ExitCode
         Some(file) => Some(faults::read(file)?),
         None => options.typed(),
     };
+    let arms_only = options.seed.is_some() || options.below.is_some() || options.replace;
+    if plan.is_none() && arms_only {
+        let why = "expected a kind of fault, or --plan, with --seed, --below and --replace";
+        return Err(Fault::new("fault", why).with_status(USAGE));
+    }
     let mut client = client::connect(instance)?;
     let Some(mut plan) = plan else {
         let faulty = faults::list(&mut client, &options.name)?;

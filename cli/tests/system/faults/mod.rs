@@ -201,6 +201,9 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         &["error", "--once", "--times", "2"],
         &["error", "--plan", "x"],
         &["--rate", "0.5"],
+        &["--replace"],
+        &["--below", "/dev/sda"],
+        &["--seed", "7"],
         &["error", "--nth", "-1"],
     ] {
         let output = instance.run(&[&["fault", "d"], words].concat());
