@@ -11,8 +11,6 @@ mod request;
 mod restore;
 mod settle;
 mod shell;
-#[cfg(test)]
-mod simulation;
 mod state;
 mod stop;
 #[cfg(test)]

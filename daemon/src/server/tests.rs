@@ -1,4 +1,6 @@
-//! Requests that go wrong in a daemon in this process.
+//! Requests that go wrong in a daemon in this process; and daemons that end at any moment.
+
+mod simulation;
 
 use std::fmt;
 use std::os::unix::net::UnixStream;

@@ -170,8 +170,17 @@ pub(super) fn ebs(maker: &mut Maker<'_>) -> Option<Line> {
     let words = format!("ebs {} {emulated} {underlying}", space.text());
     let len = len - len % emulated.max(underlying);
     let line = Line::over(&space, len, words);
-    // A block that is written in part is read and written whole: a cut may tear the rest of it.
-    Some(Line { block: emulated, ..line })
+    // A block that is written in part is read and written whole: where one below is longer than those
+    // that are shown, it may be torn with what it has of others.
+    let whole = emulated >= space.block;
+    let Promises { durable, faults, faults_and_cut, .. } = line.promises;
+    let promises = Promises {
+        durable: durable && whole,
+        faults: faults && whole,
+        faults_and_cut: faults_and_cut && whole,
+        ..line.promises
+    };
+    Some(Line { block: emulated, promises, ..line })
 }
 
 pub(super) fn multipath(maker: &mut Maker<'_>) -> Option<Line> {
