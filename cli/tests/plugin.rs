@@ -13,11 +13,16 @@ use harness::{Instance, can_mount};
 
 /// Compiles the example in C to a file of the instance's folder; nothing where there is no cc.
 fn compile(instance: &Instance) -> Option<PathBuf> {
+    compile_with(instance, &["examples/c/invert.c"])
+}
+
+/// As [`compile`], with a change of the callbacks.
+fn compile_with(instance: &Instance, args: &[&str]) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let library = instance.root().join("libinvert.so");
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-I"]).arg(root.join("sdk/include")).arg("-o").arg(&library);
-    match cc.arg(root.join("sdk/examples/c/invert.c")).status() {
+    match cc.args(args).current_dir(root.join("sdk")).status() {
         Ok(status) => assert!(status.success()),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "no cc: {error}");
@@ -53,9 +58,82 @@ fn a_target_of_a_plug_in_is_mounted_as_any_other() {
     instance.ok(&["detach", "disk"]);
     assert_eq!(std::fs::read(instance.root().join("disk.img")).unwrap(), inverted);
     instance.ok(&["stop"]);
-    // It is on record nowhere: the next daemon is without it.
+}
+
+/// What is on record may be made of its types.
+#[test]
+fn a_plug_in_comes_back_with_the_next_start_until_it_is_taken_off_the_record() {
+    let instance = Instance::new();
+    let Some(library) = compile(&instance).filter(|_| can_mount()) else { return };
+    instance.ok(&["start", "--plugin", "libinvert.so"]);
+    instance.ok(&["attach", "disk.img", "--create", "1M", "--as", "disk"]);
+    instance.ok(&["create", "x", "--table", "0 2048 invert disk 0"]);
+    instance.ok(&["stop"]);
     instance.ok(&["start"]);
-    assert!(!instance.ok(&["targets"]).contains("invert"));
+    instance.ok(&["restore"]);
+    assert_eq!(instance.ok(&["table", "x"]), "0 2048 invert 7:4096 0\n");
+    instance.ok(&["remove", "x"]);
+    instance.ok(&["stop"]);
+    std::fs::rename(&library, instance.root().join("moved.so")).unwrap();
+    let complaint = instance.fails(&["start"]);
+    assert!(complaint.contains("libinvert.so") && complaint.contains("--no-plugin"), "{complaint}");
+    for start in [&["start", "--no-plugin"][..], &["start"]] {
+        instance.ok(start);
+        assert!(!instance.ok(&["targets"]).contains("invert"));
+        instance.ok(&["stop"]);
+    }
+}
+
+#[test]
+fn a_plug_in_that_ends_the_daemon_is_named_in_its_log() {
+    let instance = Instance::new();
+    let wild = ["-DWHAT=type.write=write_wild", "tests/c/nonsense.c"];
+    let Some(library) = compile_with(&instance, &wild).filter(|_| can_mount()) else { return };
+    instance.ok(&["start", "--plugin", library.to_str().unwrap()]);
+    instance.ok(&["attach", "disk.img", "--create", "1M", "--as", "disk"]);
+    instance.ok(&["create", "x", "--table", "0 2048 invert disk 0"]);
+    let written = std::fs::write(instance.path("mapper/x"), [7; 4096]);
+    assert!(written.is_err());
+    let log = std::fs::read_to_string(instance.path("log")).unwrap();
+    let library = library.display();
+    let words = format!(
+        "dmsim: plug-in {library}: target type `invert`: SIGSEGV in `write`: the process ends\n"
+    );
+    assert!(log.contains(&words), "{log}");
+}
+
+#[test]
+fn a_plug_in_is_held_to_the_parts_of_the_suite() {
+    let instance = Instance::new();
+    if compile(&instance).is_none() {
+        return;
+    }
+    let library = instance.root().join("libinvert.so");
+    let library = library.to_str().unwrap();
+    let of = |table, more: &[&str]| {
+        let args = [&["test-plugin", library, "--table", table], more].concat();
+        instance.run(&args)
+    };
+    let told = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let well = of("0 64 invert a 0", &["--part", "operations"]);
+    assert!(well.status.success(), "{well:?}");
+    assert!(told(&well).starts_with("operations: 20 cases in "), "{well:?}");
+    assert!(told(&well).ends_with("1 part holds\n"), "{well:?}");
+    let none = of("0 64 invert a 0", &["--part", "nothing"]);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("expected a part (model, "));
+    // A flush that does nothing, and the line that repeats it.
+    let lost = ["-DWHAT=type.flush=plain_code", "-DCODE=0", "tests/c/nonsense.c"];
+    compile_with(&instance, &lost).unwrap();
+    let fails = of("0 64 invert a 0", &["--part", "operations"]);
+    assert_eq!(fails.status.code(), Some(1));
+    let repeat = format!("dmsim test-plugin {library} --table '0 64 invert a 0' --part operations");
+    assert!(told(&fails).contains(&repeat), "{fails:?}");
+    assert!(told(&fails).ends_with("of 1 parts, 1 failed: operations\n"), "{fails:?}");
+    compile_with(&instance, &["-DWHAT=type.write=write_wild", "tests/c/nonsense.c"]).unwrap();
+    let wild = of("0 64 invert a 0", &["--part", "operations"]);
+    let words = String::from_utf8_lossy(&wild.stderr).into_owned();
+    assert!(words.contains("target type `invert`: SIGSEGV in `write`"), "{wild:?}");
+    assert!(told(&wild).contains("has ended the process by signal 11"), "{wild:?}");
 }
 
 #[test]

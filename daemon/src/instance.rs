@@ -111,6 +111,11 @@ impl Instance {
         self.state.join(RECORD)
     }
 
+    /// Returns the file that names the plug-ins of the daemon that served last.
+    pub fn plugins(&self) -> PathBuf {
+        self.state().join("plugins")
+    }
+
     /// Returns the folder of the stores that `snapshot` makes where none is named.
     pub fn cows(&self) -> PathBuf {
         self.state.join("cow")

@@ -87,6 +87,7 @@ fn flags(options: &Options) -> impl Iterator<Item = &'static str> + use<> {
         (options.allow_other, "--allow-other"),
         (options.cache, "--cache"),
         (options.read_only, "--read-only"),
+        (options.no_plugin, "--no-plugin"),
     ];
     flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag)
 }

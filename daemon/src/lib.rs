@@ -18,6 +18,7 @@ pub mod launch;
 mod loops;
 pub mod mangle;
 mod options;
+pub mod plugins;
 mod process;
 pub mod protocol;
 mod record;

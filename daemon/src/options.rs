@@ -19,4 +19,6 @@ pub struct Options {
     /// Libraries with target types, which [`launch`](crate::launch::launch) hands on; whoever calls
     /// [`run`](crate::run) has loaded them into its registry.
     pub plugins: Vec<PathBuf>,
+    /// Loads none of those on record either.
+    pub no_plugin: bool,
 }

@@ -9,6 +9,7 @@ pub(crate) mod mirror;
 pub(crate) mod mount;
 pub(crate) mod open;
 pub(crate) mod partitions;
+mod plugin;
 pub(crate) mod raid;
 pub(crate) mod shell;
 pub(crate) mod snapshot;
@@ -29,6 +30,7 @@ use mirror::{Change, Check, Fail, Heal};
 use mount::{Mount, Umount};
 use open::Open;
 use partitions::Partitions;
+pub(crate) use plugin::TestPlugin;
 use raid::Raid;
 use shell::Shell;
 use snapshot::{Diff, GiveUp, Merge, Take};
@@ -180,6 +182,7 @@ pub(crate) enum Verb {
     Demo(Demo),
     /// Write a crate with a working target of one's own, its tests and its fuzzer
     NewTarget(NewTarget),
+    TestPlugin(TestPlugin),
 }
 
 /// How a daemon is started.
@@ -200,9 +203,13 @@ pub(crate) struct Start {
     /// Refuse writes to all devices
     #[arg(long)]
     pub(crate) read_only: bool,
-    /// Load target types from a library; its code runs in the daemon. May be given again
+    /// Load target types from a library; its code runs in the daemon. May be given again. Without it,
+    /// those of the daemon before are loaded
     #[arg(long = "plugin", value_name = "FILE")]
     pub(crate) plugins: Vec<PathBuf>,
+    /// Load no library, and take those of the daemon before off the record
+    #[arg(long, conflicts_with = "plugins")]
+    pub(crate) no_plugin: bool,
     /// Be the daemon: leave the session, and tell standard output when it serves
     #[arg(long, hide = true, requires = "foreground")]
     pub(crate) detached: bool,
@@ -221,6 +228,7 @@ impl Start {
             read_only: self.read_only,
             guard: Some(this_program()),
             plugins: self.plugins.clone(),
+            no_plugin: self.no_plugin,
         }
     }
 }

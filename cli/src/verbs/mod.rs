@@ -9,6 +9,7 @@ mod partitions;
 mod raid;
 mod restore;
 mod shell;
+mod test_plugin;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -22,6 +23,7 @@ use daemon::launch::{self, Failed, launch, this_program};
 use daemon::protocol::{Outcome, Request};
 use daemon::{About, Client, Description, Fault, Instance, mangle, refuse_looped};
 use ops::{DeviceMapper, mirror, snapshot};
+use sdk::PluginError;
 use sim_core::control::{Answer, Command, Id};
 use sim_core::{Access, Registry};
 
@@ -104,6 +106,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         // It makes an instance of its own.
         Verb::Demo(options) => demo::run(&options, dir),
         Verb::NewTarget(options) => new_target::run(&options, &registry),
+        Verb::TestPlugin(options) => test_plugin::run(&options, registry),
     }
 }
 
@@ -215,13 +218,17 @@ fn start(instance: &Instance, options: &Start) -> Result<ExitCode, Fault> {
 fn serve(instance: &Instance, registry: Registry, options: &Start) -> Result<ExitCode, Fault> {
     logging::start();
     if !options.detached {
-        daemon::run(instance, with_plugins(registry, options)?, &options.options(), || {})?;
+        let (registry, plugins) = with_plugins(instance, registry, options)?;
+        daemon::run(instance, registry, &options.options(), || record(instance, &plugins))?;
         return Ok(ExitCode::SUCCESS);
     }
     // Fails for the leader of a process group, which this is not: it was forked by a command.
     let _ = rustix::process::setsid();
-    let result = with_plugins(registry, options).and_then(|registry| {
-        daemon::run(instance, registry, &options.options(), || tell(launch::READY))
+    let result = with_plugins(instance, registry, options).and_then(|(registry, plugins)| {
+        daemon::run(instance, registry, &options.options(), || {
+            record(instance, &plugins);
+            tell(launch::READY);
+        })
     });
     if let Err(fault) = &result {
         tell(&fault.to_string());
@@ -229,13 +236,36 @@ fn serve(instance: &Instance, registry: Registry, options: &Start) -> Result<Exi
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// Adds the target types of the plug-ins that were asked for.
-fn with_plugins(mut registry: Registry, options: &Start) -> Result<Registry, Fault> {
-    for plugin in &options.plugins {
+/// Adds the target types of the plug-ins that were asked for, or else of those on record; returns
+/// which these are.
+fn with_plugins(
+    instance: &Instance,
+    mut registry: Registry,
+    options: &Start,
+) -> Result<(Registry, Vec<PathBuf>), Fault> {
+    let (plugins, way_out) = match options {
+        Start { no_plugin: true, .. } => (Vec::new(), ""),
+        Start { plugins, .. } if !plugins.is_empty() => (plugins.clone(), ""),
+        Start { .. } => (
+            daemon::plugins::recorded(instance)?,
+            "; it is on record from an earlier start: `dmsim start --no-plugin` starts without",
+        ),
+    };
+    for plugin in &plugins {
         let loaded = sdk::load(plugin, &mut registry);
-        loaded.map_err(|error| Fault::new(error.path.display(), error.why))?;
+        let fault = |error: PluginError| {
+            Fault::new(error.path.display(), format!("{}{way_out}", error.why))
+        };
+        loaded.map_err(fault)?;
     }
-    Ok(registry)
+    Ok((registry, plugins))
+}
+
+/// Puts the plug-ins of this daemon on record. Where that cannot be, it serves all the same.
+fn record(instance: &Instance, plugins: &[PathBuf]) {
+    if let Err(fault) = daemon::plugins::record(instance, plugins) {
+        complain!("dmsim: {fault}");
+    }
 }
 
 /// Tells the command that started the daemon, and lets it go.

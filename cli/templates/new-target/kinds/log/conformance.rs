@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sim_core::{Bio, Held, MappedDevice, Registry, Sector, Sectors};
-use testkit::{Schedule, SimDisk, World, send};
+use sim_core::{Bio, BlkResult, Held, MappedDevice, Registry, Sector, Sectors};
+use testkit::{Damage, Fault, FaultSpan, Schedule, SimDisk, World, send};
 
 use crate_name::TargetName;
 
@@ -35,10 +35,14 @@ fn after_power_cut(world: World) -> (World, Arc<MappedDevice>) {
     (world, device)
 }
 
-fn write(world: &World, device: &Arc<MappedDevice>, block: u64, byte: u8) {
+fn try_write(world: &World, device: &Arc<MappedDevice>, block: u64, byte: u8) -> BlkResult {
     let data = [byte; 4096];
     let bio = Bio::write(Sector(block * 8), &data).with_fua();
-    world.sim.block_on(send(device.clone(), bio)).unwrap();
+    world.sim.block_on(send(device.clone(), bio))
+}
+
+fn write(world: &World, device: &Arc<MappedDevice>, block: u64, byte: u8) {
+    try_write(world, device, block, byte).unwrap();
 }
 
 fn read(world: &World, device: &Arc<MappedDevice>, block: u64) -> u8 {
@@ -66,6 +70,19 @@ fn a_log_that_is_full_is_emptied() {
     }
     let (world, device) = after_power_cut(world);
     (0..64).for_each(|block| assert_eq!(read(&world, &device, block), 10));
+}
+
+/// Nothing is read from a record that was not written, and the next one is found all the same.
+#[test]
+fn a_write_that_fails_leaves_no_gap() {
+    let (world, disk, device) = new();
+    write(&world, &device, 1, 1);
+    disk.inject(Fault::At { after: 0, lasts: FaultSpan::Once, damage: Damage::Error });
+    assert!(try_write(&world, &device, 1, 9).is_err());
+    assert_eq!(read(&world, &device, 1), 1);
+    write(&world, &device, 2, 2);
+    let (world, device) = after_power_cut(world);
+    assert_eq!([read(&world, &device, 1), read(&world, &device, 2)], [1, 2]);
 }
 
 /// Crash, use, crash: the second record of the first run is still on the disk when the second run
