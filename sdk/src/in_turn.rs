@@ -7,12 +7,14 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use sim_core::{Area, Bio, BlkError, BlkResult, Op, SECTOR_SIZE, Sector, Sectors};
+use sim_core::{Area, Bio, BlkError, BlkResult, Op, Outcome, SECTOR_SIZE, Sector, Sectors};
 
 use crate::workers::Job;
 
@@ -41,8 +43,9 @@ struct Ask {
     data: Vec<u8>,
 }
 
-/// Runs a job on a thread that takes turns with this future.
-pub(crate) async fn run(job: Job) {
+/// Runs a job on a thread that takes turns with this future. Once it is given up its I/O is refused,
+/// and what is under way is not done: as that of a future which is dropped.
+pub(crate) async fn run(job: Job, given_up: Arc<Outcome<()>>) {
     let ((ask, asked), (answer, answered)) = (channel(), channel());
     let thread = thread::Builder::new().name("plugin".to_owned()).spawn(move || {
         TURN.set(Some(Turn { ask, answer: answered }));
@@ -58,7 +61,7 @@ pub(crate) async fn run(job: Job) {
             Ok(ask) => {
                 waited = 0;
                 // Where nobody hears it, the callback has panicked.
-                let _ended = answer.send(ask.carry_out().await);
+                let _ended = answer.send(unless(&given_up, ask.carry_out()).await);
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
@@ -68,6 +71,19 @@ pub(crate) async fn run(job: Job) {
             }
         }
     }
+}
+
+/// Carries an I/O out, unless nobody waits for it any more.
+async fn unless(
+    given_up: &Outcome<()>,
+    io: impl Future<Output = (BlkResult, Vec<u8>)>,
+) -> (BlkResult, Vec<u8>) {
+    let (mut io, mut given_up) = (pin!(io), pin!(given_up.wait()));
+    poll_fn(|cx| match given_up.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready((Err(BlkError::Gone), Vec::new())),
+        Poll::Pending => io.as_mut().poll(cx),
+    })
+    .await
 }
 
 /// Lets other tasks run.

@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use sim_core::Runtime;
+use sim_core::{Outcome, Runtime};
 
 use crate::in_turn;
 
@@ -64,13 +64,17 @@ impl Workers {
         F: FnOnce() -> T + Send + 'static,
     {
         let answer = Arc::new(Mutex::new(Answer { value: None, ended: false, waker: None }));
+        let waits = Waits(Arc::default());
+        let given_up = waits.0.clone();
         // Tells of the end when it is dropped, also by a queue that nobody serves.
         let mut end = End { slot: answer.clone(), value: None, _pending: Pending::new(self) };
-        self.push(Box::new(move || {
+        let job: Job = Box::new(move || {
             end.value = catch_unwind(AssertUnwindSafe(act)).ok();
             drop(end);
-        }));
+        });
+        self.push(job, given_up);
         std::future::poll_fn(move |cx| {
+            let _until_dropped = &waits;
             let mut answer = lock(&answer);
             if answer.ended {
                 return Poll::Ready(answer.value.take());
@@ -99,9 +103,9 @@ impl Workers {
         self.work.notify_all();
     }
 
-    fn push(self: &Arc<Workers>, job: Job) {
+    fn push(self: &Arc<Workers>, job: Job, given_up: Arc<Outcome<()>>) {
         if let Some(runtime) = &self.in_turn {
-            return runtime.spawn(Box::pin(in_turn::run(job)));
+            return runtime.spawn(Box::pin(in_turn::run(job, given_up)));
         }
         let mut state = self.state();
         state.queue.push_back(job);
@@ -152,6 +156,15 @@ impl Workers {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+/// Tells when nobody waits for a job any more, be it that it has ended.
+struct Waits(Arc<Outcome<()>>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.set(());
     }
 }
 

@@ -28,7 +28,8 @@ fn every_part_of_the_suite_holds() {
     }
     let suite = suite("(void)0", &[]);
     for part in Part::ALL {
-        let found = suite.find(part, 0..3);
+        // Seed 6 of `idle` gives a write up that a later one of its sector must not be older than.
+        let found = suite.find(part, if part == Part::Idle { 0..20 } else { 0..3 });
         assert!(found.is_none(), "{}", found.unwrap().why);
     }
 }
