@@ -71,6 +71,11 @@ fn container() {
 }
 
 #[test]
+fn log_writes() {
+    run("log_writes", fuzz::log_writes);
+}
+
+#[test]
 fn partitions() {
     run("partitions", fuzz::partitions);
 }
