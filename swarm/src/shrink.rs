@@ -118,7 +118,7 @@ impl Best {
     /// Takes what is left for the plainest that fails.
     fn plain(&mut self, fails: Fails<'_>) {
         let mut smaller = self.case.clone();
-        (smaller.tasks, smaller.folding, smaller.settled) = (1, false, false);
+        (smaller.tasks, smaller.folding) = (1, false);
         smaller.disks.iter_mut().for_each(|disk| disk.pace = Pace::Waits);
         if self.take(smaller, fails) {
             return;

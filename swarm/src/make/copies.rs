@@ -213,8 +213,9 @@ pub(super) fn raid(maker: &mut Maker<'_>) -> Option<Line> {
             durable: has_metadata,
             // Before copies and parity are right for the first time, nothing makes up for a leg.
             faults: has_metadata && (nosync || maker.case.settled),
-            // With parity and without a journal, both at once can be too much.
-            faults_and_cut: has_metadata && (!has_parity || has_journal),
+            // Copies that a cut left different read as the other one when a leg fails before they are the
+            // same again; and with parity, both at once can be too much.
+            faults_and_cut: has_metadata && has_journal,
             ..Promises::ALL
         },
     };

@@ -35,8 +35,7 @@ pub(super) fn md(maker: &mut Maker<'_>) -> Option<Line> {
         devices.push(DeviceBelow::Disk(disk).number().to_string());
     }
     let words = format!("md 0 {} {}", devices.len(), devices.join(" "));
-    let has_parity = ["raid4", "raid5", "raid6"].iter().any(|level| array.starts_with(level));
-    let promises = Promises { faults_and_cut: !has_parity, ..Promises::ALL };
+    let promises = Promises { faults_and_cut: false, ..Promises::ALL };
     maker.registry.find("linear")?;
     maker.device(Line { promises, alone: true, ..Line::over_all(&[], len, words) });
     let array = maker.free.pop()?;
