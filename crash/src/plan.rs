@@ -243,10 +243,14 @@ fn shares(
     let step = (windows.len() as u64 * 2).div_ceil(states.max(1)).max(1) as usize;
     let first = rng.below(step);
     let some = windows.iter().zip(&counts).skip(first).step_by(step);
-    let total: u64 = some.clone().map(|(_, (count, _))| count).sum();
+    // The first two of each, and of the rest its part.
+    let first = |count: u64| count.min(2);
+    let total: u64 = some.clone().map(|(_, (count, _))| count - first(*count)).sum();
+    let left = states.saturating_sub(some.clone().map(|(_, (count, _))| first(*count)).sum());
     let share = |(window, (count, _)): (&Window, &(u64, bool))| {
-        let part = u128::from(*count) * u128::from(states) / u128::from(total.max(1));
-        (*window, Share { listed: (part as u64).max(2), random: 0 })
+        let rest = count - first(*count);
+        let part = u128::from(rest) * u128::from(left) / u128::from(total.max(1));
+        (*window, Share { listed: first(*count) + part as u64, random: 0 })
     };
     some.map(share).collect()
 }
