@@ -37,6 +37,8 @@ impl TargetType for Ebs {
     const VERSION: [u32; 3] = [1, 0, 1];
 
     fn ctr(args: &mut Args<'_>) -> Result<Ebs, CtrError> {
+        // The size of the blocks below may be left out.
+        args.optional_from(3);
         let line = lines::parse(args, |words, devices| Line::parse(words, devices))?;
         let Line { place: Place { device, start }, emulated, underlying } = line;
         Ok(Ebs {

@@ -46,8 +46,13 @@ impl World {
 
     /// Adds a disk of zeros: the first is 7:0, and so on.
     pub fn add_disk(&self, size: Sectors) -> Arc<SimDisk> {
+        self.add_disk_of(size, 512)
+    }
+
+    /// Adds a disk of zeros with logical blocks of so many bytes.
+    pub fn add_disk_of(&self, size: Sectors, block: u32) -> Arc<SimDisk> {
         let mut disks = self.disks.lock();
-        let disk = SimDisk::new(self.sim.handle(), disks.len() as u32, size);
+        let disk = SimDisk::in_blocks(self.sim.handle(), disks.len() as u32, size, block);
         disks.push(disk.clone());
         disk
     }

@@ -33,7 +33,7 @@ pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
 use crate::ctr::args::Surroundings;
 use crate::ctr::routes::FlatMaps;
-use crate::ctr::shared::Shared;
+use crate::ctr::shared::{OptionalWords, Shared};
 use crate::graph::Graph;
 use crate::sync::barrier::Barrier;
 use crate::sync::event::{Events, TargetEvents};
@@ -284,6 +284,12 @@ impl Control {
 
     fn events_of(&self, device: &MappedDevice) -> TargetEvents {
         TargetEvents::new(device.events().clone(), self.events.clone(), device.shared_size())
+    }
+
+    /// Lists the words that targets have said may be left out ([`Args::optional`](crate::Args::optional)),
+    /// in all tables that were built: where the target begins, and the first such word from 0.
+    pub fn optional_words(&self) -> Vec<(crate::Sector, usize)> {
+        self.shared.of::<OptionalWords>().0.lock().iter().copied().collect()
     }
 
     /// Returns the number of the last event of all devices.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use super::error::CtrError;
 use super::open::OpenByWord;
 use super::routes::FlatMaps;
-use super::shared::Shared;
+use super::shared::{OptionalWords, Shared};
 use super::words::{Arg, Words, shorten};
 use crate::{
     Access, Area, DevNumber, KernelLog, OpenDevice, Routes, Runtime, Sector, Sectors, TargetEvents,
@@ -127,6 +127,21 @@ impl<'a> Args<'a> {
     /// Returns the next word.
     pub fn next(&mut self, kernel: &str) -> Result<Arg<'a>, CtrError> {
         self.words.next(kernel)
+    }
+
+    /// Returns the next word, which may be left out. The tests of targets take a line for wrong that
+    /// is loaded with a word less, unless that word is read here or after
+    /// [`optional_from`](Self::optional_from).
+    pub fn optional(&mut self) -> Option<Arg<'a>> {
+        let index = self.words.count() - self.words.left();
+        self.optional_from(index);
+        self.words.next("").ok()
+    }
+
+    /// Says that the words from `index` on, counted from 0, may be left out, where they are read in
+    /// another way.
+    pub fn optional_from(&self, index: usize) {
+        self.shared::<OptionalWords>().0.lock().insert((self.start, index));
     }
 
     /// Returns the word at `index`, counted from 0.

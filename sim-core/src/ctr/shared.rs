@@ -2,8 +2,15 @@
 //! target's module, as the table of origins and their snapshots.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{Locked, Sector};
+
+/// Which words of the tables built so far may be left out: where the target begins, and the first of
+/// the words. For whoever tests a target.
+#[derive(Default)]
+pub(crate) struct OptionalWords(pub(crate) Locked<BTreeSet<(Sector, usize)>>);
 
 /// One value of each type, made when it is first asked for.
 #[derive(Default)]

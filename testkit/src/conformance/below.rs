@@ -1,27 +1,34 @@
-//! Parts about what lies below: mapped devices instead of disks, which have no table yet, or are
-//! suspended, resumed and given other tables meanwhile.
+//! Parts about what lies below, and above: mapped devices instead of disks, which have no table yet,
+//! or are suspended, resumed and given other tables meanwhile.
 
 use std::sync::Arc;
 
 use sim_core::control::{Command, Control};
-use sim_core::{Access, Held, MappedDevice, TargetSpec, parse_table, split_words};
+use sim_core::{Access, BlockDevice, Held, MappedDevice, TargetSpec, parse_table, split_words};
 
+use super::ground::DISKS;
 use super::rig::{Latch, Rig};
-use super::suite::{DISK, Suite};
-use crate::{Handle, Rng, SimDisk, World, id};
+use super::suite::Suite;
+use crate::{Handle, Rng, SimDisk, World, id, story};
 
 /// The mapped devices over the disks `a`, `b` and `c`, by minor number.
 const BELOW: [u32; 3] = [10, 11, 12];
 
-/// The names of the disks in a table.
-const DISKS: [&str; 3] = ["a", "b", "c"];
-
 /// Returns the tables of the devices below: all of a disk, in one line or in two.
-fn tables(disk: usize) -> [Vec<TargetSpec>; 2] {
-    let (name, half) = (DISKS[disk], DISK.0 / 2);
-    let whole = format!("0 {DISK} through {name} 0");
-    let halves =
-        format!("0 {half} through {name} 0\n{half} {} through {name} {half}", DISK.0 - half);
+fn tables(disk: &SimDisk) -> [Vec<TargetSpec>; 2] {
+    let (number, size) = (disk.number(), disk.size().0);
+    // Eight sectors are a block of any disk. A disk of one such block is not halved.
+    let half = match size / 2 / 8 * 8 {
+        0 => size,
+        half => half,
+    };
+    let whole = format!("0 {size} through {number} 0");
+    let halves = match size - half {
+        0 => whole.clone(),
+        rest => {
+            format!("0 {half} through {number} 0\n{half} {rest} through {number} {half}")
+        }
+    };
     [whole, halves].map(|table| specs(&table))
 }
 
@@ -48,7 +55,7 @@ fn over_mapped(table: &str) -> Vec<TargetSpec> {
 fn create_below(world: &World) -> Result<(), String> {
     for (disk, minor) in BELOW.into_iter().enumerate() {
         world.create(minor).map_err(|failure| format!("create: {failure}"))?;
-        let [whole, _] = tables(disk);
+        let [whole, _] = tables(&world.disk(disk as u32));
         world.load(minor, whole).map_err(|failure| format!("load: {failure}"))?;
     }
     Ok(())
@@ -105,10 +112,52 @@ pub(super) fn early(suite: &Suite, seed: u64) -> Result<(), String> {
 /// Bios from some tasks, while the devices below are suspended, reloaded and resumed.
 pub(super) fn moving(suite: &Suite, seed: u64) -> Result<(), String> {
     let rig = suite.over_mapped().start(seed)?;
+    let mover = Mover::new(&rig, seed);
+    under_way(&rig, mover, seed)?;
+    rig.world.suspend(0, Held::Flush).map_err(|failure| failure.to_string())?;
+    rig.drained()
+}
+
+/// The device that is used in the part about stacks: over the one under test.
+const TOP: u32 = 20;
+
+/// Bios of a device above, one half of which goes through and the other is stored the other way
+/// round, while all of the stack is suspended, reloaded and resumed.
+pub(super) fn stack(suite: &Suite, seed: u64) -> Result<(), String> {
+    let suite = suite.over_mapped();
+    let rig = suite.start_with(&suite.schedule(seed), seed, |suite, world| {
+        let device = set_up(suite, world)?;
+        world.create(TOP).map_err(|failure| format!("create: {failure}"))?;
+        let table = top(&device);
+        world.load(TOP, table).map_err(|failure| format!("load over it: {failure}"))?;
+        world.resume(TOP).map_err(|failure| format!("resume over it: {failure}"))?;
+        Ok(world.device(TOP))
+    })?;
+    let mut mover = Mover::new(&rig, seed);
+    let own = over_mapped(&suite.table);
+    mover.moved.push((0, vec![own], rig.disks.clone()));
+    mover.moved.push((TOP, vec![top(&rig.world.device(0))], Vec::new()));
+    under_way(&rig, mover, seed)
+}
+
+/// Returns the table of the device above.
+fn top(device: &MappedDevice) -> Vec<TargetSpec> {
+    let (size, block) = (device.size().0, device.limits().logical_block().0);
+    let half = size / 2 / block * block;
+    let line = |start: u64, len: u64, kind: &str| match len {
+        0 => String::new(),
+        len => format!("{start} {len} {kind} 253:0 {start}\n"),
+    };
+    // A device that is no storage has nothing to be stored the other way round.
+    specs(&(line(0, half, "through") + &line(half, size - half, "inverts")))
+}
+
+/// Sends bios from some tasks, while another changes devices; then reads all of it.
+fn under_way(rig: &Rig, mover: Mover, seed: u64) -> Result<(), String> {
     let mut rng = Rng::new(seed);
     let steps = rig.steps(&mut rng, 24);
     let over = Arc::new(Latch::new(1));
-    let (mover, counts) = (Mover::new(&rig, seed), over.clone());
+    let counts = over.clone();
     let moves = rig.world.sim.start("moves", async move {
         let result = mover.run().await;
         counts.count();
@@ -119,23 +168,28 @@ pub(super) fn moving(suite: &Suite, seed: u64) -> Result<(), String> {
     // Where a device was left suspended, that is why bios wait.
     moves.take().unwrap_or(Ok(()))?;
     ran.and(ended)?;
-    rig.read_back()?;
-    rig.world.suspend(0, Held::Flush).map_err(|failure| failure.to_string())?;
-    rig.drained()
+    rig.read_back()
 }
 
-/// Changes the devices below.
+/// A device that is changed: its number, the tables that it may have, and the disks that nothing
+/// reaches while it is suspended.
+type Moved = (u32, Vec<Vec<TargetSpec>>, Vec<Arc<SimDisk>>);
+
+/// Changes devices while bios are under way.
 struct Mover {
     control: Arc<Control>,
     handle: Handle,
-    disks: Vec<Arc<SimDisk>>,
+    moved: Vec<Moved>,
     rng: Rng,
 }
 
 impl Mover {
+    /// Makes one that changes the devices below.
     fn new(rig: &Rig, seed: u64) -> Mover {
         let (control, handle) = (rig.world.control.clone(), rig.world.handle());
-        Mover { control, handle, disks: rig.disks.clone(), rng: Rng::new(!seed) }
+        let below = BELOW.into_iter().zip(&rig.disks);
+        let below = below.map(|(minor, disk)| (minor, tables(disk).to_vec(), vec![disk.clone()]));
+        Mover { control, handle, moved: below.collect(), rng: Rng::new(!seed) }
     }
 
     async fn turns(&mut self, most: usize) {
@@ -151,25 +205,27 @@ impl Mover {
     async fn run(mut self) -> Result<(), String> {
         for _ in 0..5 {
             self.turns(12).await;
-            let disk = self.rng.below(BELOW.len());
-            let below = id(BELOW[disk]);
+            let (minor, tables, disks) = self.moved[self.rng.below(self.moved.len())].clone();
             let held = [Held::Flush, Held::NoFlush][self.rng.below(2)];
-            self.call(Command::DevSuspend { id: below.clone(), held }).await?;
-            let before = self.disks[disk].activity();
-            if before.1 > 0 {
-                return Err(format!("{} I/Os are in flight below a suspended device", before.1));
+            story::heading(format_args!("d{minor} is suspended"));
+            self.call(Command::DevSuspend { id: id(minor), held }).await?;
+            let activity = || disks.iter().map(|disk| disk.activity()).collect::<Vec<_>>();
+            let before = activity();
+            let pending: u64 = before.iter().map(|(_, pending)| pending).sum();
+            if pending > 0 {
+                return Err(format!("{pending} I/Os are in flight below a suspended device"));
             }
             if self.rng.below(2) == 0 {
-                let [whole, halves] = tables(disk);
-                let targets = if self.rng.below(2) == 0 { whole } else { halves };
+                let targets = tables[self.rng.below(tables.len())].clone();
                 let (access, base) = (Access::ReadWrite, String::new());
-                self.call(Command::TableLoad { id: below.clone(), access, targets, base }).await?;
+                self.call(Command::TableLoad { id: id(minor), access, targets, base }).await?;
             }
             self.turns(12).await;
-            if self.disks[disk].activity() != before {
+            if activity() != before {
                 return Err("an I/O went through a suspended device".to_owned());
             }
-            self.call(Command::DevResume { id: below, held }).await?;
+            story::heading(format_args!("d{minor} is resumed"));
+            self.call(Command::DevResume { id: id(minor), held }).await?;
         }
         Ok(())
     }

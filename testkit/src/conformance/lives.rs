@@ -175,7 +175,7 @@ impl Lives<'_> {
         let schedule = Schedule::Random(crash.at as u64);
         self.disks.iter().for_each(|disk| disk.set_speed(Speed::AtOnce));
         let world = World::with(&schedule, self.suite.registry.clone(), self.disks);
-        let sent = self.suite.traffic();
+        let sent = self.suite.new_traffic();
         self.disks.iter().for_each(|disk| disk.record(sent.journal().clone()));
         if let Some((disk, fault)) = fault {
             self.disks[disk].inject(fault);

@@ -10,6 +10,8 @@
 
 mod below;
 mod bytes;
+mod corrupt;
+mod ground;
 mod life;
 mod lives;
 mod part;
@@ -32,8 +34,11 @@ use crate::{story, watch};
 
 /// Stamps the tests of a target: `conformance!(MyTarget, "0 64 mine a 10")`.
 ///
-/// The table may name the disks `a`, `b` and `c` of [`DISK`] sectors, which are zeros at first. A
-/// part is left out by its name and a reason:
+/// The table may name the disks `a`, `b` and `c` of [`DISK`] sectors. The seed of a case chooses
+/// whether their logical blocks have 512 or 4096 bytes (512 alone, where the load refuses the table
+/// over 4096), whether they are a little larger or as small as the table allows, and whether they
+/// are zeros at first or full of what somebody else has left, unless the target refuses that. A part
+/// is left out by its name and a reason:
 ///
 /// ```
 /// mod zero {
@@ -45,19 +50,49 @@ use crate::{story, watch};
 /// }
 /// ```
 ///
+/// What else may be said comes before `except`, in this order:
+///
+/// ```
+/// mod linear {
+///     testkit::conformance!(
+///         targets::Linear,
+///         "0 64 linear a 8",
+///         disks { b: 40 },                // sectors, the same in all cases
+///         block: [512, 4096],             // as it is without a word
+///         checksums: [b],                 // a bit that is the other way round on b is noticed
+///         traffic: testkit::Shape { times: 2, ..testkit::Shape::default() },
+///         blank { c: "is read as it is" } // zeros at first in all cases
+///     );
+/// }
+/// ```
+///
 /// A target exempt from `model` is not held to its content by the other parts either. Two uses in
 /// one file need a module each.
 #[macro_export]
 macro_rules! conformance {
-    ($target:ty, $table:expr $(, except { $($part:ident : $reason:literal),+ $(,)? })? $(,)?) => {
+    (
+        $target:ty, $table:expr
+        $(, disks { $($disk:ident : $size:expr),+ $(,)? })?
+        $(, block: [$($block:expr),+ $(,)?])?
+        $(, checksums: [$($checked:ident),+ $(,)?])?
+        $(, traffic: $shape:expr)?
+        $(, blank { $($blank:ident : $why:literal),+ $(,)? })?
+        $(, except { $($part:ident : $reason:literal),+ $(,)? })?
+        $(,)?
+    ) => {
         fn suite() -> $crate::conformance::Suite {
             $crate::conformance::Suite::of::<$target>($table)
                 .named(env!("CARGO_PKG_NAME"), module_path!())
+                $($(.disk(stringify!($disk), $size))+)?
+                $(.blocks(&[$($block),+]))?
+                $($(.checked(stringify!($checked)))+)?
+                $(.traffic($shape))?
+                $($(.blank(stringify!($blank), $why))+)?
                 $($(.except(stringify!($part), $reason))+)?
         }
         $crate::conformance! { @tests
             model split reload garble flatten faults crash suspend operations messages idle
-            early moving failing
+            early moving failing corrupt stack
         }
     };
     (@tests $($part:ident)+) => {
@@ -136,6 +171,7 @@ impl Suite {
                 panic!("{why}\n\n{story}\nafter {seeds} cases in {took:.1?}; to repeat:\n{repeat}");
             }
         }
+        self.refusals().iter().for_each(|why| println!("{why}"));
         println!("{count} cases in {:.1?}", started.elapsed());
     }
 
@@ -174,5 +210,7 @@ fn run(part: Part, suite: &Suite, seed: u64) -> Result<(), String> {
         Part::Early => below::early(suite, seed),
         Part::Moving => below::moving(suite, seed),
         Part::Failing => power::faults(&suite.over_mapped(), seed),
+        Part::Corrupt => corrupt::corrupt(suite, seed),
+        Part::Stack => below::stack(suite, seed),
     }
 }

@@ -31,11 +31,16 @@ pub enum Part {
     Moving,
     /// As `Faults`, over mapped devices; left out where that is.
     Failing,
+    /// Bits are the other way round on the disks below: no panic, nothing hangs, and no wrong data
+    /// from a target that has checksums.
+    Corrupt,
+    /// Below other targets, and over others, all of which are suspended and reloaded meanwhile.
+    Stack,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 14] = [
+    pub const ALL: [Part; 16] = [
         Part::Model,
         Part::Split,
         Part::Reload,
@@ -50,6 +55,8 @@ impl Part {
         Part::Early,
         Part::Moving,
         Part::Failing,
+        Part::Corrupt,
+        Part::Stack,
     ];
 
     /// Returns the name: that of the stamped test.
@@ -69,6 +76,8 @@ impl Part {
             Part::Early => "early",
             Part::Moving => "moving",
             Part::Failing => "failing",
+            Part::Corrupt => "corrupt",
+            Part::Stack => "stack",
         }
     }
 
@@ -76,9 +85,10 @@ impl Part {
     pub(super) fn cases(self) -> u64 {
         match self {
             Part::Model | Part::Suspend | Part::Idle | Part::Moving => 100,
+            Part::Stack => 50,
             Part::Split | Part::Flatten => 20,
             Part::Operations | Part::Messages => 20,
-            Part::Faults | Part::Crash | Part::Early => 20,
+            Part::Faults | Part::Crash | Part::Early | Part::Corrupt => 20,
             Part::Failing => 10,
             Part::Reload => 5,
             Part::Garble => 1,

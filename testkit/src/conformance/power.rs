@@ -36,6 +36,8 @@ pub(super) fn faults(suite: &Suite, seed: u64) -> Result<(), String> {
         let fault = if count % 3 == 0 || durable[disk] == 0 {
             Fault::At { after: number % ios[disk], lasts, damage }
         } else {
+            // What is in doubt is what was done and not told of.
+            let damage = if rng.below(3) == 0 { Damage::DoneThenError } else { damage };
             Fault::AtDurable { after: number % durable[disk], lasts, damage }
         };
         let told = story::point();
@@ -73,7 +75,7 @@ fn fail(
     rig.disks.iter().for_each(|disk| disk.record(rig.sent.journal().clone()));
     rig.disks[disk].inject(fault);
     let block = rig.device.limits().logical_block().0;
-    if count % 2 == 0 {
+    if count % 4 == 0 {
         rig.run(steps, 2)?;
     } else {
         rig.run_until_error(steps, 2, move |step| in_safety(step, block))?;

@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 
 use sim_core::{BlkResult, BlockDevice, MappedDevice};
 
-use super::suite::{DISK, SCHEDULE, Suite};
+use super::suite::{SCHEDULE, Suite};
 use crate::SECTOR;
 use crate::traffic::{BioStep, Traffic};
 use crate::{Legal, Rng, Schedule, Shape, SimDisk, Speed, Stuck, World, read_all, story};
@@ -49,7 +49,7 @@ impl Suite {
         set_up: impl FnOnce(&Suite, &World) -> Result<Arc<MappedDevice>, String>,
     ) -> Result<Rig, String> {
         let world = World::with(schedule, self.registry.clone(), &[]);
-        let disks: Vec<Arc<SimDisk>> = (0..3).map(|_| world.add_disk(DISK)).collect();
+        let disks = self.ground(seed).lay(&world);
         let speed =
             [Speed::Waits, Speed::Waits, Speed::Mixed, Speed::AtOnce][seed as usize / 3 % 4];
         disks.iter().for_each(|disk| disk.set_speed(speed));
@@ -58,7 +58,7 @@ impl Suite {
         // What setting up has written is there for good.
         disks.iter().for_each(|disk| disk.power_cycle(world.handle()));
         story::heading(format_args!("it is in use"));
-        let rig = Rig { world, disks, device, sent: self.traffic(), shape: Shape::of(seed) };
+        let rig = Rig { world, disks, device, sent: self.new_traffic(), shape: self.shape(seed) };
         rig.adopt()?;
         Ok(rig)
     }
@@ -67,7 +67,7 @@ impl Suite {
     pub(super) fn restart(&self, seed: u64, disks: &[Arc<SimDisk>]) -> Result<Rig, String> {
         disks.iter().for_each(|disk| disk.set_speed(Speed::AtOnce));
         let world = World::with(&Schedule::Random(seed), self.registry.clone(), disks);
-        self.over(world, disks, self.traffic(), Shape::of(seed))
+        self.over(world, disks, self.new_traffic(), self.shape(seed))
     }
 
     /// Sets the device up in a world that has its disks.
@@ -83,7 +83,7 @@ impl Suite {
     }
 
     /// Begins to send to a device that was not sent anything.
-    pub(super) fn traffic(&self) -> Arc<Traffic> {
+    pub(super) fn new_traffic(&self) -> Arc<Traffic> {
         let legal = self.is_storage().then(|| Legal::new(&[]));
         Arc::new(Traffic::new(0, Arc::default(), legal))
     }

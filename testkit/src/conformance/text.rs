@@ -4,7 +4,7 @@ use sim_core::control::{Answer, Command, Failure, Report, Slot};
 use sim_core::{BlockDevice, Held, KeyText, Sector, TargetSpec, parse_table, split_words};
 
 use super::rig::Rig;
-use super::suite::{DISK, Suite};
+use super::suite::Suite;
 use crate::{Rng, World, id};
 
 /// A word that no table means.
@@ -64,6 +64,11 @@ fn table(rig: &Rig, slot: Slot, device_names: bool) -> Result<Vec<TargetSpec>, S
 pub(super) fn garble(suite: &Suite) -> Result<(), String> {
     let lines = parse_table(&suite.table).map_err(|error| error.to_string())?;
     let specs: Vec<TargetSpec> = lines.into_iter().map(|(_, spec)| spec).collect();
+    let optional = optional_words(suite, &specs)?;
+    let first_optional = |line: Sector| {
+        let own = optional.iter().filter(|(start, _)| *start == line);
+        own.map(|(_, first)| *first).min()
+    };
     for line in 0..specs.len() {
         let words = split_words(&specs[line].params);
         let try_words = |words: &[String]| {
@@ -78,8 +83,15 @@ pub(super) fn garble(suite: &Suite) -> Result<(), String> {
                 changed.splice(at..=at, new);
                 changed
             };
-            let cut = with(&[]);
-            must_name(line, None, &cut.join(" "), try_words(&cut))?;
+            let cut = match first_optional(specs[line].start) {
+                Some(first) if at >= first => None,
+                // An optional word would move to the place of the one that is missing.
+                Some(first) => Some([&words[..at], &words[at + 1..first]].concat()),
+                None => Some(with(&[])),
+            };
+            if let Some(cut) = cut {
+                must_name(line, None, &cut.join(" "), try_words(&cut))?;
+            }
             let nonsense = with(&[NONSENSE]);
             must_name(line, Some(at), &nonsense.join(" "), try_words(&nonsense))?;
             // Either is fine, as long as there is an answer.
@@ -97,9 +109,18 @@ pub(super) fn garble(suite: &Suite) -> Result<(), String> {
     Ok(())
 }
 
+/// Loads the table as it is, and returns which words of it may be left out.
+fn optional_words(suite: &Suite, specs: &[TargetSpec]) -> Result<Vec<(Sector, usize)>, String> {
+    let world = World::new(0, suite.registry.clone());
+    suite.lay_plain(&world);
+    let loaded = world.create(0).and_then(|_| world.load(0, specs.to_vec()));
+    loaded.map_err(|failure| format!("load: {failure}"))?;
+    Ok(world.control.optional_words())
+}
+
 fn load(suite: &Suite, specs: Vec<TargetSpec>) -> Result<(), Failure> {
     let world = World::new(0, suite.registry.clone());
-    (0..3).for_each(|_| drop(world.add_disk(DISK)));
+    suite.lay_plain(&world);
     world.create(0)?;
     world.load(0, specs).map(drop)
 }

@@ -165,6 +165,11 @@ impl Legal {
         wrong.map_or(Ok(()), |(sector, bytes)| Err(self.explain(sector, bytes)))
     }
 
+    /// Tells whether a sector ever had these bytes, or was to have them.
+    pub fn was(&self, sector: u64, bytes: &[u8]) -> bool {
+        self.sectors[sector as usize].iter().any(|version| version.is(bytes))
+    }
+
     /// Tells whether a read of a sector that was submitted at `since` and ends now may give
     /// `bytes`.
     pub fn read(&self, sector: u64, since: u64, bytes: &[u8]) -> bool {

@@ -38,10 +38,16 @@ pub struct SimDisk {
 impl SimDisk {
     /// Makes a disk of zeros, all durable, with the number 7:`minor`.
     pub fn new(sim: Handle, minor: u32, size: Sectors) -> Arc<SimDisk> {
+        SimDisk::in_blocks(sim, minor, size, 512)
+    }
+
+    /// As [`new`](Self::new), with logical blocks of so many bytes: a bio that is not whole blocks
+    /// fails, as on an image.
+    pub fn in_blocks(sim: Handle, minor: u32, size: Sectors, block: u32) -> Arc<SimDisk> {
         let limits = Limits {
             max_secure_erase_sectors: u32::MAX,
-            discard_granularity: 512,
-            ..Limits::image(512)
+            discard_granularity: block,
+            ..Limits::image(block)
         };
         SimDisk::with_limits(sim, minor, size, limits)
     }
@@ -50,6 +56,7 @@ impl SimDisk {
     pub fn with_limits(sim: Handle, minor: u32, size: Sectors, limits: Limits) -> Arc<SimDisk> {
         let state = State {
             minor,
+            block: limits.logical_block(),
             sim,
             cache: Cache::new(size),
             speed: Speed::default(),

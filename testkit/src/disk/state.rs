@@ -37,6 +37,8 @@ pub struct Counts {
 /// A disk behind its lock.
 pub(crate) struct State {
     pub(crate) minor: u32,
+    /// A logical block.
+    pub(crate) block: Sectors,
     pub(crate) sim: Handle,
     pub(crate) cache: Cache,
     pub(crate) speed: Speed,
@@ -93,7 +95,9 @@ impl State {
         damage: Option<Damage>,
         submitted: Submitted,
     ) -> BlkResult {
-        if bio.end().is_none_or(|end| end.0 > self.cache.size().0) {
+        let is_whole = |sectors: u64| sectors.is_multiple_of(self.block.0);
+        let is_on_disk = bio.end().is_some_and(|end| end.0 <= self.cache.size().0);
+        if !(is_on_disk && is_whole(bio.sector.0) && is_whole(bio.len().0)) {
             return Err(BlkError::Io);
         }
         match damage {

@@ -166,6 +166,14 @@ fn a_target_that_does_not_wait_for_a_suspended_device_is_found() {
 }
 
 #[test]
+fn a_target_in_a_stack_that_does_not_wait_for_a_suspended_device_is_found() {
+    finds::<{ shadow::IMPATIENT }>(
+        "a_target_in_a_stack_that_does_not_wait_for_a_suspended_device_is_found",
+        Part::Stack,
+    );
+}
+
+#[test]
 fn an_error_swallowed_over_mapped_devices_is_found() {
     finds::<{ shadow::ERROR_SWALLOWED }>(
         "an_error_swallowed_over_mapped_devices_is_found",

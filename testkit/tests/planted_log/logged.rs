@@ -48,6 +48,8 @@ pub(crate) const DATA_SUM_IGNORED: u8 = 12;
 pub(crate) const RECOVERY_IN_PLACE: u8 = 13;
 /// A renewal does not wait for the origin to be durable.
 pub(crate) const RENEWAL_WITHOUT_FLUSH: u8 = 14;
+/// Blocks are taken for 512 bytes, whatever the device has.
+pub(crate) const SMALL_BLOCKS: u8 = 15;
 
 /// The longest record.
 const MOST: u64 = 16;
@@ -285,6 +287,7 @@ impl<const BUG: u8> Core<BUG> {
             return Ok(());
         }
         let block = self.log.limits().logical_block().max(self.origin.limits().logical_block()).0;
+        let block = if BUG == SMALL_BLOCKS { 1 } else { block };
         let mut sectors = vec![0; block as usize * SECTOR];
         self.log.submit(Sector::ZERO, Bio::read(Sector::ZERO, &mut sectors)).await?;
         let first = &sectors[..SECTOR];
