@@ -9,7 +9,7 @@ use crate::{Entry, Legal, Rng, SECTOR, SimDisk, Traffic, story};
 use sim_core::{BlockDevice, Sector};
 
 /// How many times the disks of one run are spoilt.
-const TIMES: usize = 12;
+const TIMES: usize = 30;
 
 /// The disks below have bits that are the other way round when the device comes up. It may refuse to
 /// come up, and bios may fail. It does not panic, and nothing hangs. Where the disks that were spoilt
@@ -54,8 +54,8 @@ pub(super) fn corrupt(suite: &Suite, seed: u64) -> Result<(), String> {
                 }
                 false => *may[rng.below(may.len())],
             };
-            // The first words of a sector are where metadata is.
-            let bits = [16 * 8, 64 * 8, SECTOR * 8][rng.below(3)];
+            // The first words of a sector are where metadata is, and its numbers are small.
+            let bits = [8, 16 * 8, 64 * 8, SECTOR * 8][rng.below(4)];
             let bit = rng.below(bits);
             let mut bytes = disks[disk].sector(Sector(sector));
             bytes[bit / 8] ^= 1 << (bit % 8);

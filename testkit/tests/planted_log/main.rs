@@ -74,3 +74,13 @@ planted! {
     a_renewal_without_a_flush_is_found: RENEWAL_WITHOUT_FLUSH,
     blocks_that_are_taken_for_512_bytes_are_found: SMALL_BLOCKS,
 }
+
+/// What is not checked is found by bits that are the other way round alone, too.
+#[test]
+fn changed_bits_are_found_where_nothing_is_checked() {
+    fn found<const BUG: u8>() -> Option<FailedCase> {
+        Suite::of::<Logged<BUG>>(TABLE).checked("b").find_by_default(Part::Corrupt)
+    }
+    assert!(found::<{ logged::HEADER_SUM_IGNORED }>().is_some(), "headers");
+    assert!(found::<{ logged::DATA_SUM_IGNORED }>().is_some(), "data");
+}
