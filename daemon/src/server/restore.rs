@@ -62,7 +62,7 @@ impl Builder<'_> {
         let there = self.images.list();
         let there: HashSet<ImageRecord> = there.iter().map(ImageRecord::from).collect();
         let recordings: Vec<Ended<'_>> =
-            past.devices.iter().filter_map(|device| Ended::of(&past, device)).collect();
+            past.devices.iter().filter_map(|device| Ended::of(past, device)).collect();
         let is_log = |image: &PastImage| {
             recordings.iter().any(|ended| ended.log.is_some_and(|log| std::ptr::eq(log, image)))
         };
