@@ -20,6 +20,7 @@ mod mapped;
 mod numbers;
 mod registry;
 mod rng;
+mod stats;
 mod sync;
 mod table;
 mod target;

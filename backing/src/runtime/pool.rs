@@ -105,6 +105,12 @@ impl Runtime for Pool {
         self.started.elapsed()
     }
 
+    fn coarse_now(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        // Since the machine was started: neither is negative.
+        Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+    }
+
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
         Box::pin(self.timer.sleep_until(Instant::now() + time.min(LONGEST_SLEEP)))
     }

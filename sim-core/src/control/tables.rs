@@ -8,6 +8,7 @@ use super::{
     Answer, Cell, Changed, CommandResult, Control, Failure, Id, Report, Slot, TargetVersion,
     command,
 };
+use crate::stats;
 use crate::table::{Entry, TextStyle};
 use crate::{
     Access, AnyTargetType, BlockDevice, DevNumber, Errno, KeyText, MappedDevice, Sector, Table,
@@ -199,6 +200,12 @@ impl Control {
 
     /// A message for the core: its first word begins with `@`.
     pub(super) fn core_msg(&self, id: &Id, words: &[&str]) -> CommandResult {
+        if let Ok(device) = self.device(id)
+            && let Some(message) = stats::parse(words, device.size())
+        {
+            let done = message.and_then(|message| device.count(message));
+            return done.map(Answer::Text).map_err(|errno| self.no_statistics(errno, words[0]));
+        }
         if !words[0].eq_ignore_ascii_case("@cancel_deferred_remove") {
             let why = format!("Unsupported message sent to DM core: {}", words[0]);
             return Err(self.failure(Errno::INVAL, &why));
@@ -211,6 +218,20 @@ impl Control {
         let name = self.defer_removal(minor, false)?;
         self.changed(&Changed::Name(name));
         Ok(Answer::Text(None))
+    }
+
+    /// Tells why a message about statistics was refused.
+    fn no_statistics(&self, errno: Errno, verb: &str) -> Failure {
+        let why = match errno {
+            Errno::INVAL => format!("Invalid parameters for message {verb}"),
+            Errno::NOENT => "The device has no region of that number.".to_owned(),
+            Errno::NOMEM | Errno::OVERFLOW => "There is no room for so many areas.".to_owned(),
+            _ => return errno.into(),
+        };
+        if errno == Errno::INVAL {
+            self.log.line(&format!("device-mapper: stats: {why}"));
+        }
+        Failure { errno, table: None, why: Some(why) }
     }
 
     pub(super) fn set_geometry(&self, id: &Id, geometry: &str) -> CommandResult {

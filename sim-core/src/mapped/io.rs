@@ -10,6 +10,7 @@ use super::MappedDevice;
 use super::flat_map::{FlatMap, Place};
 use super::walk::{Destination, walk};
 use crate::fault::{FaultPlace, Onward};
+use crate::stats::InFlight;
 use crate::sync::gate::Pass;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags, Flat,
@@ -182,11 +183,13 @@ impl MappedDevice {
             }
             let pass = self.enter(bio.flags).await?;
             let Some(table) = self.live() else { return Err(BlkError::Io) };
-            let result = table.run(bio.reborrow()).await;
+            let regions = self.stats.regions();
+            let counting = regions.as_deref().map(|regions| (&self.stats, regions));
+            let result = table.run(bio.reborrow(), counting).await;
             // Before the pass goes: the suspend ends when the last one has, and nobody knows then
             // what kind it was.
             let handed_back = result == Err(BlkError::Requeue) && self.state().noflush;
-            drop((pass, table));
+            drop((pass, table, regions));
             // A bio that a target hands back waits for the resume, and is mapped anew.
             if !handed_back {
                 return result.map_err(|error| match error {
@@ -312,10 +315,16 @@ impl MappedDevice {
         if self.is_past_end(&bio) {
             return Ok(Err(BlkError::Io));
         }
-        match table.find(bio.sector) {
-            Some(entry) => entry.run_now(bio),
-            None => Err(bio),
-        }
+        let Some(entry) = table.find(bio.sector) else { return Err(bio) };
+        self.stats.with_regions(|regions| {
+            let Some(regions) = regions else { return entry.run_now(bio) };
+            let counted = self.stats.begin(regions, &bio);
+            let result = entry.run_now(bio);
+            if result.is_err() {
+                counted.map(InFlight::hand_back);
+            }
+            result
+        })
     }
 
     /// Tells every target that a failed run passed through, from the last to the first.

@@ -108,7 +108,8 @@ impl MappedDevice {
             let state = self.state();
             let due = state.phase == Phase::Running
                 && self.folding.load(SeqCst)
-                && !self.faults.is_armed();
+                && !self.faults.is_armed()
+                && !self.stats.is_on();
             if !due || self.flat.look().map().is_some() {
                 return;
             }

@@ -10,6 +10,7 @@ use futures_util::lock::Mutex as AsyncMutex;
 use crate::fault::{FaultSlot, Faults};
 use crate::graph::NodeId;
 use crate::mapped::flat_map::FlatMap;
+use crate::stats::{self, Stats};
 use crate::sync::barrier::Barrier;
 use crate::sync::event::Events;
 use crate::sync::gate::Gate;
@@ -56,6 +57,7 @@ pub struct MappedDevice {
     /// What goes wrong for whoever uses the device. There is no flattened map where something does,
     /// here and above.
     faults: FaultSlot,
+    stats: Stats,
 }
 
 struct State {
@@ -93,7 +95,7 @@ impl MappedDevice {
         log: Arc<dyn KernelLog>,
         runtime: Arc<dyn Runtime>,
     ) -> Arc<MappedDevice> {
-        let barrier = Barrier::new(runtime, format!("dm-{minor}"));
+        let barrier = Barrier::new(runtime.clone(), format!("dm-{minor}"));
         Arc::new_cyclic(|me| MappedDevice {
             minor,
             node,
@@ -118,6 +120,7 @@ impl MappedDevice {
             log,
             barrier,
             faults: FaultSlot::default(),
+            stats: Stats::new(runtime),
         })
     }
 
@@ -237,6 +240,19 @@ impl MappedDevice {
         let Some(table) = self.live().filter(|table| table.is_remap_only()) else { return false };
         let mut devices = table.devices().map(|open| MappedDevice::of(&**open.device()));
         devices.all(|below| below.is_some_and(|below| below.holds_all_but(seen)))
+    }
+
+    /// Carries out a message about statistics.
+    ///
+    /// Where something is counted, every bio goes through the tables.
+    pub(crate) fn count(&self, message: stats::Message) -> Result<Option<String>, Errno> {
+        self.stats.perform(message, || {
+            if self.stats.is_on() {
+                self.revoke();
+            } else {
+                self.refold();
+            }
+        })
     }
 
     /// Turns away whoever waits for the device to be resumed, and whoever comes after.

@@ -38,6 +38,12 @@ pub trait Runtime: Send + Sync {
     /// Returns the time since the runtime started.
     fn now(&self) -> Duration;
 
+    /// Returns the time by a clock that costs less to read, and moves in steps of some
+    /// milliseconds; since when it counts is its own.
+    fn coarse_now(&self) -> Duration {
+        self.now()
+    }
+
     /// Waits.
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
 

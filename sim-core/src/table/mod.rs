@@ -18,6 +18,7 @@ pub use kind::TableType;
 pub use parse::{BadLine, Params, TargetSpec, hide_keys, parse_table};
 
 use crate::ctr::routes::Routes;
+use crate::stats::{Regions, Stats};
 use crate::sync::barrier::Barrier;
 use crate::sync::gate::Pass;
 use crate::{
@@ -74,6 +75,9 @@ pub struct TextStyle {
     /// What stands for a key.
     pub keys: KeyText,
 }
+
+/// What a bio is counted in, where the device counts.
+type Counting<'a> = Option<(&'a Stats, &'a Regions)>;
 
 /// Where a flush of the whole table goes.
 #[derive(Default)]
@@ -220,7 +224,7 @@ impl Table {
 
     /// Carries a bio out: flush first, then the data in as many pieces as there are boundaries
     /// in it, all under way at once.
-    pub(crate) async fn run(&self, mut bio: Bio<'_>) -> BlkResult {
+    pub(crate) async fn run(&self, mut bio: Bio<'_>, counting: Counting<'_>) -> BlkResult {
         // Which copy it was to a target of the device above is nothing to those of this one.
         bio.nr = 0;
         if bio.op() == Op::Flush || bio.flags.preflush {
@@ -236,12 +240,13 @@ impl Table {
         let entry = self.entry(bio.sector);
         if entry.room(&bio) >= bio.len() && entry.profile.copies(bio.op()) == 1 {
             let offset = bio.sector - entry.begin;
+            let _counted = counting.and_then(|(stats, regions)| stats.begin(regions, &bio));
             return entry.run(bio.at(offset.to_sector())).await;
         }
-        self.run_pieces(bio).await
+        self.run_pieces(bio, counting).await
     }
 
-    async fn run_pieces(&self, bio: Bio<'_>) -> BlkResult {
+    async fn run_pieces(&self, bio: Bio<'_>, counting: Counting<'_>) -> BlkResult {
         let mut pieces = FuturesUnordered::new();
         let mut rest = Some(bio);
         let mut result = Ok(());
@@ -255,19 +260,16 @@ impl Table {
             } else {
                 bio
             };
-            let offset = (piece.sector - entry.begin).to_sector();
-            let piece = piece.at(offset);
-            match (entry.profile.copies(piece.op()), piece.op().is_abnormal()) {
-                (0, _) => result = Err(BlkError::NotSupported),
-                (1, _) | (_, false) => pieces.push(entry.run(piece)),
-                (copies, true) => {
-                    for nr in 0..copies {
-                        let mut copy = Bio::without_data(piece.op(), offset, piece.len());
-                        (copy.nr, copy.flags) = (nr, piece.flags);
-                        pieces.push(entry.run(copy));
-                    }
-                }
+            if entry.profile.copies(piece.op()) == 0 {
+                result = Err(BlkError::NotSupported);
+                continue;
             }
+            let counted = counting.and_then(|(stats, regions)| stats.begin(regions, &piece));
+            pieces.push(async move {
+                let _counted = counted;
+                let offset = (piece.sector - entry.begin).to_sector();
+                entry.run_copies(piece.at(offset)).await
+            });
         }
         // The bio ends when its last piece does; the first error is the bio's.
         while let Some(end) = pieces.next().await {
@@ -311,6 +313,26 @@ impl Entry {
             Some(max) if cut_at_max => left.min(Sectors(max.0 - offset.0 % max.0)),
             _ => left,
         }
+    }
+
+    /// As [`run`](Self::run), as often as the target wants a bio of this kind.
+    async fn run_copies(&self, bio: Bio<'_>) -> BlkResult {
+        let copies = self.profile.copies(bio.op());
+        if copies == 1 || !bio.op().is_abnormal() {
+            return self.run(bio).await;
+        }
+        let mut all: FuturesUnordered<_> = (0..copies)
+            .map(|nr| {
+                let mut copy = Bio::without_data(bio.op(), bio.sector, bio.len());
+                (copy.nr, copy.flags) = (nr, bio.flags);
+                self.run(copy)
+            })
+            .collect();
+        let mut result = Ok(());
+        while let Some(end) = all.next().await {
+            result = result.and(end);
+        }
+        result
     }
 
     /// Carries out a bio whose sectors are relative to the target.
