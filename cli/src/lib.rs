@@ -45,8 +45,7 @@ pub fn main_with(registry: Registry) -> ExitCode {
     let result = if program == "dmsetup" {
         text(words).and_then(|words| run_dmsetup(Called::Dmsetup, &words, dir.as_deref()))
     } else if program == "dmstats" {
-        let stats = std::iter::once("stats".into()).chain(words).collect();
-        text(stats).and_then(|words| run_dmsetup(Called::Dmsetup, &words, dir.as_deref()))
+        text(words).and_then(|words| run_dmsetup(Called::Dmstats, &words, dir.as_deref()))
     } else if is_for_dmsetup(&words) {
         text(words).and_then(|words| run_dmsetup(Called::Dmsim, &words, dir.as_deref()))
     } else {
@@ -113,7 +112,7 @@ fn run_dmsetup(called: Called, words: &[String], dir: Option<&Path>) -> Result<E
             Some(text) => return output::print(&text),
             None => std::slice::from_ref(help),
         },
-        (Called::Dmsim | Called::Dmsetup, words) => words,
+        (Called::Dmsim | Called::Dmsetup | Called::Dmstats, words) => words,
     };
     let mut remote = Remote::new(called, Instance::find(dir));
     let mut stdout = BufWriter::new(std::io::stdout().lock());
@@ -125,7 +124,7 @@ fn run_dmsetup(called: Called, words: &[String], dir: Option<&Path>) -> Result<E
     let status = dmsetup::run(called, words, &mut remote, &mut streams);
     // As with `print`: a reader that has read enough is no fault.
     let _ = stdout.flush();
-    if let (Called::Dmsetup, Some(fault)) = (called, &remote.fault) {
+    if let (Called::Dmsetup | Called::Dmstats, Some(fault)) = (called, &remote.fault) {
         complain!("dmsim: {fault}");
     }
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))

@@ -50,7 +50,7 @@ impl Remote {
             None if starts => match self.called {
                 Called::Dmsim => client::connect_or_start(instance)?,
                 // It says what dmsetup says.
-                Called::Dmsetup => client::find_or_start(instance)?.0,
+                Called::Dmsetup | Called::Dmstats => client::find_or_start(instance)?.0,
             },
             None => client::connect(instance)?,
         };

@@ -54,6 +54,8 @@ pub trait Dm {
 /// Which program was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Called {
+    /// `dmstats`: its `stats`, by itself.
+    Dmstats,
     /// `dmsetup`: that program, and nothing else.
     Dmsetup,
     /// `dmsim`: the same verbs, with `--json`, `--device-names`, `--quiet` and errors that show the place.

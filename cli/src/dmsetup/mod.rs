@@ -27,7 +27,10 @@ use verbs::{VERBS, Verb};
 /// A reader of the output that goes away ends the command without a word.
 pub fn run(called: Called, args: &[String], dm: &mut dyn Dm, streams: &mut Streams<'_>) -> i32 {
     let (options, words) = match options::parse(called, args) {
-        Ok(parsed) => parsed,
+        Ok((options, words)) => {
+            let stats = (called == Called::Dmstats).then(|| "stats".to_owned());
+            (options, stats.into_iter().chain(words).collect::<Vec<_>>())
+        }
         Err(lines) => {
             let mut session = Session::new(called, options::Options::default(), dm, streams);
             return misuse(&mut session, &lines, "Couldn't process command line.\n");
@@ -36,8 +39,12 @@ pub fn run(called: Called, args: &[String], dm: &mut dyn Dm, streams: &mut Strea
     let mut session = Session::new(called, options, dm, streams);
     let usage = || usage::text(called);
     if session.options.help {
-        let help = find("help").expect("help is a verb");
-        return finish(&mut session, |session| verbs::act(session, help, &[]));
+        let (verb, words) = match called {
+            Called::Dmstats => ("stats", vec!["help".to_owned()]),
+            Called::Dmsetup | Called::Dmsim => ("help", Vec::new()),
+        };
+        let help = find(verb).expect("it is a verb");
+        return finish(&mut session, |session| verbs::act(session, help, &words));
     }
     if session.options.version {
         return finish(&mut session, verbs::version);
@@ -72,7 +79,7 @@ fn find(word: &str) -> Option<&'static Verb> {
 /// Tells what is wrong with a command line: as dmsetup with `then` after it.
 fn misuse(session: &mut Session<'_, '_>, lines: &[String], then: &str) -> i32 {
     match session.called {
-        Called::Dmsetup => {
+        Called::Dmsetup | Called::Dmstats => {
             lines.iter().for_each(|line| session.complain(line));
             session.complain_plainly(then);
             1
@@ -99,13 +106,13 @@ fn finish(session: &mut Session<'_, '_>, act: impl FnOnce(&mut Session<'_, '_>) 
     match result.and(flushed) {
         Ok(()) | Err(Stop::Enough) => 0,
         Err(Stop::Failed) => {
-            if session.called == Called::Dmsetup {
+            if session.called != Called::Dmsim {
                 session.complain("Command failed.");
             }
             1
         }
         Err(Stop::Refused) => match session.called {
-            Called::Dmsetup => 1,
+            Called::Dmsetup | Called::Dmstats => 1,
             Called::Dmsim => 2,
         },
         Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,

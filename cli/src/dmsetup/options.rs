@@ -1,6 +1,7 @@
 //! The options: parsed as getopt_long does, with its error texts.
 
 use super::dm::Called;
+use super::verbs::stats::Statistics;
 use daemon::mangle::Mode;
 
 /// The options of one command line, whatever the verb.
@@ -48,6 +49,7 @@ pub(super) struct Options {
     pub(super) count: Option<u32>,
     pub(super) interval_s: Option<u32>,
     pub(super) mangling: Option<Mode>,
+    pub(super) statistics: Statistics,
 }
 
 /// What `--readahead` asks for, in sectors.
@@ -196,6 +198,7 @@ pub(super) fn parse(
 fn program(called: Called) -> &'static str {
     match called {
         Called::Dmsetup => "dmsetup",
+        Called::Dmstats => "dmstats",
         Called::Dmsim => "dmsim",
     }
 }
@@ -212,7 +215,7 @@ fn take_long<'a>(
         None => (long, None),
     };
     let added = match called {
-        Called::Dmsetup => &[],
+        Called::Dmsetup | Called::Dmstats => &[],
         Called::Dmsim => ADDED,
     };
     let all = || KNOWN.iter().chain(added);
@@ -321,8 +324,8 @@ impl Options {
                 let unknown = || vec!["Unknown name mangling mode.".to_owned()];
                 self.mangling = Some(Mode::named(&value).ok_or_else(unknown)?);
             }
-            // Of udev, of statistics, or how dmsetup itself works: nothing to do here.
-            _ => (),
+            // Of udev, or how dmsetup itself works: nothing to do here.
+            _ => self.statistics.set(name, value),
         }
         Ok(())
     }

@@ -130,7 +130,7 @@ impl<'a, 's> Session<'a, 's> {
     /// Writes a line of dmsetup's to standard error; as dmsim, in dmsim's way.
     pub(super) fn complain(&mut self, text: &str) {
         let line = match self.called {
-            Called::Dmsetup => format!("{text}\n"),
+            Called::Dmsetup | Called::Dmstats => format!("{text}\n"),
             Called::Dmsim => format!("dmsim: {}\n", lower_first(text.trim_end_matches(['.', ' ']))),
         };
         self.complain_plainly(&line);
@@ -176,7 +176,7 @@ impl<'a, 's> Session<'a, 's> {
     fn note_overlap(&mut self, answer: &Answer) {
         let Answer::Status(DevStatus { name, overlap: Some(overlap), .. }) = answer else { return };
         match &mut self.overlaps {
-            _ if self.called == Called::Dmsetup || self.options.quiet => {}
+            _ if self.called != Called::Dmsim || self.options.quiet => {}
             Some((_, count)) => *count += 1,
             None => {
                 let below = self.dm.behind(&overlap.below_name);
@@ -205,7 +205,7 @@ impl<'a, 's> Session<'a, 's> {
         failure: &Failure,
         source: Option<&Source>,
     ) {
-        if self.called == Called::Dmsetup {
+        if self.called != Called::Dmsim {
             let why = failure.errno.text();
             let line = format!("device-mapper: {action} ioctl on {task} failed: {why}\n");
             return self.complain_plainly(&line);
@@ -373,7 +373,7 @@ impl<'a, 's> Session<'a, 's> {
     pub(super) fn known_status(&mut self, task: &Task) -> Done<DevStatus> {
         match (self.status(task)?, self.called) {
             (Some(status), _) => Ok(status),
-            (None, Called::Dmsetup) => self.fail("Device does not exist."),
+            (None, Called::Dmsetup | Called::Dmstats) => self.fail("Device does not exist."),
             (None, Called::Dmsim) => {
                 self.tell("info", task, &Errno::NXIO.into(), None);
                 Err(Stop::Failed)

@@ -22,6 +22,7 @@ const DOES: &[(&str, &str)] = &[
     ("message", "Send a message to the target at a sector"),
     ("ls", "List devices, or show them as a tree (--tree)"),
     ("deps", "List the devices that a table has open"),
+    ("stats", "Count what devices are sent, by regions and areas, and report it"),
     ("status", "Print the state of each target"),
     ("table", "Print the table; keys are zeros without --showkeys"),
     ("wait", "Wait for the next event of a device, or for one after EVENT_NR"),
@@ -37,7 +38,7 @@ const DOES: &[(&str, &str)] = &[
 /// The usage text, with the name that the program was called by.
 pub(super) fn text(called: Called) -> String {
     match called {
-        Called::Dmsetup => TEXT.to_owned(),
+        Called::Dmsetup | Called::Dmstats => TEXT.to_owned(),
         Called::Dmsim => TEXT.replacen("\ndmsetup\n", "\ndmsim\n", 1),
     }
 }

@@ -118,9 +118,10 @@ impl Machine {
         let (head, rest) = words.split_first().expect("a command");
         let text: Vec<&str> = rest.iter().map(String::as_str).collect();
         let mut outcome = match (head.as_str(), &text[..]) {
-            ("dmsetup", args) => {
+            ("dmsetup" | "dmstats", args) => {
                 let stdin = stdin.unwrap_or_default();
-                let mut outcome = self.dmsetup(Called::Dmsetup, args, &stdin);
+                let called = if head == "dmsetup" { Called::Dmsetup } else { Called::Dmstats };
+                let mut outcome = self.dmsetup(called, args, &stdin);
                 if probe && outcome.status == 0 {
                     self.undo_probe(&mut outcome);
                 }

@@ -18,6 +18,15 @@ pub(crate) const NOT_EQUAL: &[NotEqual] = &[
         what: &[("ls /dev/mapper", &[1])],
     },
     NotEqual {
+        case: "dmstats-verbs",
+        why: "dmstats tells of memory that it has lost, and prints each region twice",
+        what: &[
+            ("dmstats create --bounds x d", &[0]),
+            ("dmstats create --bounds 1.5ms d", &[0]),
+            ("dmstats print --allregions d", &[0]),
+        ],
+    },
+    NotEqual {
         case: "ebs-sizes",
         why: "a device in memory takes bios that are no whole blocks",
         what: &[("put /dev/mapper/e 8 16 9000", &[11]), ("get /dev/mapper/e 0 64", &[11])],

@@ -3,7 +3,7 @@
 use super::field::{Field, Group, Id, Kind};
 use super::statistics::STATISTICS;
 
-const GROUPS: &[Group] =
+pub(crate) const GROUPS: &[Group] =
     &[Group::Name, Group::Info, Group::Deps, Group::Parts, Group::Stats, Group::Region];
 
 const fn field(
@@ -244,20 +244,31 @@ fn all() -> impl Iterator<Item = &'static Field> {
     FIELDS.iter().chain(STATISTICS)
 }
 
-/// Finds the fields that a word stands for: one, or a group. Case and underscores do not matter.
-pub(crate) fn find(word: &str) -> Option<Vec<&'static Field>> {
+/// Finds the fields that a word stands for: one, with or without what those of its group begin with,
+/// or a group, or those that `all` stands for. Case and underscores do not matter.
+pub(crate) fn find(word: &str, everything: &[Group]) -> Option<Vec<&'static Field>> {
     let same = |name: &str| {
         let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
         plain(name) == plain(word)
     };
     if same("all") {
-        return Some(all().collect());
+        return Some(all().filter(|field| everything.contains(&field.group)).collect());
     }
     if let Some(group) = GROUPS.iter().find(|group| same(group.all())) {
         let of_group = |field: &&Field| field.group == *group && !OF_THE_TREE.contains(&field.id);
         return Some(all().filter(of_group).collect());
     }
-    all().chain(std::iter::once(&SELECTED)).find(|field| same(field.name)).map(|field| vec![field])
+    let named = |field: &&Field| same(field.name) || same_without_prefix(field, word);
+    all().chain(std::iter::once(&SELECTED)).find(named).map(|field| vec![field])
+}
+
+/// Tells whether a word is the name of a field without the prefix of its group: `start` is
+/// `region_start`.
+fn same_without_prefix(field: &Field, word: &str) -> bool {
+    let prefix = field.group.all().trim_end_matches("all");
+    let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
+    let rest = field.name.strip_prefix(prefix).filter(|_| !prefix.is_empty());
+    rest.is_some_and(|rest| plain(rest) == plain(word))
 }
 
 /// Whom the list of fields is for.
@@ -315,15 +326,19 @@ mod tests {
 
     #[test]
     fn case_and_underscores_do_not_matter() {
-        assert_eq!(find("READAHEAD").unwrap()[0].name, "read_ahead");
-        assert_eq!(find("na_me").unwrap()[0].name, "name");
-        assert!(find("DM_NAME").is_none() && find("na").is_none() && find("").is_none());
+        assert_eq!(find("READAHEAD", GROUPS).unwrap()[0].name, "read_ahead");
+        assert_eq!(find("na_me", GROUPS).unwrap()[0].name, "name");
+        assert!(
+            find("DM_NAME", GROUPS).is_none()
+                && find("na", GROUPS).is_none()
+                && find("", GROUPS).is_none()
+        );
     }
 
     #[test]
     fn a_group_stands_for_its_fields() {
         let names: Vec<&str> =
-            find("splitname_all").unwrap().iter().map(|field| field.name).collect();
+            find("splitname_all", GROUPS).unwrap().iter().map(|field| field.name).collect();
         assert_eq!(names, ["subsystem", "vg_name", "lv_name", "lv_layer"]);
     }
 

@@ -6,7 +6,7 @@ pub(super) mod select;
 mod statistics;
 
 use super::options::Options;
-use field::{Field, Id, Kind};
+use field::{Field, Group, Id, Kind};
 use fields::HelpFor;
 use select::{OPERANDS, Select, Value};
 
@@ -55,6 +55,15 @@ pub(super) struct Fault(pub(super) String);
 impl Report {
     /// Opens a report with these columns, unless `-o` says otherwise.
     pub(super) fn open(options: &Options, default: &str) -> Result<Opened, Fault> {
+        Report::open_on(options, default, fields::GROUPS)
+    }
+
+    /// As [`open`](Self::open), where `all` stands for the fields of some groups.
+    pub(super) fn open_on(
+        options: &Options,
+        default: &str,
+        groups: &[Group],
+    ) -> Result<Opened, Fault> {
         let asked = options.fields.as_deref();
         let (added, asked) = match asked.and_then(|asked| asked.strip_prefix('+')) {
             Some(more) => (default, Some(more)),
@@ -71,7 +80,7 @@ impl Report {
                     continue;
                 }
                 let unknown = || unknown_field("", word);
-                columns.extend(fields::find(word).ok_or_else(unknown)?);
+                columns.extend(fields::find(word, groups).ok_or_else(unknown)?);
             }
         }
         let mut keys = Vec::new();
@@ -85,7 +94,8 @@ impl Report {
                 help = fields::help(HelpFor::Options);
                 continue;
             }
-            let found = fields::find(word).ok_or_else(|| unknown_field("dm_report: ", word))?;
+            let found =
+                fields::find(word, groups).ok_or_else(|| unknown_field("dm_report: ", word))?;
             keys.extend(found.into_iter().map(|field| Key { field, descending }));
         }
         let selection = options.select.as_deref().unwrap_or_default();
@@ -216,6 +226,7 @@ impl Layout {
         let text = match value {
             Value::Number(number) => number.to_string(),
             Value::Text(text) => text,
+            Value::Shown(shown) => shown.text,
         };
         match (self.prefixes, self.quoted) {
             (false, _) => text,

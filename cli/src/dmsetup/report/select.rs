@@ -10,6 +10,29 @@ use super::fields::{self, HelpFor};
 pub(crate) enum Value {
     Number(u64),
     Text(String),
+    /// A number that is shown as something else: a size, a rate.
+    Shown(Shown),
+}
+
+/// A number, and how it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shown {
+    pub(crate) number: f64,
+    pub(crate) text: String,
+}
+
+impl Eq for Shown {}
+
+impl PartialOrd for Shown {
+    fn partial_cmp(&self, other: &Shown) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Shown {
+    fn cmp(&self, other: &Shown) -> std::cmp::Ordering {
+        self.number.total_cmp(&other.number).then_with(|| self.text.cmp(&other.text))
+    }
 }
 
 /// A selection.
@@ -84,6 +107,9 @@ impl Test {
     fn holds(&self, value: &Value) -> bool {
         match (self, value) {
             (Test::Number(compare, with), Value::Number(value)) => compare.holds(*value, *with),
+            (Test::Number(compare, with), Value::Shown(shown)) => {
+                compare.holds(shown.number as u64, *with)
+            }
             (Test::Equal(with), Value::Text(value)) => value == with,
             (Test::Unequal(with), Value::Text(value)) => value != with,
             (Test::Match(regex), Value::Text(value)) => regex.is_match(value),
@@ -91,7 +117,7 @@ impl Test {
             (Test::Number(..), Value::Text(_)) => false,
             (
                 Test::Equal(_) | Test::Unequal(_) | Test::Match(_) | Test::NoMatch(_),
-                Value::Number(_),
+                Value::Number(_) | Value::Shown(_),
             ) => false,
         }
     }
@@ -201,7 +227,9 @@ impl<'a> Parser<'a> {
         if name.is_empty() {
             return Err(syntax("Expecting field name\n", whole));
         }
-        let Some(field) = fields::find(name).filter(|found| found.len() == 1).map(|f| f[0]) else {
+        let Some(field) =
+            fields::find(name, fields::GROUPS).filter(|found| found.len() == 1).map(|f| f[0])
+        else {
             let help = fields::help(HelpFor::Selection);
             return Err(syntax(&format!("{help}Unrecognised selection field: {name}\n"), whole));
         };

@@ -85,7 +85,7 @@ pub(super) fn parse(
         Ok(source) => source,
         Err(fault) => {
             let told = match session.called {
-                Called::Dmsetup => {
+                Called::Dmsetup | Called::Dmstats => {
                     format!("Invalid format on line {} of table {from}.\n", fault.line)
                 }
                 Called::Dmsim => line_fault(&format!("{} {device}", session.verb), &fault, &text),

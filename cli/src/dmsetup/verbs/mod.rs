@@ -11,6 +11,7 @@ mod message;
 mod other;
 mod remove;
 mod rename;
+pub(super) mod stats;
 mod suspend;
 mod table;
 
@@ -31,7 +32,7 @@ pub(super) enum Act {
     Once(fn(&mut Session<'_, '_>, &[String]) -> Done),
     /// For each device named; stops at the first that fails.
     Each(fn(&mut Session<'_, '_>, Option<&str>) -> Done),
-    /// Not there: statistics and udev's cookies.
+    /// Not there: udev's cookies.
     Missing,
 }
 
@@ -57,7 +58,7 @@ pub(super) const VERBS: &[Verb] = {
         verb("ls", 0, Some(0), Once(ls::ls)),
         verb("info", 0, None, Once(info::info)),
         verb("deps", 0, None, Once(deps::deps)),
-        verb("stats", 0, None, Missing),
+        verb("stats", 0, None, Once(stats::stats)),
         verb("status", 0, None, Once(table::status)),
         verb("table", 0, None, Once(table::table)),
         verb("wait", 0, Some(2), Once(message::wait)),

@@ -58,7 +58,7 @@ pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done 
 
 /// Lists the devices below one which is about to be removed: some were made as parts of it. To dmsetup there are none.
 fn below(session: &mut Session<'_, '_>, task: &Task) -> Vec<DevStatus> {
-    if session.called == Called::Dmsetup {
+    if session.called != Called::Dmsim {
         return Vec::new();
     }
     let deps = Command::TableDeps { id: task.id(), slot: Slot::Live };

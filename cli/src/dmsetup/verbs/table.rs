@@ -62,7 +62,7 @@ impl Printed {
 
     /// Says where faults are armed, which no kernel's status has: to standard error, and not as dmsetup.
     fn tell_faults(&self, session: &mut Session<'_, '_>) {
-        if session.called == Called::Dmsetup || session.options.quiet || session.options.json {
+        if session.called != Called::Dmsim || session.options.quiet || session.options.json {
             return;
         }
         for (name, rules) in &self.faulty {
@@ -82,7 +82,8 @@ impl Printed {
     }
 }
 
-fn lines(
+/// Asks for a table, or for the state of its targets.
+pub(super) fn lines(
     session: &mut Session<'_, '_>,
     device: &Device,
     report: Report,

@@ -37,7 +37,7 @@ impl Style {
 /// Refuses the command line.
 pub(crate) fn refuse<T>(session: &mut Session<'_, '_>, text: &str) -> Done<T> {
     session.complain(text);
-    if session.called == Called::Dmsetup {
+    if session.called != Called::Dmsim {
         session.complain("Couldn't process command line.");
     }
     Err(Stop::Refused)

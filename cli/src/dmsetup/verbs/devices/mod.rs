@@ -7,5 +7,5 @@ mod selected;
 
 pub(super) use below::{Names, Style, block_name, dependencies, refuse};
 pub(super) use device::Device;
-pub(super) use row::{Row, no_data, open_report};
+pub(super) use row::{Row, no_data, open_report, opened};
 pub(super) use selected::Devices;

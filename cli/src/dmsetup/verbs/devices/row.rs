@@ -14,7 +14,12 @@ use daemon::mangle::{self, Mode, What};
 
 /// Opens a report, or tells why not; a list of fields that was asked for ends the command well.
 pub(crate) fn open_report(session: &mut Session<'_, '_>, default: &str) -> Done<Report> {
-    match Report::open(&session.options, default) {
+    opened(session, Report::open(&session.options, default))
+}
+
+/// As [`open_report`], for a report that has opened or not.
+pub(crate) fn opened(session: &mut Session<'_, '_>, opened: Result<Opened, Fault>) -> Done<Report> {
+    match opened {
         Ok(Opened::Report(report)) => Ok(*report),
         Ok(Opened::Help(text)) => {
             session.complain_plainly(&text);
