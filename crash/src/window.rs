@@ -14,14 +14,17 @@ pub struct Window {
 }
 
 impl Recording {
-    /// Lists the moments: before each flush and each mark that follows a write that can be lost, in each write with
-    /// FUA, and the end.
+    /// Lists the moments: before each flush that follows a write that can be lost, before each mark that follows one, or
+    /// nothing but a mark, in each write with FUA, and the end.
+    ///
+    /// Between two marks there is one always: what the first promised may be gone although nothing was written after.
     pub fn windows(&self) -> Vec<Window> {
         let mut windows: Vec<Window> = Vec::new();
         let (mut marks, mut can_lose) = (0, false);
         for (at, entry) in self.entries().iter().enumerate() {
             let is_mark = matches!(entry.what, What::Mark(_));
-            if can_lose && (entry.flushes() || is_mark) {
+            let is_told = windows.last().is_some_and(|window| window.marks == marks);
+            if can_lose && (entry.flushes() || is_mark) || is_mark && !is_told {
                 windows.push(Window { cut: at, marks });
             }
             if entry.flushes() {

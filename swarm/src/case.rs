@@ -384,9 +384,7 @@ pub(crate) fn below_of(word: &str) -> Option<DeviceBelow> {
 
 fn step(word: &str, rest: &str, words: &[&str]) -> Option<Step> {
     Some(match (word, words) {
-        ("bio", [device, op, range, flags @ ..]) => {
-            Step::Bio(device.parse().ok()?, bio(op, range, flags)?)
-        }
+        ("bio", [device, op, rest @ ..]) => Step::Bio(device.parse().ok()?, bio(op, rest)?),
         ("cycle", [device, held, when, load, turns]) => Step::Cycle(Cycle {
             device: device.parse().ok()?,
             noflush: *held == "noflush",
@@ -424,13 +422,24 @@ fn step(word: &str, rest: &str, words: &[&str]) -> Option<Step> {
     })
 }
 
-fn bio(op: &str, range: &str, flags: &[&str]) -> Option<BioStep> {
+/// Reads a bio, as its text is: a flush has no range, but may have the one that older cases give it.
+fn bio(op: &str, rest: &[&str]) -> Option<BioStep> {
     use sim_core::Op;
     let op = [Op::Read, Op::Write, Op::Flush, Op::Discard, Op::WriteZeroes, Op::SecureErase]
         .into_iter()
         .find(|known| format!("{known:?}") == op)?;
-    let (sector, len) = range.split_once('+')?;
-    let (sector, len) = (sector.parse().ok()?, len.parse().ok()?);
+    let (range, flags) = match rest.split_first() {
+        Some((range, flags)) if range.contains('+') => (Some(range), flags),
+        _ => (None, rest),
+    };
+    let (sector, len) = match range {
+        Some(range) => {
+            let (sector, len) = range.split_once('+')?;
+            (sector.parse().ok()?, len.parse().ok()?)
+        }
+        None if op == Op::Flush => (0, 0),
+        None => return None,
+    };
     let mut known = Flags::default();
     for flag in flags {
         match *flag {

@@ -42,3 +42,17 @@ fn the_text_of_a_case_is_all_of_it_and_repeats_it() {
         assert_eq!(swarm::run(&case, &registry), first, "seed {seed}");
     }
 }
+
+/// Every kind of step is written and read, a flush among them.
+#[test]
+fn a_text_is_read_as_the_case_that_it_was_written_from() {
+    let registry = targets::registry();
+    let mut flushes = 0;
+    for seed in 0..500 {
+        let case = swarm::make(seed, &registry);
+        let text = case.to_string();
+        assert_eq!(text.parse().as_ref(), Ok(&case), "{text}");
+        flushes += text.matches(" Flush").count();
+    }
+    assert!(flushes > 100, "{flushes} flushes");
+}

@@ -17,6 +17,7 @@ use ops::size::parse_size;
 /// A disk has a volatile cache: what was written since the last flush is there or not, in any order, in whole or in
 /// part, but for what had FUA. See docs/src/power-cuts.md.
 #[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Crash {
     /// What to do
     #[command(subcommand)]
@@ -100,7 +101,7 @@ pub(crate) struct Log {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Which {
     /// Look at so many states at most
-    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) states: u64,
     /// Choose others where not all can be looked at
     #[arg(long, default_value_t = 0)]
@@ -163,7 +164,7 @@ pub(crate) struct Check {
     /// Run so many at a time [default: as many as there are processors]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: Option<u16>,
-    /// Go on until so many states have failed
+    /// Go on until so many states have failed; those that shrink to the same are told once
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) failures: usize,
     /// Fail a state whose command takes longer, in seconds

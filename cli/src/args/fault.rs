@@ -11,11 +11,8 @@ use sim_core::{FaultKind, FaultOp, FaultPlan, FaultRate, FaultRule, Seconds, Sec
 /// One rule by its KIND and options, or several from a file (--plan):
 ///
 ///   dmsim fault data error --on writes --nth 100 --once
-///
 ///   dmsim fault data slow --delay-ms 50 --rate 0.01 --seed 7
-///
 ///   dmsim fault data --plan faults.toml
-///
 ///   dmsim fault data
 ///
 /// The last prints which rules are armed, how often each has struck, and the last I/O that was struck (--log: the
@@ -36,6 +33,7 @@ use sim_core::{FaultKind, FaultOp, FaultPlan, FaultRate, FaultRule, Seconds, Sec
 /// minor), seed, armed_s, bio_count, rules (rule, kind, on, start and len, nth, times, rate, from_s, for_s, delay_ms,
 /// done, to, bit_count, fit_count, struck_count), and strikes (rule, at_s, op, start, len, fate).
 #[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct FaultArgs {
     /// The mapped device, or the path of its file
     pub(crate) name: String,

@@ -268,7 +268,26 @@ fn recordable(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
         return Err(Fault::new(name, "is read-only: nothing is written to it"));
     }
     refuse_suspended_below(dm, &device)?;
+    // The marks go into a file beside the device's, which a device of that name would hide.
+    let marks = format!("{name}.mark");
+    if find(dm, &marks)?.is_some() {
+        let why = format!(
+            "cannot be recorded while there is a device `{marks}`: marks go into a file of that name"
+        );
+        return Err(Fault::new(name, why));
+    }
     Ok(device)
+}
+
+/// Refuses to move a device's table while it is recorded: the recording would go with it, out of reach.
+pub(crate) fn refuse_recorded(dm: &mut dyn DeviceMapper, device: &Device) -> Result<(), Fault> {
+    let name = device.name();
+    match device.only(LOG_WRITES).is_some() && recorded(dm, name).is_ok() {
+        true => {
+            Err(Fault::new(name, format!("is recorded: `dmsim crash stop {name}` ends that first")))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Finds a device that is recorded, and the device below that has its table.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use daemon::{About, Fault};
 use serde::Deserialize;
-use sim_core::{FaultPlan, FaultRule, MAX_FAULT_RULES};
+use sim_core::{FaultOp, FaultPlan, FaultRule, MAX_FAULT_RULES};
 use toml::Spanned;
 
 /// The longest file that is read, in bytes.
@@ -19,6 +19,18 @@ struct Text {
     seed: Option<u64>,
     #[serde(default, rename = "rule")]
     rules: Vec<Spanned<FaultRule>>,
+}
+
+/// Of what the file says, which rules name no kind of I/O, where others leave out to name any.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default, rename = "rule")]
+    rules: Vec<On>,
+}
+
+#[derive(Deserialize)]
+struct On {
+    on: Option<Spanned<Vec<FaultOp>>>,
 }
 
 /// Reads a plan from a file.
@@ -51,6 +63,12 @@ pub fn parse(text: &str) -> Result<FaultPlan, String> {
         Some(span) => at_line(span.start, error.message()),
         None => error.message().to_owned(),
     })?;
+    let named: Named = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+    let none_named =
+        |rule: &On| Some(rule.on.as_ref().filter(|on| on.get_ref().is_empty())?.span().start);
+    if let Some(at) = named.rules.iter().find_map(none_named) {
+        return Err(at_line(at, "on: expected a kind of I/O, or no `on` at all for every kind"));
+    }
     let begin = |rule: usize| read.rules.get(rule - 1).map_or(0, |rule| rule.span().start);
     let rules = read.rules.iter().map(|rule| rule.get_ref().clone()).collect();
     let plan = FaultPlan { seed: read.seed, rules };
@@ -82,6 +100,10 @@ mod tests {
             ("[[rule]]\nkind = \"error\"\nfrom_s = -1", "line 3: expected seconds, 0 to"),
             ("[[rule]]\nkind = \"error\"\nnth = -1", "line 3: invalid value: integer `-1`"),
             ("[[rule]]\nkind = \"error\"\non = [\"read\"]", "line 3: unknown variant `read`"),
+            (
+                "[[rule]]\nkind = \"error\"\non = []",
+                "line 3: on: expected a kind of I/O, or no `on`",
+            ),
             ("seed = 1\n[[rules]]", "line 2: unknown field `rules`"),
             (
                 "[[rule]]\nkind = \"error\"\n\n[[rule]]\nkind = \"slow\"",

@@ -15,6 +15,7 @@ use super::state::{Line, MADE_BY_US, line_of, log_dev};
 use super::state::{MIRROR, behind};
 use super::swap::{Before, put, remove_below, reset_log};
 use crate::commands::{create, load, one, resume, suspend, suspend_held, unlike_any_other};
+use crate::crash::refuse_recorded;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, named, refuse_name_below, refuse_suspended_below, report};
 use crate::files::{first_byte, is_same_file, open_image, path_of};
@@ -149,6 +150,7 @@ fn device(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
         );
         return Err(Fault::new(name, why));
     }
+    refuse_recorded(dm, &device)?;
     refuse_suspended_below(dm, &device)?;
     Ok(device)
 }

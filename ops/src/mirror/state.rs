@@ -48,7 +48,9 @@ pub(super) fn mirror(dm: &mut dyn DeviceMapper, word: &str) -> Result<(Device, L
     let line = line_of(&device);
     let why = match device.only("raid") {
         Some(_) => "is a RAID set, and no mirror: `dmsim raid` has what there is for those",
-        None => "is no mirror",
+        None => {
+            "is no mirror: `dmsim fault` makes I/O of any device fail, and with --below what it sends to one"
+        }
     };
     let line = line.ok_or_else(|| Fault::new(&name, why))?;
     Ok((device, line))

@@ -12,6 +12,7 @@ use super::cow;
 use super::cow::Wish;
 use super::state::{MERGE, SNAPSHOT};
 use super::steps::{Below, Plan, carry_out};
+use crate::crash::refuse_recorded;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::{Device, find, name_below_taken, refuse_name_below, refuse_suspended_below};
 use crate::watch::Watch;
@@ -143,6 +144,7 @@ fn origin(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
              {MAPPER}{name} IMAGE PO 32'` puts a writable snapshot over it"
         ));
     }
+    refuse_recorded(dm, &device)?;
     refuse_suspended_below(dm, &device)?;
     Ok(device)
 }

@@ -3,6 +3,7 @@
 use sim_core::control::Command;
 use sim_core::{Access, TargetSpec};
 
+use super::remove::{below, refuse_recorded};
 use crate::dmsetup::dm::Called;
 use crate::dmsetup::errors::{Source, line_fault};
 use crate::dmsetup::session::{Done, Session, Stop, Task};
@@ -23,6 +24,8 @@ pub(super) fn load(session: &mut Session<'_, '_>, words: &[String]) -> Done {
         [device, file, ..] => (Some(device), Some(file)),
     };
     let task = session.task(device.map(String::as_str))?;
+    let below = below(session, &task);
+    refuse_recorded(session, "load", &task, &below)?;
     let source = read_table(session, &shown(&task), file.map(String::as_str))?;
     let access = session.access();
     load_table(session, &task, access, &source)?;

@@ -17,14 +17,8 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done {
     let task = session.task(word)?;
     let below = below(session, &task);
-    let is_recorded = below.iter().any(ops::crash::has_table_of_recorded);
-    if is_recorded && !session.options.force {
-        let name = task.to_string();
-        let name = name.trim();
-        session.complain_plainly(&format!(
-            "dmsim: remove: {name}: is recorded: `dmsim crash stop {name}` ends that first\n"
-        ));
-        return Err(Stop::Failed);
+    if !session.options.force {
+        refuse_recorded(session, "remove", &task, &below)?;
     }
     let is_told = !session.options.quiet;
     let parts =
@@ -56,8 +50,26 @@ pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done 
     Ok(())
 }
 
-/// Lists the devices below one which is about to be removed: some were made as parts of it. To dmsetup there are none.
-fn below(session: &mut Session<'_, '_>, task: &Task) -> Vec<DevStatus> {
+/// Refuses what would end the recording of a device in silence, or move it out of reach. To dmsetup there is none.
+pub(super) fn refuse_recorded(
+    session: &mut Session<'_, '_>,
+    verb: &str,
+    task: &Task,
+    below: &[DevStatus],
+) -> Done {
+    if !below.iter().any(ops::crash::has_table_of_recorded) {
+        return Ok(());
+    }
+    let name = task.to_string();
+    let name = name.trim();
+    session.complain_plainly(&format!(
+        "dmsim: {verb}: {name}: is recorded: `dmsim crash stop {name}` ends that first\n"
+    ));
+    Err(Stop::Failed)
+}
+
+/// Lists the devices below a device: some were made as parts of it. To dmsetup there are none.
+pub(super) fn below(session: &mut Session<'_, '_>, task: &Task) -> Vec<DevStatus> {
     if session.called != Called::Dmsim {
         return Vec::new();
     }

@@ -65,7 +65,11 @@ pub(super) fn check(options: &Check) -> Result<ExitCode, Fault> {
     })?;
     let seconds = begin.elapsed().as_secs_f64();
     let stories = watched(&terminal, &progress, 0, || {
-        found.failures.iter().map(|failure| tell(options, &recording, &judge, failure)).collect()
+        found.failures.iter().try_fold(Vec::new(), |mut told, failure| {
+            let story = tell(options, &recording, &judge, failure, &told)?;
+            told.extend(story);
+            Ok(told)
+        })
     })?;
     let coverage = states.coverage();
     let told = Told {
@@ -158,13 +162,14 @@ fn several(
     }
 }
 
-/// Shrinks what fails, and finds out what there is to tell of it.
+/// Shrinks what fails, and finds out what there is to tell of it; nothing where it shrinks to what is told already.
 fn tell(
     options: &Check,
     recording: &Recording,
     judge: &Judge<'_>,
     failure: &Failure,
-) -> Result<Story, Fault> {
+    told: &[Story],
+) -> Result<Option<Story>, Fault> {
     let is_bad = |state: &State| matches!(judge.judge(0, state), Ok(Verdict::Bad(..)));
     let is_shrunk = !options.no_shrink && options.state.is_none();
     let least = match is_shrunk {
@@ -179,13 +184,16 @@ fn tell(
             (&failure.state, why, String::new())
         }
     };
+    if told.iter().any(|story| story.state == state.to_string()) {
+        return Ok(None);
+    }
     let shrunk_from = is_shrunk.then_some(failure.state.losses.len());
     let shown = judge.show_all(state.cut);
     let mut story = Story::new(recording, state, (exit, output), shrunk_from, &shown);
     if options.state.is_none() {
         story.log = Some(keep(options, recording, state)?);
     }
-    Ok(story)
+    Ok(Some(story))
 }
 
 /// Writes a state that fails down as a log, and returns its path.

@@ -13,8 +13,10 @@ use std::sync::Arc;
 
 use ::crash::{Flushes, Plan, Promises, Recording};
 use daemon::{About, Fault, Instance};
+use targets::log_writes::format::END_MARK;
 
 use crate::args::crash::{Crash, CrashVerb, Log, Which};
+use crate::output::complain;
 
 /// Recordings are of an instance; what is done with a log needs none.
 pub(super) fn run(
@@ -51,8 +53,16 @@ fn open(options: &Log) -> Result<Arc<Recording>, Fault> {
     };
     let flushes = if options.lost_flushes { Flushes::Lost } else { Flushes::Kept };
     let promises = Promises { atomic: options.atomic, flushes };
-    let recording = Recording::new(log, base, promises);
-    recording.map(Arc::new).map_err(|error| Fault::new(name(), error))
+    let recording =
+        Recording::new(log, base, promises).map_err(|error| Fault::new(name(), error))?;
+    if recording.marks().last().is_none_or(|(_, mark)| mark != END_MARK) {
+        complain!(
+            "dmsim: {}: has no `{END_MARK}` at its end: it is of a recording that goes on, or was cut off, and what \
+             came after is not in it",
+            name()
+        );
+    }
+    Ok(Arc::new(recording))
 }
 
 /// Returns the plan that is asked for.

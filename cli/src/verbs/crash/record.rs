@@ -56,7 +56,12 @@ pub(super) fn record(instance: &Instance, options: &crash::Record) -> Result<Exi
     command.env("DMSIM_DIR", instance.dir());
     let ran = run(&mut command, &terminal).about(program.to_string_lossy());
     let log = ops::crash::stop(&mut client, &name)?;
-    let status = ran?;
+    let status = ran.inspect_err(|_| {
+        // Nothing was done that could be in them, and the next try may have their names.
+        for path in [ops::crash::base_of(&log), log.clone()] {
+            let _stays = std::fs::remove_file(path);
+        }
+    })?;
     eprint!("{}", summary(&log)?);
     Ok(code(status))
 }

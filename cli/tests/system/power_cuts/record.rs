@@ -102,6 +102,23 @@ fn a_recording_that_cannot_be_leaves_all_as_it_was() {
     let told = instance.refused(&["crash", "mark", "data", ""]);
     assert!(told.contains("expected a text"), "{told}");
     assert!(instance.dmsim(&["crash", "stop", "data"]).contains("one.log: "));
+    // Its table is the recording's, and moves nowhere; its name is known to whoever ends it.
+    instance.dmsim(&["crash", "start", "data", "--log", "moved.log"]);
+    for args in [
+        &["load", "data", "--table", "0 8 zero"][..],
+        &["rename", "data", "other"],
+        &["remove", "data"],
+        &["snapshot", "data", "snap", "--store", "cow.img", "--size", "1M"],
+        &["mirror", "data", "--add", "disk.img"],
+    ] {
+        let told = instance.refused(args);
+        assert!(
+            told.contains("is recorded: `dmsim crash stop data` ends that first"),
+            "{args:?}: {told}"
+        );
+    }
+    instance.dmsim(&["crash", "stop", "data"]);
+    assert_eq!(instance.dmsim(&["table", "data"]), before);
     // A command that is not there, and one that fails.
     let code = |args: &[&str]| {
         instance
@@ -110,11 +127,67 @@ fn a_recording_that_cannot_be_leaves_all_as_it_was() {
             .code()
     };
     assert_eq!(code(&["no-such-program"]), Some(1));
-    fs::remove_file(instance.path("x.log"))
-        .and_then(|()| fs::remove_file(instance.path("x.log.base")))
-        .expect("a log");
+    assert!(!instance.path("x.log").exists() && !instance.path("x.log.base").exists());
     assert_eq!(code(&["sh", "-c", "exit 7"]), Some(7));
     assert_eq!(instance.dmsim(&["table", "data"]), before);
+}
+
+/// Marks are written to a file beside the device's, which must not be a device's.
+#[test]
+fn no_mark_goes_into_a_device_that_has_the_name_of_their_file() {
+    let Some(instance) = start() else { return };
+    let other = instance.create("data.mark", "0 8 linear /dev/sda 16000");
+    let told = instance.refused(&["crash", "start", "data"]);
+    assert!(told.contains("while there is a device `data.mark`"), "{told}");
+    assert!(!instance.path("data.log").exists());
+    assert_eq!(fs::read(other).expect("a device"), [0; 4096]);
+    instance.dmsim(&["remove", "data.mark"]);
+    instance.dmsim(&["crash", "start", "data"]);
+    instance.dmsim(&["crash", "stop", "data"]);
+}
+
+/// What a mark promised is looked for although nothing was written after it; and a log that goes on is told of.
+#[test]
+fn what_was_promised_is_judged_where_nothing_is_written_after() {
+    let Some(instance) = start() else { return };
+    instance.dmsim(&["crash", "start", "data", "--log", "run.log"]);
+    instance.dmsim(&["crash", "mark", "data", "begun"]);
+    instance.dmsim(&["crash", "mark", "data", "saved"]);
+    let check = ["crash", "check", "run.log", "--between", "begun", "saved", "--with", "false {}"];
+    let output = instance.run(&check);
+    let (out, told) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{out}{told}");
+    assert!(out.contains("1 state in "), "{out}");
+    assert!(told.contains("run.log: has no `dm-log-writes-end` at its end"), "{told}");
+    instance.dmsim(&["crash", "stop", "data"]);
+    let output = instance.run(&check);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(
+        instance
+            .run(&["crash", "check", "run.log", "--states", "0", "--with", "true"])
+            .status
+            .code(),
+        Some(2)
+    );
+    // Several that are the same when they are shrunk are one failure.
+    let output = instance.run(&[
+        "crash",
+        "check",
+        "run.log",
+        "--failures",
+        "9",
+        "--with",
+        "false {}",
+        "--json",
+    ]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let states: Vec<&Value> =
+        told["failures"].as_array().expect("a list").iter().map(|story| &story["state"]).collect();
+    let mut different = states.clone();
+    different.dedup();
+    assert_eq!(states, different);
 }
 
 /// As root, an ext4 is recorded while it is mounted, and judged: with barriers nothing is found, and without them

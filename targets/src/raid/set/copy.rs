@@ -55,9 +55,11 @@ impl RaidSet {
                 Some(failed) if failed.is_empty() => return Walk::Over,
                 Some(failed) => {
                     let failed = failed.into_iter().map(|leg| (leg, BlkError::Io)).collect();
-                    // Where it is the last it stays, and is as it was.
-                    let _ = self.lost(failed).await;
-                    return Walk::BrokenOff;
+                    return match self.lost(failed).await {
+                        Ok(()) => Walk::BrokenOff,
+                        // The last one stays, and would fail again, without an end.
+                        Err(_) => Walk::GaveUp,
+                    };
                 }
                 None => unread.push(*source),
             }
