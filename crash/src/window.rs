@@ -23,7 +23,7 @@ impl Recording {
         let (mut marks, mut can_lose) = (0, false);
         for (at, entry) in self.entries().iter().enumerate() {
             let is_mark = matches!(entry.what, What::Mark(_));
-            let is_told = windows.last().is_some_and(|window| window.marks == marks);
+            let is_told = marks == 0 || windows.last().is_some_and(|window| window.marks == marks);
             if can_lose && (entry.flushes() || is_mark) || is_mark && !is_told {
                 windows.push(Window { cut: at, marks });
             }

@@ -2,7 +2,6 @@
 
 use sim_core::control::{Command, MAX_NAME, MAX_UUID, NewName};
 
-use super::remove::{below, refuse_recorded};
 use crate::dmsetup::dm::Called;
 use crate::dmsetup::session::{Done, Session, Task};
 use daemon::mangle::{What, mangle, refuse_twice};
@@ -19,8 +18,6 @@ pub(super) fn rename(session: &mut Session<'_, '_>, words: &[String]) -> Done {
         // The kernel renames by name alone, which is no reason not to find the name out.
         task = Task::named(&session.known_status(&task)?.name);
     }
-    let below = below(session, &task);
-    refuse_recorded(session, "rename", &task, &below)?;
     let new = match session.options.setuuid {
         true => {
             if new.len() > MAX_UUID {
