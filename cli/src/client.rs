@@ -47,11 +47,19 @@ pub(crate) fn connect_or_start(instance: &Instance) -> Result<Client, Fault> {
 
 /// As [`connect_or_start`], and says nothing. Tells whether it was started.
 pub(crate) fn find_or_start(instance: &Instance) -> Result<(Client, bool), Fault> {
+    find_or_start_with(instance, &Options::default())
+}
+
+/// As [`find_or_start`], with what the daemon is told where it is started.
+pub(crate) fn find_or_start_with(
+    instance: &Instance,
+    options: &Options,
+) -> Result<(Client, bool), Fault> {
     if let Some(client) = find(instance)? {
         return Ok((client, false));
     }
     refuse_inside()?;
-    match launch(&this_program(), instance, &Options::default()) {
+    match launch(&this_program(), instance, options) {
         Ok(()) => Ok((connect(instance)?, true)),
         // Another command was faster: its daemon does as well.
         Err(Failed::AlreadyRuns(_)) => Ok((connect(instance)?, false)),

@@ -82,6 +82,8 @@ impl KeyHolder for TypedKeys<'_> {
 
 /// Where the keys of devices come from that are restored: files by the names of the devices.
 pub(crate) struct RestoreKeys {
+    /// For whom: what is wrong with a key is told so.
+    pub(crate) verb: &'static str,
     /// Passphrases and keys.
     pub(crate) files: Vec<(String, PathBuf)>,
     /// Headers that lie apart.
@@ -102,7 +104,9 @@ impl RestoreKeys {
             let mut key = |prompt: &str, form| key(device, file, prompt, form);
             match ops::open::fill(device, &keyless.images, header, &mut key) {
                 Ok(tables) => filled.extend(tables),
-                Err(fault) => complain!("dmsim: restore: {}: {fault}", device.name),
+                Err(fault) => {
+                    complain!("dmsim: {}: {}: {fault}", self.verb, mangle::decode(&device.name))
+                }
             }
         }
         filled

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use backing::{Attach, Attached};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sim_core::control::{Answer, Command, Failure, Id, Slot};
+use sim_core::control::{Answer, Command, Failure, Happenings, Id, Slot};
 use sim_core::{DevNumber, TargetSpec};
 use zeroize::Zeroizing;
 
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -80,6 +80,10 @@ pub enum Request {
     Users,
     /// Describes one mapped device, or all of them by name.
     Describe(Option<Id>),
+    /// Waits for what happens to devices after the happening with this number, and tells of it; without a
+    /// number, tells at once which one was the last. A client that asks too late has missed some: the daemon
+    /// keeps the last few thousand, for all clients, and nothing for any of them.
+    Happened(Option<u64>),
     /// Lists what is recorded from before and lacks its keys.
     Keyless,
     /// Brings back what is recorded from before, with these tables in the place of those that
@@ -236,6 +240,8 @@ pub enum Outcome {
     Users(Vec<User>),
     /// Devices.
     Described(Vec<Description>),
+    /// What has happened.
+    Happened(Happenings),
     /// Devices without keys.
     Keyless(KeylessStack),
     /// What became of a restore.

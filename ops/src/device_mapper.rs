@@ -28,8 +28,8 @@ pub trait DeviceMapper {
     /// Describes every mapped device.
     fn describe(&mut self) -> Result<Vec<Description>, Fault>;
 
-    /// Makes an image a backing device that refuses writes, and returns it.
-    fn attach_read_only(&mut self, image: &Path) -> Result<Attached, Fault>;
+    /// Makes an image a backing device, and returns it.
+    fn attach(&mut self, image: Attach) -> Result<Attached, Fault>;
 
     /// Takes an attached image's device away, by its name or number.
     fn detach(&mut self, image: &str) -> Result<(), Fault>;
@@ -69,8 +69,8 @@ impl DeviceMapper for Client {
         }
     }
 
-    fn attach_read_only(&mut self, image: &Path) -> Result<Attached, Fault> {
-        match self.ask(&Request::Attach(Attach::read_only(image)))? {
+    fn attach(&mut self, image: Attach) -> Result<Attached, Fault> {
+        match self.ask(&Request::Attach(image))? {
             Outcome::Attached(image) => Ok(image),
             other => Err(unexpected(other)),
         }

@@ -25,7 +25,7 @@ pub mod raid;
 mod rig;
 pub mod size;
 pub mod snapshot;
-mod stack;
+pub mod stack;
 mod turn;
 mod watch;
 mod words;

@@ -71,8 +71,8 @@ impl DeviceMapper for Bench {
         Ok(block_on(describe(&self.control, None)).expect("devices"))
     }
 
-    fn attach_read_only(&mut self, image: &Path) -> Result<Attached, Fault> {
-        self.images.attach(&Attach::read_only(image)).about("attach")
+    fn attach(&mut self, image: Attach) -> Result<Attached, Fault> {
+        self.images.attach(&image).about("attach")
     }
 
     fn detach(&mut self, image: &str) -> Result<(), Fault> {

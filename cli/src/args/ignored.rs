@@ -4,8 +4,8 @@
 use daemon::Fault;
 use daemon::fault::USAGE;
 
+use super::open::stack::Form;
 use super::open::{KeySource, Kind, Open};
-use super::stack::Form;
 use crate::passphrase::Until;
 
 /// What opens an image, as far as options depend on it.

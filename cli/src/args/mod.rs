@@ -3,6 +3,7 @@
 pub(crate) mod crash;
 pub(crate) mod cryptsetup;
 pub(crate) mod dump;
+pub(crate) mod events;
 pub(crate) mod fault;
 pub(crate) mod ignored;
 pub(crate) mod mirror;
@@ -25,6 +26,7 @@ use ops::size::parse_size;
 use crate::new_target::Kind;
 use crash::Crash;
 use dump::{Close, Dump};
+use events::Events;
 use fault::FaultArgs;
 use mirror::{Change, Check, Fail, Heal};
 use mount::{Mount, Umount};
@@ -34,6 +36,7 @@ pub(crate) use plugin::TestPlugin;
 use raid::Raid;
 use shell::Shell;
 use snapshot::{Diff, GiveUp, Merge, Take};
+use stack::Stack;
 
 /// What the help says of the verbs that dmsetup has.
 const DMSETUP_VERBS: &str = "\
@@ -142,6 +145,8 @@ pub(crate) enum Verb {
     Fail(Fail),
     Heal(Heal),
     Diff(Diff),
+    Stack(Stack),
+    Events(Events),
     Crash(Box<Crash>),
     /// Bring back what is on record from before; keys are asked for again
     ///
@@ -303,7 +308,7 @@ pub(crate) struct NewTarget {
 }
 
 /// Reads `NAME=FILE`.
-fn parse_named_file(text: &str) -> Result<(String, PathBuf), String> {
+pub(crate) fn parse_named_file(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, file)) if !name.is_empty() && !file.is_empty() => {
             Ok((name.to_owned(), file.into()))

@@ -1,128 +1,115 @@
-//! The command line of `open` without a NAME: all that images hold.
+//! The command line of `stack`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::Args;
-use daemon::Fault;
-use daemon::fault::USAGE;
-use recognise::containers::Unlock;
+use clap::{Args, Subcommand};
+use ops::stack::{Existing, How, ImagesBy, Keys, Minors};
 
-use super::open::{Kind, Open};
+use super::parse_named_file;
 
-/// Which of what is there, and how it is shown.
+/// Save all devices and images as a file, make them of one, say what differs
+///
+/// A file says what a stack is, as TOML: images and how they are attached, devices with their tables, and plug-ins.
+/// Paths in it start from the folder that it lies in, so that it lives in a repository beside the images.
+/// docs/src/stacks.md has one with all there is.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "For all that there is, without NAME")]
 pub(crate) struct Stack {
-    /// Call the devices after this [default: the image's name]
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) verb: StackVerb,
+}
+
+/// What to do with a file.
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum StackVerb {
+    /// Write all images and devices that there are to a file
+    ///
+    /// Keys are left out: `?` and their length stand in their places, and `load` asks for them. Faults that are
+    /// armed, read-ahead and modes of devices' files are not written.
+    Save(Save),
+    /// Make the images and devices of a file; what is there already, stays
+    ///
+    /// A second load changes nothing. A device that is there otherwise is refused, and nothing done, unless
+    /// --reload is said. What fails in the middle is undone. The daemon is started where none runs.
+    Load(Load),
+    /// Say what `load` would change, and change nothing
+    ///
+    /// Exit status: 0 where all is as the file says, 1 where something is not, 2 where it cannot be told.
+    ///
+    /// --json prints for each: kind (`image`, `device`); name; action (`make`; `reload`: with --reload; `refuse`: it
+    /// cannot be changed where it is); differs, a list of field, in_file and now.
+    Diff(Diff),
+}
+
+/// The file, and its form.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StackFile {
+    /// The file; `-` for standard input or output
+    pub(crate) file: PathBuf,
+    /// It is in the form of `dmsetup create --concise`: devices alone, images by their paths
     #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Open this partition alone, and what is in it
-    #[arg(long, value_name = "N", conflicts_with_all = ["offset", "size", "device_size"])]
-    pub(crate) partition: Option<u32>,
-    /// Leave containers closed that no key opens, and open the rest
+    pub(crate) concise: bool,
+}
+
+/// How a stack is saved.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Save {
+    #[command(flatten)]
+    pub(crate) file: StackFile,
+    /// Write over a file that is there
     #[arg(long)]
-    pub(crate) leave_locked: bool,
-    /// Print the tables, and make no device
+    pub(crate) force: bool,
+    /// Write the keys too; nobody else may read the file then
     #[arg(long)]
-    pub(crate) plan: bool,
+    pub(crate) showkeys: bool,
+    /// Write minor numbers; without it, a load takes the lowest free ones
+    #[arg(long)]
+    pub(crate) minors: bool,
+}
+
+impl Save {
+    /// Returns how it is written down.
+    pub(crate) fn how(&self) -> How {
+        How {
+            keys: if self.showkeys { Keys::Plain } else { Keys::LeftOut },
+            minors: if self.minors { Minors::Kept } else { Minors::Any },
+            images: if self.file.concise { ImagesBy::Path } else { ImagesBy::Name },
+        }
+    }
+}
+
+/// How a stack is loaded.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) file: StackFile,
+    /// Change devices that are there otherwise: load their tables and swap them in, suspend or resume them
+    #[arg(long)]
+    pub(crate) reload: bool,
+    /// Take a device's passphrase or key from a file. May be given again
+    #[arg(long = "key-file", value_name = "NAME=FILE", value_parser = parse_named_file)]
+    pub(crate) key_files: Vec<(String, PathBuf)>,
+    /// Read a device's header from this file. May be given again
+    #[arg(long = "header", value_name = "NAME=FILE", value_parser = parse_named_file)]
+    pub(crate) headers: Vec<(String, PathBuf)>,
+    /// Print nothing of what was done
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl Load {
+    /// Returns what becomes of devices that are there otherwise.
+    pub(crate) fn existing(&self) -> Existing {
+        if self.reload { Existing::Reload } else { Existing::Refuse }
+    }
+}
+
+/// How differences are shown.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) file: StackFile,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-impl Stack {
-    fn is_asked(&self) -> bool {
-        self.partition.is_some() || self.leave_locked || self.plan || self.json
-    }
-}
-
-/// What the words of a command line ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// The container that an image is.
-    One {
-        /// The image.
-        image: PathBuf,
-        /// What its device is to be called.
-        name: String,
-    },
-    /// All that is on images.
-    All {
-        /// The images.
-        images: Vec<PathBuf>,
-        /// What it is to be called.
-        name: Option<String>,
-    },
-}
-
-impl Open {
-    /// Tells what the words ask for.
-    pub(crate) fn form(&self) -> Result<Form, Fault> {
-        let is_one = self.kind != Kind::Auto || self.header.is_some() || self.test_passphrase;
-        let (image, rest) = self.words.split_first().expect("one word is required");
-        // With --name all words are images.
-        let name = match rest {
-            [] if self.test_passphrase => Some(String::new()),
-            [second] if self.stack.name.is_none() => name_in(second)?,
-            _ => None,
-        };
-        match name {
-            Some(name) if is_one || !self.stack.is_asked() => {
-                Ok(Form::One { image: image.clone(), name })
-            }
-            name @ Some(_) => Ok(Form::All { images: vec![image.clone()], name }),
-            None if is_one => {
-                let why = "expected IMAGE NAME: --type, --header and --test-passphrase are of one container";
-                Err(Fault::new("open", why).with_status(USAGE))
-            }
-            None => Ok(Form::All { images: self.words.clone(), name: self.stack.name.clone() }),
-        }
-    }
-
-    /// Returns which stack is to be opened.
-    pub(crate) fn ask_all(
-        &self,
-        images: Vec<PathBuf>,
-        name: Option<String>,
-    ) -> ops::open::stack::Ask {
-        let bytes = |sectors: u64| sectors.saturating_mul(512);
-        let (offset, size) = (self.plain.offset, self.plain.size);
-        let size = size.map(bytes).or(self.plain.device_size);
-        ops::open::stack::Ask {
-            images,
-            name,
-            partition: self.stack.partition,
-            slice: self.plain.has_place().then(|| (offset.map_or(0, bytes), size)),
-            read_only: self.read_only,
-            leave_locked: self.stack.leave_locked,
-            options: self.options(),
-            sharing: self.sharing(),
-            unlock: Unlock { key_slot: self.key_slot, limits: self.limits() },
-        }
-    }
-}
-
-/// Tells whether the second of two words is a name, or another image: a path that leads nowhere is no name.
-fn name_in(word: &Path) -> Result<Option<String>, Fault> {
-    let Some(text) = word.to_str() else { return Ok(None) };
-    let looks_like_an_image = ops::open::stack::is_image_name(text);
-    let is_there = word.metadata().is_ok_and(|file| !file.is_dir());
-    match (text.contains('/'), is_there, looks_like_an_image) {
-        (true, ..) if word.symlink_metadata().is_err() => {
-            let why = "no such file; and a name has no `/`";
-            Err(Fault::new(text, why).with_status(USAGE))
-        }
-        (true, ..) | (false, true, true) => Ok(None),
-        (false, true, false) => {
-            let why = format!(
-                "is a file here, and could be a name: ./{text} is the image, --name {text} the name"
-            );
-            Err(Fault::new(text, why).with_status(USAGE))
-        }
-        (false, false, true) => {
-            let why = format!("no such file; where a name is meant, --name {text}");
-            Err(Fault::new(text, why))
-        }
-        (false, false, false) => Ok(Some(text.to_owned())),
-    }
 }

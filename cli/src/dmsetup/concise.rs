@@ -6,20 +6,20 @@ use super::options::number;
 
 /// One device of a concise text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) uuid: Option<String>,
-    pub(super) minor: Option<u32>,
-    pub(super) read_only: bool,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) uuid: Option<String>,
+    pub(crate) minor: Option<u32>,
+    pub(crate) read_only: bool,
     /// The table, a line each.
-    pub(super) table: String,
+    pub(crate) table: String,
 }
 
 /// The fields before the table.
 const FIELDS: usize = 5;
 
 /// Reads a concise text, device by device, until one that is wrong.
-pub(super) struct Entries<'a> {
+pub(crate) struct Entries<'a> {
     rest: std::iter::Peekable<std::str::Chars<'a>>,
 }
 
@@ -35,7 +35,7 @@ enum End {
 }
 
 impl<'a> Entries<'a> {
-    pub(super) fn new(text: &'a str) -> Entries<'a> {
+    pub(crate) fn new(text: &'a str) -> Entries<'a> {
         Entries { rest: text.chars().peekable() }
     }
 
@@ -127,15 +127,16 @@ fn entry(fields: Vec<String>) -> Result<Entry, Vec<String>> {
     })
 }
 
-/// Writes one device; its table may be none.
-pub(super) fn write(
+/// Writes one device; its table may be none, and its minor left to whoever reads it.
+pub(crate) fn write(
     name: &str,
     uuid: Option<&str>,
-    minor: u32,
+    minor: impl Into<Option<u32>>,
     read_only: bool,
     table: &[TargetSpec],
 ) -> String {
     let flags = if read_only { "ro" } else { "rw" };
+    let minor = minor.into().map(|minor| minor.to_string()).unwrap_or_default();
     let mut text =
         format!("{},{},{minor},{flags}", escaped(name), escaped(uuid.unwrap_or_default()));
     for line in table {

@@ -4,7 +4,7 @@
 //! the facts are those of LVM2's dmsetup 1.02.185. Each verb is composed of the control plane's
 //! operations as dmsetup composes it of ioctls.
 
-mod concise;
+pub(crate) mod concise;
 mod dm;
 mod errors;
 mod options;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod dump;
+mod events;
 mod fault;
 mod mount;
 mod open;
@@ -9,6 +10,7 @@ mod partitions;
 mod raid;
 mod restore;
 mod shell;
+mod stack;
 mod test_plugin;
 
 use std::io;
@@ -90,10 +92,12 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
         Verb::Fail(options) => fault::fail(&instance()?, &options),
         Verb::Heal(options) => fault::heal(&instance()?, &options),
         Verb::Diff(options) => diff(&instance()?, &options),
+        Verb::Stack(options) => stack::run(&instance()?, options),
+        Verb::Events(options) => events::run(&instance()?, &options),
         Verb::Crash(options) => crash::run(instance, &options),
         Verb::Restore { forget: true, names, .. } => forget(&instance()?, names),
         Verb::Restore { forget: false, key_files, headers, .. } => {
-            restore(&instance()?, &RestoreKeys { files: key_files, headers })
+            restore(&instance()?, &RestoreKeys { verb: "restore", files: key_files, headers })
         }
         Verb::Tree { json } => {
             let stack = ops::stack(&mut client::connect(&instance()?)?)?;
@@ -358,7 +362,7 @@ fn merge(instance: &Instance, options: args::snapshot::Merge) -> Result<ExitCode
         // No record has it: the mark and the store are enough, for most.
         snapshot::rebuild_noted(&mut client, &instance, origin)?;
     } else if let Some(origin) = missing {
-        let keys = RestoreKeys { files: Vec::new(), headers: Vec::new() };
+        let keys = RestoreKeys { verb: "restore", files: Vec::new(), headers: Vec::new() };
         let failed = bring_back(&mut client, &keys)?.failed;
         tell_failed(&failed);
         if !is_there(&mut client, &origin)? {

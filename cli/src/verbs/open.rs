@@ -14,7 +14,7 @@ use sim_core::control::WhenOpen;
 
 use crate::args::dump::Close;
 use crate::args::open::Open;
-use crate::args::stack::Form;
+use crate::args::open::stack::Form;
 use crate::client;
 use crate::keys::TypedKeys;
 use crate::output::{complain, print};

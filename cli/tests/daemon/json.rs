@@ -30,6 +30,8 @@ const VERBS: &[&str] = &[
     "partitions disk.img --json",
     "open disk.img --json",
     "fault f --json",
+    "stack diff stack.toml --json",
+    "events --json --past --count 1",
     "crash states run.log --json --list",
     "crash check run.log --json --with false\t{}",
 ];
@@ -70,6 +72,8 @@ fn build(instance: &Instance) {
     disk[450..462].copy_from_slice(&[0x83, 0, 0, 0, 8, 0, 0, 0, 64, 0, 0, 0]);
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     std::fs::write(instance.root().join("disk.img"), disk).unwrap();
+    let stack = "[[device]]\nname = \"my disk\"\nminor = 9\ntable = \"0 8 zero\"\n[[image]]\nfile = \"disk.img\"\n";
+    std::fs::write(instance.root().join("stack.toml"), stack).unwrap();
 }
 
 /// What was seen of all answers.

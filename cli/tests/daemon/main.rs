@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test that cannot go on may panic")]
 
 mod clients;
+mod events;
 mod harness;
 mod json;
 mod life;
@@ -14,3 +15,4 @@ mod messages;
 mod overlaps;
 mod places;
 mod record;
+mod stack;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 
 use backing::{AttachError, Attached, Cancel, block_on, block_on_or};
-use sim_core::control::{Answer, Command, Failure, Id};
+use sim_core::control::{Answer, Command, Failure, Happenings, Id};
 use sim_core::{Errno, panic_text};
 
 use super::settle::settle;
@@ -80,6 +80,18 @@ impl<'a> Session<'a> {
                 reply(match described.unwrap_or(Err(Errno::INTR.into())) {
                     Ok(devices) => Outcome::Described(devices),
                     Err(failure) => failed("info", failure),
+                })
+            }
+            Request::Happened(None) => {
+                let last = daemon.control.happened();
+                reply(Outcome::Happened(Happenings { last, ..Happenings::default() }))
+            }
+            Request::Happened(Some(seq)) => {
+                let happened = block_on_or(daemon.control.happened_after(seq), hung_up);
+                reply(match happened {
+                    Some(happened) => Outcome::Happened(happened),
+                    // Nobody reads it.
+                    None => failed("events", Errno::INTR),
                 })
             }
             Request::Keyless => reply(match daemon.keyless() {

@@ -57,6 +57,7 @@ impl Control {
         };
         let status = cell.status(Slot::Live);
         self.note(&cell);
+        self.journal.created(&cell);
         cells.insert(cell);
         Ok(Answer::Status(status))
     }
@@ -119,6 +120,7 @@ impl Control {
         }
         let cell = cells.get(device.minor()).expect("renamed above");
         self.note(cell);
+        self.journal.renamed(cell);
         let (status, now) = (cell.status(Slot::Live), cell.name.clone());
         drop(cells);
         if device.live().is_some() {

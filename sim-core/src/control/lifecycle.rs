@@ -95,6 +95,7 @@ impl Control {
             recorder.note(minor, None);
         }
         let cell = cells.remove(minor).expect("found above");
+        self.journal.removed(&cell);
         lock(&self.claims).remove(cell.device.node());
         Ok(cell)
     }
@@ -125,7 +126,9 @@ impl Control {
 
     pub(super) async fn dev_suspend(&self, id: &Id, held: Held) -> CommandResult {
         let device = self.device(id)?;
-        device.suspend(held).await?;
+        let suspended = device.suspend(held).await;
+        self.journal.settled(&device, false);
+        suspended?;
         self.claim(&device);
         self.cells().cell_of(&device).into_iter().for_each(|cell| self.note(cell));
         self.status_of(&device).map(Answer::Status)
@@ -134,6 +137,7 @@ impl Control {
     pub(super) async fn dev_resume(&self, id: &Id, held: Held) -> CommandResult {
         let (device, inactive) =
             self.with(id, |cell| Ok((cell.device.clone(), cell.inactive.take())))?;
+        let new_table = inactive.is_some();
         // However it ends, how the device is then is noted; and until the new table is bound, a
         // resume that is given up puts it back.
         let mut pending = PendingResume { control: self, device: &device, table: inactive };
@@ -146,6 +150,8 @@ impl Control {
             })
             .await;
         drop(pending);
+        // Where it fails, it may have been suspended on the way.
+        self.journal.settled(&device, new_table && result.is_ok());
         let overlap = self.claim(&device);
         // The old table is gone now, and with it what kept devices below open.
         self.reap();

@@ -12,6 +12,7 @@ mod devices;
 mod faults;
 mod find;
 pub mod ioctl;
+pub(crate) mod journal;
 mod lifecycle;
 mod record;
 mod tables;
@@ -29,6 +30,8 @@ pub use command::{
     TargetVersion, WhenOpen,
 };
 use find::Finder;
+use journal::Journal;
+pub use journal::{Happened, Happenings, MAX_HAPPENED, What};
 pub use record::{NoRecord, Noted, NotedTable, Record, RecordedTable, Recorder};
 
 use crate::ctr::args::Surroundings;
@@ -74,6 +77,7 @@ pub struct Control {
     /// Taken after the cells, where both are.
     claims: Mutex<Claims>,
     events: Arc<Events>,
+    journal: Arc<Journal>,
     shared: Shared,
     /// How often a device that is shown came, went or changed.
     changes: AtomicU64,
@@ -102,6 +106,7 @@ impl Control {
             graph: Arc::default(),
             claims: Mutex::default(),
             events: Arc::default(),
+            journal: Arc::default(),
             shared: Shared::default(),
             changes: AtomicU64::new(0),
             totals: Mutex::new(None),
@@ -283,7 +288,9 @@ impl Control {
     }
 
     fn events_of(&self, device: &MappedDevice) -> TargetEvents {
-        TargetEvents::new(device.events().clone(), self.events.clone(), device.shared_size())
+        let journal = (self.journal.clone(), device.node());
+        let (own, all) = (device.events().clone(), self.events.clone());
+        TargetEvents::new(own, all, device.shared_size(), journal)
     }
 
     /// Lists the words that targets have said may be left out ([`Args::optional`](crate::Args::optional)),
@@ -301,6 +308,17 @@ impl Control {
     /// ([`Command::ArmPoll`] returns the last).
     pub async fn any_event(&self, known: u32) {
         self.events.until(|number| number != known).await;
+    }
+
+    /// Returns the number of what has happened last to any device; zero before anything has.
+    pub fn happened(&self) -> u64 {
+        self.journal.last()
+    }
+
+    /// Waits until something has happened after the one with this number, and returns what: as much as is kept
+    /// ([`MAX_HAPPENED`]), and of that a part.
+    pub async fn happened_after(&self, seq: u64) -> Happenings {
+        self.journal.after(seq).await
     }
 
     /// Returns a mapped device.

@@ -43,6 +43,7 @@ impl Control {
             let old = cell.inactive.replace(table);
             cell.has_disk = true;
             self.note(cell);
+            self.journal.table_loaded(cell);
             (old, cell.name.clone(), cell.status(Slot::Live))
         })?;
         drop((old, site));
@@ -95,6 +96,9 @@ impl Control {
     pub(super) fn table_clear(&self, id: &Id) -> CommandResult {
         let (old, status) = self.change(id, |cell| {
             let old = cell.inactive.take();
+            if old.is_some() {
+                self.journal.table_cleared(cell);
+            }
             Ok((old, cell.status(Slot::Live)))
         })?;
         drop(old);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
+use crate::control::journal::Journal;
+use crate::graph::NodeId;
 use crate::{Sectors, Signal};
 
 /// Counts events, and wakes whoever waits for the next.
@@ -41,16 +43,26 @@ pub struct TargetEvents {
     device: Arc<Events>,
     all: Arc<Events>,
     size: Arc<AtomicU64>,
+    /// Who is told, and of which device.
+    journal: Option<(Arc<Journal>, NodeId)>,
 }
 
 impl TargetEvents {
-    pub(crate) fn new(device: Arc<Events>, all: Arc<Events>, size: Arc<AtomicU64>) -> TargetEvents {
-        TargetEvents { device, all, size }
+    pub(crate) fn new(
+        device: Arc<Events>,
+        all: Arc<Events>,
+        size: Arc<AtomicU64>,
+        journal: (Arc<Journal>, NodeId),
+    ) -> TargetEvents {
+        TargetEvents { device, all, size, journal: Some(journal) }
     }
 
     /// Counts one more event, and wakes whoever waits for one.
     pub fn raise(&self) {
-        self.device.raise();
+        match &self.journal {
+            Some((journal, node)) => journal.event(*node, &self.device),
+            None => self.device.raise(),
+        }
         self.all.raise();
     }
 

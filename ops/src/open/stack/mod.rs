@@ -12,6 +12,7 @@ mod sets;
 
 use std::path::{Path, PathBuf};
 
+use backing::Attach;
 use containers::Unlock;
 use daemon::fault::USAGE;
 use daemon::{Fault, Instance, keep_out_of_core_dumps, refuse_looped};
@@ -212,7 +213,7 @@ impl Work<'_> {
         }
         self.will_make([])?;
         for image in std::mem::take(&mut self.to_attach) {
-            self.dm.attach_read_only(&image)?;
+            self.dm.attach(Attach::read_only(&image))?;
             self.attached.push(image);
         }
         Ok(nodes)

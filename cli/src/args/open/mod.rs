@@ -1,5 +1,7 @@
 //! The command line of `open`.
 
+pub(crate) mod stack;
+
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args};
@@ -11,8 +13,8 @@ use ops::size::parse_size;
 use recognise::containers::veracrypt::Volume;
 use recognise::containers::{Limits, Unlock, VeraCrypt};
 
-use super::stack::Stack;
 use crate::passphrase::{self, Asking, Range, Until};
+use stack::Stack;
 
 /// Open what images hold: partitions, LUKS, BitLocker, LVM2, RAID sets, down to the file systems
 ///
