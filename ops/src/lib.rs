@@ -23,6 +23,7 @@ mod parts;
 pub mod raid;
 #[cfg(test)]
 mod rig;
+pub mod see;
 pub mod size;
 pub mod snapshot;
 pub mod stack;

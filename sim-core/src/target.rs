@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Area, Bio, BlkResult, CtrError, Flags, Held, Limits, Op, Refusal, Sector, Sectors, TableType,
+    Area, Bio, BlkResult, CtrError, DevNumber, Flags, Held, Limits, Op, Refusal, Sector, Sectors,
+    Spots, TableType,
 };
 
 /// One line of a table at work.
@@ -68,6 +69,34 @@ pub trait Target: Send + Sync {
             }
             Flat::Zero(_) | Flat::Error(_) | Flat::Opaque => None,
         }
+    }
+
+    /// Says where the run of sectors that begins at `offset` lies, as of now, and returns how long the
+    /// run is: every place that has it, and what parity of it there is, with a word for each. `None` where
+    /// that cannot be said. People ask; nothing is sent there on the word of it. The kernel has no such call.
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        match self.flatten(Op::Read, offset) {
+            Flat::Device(area, to, len) => {
+                out.at(area, to, "data");
+                Some(len)
+            }
+            Flat::Zero(len) => {
+                out.say("reads give zeros, and writes are dropped");
+                Some(len)
+            }
+            Flat::Error(len) => {
+                out.say("every read and write fails");
+                Some(len)
+            }
+            Flat::Opaque => self.stores(offset, &mut |area, to| out.at(area, to, "data")),
+        }
+    }
+
+    /// Names sectors of the target among which are all that lie at a sector of a device below, as
+    /// [`spots`](Self::spots) tells, which is then asked about each. `None` for the core to try every run: right
+    /// for a target that has few.
+    fn shown_from(&self, _below: DevNumber, _sector: Sector) -> Option<Vec<Sector>> {
+        None
     }
 
     /// Sees the end of a bio that this target remapped, and may change its result (`end_io`).

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::future::select;
 use sim_core::{
     Area, Args, Bio, BlkResult, CtrError, Discarded, Flat, Mapped, Op, OpenDevice, Profile,
-    Runtime, Sector, Sectors, Signal, StatusKind, StatusWriter, Target, TargetType,
+    Runtime, Sector, Sectors, Signal, Spots, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use crate::lines::delay::{self, Line, Status};
@@ -138,6 +138,17 @@ impl Target for Delay {
     ) -> Option<Sectors> {
         each(&self.write.area, offset);
         Some(self.write.area.size() - offset.from_start())
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        let (read, write) = (&self.read.area, &self.write.area);
+        if (read.number(), read.start) == (write.number(), write.start) {
+            out.at(read, offset, "data");
+        } else {
+            out.at(read, offset, "what is read");
+            out.at(write, offset, "what is written");
+        }
+        Some(read.size() - offset.from_start())
     }
 
     fn presuspend(&self) {

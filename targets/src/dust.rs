@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, CtrError, Discarded, Errno, Locked, Mapped, Op, Profile,
-    Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target, TargetLog, TargetType,
-    Words, reply,
+    Area, Args, Bio, BlkError, BlkResult, CtrError, DevNumber, Discarded, Errno, Locked, Mapped,
+    Op, Profile, Refusal, Reply, Sector, Sectors, Spots, StatusKind, StatusWriter, Target,
+    TargetLog, TargetType, Words, reply,
 };
 
 use crate::lines::dust::{Line, Status};
@@ -108,6 +108,25 @@ impl Target for Dust {
     ) -> Option<Sectors> {
         each(&self.area, offset);
         Some(self.area.size() - offset.from_start())
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        let block = self.block_of(offset);
+        out.at(&self.area, offset, "data");
+        let state = self.state.lock();
+        if state.bad.contains_key(&block) {
+            let fails =
+                if state.fails { "and its reads fail" } else { "and its reads do not fail now" };
+            out.say(format!("block {block} is on the list of bad blocks, {fails}"));
+        }
+        drop(state);
+        let at = self.area.start.wrapping_add(offset.from_start());
+        Some(Sectors(self.block.0 - at.0 % self.block.0))
+    }
+
+    /// Without trying block by block.
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        Some(self.area.sector_of(below, sector).into_iter().collect())
     }
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use sim_core::{
     Area, Args, Bio, BlkError, BlkResult, Buffer, CtrError, Flat, Limits, Locked, Mapped, Op,
-    Profile, Sector, Sectors, Signal, StatusKind, StatusWriter, Target, TargetType,
+    Profile, Sector, Sectors, Signal, Spots, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use crate::lines::ebs::Line;
@@ -96,6 +96,11 @@ impl Target for Ebs {
         limits.physical_block_size = self.underlying.bytes() as u32;
         limits.alignment_offset = limits.physical_block_size;
         limits.io_min = limits.logical_block_size;
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        out.at(&self.area, offset, "data");
+        Some(self.area.size() - offset.from_start())
     }
 
     fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {

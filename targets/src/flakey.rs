@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sim_core::{
     Area, Args, Bio, BlkError, BlkResult, Buffer, CtrError, Discarded, Flags, Flat, Mapped, Op,
-    Profile, Runtime, Sector, StatusKind, StatusWriter, Target, TargetType,
+    Profile, Runtime, Sector, Sectors, Spots, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use crate::lines::flakey::{Direction, Features, Line, PROBABILITY_BASE, Writes};
@@ -95,6 +95,18 @@ impl Target for Flakey {
             map_may_be_repeated: true,
             ..Profile::REMAP
         }
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        out.at(&self.area, offset, "data");
+        if self.down_s > 0 {
+            let now = if self.is_down() { "is down now" } else { "is up now" };
+            out.say(format!(
+                "it is down for {} s after {} s each, and {now}",
+                self.down_s, self.up_s
+            ));
+        }
+        Some(self.area.size() - offset.from_start())
     }
 
     fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {

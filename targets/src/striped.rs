@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, CtrError, End, Flat, Limits, Mapped, Op, Profile, Sector,
-    Sectors, StatusKind, StatusWriter, Target, TargetEvents, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, CtrError, DevNumber, End, Flat, Limits, Mapped, Op,
+    Profile, Sector, Sectors, Spots, StatusKind, StatusWriter, Target, TargetEvents, TargetType,
 };
 
 use crate::lines::striped::{Line, Status, StripeStatus};
@@ -106,6 +106,21 @@ impl Target for Striped {
         let (stripe, sector) = self.locate(offset);
         let left = Sectors(self.chunk.0 - offset.0 % self.chunk.0);
         Flat::Device(&self.stripes[stripe].area, sector, left)
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        let (stripe, sector) = self.locate(offset);
+        out.at(&self.stripes[stripe].area, sector, format!("stripe {stripe}"));
+        Some(Sectors(self.chunk.0 - offset.0 % self.chunk.0))
+    }
+
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        let here = |(stripe, Stripe { area, .. }): (usize, &Stripe)| {
+            let at = area.sector_of(below, sector)?;
+            let (row, within) = (at.0 / self.chunk.0, at.0 % self.chunk.0);
+            Some(Sector((row * self.count() + stripe as u64) * self.chunk.0 + within))
+        };
+        Some(self.stripes.iter().enumerate().filter_map(here).collect())
     }
 
     fn end_io(&self, end: &End<'_>, result: BlkResult) -> BlkResult {

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use sim_core::{
-    Area, Args, Bio, CtrError, Errno, Flat, Mapped, Op, Profile, Refusal, Reply, Sector, Sectors,
-    StatusKind, StatusWriter, Target, TargetLog, TargetType, reply,
+    Area, Args, Bio, CtrError, DevNumber, Errno, Flat, Mapped, Op, Profile, Refusal, Reply, Sector,
+    Sectors, Spots, StatusKind, StatusWriter, Target, TargetLog, TargetType, reply,
 };
 
 use crate::lines::switch::Line;
@@ -83,6 +83,16 @@ impl Target for Switch {
     fn flatten(&self, _op: Op, offset: Sector) -> Flat<'_> {
         let left = Sectors(self.region.0 - offset.0 % self.region.0);
         Flat::Device(self.path(offset), offset, left)
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        let path = self.regions.path(offset.0 / self.region.0);
+        out.at(self.path(offset), offset, format!("path {path}"));
+        Some(Sectors(self.region.0 - offset.0 % self.region.0))
+    }
+
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        Some(self.paths.iter().filter_map(|path| path.sector_of(below, sector)).collect())
     }
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {

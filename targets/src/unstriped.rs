@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, CtrError, Flat, Limits, Mapped, Op, OpenDevice, Profile, Sector,
-    Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, CtrError, DevNumber, Flat, Limits, Mapped, Op, OpenDevice, Profile,
+    Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use crate::lines::unstriped::Line;
@@ -89,6 +89,15 @@ impl Target for Unstriped {
             Some(sector) => Flat::Device(&self.device, sector, left),
             None => Flat::Error(left),
         }
+    }
+
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        let (chunk, stripes) = (self.line.chunk.0, u64::from(self.line.stripes));
+        let at = self.device.sector_of(below, sector);
+        let at = at.and_then(|at| at.0.checked_sub(self.line.place.start.0));
+        let here = at.filter(|at| at / chunk % stripes == u64::from(self.line.stripe));
+        let here = here.map(|at| Sector(at / chunk / stripes * chunk + at % chunk));
+        Some(here.into_iter().collect())
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod open;
 pub(crate) mod partitions;
 mod plugin;
 pub(crate) mod raid;
+pub(crate) mod see;
 pub(crate) mod shell;
 pub(crate) mod snapshot;
 pub(crate) mod stack;
@@ -34,6 +35,7 @@ use open::Open;
 use partitions::Partitions;
 pub(crate) use plugin::TestPlugin;
 use raid::Raid;
+use see::Where;
 use shell::Shell;
 use snapshot::{Diff, GiveUp, Merge, Take};
 use stack::Stack;
@@ -172,6 +174,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    Where(Where),
     /// Describe devices; without --json as dmsetup does
     Info {
         /// Print JSON

@@ -461,7 +461,9 @@ pub(super) fn expect_status(answer: Answer) -> DevStatus {
         | Answer::Versions(_)
         | Answer::Text(_)
         | Answer::Events(_)
-        | Answer::Faults(_) => unreachable!("the operation answers with the device's status"),
+        | Answer::Faults(_)
+        | Answer::Located(_)
+        | Answer::Shows(_) => unreachable!("the operation answers with the device's status"),
     }
 }
 

@@ -29,6 +29,13 @@ impl Branches {
     }
 }
 
+impl Branches {
+    /// Returns what is drawn before a branch, and before what hangs on it.
+    pub(super) fn at(self, is_last: bool) -> (&'static str, &'static str) {
+        if is_last { (self.last, "   ") } else { (self.fork, self.line) }
+    }
+}
+
 /// Draws a stack.
 pub(crate) fn tree(roots: &[Node], branches: Branches) -> String {
     let mut text = String::new();
@@ -63,9 +70,7 @@ fn draw_node(node: &Node, first: &str, rest: &str, branches: Branches, text: &mu
     writeln!(text, "{first}{name} ({}) {size}: {what}{failing}", node.dev)
         .expect("a string takes what is written");
     for (index, below) in node.below.iter().enumerate() {
-        let is_last = index + 1 == node.below.len();
-        let fork = if is_last { branches.last } else { branches.fork };
-        let line = if is_last { "   " } else { branches.line };
+        let (fork, line) = branches.at(index + 1 == node.below.len());
         draw_node(below, &format!("{rest}{fork}"), &format!("{rest}{line}"), branches, text);
     }
 }

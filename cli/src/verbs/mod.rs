@@ -9,6 +9,7 @@ mod open;
 mod partitions;
 mod raid;
 mod restore;
+mod see;
 mod shell;
 mod stack;
 mod test_plugin;
@@ -106,6 +107,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
                 false => print(&show::tree(&stack, show::Branches::of_locale())),
             }
         }
+        Verb::Where(options) => see::places(&instance()?, &options),
         Verb::Info { json: _, name, uuid } => info(&instance()?, name, uuid),
         // It makes an instance of its own.
         Verb::Demo(options) => demo::run(&options, dir),

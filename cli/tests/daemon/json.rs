@@ -32,6 +32,9 @@ const VERBS: &[&str] = &[
     "fault f --json",
     "stack diff stack.toml --json",
     "events --json --past --count 1",
+    "where base 3 --json",
+    "where r 3 --json",
+    "where --image /dev/sda 515 --json",
     "crash states run.log --json --list",
     "crash check run.log --json --with false\t{}",
 ];

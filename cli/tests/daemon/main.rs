@@ -16,3 +16,4 @@ mod overlaps;
 mod places;
 mod record;
 mod stack;
+mod seeing;

@@ -135,6 +135,8 @@ impl Model {
             | Command::SetFails { .. }
             | Command::SetFaults { .. }
             | Command::Faults { .. }
+            | Command::Locate { .. }
+            | Command::Shows { .. }
             | Command::SetReadAhead { .. }
             | Command::SetNode { .. } => unreachable!("no step is one of these"),
         }

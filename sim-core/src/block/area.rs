@@ -54,6 +54,12 @@ impl Area {
         self.device.name()
     }
 
+    /// Returns which sector of the area a sector of a device is, if it is one.
+    pub fn sector_of(&self, device: DevNumber, sector: Sector) -> Option<Sector> {
+        let within = sector.0.checked_sub(self.start.0).filter(|_| self.number() == device)?;
+        (within < self.size().0).then_some(Sector(within))
+    }
+
     /// Returns the limits of the device's queue, as they are now.
     pub fn limits(&self) -> Limits {
         self.device.limits()

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Access, DevNumber, DeviceStyle, Errno, Fails, FaultPlan, FaultReport, Held, KeyText, Params,
-    Refusal, Sector, Sectors, TableError, TargetSpec,
+    Access, DevNumber, DeviceStyle, Errno, Fails, FaultPlan, FaultReport, Held, KeyText, Located,
+    Params, Refusal, Sector, Sectors, Shows, TableError, TargetSpec,
 };
 
 /// Which mapped device an operation is about.
@@ -236,6 +236,22 @@ pub enum Command {
         /// The device.
         id: Id,
     },
+    /// Tells where a sector of the device lies, by its live table (the kernel has nothing of the kind).
+    Locate {
+        /// The device.
+        id: Id,
+        /// The sector.
+        sector: Sector,
+    },
+    /// Tells which sectors of the device lie at a sector of a device below, by its live table.
+    Shows {
+        /// The device.
+        id: Id,
+        /// The device below.
+        below: DevNumber,
+        /// The sector there.
+        sector: Sector,
+    },
     /// Sets the mode and the owner of the device's file (`chmod` and `chown` of a kernel
     /// device's node).
     SetNode {
@@ -272,6 +288,8 @@ impl Command {
             | Command::SetFails { .. }
             | Command::SetFaults { .. }
             | Command::Faults { .. }
+            | Command::Locate { .. }
+            | Command::Shows { .. }
             | Command::SetGeometry { .. }
             | Command::ArmPoll
             | Command::GetTargetVersion { .. } => false,
@@ -374,6 +392,10 @@ pub enum Answer {
     Events(u32),
     /// Plans of faults, the one for the device's users first.
     Faults(Vec<FaultReport>),
+    /// Where a sector lies.
+    Located(Located),
+    /// What lies at a sector below.
+    Shows(Shows),
 }
 
 /// Why an operation failed.

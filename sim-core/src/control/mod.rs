@@ -280,6 +280,8 @@ impl Control {
                 self.set_faults(&id, below, plan, replaces).await
             }
             Command::Faults { id } => self.faults(&id),
+            Command::Locate { id, sector } => self.locate(&id, sector),
+            Command::Shows { id, below, sector } => self.shows(&id, below, sector),
             Command::SetNode { id, node } => self.change(&id, |cell| {
                 cell.node = node;
                 Ok(Answer::Status(cell.status(Slot::Live)))

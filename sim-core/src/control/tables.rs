@@ -112,6 +112,29 @@ impl Control {
         Ok(Answer::Deps(deps.map(|open| open.number()).collect()))
     }
 
+    pub(super) fn locate(&self, id: &Id, sector: Sector) -> CommandResult {
+        let table = self.live(id)?;
+        let located = table.locate(sector).ok_or_else(|| Failure {
+            errno: Errno::INVAL,
+            table: None,
+            why: Some(format!("sector {sector} is past its end: it has {} sectors", table.size())),
+        })?;
+        Ok(Answer::Located(located))
+    }
+
+    pub(super) fn shows(&self, id: &Id, below: DevNumber, sector: Sector) -> CommandResult {
+        Ok(Answer::Shows(self.live(id)?.shows(below, sector)))
+    }
+
+    fn live(&self, id: &Id) -> Result<Arc<Table>, Failure> {
+        let table = self.with(id, |cell| Ok(cell.table(Slot::Live)))?;
+        table.ok_or_else(|| Failure {
+            errno: Errno::NXIO,
+            table: None,
+            why: Some("has no live table".to_owned()),
+        })
+    }
+
     pub(super) async fn table_status(
         &self,
         id: &Id,

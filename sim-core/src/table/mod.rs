@@ -6,6 +6,7 @@ mod error;
 mod kind;
 mod limits;
 mod parse;
+mod spots;
 
 use std::collections::HashSet;
 use std::sync::Arc;

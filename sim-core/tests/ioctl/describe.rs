@@ -46,6 +46,8 @@ pub(crate) fn describe(command: &Command) -> String {
         | Command::SetFails { .. }
         | Command::SetFaults { .. }
         | Command::Faults { .. }
+        | Command::Locate { .. }
+        | Command::Shows { .. }
         | Command::SetNode { .. } => {
             panic!("{command:?} is no ioctl")
         }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use crypto::{Fault, Secret, SectorCipher, Spec};
 use sim_core::{
     Area, Args, Bio, BlkError, BlkResult, BoxFuture, Buffer, CtrError, Errno, Limits, Locked,
-    Mapped, Op, Profile, Refusal, Reply, Runtime, Sector, Sectors, StatusKind, StatusWriter,
+    Mapped, Op, Profile, Refusal, Reply, Runtime, Sector, Sectors, Spots, StatusKind, StatusWriter,
     Target, TargetLog, TargetType, reply,
 };
 
@@ -124,6 +124,11 @@ impl Target for Crypt {
         each: &mut dyn FnMut(&'a Area, Sector),
     ) -> Option<Sectors> {
         each(&self.area, offset);
+        Some(self.area.size() - offset.from_start())
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        out.at(&self.area, offset, "encrypted");
         Some(self.area.size() - offset.from_start())
     }
 

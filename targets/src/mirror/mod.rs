@@ -28,9 +28,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Mapped, Op, OpenDevice, Profile,
-    Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target, TargetLog, TargetType,
-    reply,
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, DevNumber, Errno, Mapped, Op, OpenDevice,
+    Profile, Refusal, Reply, Sector, Sectors, Spots, StatusKind, StatusWriter, Target, TargetLog,
+    TargetType, reply,
 };
 
 use self::mirror_set::MirrorSet;
@@ -111,6 +111,26 @@ impl Target for Mirror {
         let legs = self.set.legs.iter().zip(self.set.state().health.clone());
         legs.filter(|(_, health)| health.is_good()).for_each(|(leg, _)| each(leg, offset));
         Some(self.set.len - offset.from_start())
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        let region = self.set.region_of(offset);
+        let state = self.set.state();
+        let good = state.good(region);
+        for (nr, leg) in self.set.legs.iter().enumerate() {
+            let health = if state.health[nr].is_good() { "" } else { ", failed" };
+            let behind = if good >> nr & 1 == 1 { "" } else { ", lacks what others have here" };
+            out.at(leg, offset, format!("leg {nr}{health}{behind}"));
+        }
+        if !state.sync.get(region) {
+            out.say(format!("region {region} is not in sync"));
+        }
+        let len = self.line.log.region;
+        Some(Sectors(len.0 - offset.0 % len.0))
+    }
+
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        Some(self.set.legs.iter().filter_map(|leg| leg.sector_of(below, sector)).collect())
     }
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {

@@ -24,8 +24,8 @@ use std::sync::{Arc, MutexGuard};
 
 use sim_core::{
     Area, Args, Bio, BoxFuture, CtrError, DevNumber, Discarded, Features, Held, Locked, Mapped,
-    OpenDevice, Profile, Reply, Runtime, Sector, Sectors, Signal, StatusKind, StatusWriter, Target,
-    TargetEvents, TargetLog, TargetType, reply,
+    OpenDevice, Profile, Reply, Runtime, Sector, Sectors, Signal, Spots, StatusKind, StatusWriter,
+    Target, TargetEvents, TargetLog, TargetType, reply,
 };
 
 use self::state::State;
@@ -122,6 +122,28 @@ impl Target for Multipath {
     ) -> Option<Sectors> {
         let (group, path) = self.state().active_paths().next()?;
         each(&self.paths[group][path], offset);
+        Some(self.len - offset.from_start())
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        let state = self.state();
+        for (group, paths) in self.paths.iter().enumerate() {
+            for (nr, path) in paths.iter().enumerate() {
+                let in_use = state.active_paths().next() == Some((group, nr));
+                let failed = !state.active_paths().any(|path| path == (group, nr));
+                let how = match (in_use, failed) {
+                    (true, _) => ", first in use",
+                    (false, true) => ", failed",
+                    (false, false) => "",
+                };
+                // Groups are counted from 1 in table lines and messages.
+                out.at(
+                    path,
+                    offset,
+                    format!("the same storage, by path {nr} of group {}{how}", group + 1),
+                );
+            }
+        }
         Some(self.len - offset.from_start())
     }
 

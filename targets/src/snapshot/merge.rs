@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Features, Limits, Mapped, Op,
-    Outcome, Profile, Refusal, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, DevNumber, Features, Limits, Mapped,
+    Op, Outcome, Profile, Refusal, Sector, Sectors, Spots, StatusKind, StatusWriter, Target,
+    TargetType,
 };
 
 use super::io::Place;
@@ -90,6 +91,14 @@ impl Target for SnapshotMerge {
 
     fn io_hints(&self, limits: &mut Limits) {
         self.target.io_hints(limits);
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        self.target.spots(offset, out)
+    }
+
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        Some(self.target.shown_from(below, sector))
     }
 
     fn presuspend(&self) {

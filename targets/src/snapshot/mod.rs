@@ -17,6 +17,7 @@ mod merge;
 mod origin;
 mod role;
 mod snap;
+mod spots;
 pub mod store;
 mod table;
 mod target;
@@ -26,8 +27,8 @@ mod wait;
 use std::fmt;
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, Limits, Mapped, Op, Profile,
-    Refusal, StatusKind, StatusWriter, Target, TargetType,
+    Area, Args, Bio, BlkError, BlkResult, BoxFuture, CtrError, DevNumber, Limits, Mapped, Op,
+    Profile, Refusal, Sector, Sectors, Spots, StatusKind, StatusWriter, Target, TargetType,
 };
 
 pub use chunk::ChunkSize;
@@ -95,6 +96,14 @@ impl Target for Snapshot {
 
     fn io_hints(&self, limits: &mut Limits) {
         self.target.io_hints(limits);
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        self.target.spots(offset, out)
+    }
+
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        Some(self.target.shown_from(below, sector))
     }
 
     /// The suspend may be given up while another target of the table goes on with its part.

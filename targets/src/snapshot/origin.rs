@@ -10,7 +10,7 @@ use std::sync::{
 use futures_util::lock::Mutex as AsyncMutex;
 use sim_core::{
     Area, Args, Bio, BlkResult, CtrError, DevNumber, Flat, Gate, Locked, Mapped, Op, Pass, Profile,
-    Sector, Sectors, StatusKind, StatusWriter, Target, TargetType,
+    Sector, Sectors, Spots, StatusKind, StatusWriter, Target, TargetType,
 };
 
 use super::role::Role;
@@ -283,6 +283,12 @@ impl Target for SnapshotOrigin {
 
     fn profile(&self) -> Profile {
         Profile { num_flush_bios: 1, map_may_be_repeated: true, ..Profile::default() }
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        let sector = self.start + offset.from_start();
+        out.at(&self.device, sector, "data");
+        Some(self.shown.size() - offset.from_start())
     }
 
     fn flatten(&self, op: Op, offset: Sector) -> Flat<'_> {

@@ -160,19 +160,22 @@ impl ExceptionTable {
         shards + self.shards.iter().map(Shard::heap_bytes).sum::<usize>()
     }
 
+    /// Looks in shard `from` for the chunk that lies in chunk `new` of the store; returns it, and which
+    /// shard is next.
+    pub(super) fn find_new(&self, new: u64, from: usize) -> (Option<u64>, Option<usize>) {
+        let mut runs = self.shards[from..].iter().take(1).flat_map(runs_of);
+        let found = runs.find_map(|(old, first, len)| {
+            let ahead = new.checked_sub(first).filter(|ahead| *ahead < len);
+            ahead.map(|ahead| old + ahead)
+        });
+        (found, (from + 1 < self.shards.len()).then_some(from + 1))
+    }
+
     /// Returns every run as its first old chunk, its first new chunk and its length. Groups of 128
     /// old chunks come in the order of a hash, the runs of a group by old chunk: in the same order
     /// whenever the exceptions are the same.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64, u64)> {
-        self.shards.iter().flat_map(|shard| {
-            shard.buckets.iter().flat_map(move |bucket| {
-                (0..bucket.used()).flat_map(move |slot| {
-                    let first = unmix(bucket.hashes[slot]) * GROUP;
-                    let runs = shard.runs_in(&bucket.runs[slot]).iter();
-                    runs.map(move |run| (first + run.start(), run.new_of(run.start()), run.len()))
-                })
-            })
-        })
+        self.shards.iter().flat_map(runs_of)
     }
 }
 
@@ -195,6 +198,16 @@ impl Error for Duplicate {}
 fn locate(old: u64) -> (u64, u64) {
     assert!(old <= MAX_OLD, "chunk {old} of the origin lies past {MAX_OLD}");
     (mix(old / GROUP), old % GROUP)
+}
+
+fn runs_of(shard: &Shard) -> impl Iterator<Item = (u64, u64, u64)> {
+    shard.buckets.iter().flat_map(move |bucket| {
+        (0..bucket.used()).flat_map(move |slot| {
+            let first = unmix(bucket.hashes[slot]) * GROUP;
+            let runs = shard.runs_in(&bucket.runs[slot]).iter();
+            runs.map(move |run| (first + run.start(), run.new_of(run.start()), run.len()))
+        })
+    })
 }
 
 fn shard(hash: u64) -> usize {

@@ -24,10 +24,10 @@ const NO_MERGE: &str = "Snapshot exception store does not support snapshot-merge
 /// A target, and the place that it has among the origin's snapshots.
 pub(super) struct SnapTarget {
     /// The range of the origin that the device shows, by the kernel's account.
-    shown: Area,
+    pub(super) shown: Area,
     /// Where the target begins on its device: the sectors of the origin are counted from the
     /// device's first, as the kernel's target does.
-    start: Sector,
+    pub(super) start: Sector,
     /// The whole origin.
     pub(super) device: Area,
     pub(super) cow: Area,

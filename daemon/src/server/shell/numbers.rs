@@ -215,7 +215,7 @@ pub(super) fn outward(numbers: &Numbers, mut answer: Answer) -> Answer {
         }
         Answer::Done | Answer::Version(_) | Answer::Text(_) | Answer::Events(_) => {}
         // No program in the shell asks for those: the kernel has none.
-        Answer::Faults(_) => {}
+        Answer::Faults(_) | Answer::Located(_) | Answer::Shows(_) => {}
     }
     answer
 }
@@ -239,6 +239,8 @@ fn id_of(command: &mut Command) -> Option<&mut Id> {
         | Command::SetFails { id, .. }
         | Command::SetFaults { id, .. }
         | Command::Faults { id }
+        | Command::Locate { id, .. }
+        | Command::Shows { id, .. }
         | Command::SetNode { id, .. } => Some(id),
         Command::Version
         | Command::RemoveAll { .. }

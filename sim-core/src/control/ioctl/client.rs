@@ -166,6 +166,8 @@ impl Draft {
             | Command::SetFails { .. }
             | Command::SetFaults { .. }
             | Command::Faults { .. }
+            | Command::Locate { .. }
+            | Command::Shows { .. }
             | Command::SetNode { .. } => return Err(Errno::OPNOTSUPP),
         })
     }
@@ -290,6 +292,8 @@ pub fn read(command: &Command, buffer: &[u8]) -> Result<Reading, Errno> {
         | Command::SetFails { .. }
         | Command::SetFaults { .. }
         | Command::Faults { .. }
+        | Command::Locate { .. }
+        | Command::Shows { .. }
         | Command::SetNode { .. } => {
             return Err(Errno::OPNOTSUPP);
         }

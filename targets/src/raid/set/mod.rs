@@ -12,6 +12,7 @@ mod metadata;
 mod read;
 mod reshape;
 mod serve;
+mod spots;
 mod state;
 mod stripes;
 mod sync;

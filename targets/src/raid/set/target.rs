@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use sim_core::{
-    Area, Args, Bio, BlkError, BoxFuture, CtrError, Errno, Flat, Limits, Mapped, Op, OpenDevice,
-    Profile, Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target, TargetType, reply,
+    Area, Args, Bio, BlkError, BoxFuture, CtrError, DevNumber, Errno, Flat, Limits, Mapped, Op,
+    OpenDevice, Profile, Refusal, Reply, Sector, Sectors, Spots, StatusKind, StatusWriter, Target,
+    TargetType, reply,
 };
 
 use super::RaidSet;
@@ -138,6 +139,14 @@ impl Target for Raid {
             Layout::Raid0 { .. } => Flat::Error(Sectors(1)),
             Layout::Raid1 { .. } | Layout::Raid10(_) | Layout::Parity(_) => Flat::Opaque,
         }
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        self.set().spots(offset, out)
+    }
+
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        Some(self.set().shown_from(below, sector))
     }
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use sim_core::{
     Area, Args, Bio, BlkError, BoxFuture, CtrError, DevNumber, Flat, Limits, Mapped, Op,
-    OpenDevice, Profile, Refusal, Reply, Sector, Sectors, StatusKind, StatusWriter, Target,
+    OpenDevice, Profile, Refusal, Reply, Sector, Sectors, Spots, StatusKind, StatusWriter, Target,
     TargetType, reply,
 };
 
@@ -117,6 +117,14 @@ impl Target for Md {
 
     fn flatten(&self, _op: Op, _offset: Sector) -> Flat<'_> {
         Flat::Opaque
+    }
+
+    fn spots(&self, offset: Sector, out: &mut Spots) -> Option<Sectors> {
+        self.set().spots(offset, out)
+    }
+
+    fn shown_from(&self, below: DevNumber, sector: Sector) -> Option<Vec<Sector>> {
+        Some(self.set().shown_from(below, sector))
     }
 
     fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
