@@ -35,7 +35,7 @@ use open::Open;
 use partitions::Partitions;
 pub(crate) use plugin::TestPlugin;
 use raid::Raid;
-use see::Where;
+use see::{GraphArgs, HeatArgs, Where};
 use shell::Shell;
 use snapshot::{Diff, GiveUp, Merge, Take};
 use stack::Stack;
@@ -174,6 +174,8 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    Graph(GraphArgs),
+    Heat(HeatArgs),
     Where(Where),
     /// Describe devices; without --json as dmsetup does
     Info {

@@ -3,6 +3,8 @@
 mod check;
 mod diff;
 mod faults;
+mod graph;
+mod heat;
 mod images;
 mod info;
 mod opened;
@@ -21,6 +23,8 @@ use crate::output::print_as_it_is;
 pub(crate) use check::check;
 pub(crate) use diff::diff;
 pub(crate) use faults::{armed, faults, faults_json};
+pub(crate) use graph::{Graph, dot, svg};
+pub(crate) use heat::{heat, heat_svg};
 pub(crate) use images::{images, images_json};
 pub(crate) use info::info_json;
 pub(crate) use opened::{opened, planned};

@@ -30,7 +30,8 @@ pub(super) fn draw(runs: &[(u64, u64)], chunks: u64, width: u64, signs: Signs) -
     (0..width).map(cell).collect()
 }
 
-fn sign(changed: u64, of: u64, signs: Signs) -> char {
+/// The sign of a share.
+pub(super) fn sign(changed: u64, of: u64, signs: Signs) -> char {
     match changed {
         0 => signs[0],
         all if all == of => signs[4],

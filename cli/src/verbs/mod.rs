@@ -107,6 +107,8 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
                 false => print(&show::tree(&stack, show::Branches::of_locale())),
             }
         }
+        Verb::Graph(options) => see::graph(&instance()?, &options),
+        Verb::Heat(options) => see::heat(&instance()?, &options),
         Verb::Where(options) => see::places(&instance()?, &options),
         Verb::Info { json: _, name, uuid } => info(&instance()?, name, uuid),
         // It makes an instance of its own.

@@ -32,6 +32,7 @@ const VERBS: &[&str] = &[
     "fault f --json",
     "stack diff stack.toml --json",
     "events --json --past --count 1",
+    "heat base --for 50ms --json",
     "where base 3 --json",
     "where r 3 --json",
     "where --image /dev/sda 515 --json",

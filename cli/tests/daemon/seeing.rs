@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use serde_json::Value;
 
-use crate::harness::{Instance, can_mount};
+use crate::harness::{Instance, can_mount, wait_until};
 
 /// A mirror of two images, the second of which begins later; two halves of it, and a name for one.
 fn stack() -> Instance {
@@ -103,4 +103,69 @@ fn what_cannot_be_told_is_refused_with_a_reason() {
     }
     assert_eq!(instance.run(&["where", "low", "x"]).status.code(), Some(2));
     assert!(instance.pid().is_some());
+}
+
+#[test]
+fn a_stack_is_drawn_for_graphviz_and_as_svg() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    instance.ok(&["fail", "m", "/dev/sdb"]);
+    let dot = instance.ok(&["graph"]);
+    assert_eq!(dot, instance.ok(&["graph", "--dot"]));
+    assert!(dot.starts_with("digraph dmsim {\n"), "{dot}");
+    for line in [
+        "  \"253:3\" -> \"253:2\";\n",
+        "  \"253:0\" -> \"8:0\";\n",
+        "  \"253:0\" -> \"8:16\" [style=dashed, color=red];\n",
+        "label=\"my disk\\n253:3 36 KiB, zero linear\"];\n",
+    ] {
+        assert!(dot.contains(line), "{line}: {dot}");
+    }
+    let svg = instance.ok(&["graph", "--svg"]);
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+    assert_eq!(svg.matches("<title>").count(), 6);
+    assert_eq!(instance.run(&["graph", "--svg", "--dot"]).status.code(), Some(2));
+}
+
+#[test]
+fn what_is_written_where_is_counted_and_the_region_goes() {
+    if !can_mount() {
+        return;
+    }
+    let instance = stack();
+    let heat = |args: &[&str]| {
+        let args = [&["heat", "m"], args].concat();
+        let child = instance.command(&args).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        wait_until("it counts", || {
+            instance.ok(&["message", "m", "0", "@stats_list"]).contains("dmsim-heat")
+        });
+        child
+    };
+    let child = heat(&["--for", "2s", "--areas", "4", "--json"]);
+    let file = std::fs::File::options().write(true).open(instance.path("mapper/m")).unwrap();
+    file.write_all_at(&[1; 4096], 600 * 512).unwrap();
+    file.sync_all().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let areas = told["areas"].as_array().unwrap();
+    let written: Vec<u64> =
+        areas.iter().map(|area| area["written_bytes"].as_u64().unwrap()).collect();
+    assert_eq!(written, [0, 0, 4096, 0]);
+    assert_eq!((&areas[2]["start"], &areas[2]["len"]), (&512.into(), &256.into()));
+    // A signal ends it, and nothing is left.
+    let child = heat(&["--for", "1m"]);
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.lines().count() == 3, "{text}");
+    assert!(text.starts_with("m (253:0): "), "{text}");
+    assert_eq!(instance.ok(&["message", "m", "0", "@stats_list"]).trim(), "");
+    let svg = instance.ok(&["heat", "m", "--for", "100ms", "--svg"]);
+    assert_eq!(svg.matches("<title>").count(), 128, "{svg}");
+    instance.ok(&["create", "none", "--notable"]);
+    assert!(instance.fails(&["heat", "none"]).contains("has no table in use"));
 }
