@@ -10,6 +10,7 @@ mod harness;
 mod attacks;
 mod inside;
 mod numbers;
+mod scripts;
 mod ublk;
 mod udev;
 mod users;
