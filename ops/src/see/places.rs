@@ -165,7 +165,8 @@ impl Look<'_> {
                     other => return Err(unexpected(Outcome::Control(Ok(other)))),
                 };
             let name = mangle::decode(&self.devices[&dev].0);
-            if shown.is_empty() && notes.is_empty() {
+            let is_image = matches!(place.kind, PlaceKind::Image { .. });
+            if is_image && shown.is_empty() && notes.is_empty() {
                 place.notes.push(format!(
                     "{name} maps onto it and has no sector there: metadata of its own, or unused"
                 ));

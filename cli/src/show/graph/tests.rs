@@ -144,15 +144,3 @@ fn an_instance_without_devices_is_an_empty_picture() {
     let text = svg(&Graph::new(&[]));
     assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"), "{text}");
 }
-
-/// The picture of the book; `DMSIM_DRAW=1` draws it anew.
-#[test]
-fn the_picture_in_the_book_is_what_is_drawn() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/seeing.svg");
-    let text = svg(&Graph::new(&stack()));
-    if std::env::var_os("DMSIM_DRAW").is_some() {
-        std::fs::write(path, &text).expect("the book can be written");
-    }
-    let drawn = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(drawn == text, "docs/src/seeing.svg is another picture: DMSIM_DRAW=1 draws it anew");
-}
