@@ -34,8 +34,8 @@ fn shown(world: &World, below: DevNumber, sector: Sector) -> Vec<Shown> {
 }
 
 fn write(world: &World, sector: u64, len: u64, byte: u8) {
-    let mut data = vec![byte; (len * 512) as usize];
-    world.sim.block_on(send(world.device(0), Bio::write(Sector(sector), &mut data))).unwrap();
+    let data = vec![byte; (len * 512) as usize];
+    world.sim.block_on(send(world.device(0), Bio::write(Sector(sector), &data))).unwrap();
 }
 
 /// Writes each sector with a byte of its own, and finds it in each place that is named, parity left out;

@@ -30,7 +30,8 @@ fn tell(world: &World, minor: u32, message: &str) -> String {
 fn counts(world: &World, minor: u32, region: u32) -> Vec<[u64; 7]> {
     let text = tell(world, minor, &format!("@stats_print {region}"));
     let line = |line: &str| {
-        let words: Vec<u64> = line.split(' ').skip(1).map(|word| word.parse().unwrap()).collect();
+        let words: Vec<u64> =
+            line.split(' ').skip(1).map(|word| word.parse().expect("a number")).collect();
         [words[0], words[1], words[2], words[4], words[5], words[6], words[8]]
     };
     text.lines().map(line).collect()

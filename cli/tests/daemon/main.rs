@@ -15,5 +15,5 @@ mod messages;
 mod overlaps;
 mod places;
 mod record;
-mod stack;
 mod seeing;
+mod stack;

@@ -10,7 +10,6 @@ use super::MappedDevice;
 use super::flat_map::{FlatMap, Place};
 use super::walk::{Destination, walk};
 use crate::fault::{FaultPlace, Onward};
-use crate::stats::InFlight;
 use crate::sync::gate::Pass;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, DevNumber, End, Errno, Flags, Flat,
@@ -320,8 +319,8 @@ impl MappedDevice {
             let Some(regions) = regions else { return entry.run_now(bio) };
             let counted = self.stats.begin(regions, &bio);
             let result = entry.run_now(bio);
-            if result.is_err() {
-                counted.map(InFlight::hand_back);
+            if let (Err(_), Some(counted)) = (&result, counted) {
+                counted.hand_back();
             }
             result
         })

@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use futures_util::future::BoxFuture;
 use futures_util::lock::Mutex as AsyncMutex;
 
-use crate::fault::{FaultSlot, Faults};
+use crate::fault::FaultSlot;
 use crate::graph::NodeId;
 use crate::mapped::flat_map::FlatMap;
-use crate::stats::{self, Stats};
+use crate::stats::Stats;
 use crate::sync::barrier::Barrier;
 use crate::sync::event::Events;
 use crate::sync::gate::Gate;
 use crate::{
-    Access, BlockDevice, Errno, FaultReport, KernelLog, Limits, Refusal, Runtime, Table, TableType,
-    Target,
+    Access, BlockDevice, Errno, KernelLog, Limits, Refusal, Runtime, Table, TableType, Target,
 };
 
 pub(crate) mod flat_map;
 mod fold;
+mod hooks;
 mod io;
 mod maps;
 mod opens;
@@ -242,52 +242,11 @@ impl MappedDevice {
         devices.all(|below| below.is_some_and(|below| below.holds_all_but(seen)))
     }
 
-    /// Carries out a message about statistics.
-    ///
-    /// Where something is counted, every bio goes through the tables.
-    pub(crate) fn count(&self, message: stats::Message) -> Result<Option<String>, Errno> {
-        self.stats.perform(message, || {
-            if self.stats.is_on() {
-                self.revoke();
-            } else {
-                self.refold();
-            }
-        })
-    }
-
     /// Turns away whoever waits for the device to be resumed, and whoever comes after.
     pub fn fail_held(&self) {
         self.hold_late(false);
         self.faults.hold(false);
         self.gate.demolish();
-    }
-
-    /// Returns the plan that is armed for whoever uses the device.
-    pub(crate) fn faults(&self) -> Option<Arc<Faults>> {
-        self.faults.armed()
-    }
-
-    /// Says what has gone wrong on purpose for whoever uses the device, if a plan is armed.
-    pub fn fault_report(&self) -> Option<FaultReport> {
-        Some(self.faults()?.report(None))
-    }
-
-    /// Arms a plan for whoever uses the device, or none; returns the one before. The maps that pass through the
-    /// device have to be folded anew.
-    pub(crate) fn swap_faults(&self, faults: Option<Arc<Faults>>) -> Option<Arc<Faults>> {
-        self.faults.set(faults)
-    }
-
-    /// Counts the rules that are armed for whoever uses the device, and for what its table sends below.
-    pub(crate) fn fault_rules(&self) -> usize {
-        let table = self.table();
-        let below = table.iter().flat_map(|table| table.devices()).filter_map(|open| open.faults());
-        self.faults().into_iter().chain(below).map(|faults| faults.rule_count()).sum()
-    }
-
-    /// Says whether bios are held that plans make late on their way below.
-    fn hold_late(&self, holds: bool) {
-        self.live().iter().flat_map(|table| table.devices()).for_each(|open| open.hold_late(holds));
     }
 
     pub(crate) fn flat(&self) -> Option<Arc<FlatMap>> {

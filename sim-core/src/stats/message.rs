@@ -118,7 +118,7 @@ fn print(words: &[&str], clear: bool) -> Option<Message> {
         [number] => (id(number)?, 0..u64::MAX),
         [region, first, count] => {
             let (first, count) = (number(first, 0)?, number(count, u64::MAX)?);
-            (id(region)?, first..first.checked_add(count).unwrap_or(u64::MAX))
+            (id(region)?, first..first.saturating_add(count))
         }
         _ => return None,
     };

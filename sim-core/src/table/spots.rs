@@ -102,7 +102,7 @@ impl Entry {
                     shows.shown.push(self.shown(sector, spot.role));
                 }
             }
-            offset = offset + run;
+            offset += run;
         }
         if offset.0 >= self.len.0 { Found::All } else { Found::NotAll }
     }

@@ -1,6 +1,7 @@
 //! Faults on demand: each kind does what it says and no more, whichever way a bio comes; the same seed and
 //! the same bios give the same faults; without a plan all is as it was.
 
+mod fails;
 mod kinds;
 mod plans;
 mod random;
