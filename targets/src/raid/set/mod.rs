@@ -17,7 +17,6 @@ mod state;
 mod stripes;
 mod sync;
 mod target;
-mod ticket;
 mod write;
 
 pub use md::Md;

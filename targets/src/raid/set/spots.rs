@@ -8,12 +8,12 @@ use crate::raid::layout::{Layout, Place, Role};
 
 impl RaidSet {
     pub(super) fn spots(&self, at: Sector, out: &mut Spots) -> Option<Sectors> {
-        if at.0 >= self.len.0 {
+        let state = self.state();
+        let (layout, end) = self.layout_at(&state, at);
+        if at.0 >= layout.len().0 {
             out.say("past the last whole chunk of the legs: every read and write fails");
             return Some(Sectors(1));
         }
-        let state = self.state();
-        let (layout, end) = self.layout_at(&state, at);
         let mut put = |place: Place, what: &str| self.put(&state, place, what, out);
         match layout {
             Layout::Raid0 { .. } => put(layout.places(at)[0], "data"),

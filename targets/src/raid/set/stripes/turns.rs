@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use sim_core::{Bio, BlkError, BlkResult, Buffer, Flags, Locked, Outcome, Sector};
 
 use super::super::RaidSet;
-use super::super::ticket::{Progress, Ticket};
 use super::super::write::range_of;
+use super::super::write::{Progress, Ticket};
 use super::bands::{Band, bands, rows_of};
 use super::write::{Block, Change};
 use crate::parts::background::EndOnDrop;

@@ -1,5 +1,7 @@
 //! Writes and discards: to every leg that has a copy, and is alive.
 
+mod ticket;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,9 +10,10 @@ use sim_core::{Bio, BlkError, BlkResult, Buffer, Mapped, Op, Outcome, Sector, Se
 use smallvec::SmallVec;
 
 use super::RaidSet;
-use super::ticket::{Progress, Ticket};
 use crate::parts::background::EndOnDrop;
 use crate::raid::layout::Layout;
+
+pub(super) use ticket::{Progress, Ticket};
 
 /// A part of a bio that goes to one leg.
 #[derive(Clone, Copy)]

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use sim_core::{BlkError, Sector};
 
-use super::RaidSet;
+use crate::raid::set::RaidSet;
 
 /// A write under way; its range is given back when dropped.
-pub(super) struct Ticket {
+pub(in crate::raid::set) struct Ticket {
     set: Arc<RaidSet>,
     range: Range<Sector>,
-    pub(super) progress: Progress,
+    pub(in crate::raid::set) progress: Progress,
 }
 
 /// How far a write has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(in crate::raid::set) enum Progress {
     /// No leg was sent anything.
     Untouched,
     /// Some legs may have it, and others not.
@@ -33,7 +33,10 @@ impl RaidSet {
     /// (The kernel leaves that to those above.)
     ///
     /// The range is of the sectors that a resync goes through.
-    pub(super) fn admit(self: &Arc<Self>, range: &Range<Sector>) -> Option<(Ticket, Option<u64>)> {
+    pub(in crate::raid::set) fn admit(
+        self: &Arc<Self>,
+        range: &Range<Sector>,
+    ) -> Option<(Ticket, Option<u64>)> {
         let mut state = self.state();
         if !state.writes.leave_free(range) || !state.copies.leave_free(range) {
             return None;
@@ -55,7 +58,10 @@ impl RaidSet {
 
 impl Ticket {
     /// Takes in that all legs have answered, with errors from these, and returns how the write ends.
-    pub(super) async fn ended(&mut self, failed: Vec<(usize, BlkError)>) -> Result<(), BlkError> {
+    pub(in crate::raid::set) async fn ended(
+        &mut self,
+        failed: Vec<(usize, BlkError)>,
+    ) -> Result<(), BlkError> {
         let result = self.set.lost(failed).await;
         self.progress = if result.is_ok() { Progress::Over } else { Progress::Torn };
         result
