@@ -138,6 +138,8 @@ fn a_new_crate_passes_its_tests_and_its_program_shows_the_target() {
     if !has("/dev/fuse", Path::new("/dev/fuse").exists()) {
         return;
     }
+    // The tests have built their harnesses alone.
+    cargo(&folder, &["build", "--package", "program", "-q"]);
     let instance = Instance::start("last-first");
     let (device, image) = instance.create("0 1024 last-first /dev/sda 16");
     write(&device, 0, &[7; 512]);
