@@ -178,6 +178,11 @@ pub fn read(file: &File) -> Result<Log, LogError> {
     Ok(Log { entries, unit, end: at })
 }
 
+/// Tells whether a recording has ended, by the mark that its target leaves when it goes.
+pub fn has_end(entries: &[Entry]) -> bool {
+    entries.last().is_some_and(|entry| matches!(&entry.what, What::Mark(text) if text == END_MARK))
+}
+
 /// Counts the entries of a log whose writer has died: what lies behind those that its superblock counts, but for the last
 /// one, which may not be there in whole. Nothing else may ever have been in its file.
 ///
@@ -194,10 +199,7 @@ pub fn count_all(file: &File) -> Result<(), LogError> {
         }),
         false => {
             let log = read(file)?;
-            let is_end =
-                |entry: &Entry| matches!(&entry.what, What::Mark(text) if text == END_MARK);
-            let is_whole = log.entries.last().is_some_and(is_end);
-            (!is_whole).then_some((log.unit, log.entries.len() as u64, log.end))
+            (!has_end(&log.entries)).then_some((log.unit, log.entries.len() as u64, log.end))
         }
     };
     let Some((unit, counted, mut at)) = found else { return Ok(()) };

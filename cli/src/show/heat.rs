@@ -7,6 +7,7 @@ use ops::size::print_size;
 use recognise::shown_line;
 use sim_core::SECTOR_SIZE;
 
+use super::graph::escaped;
 use super::locale_has_utf8;
 use super::picture::{ASCII, BLOCKS, sign};
 
@@ -94,8 +95,4 @@ fn sum(heat: &Heat, way: fn(&AreaHeat) -> (u64, u64)) -> String {
     let (sectors, bios) =
         heat.areas.iter().map(way).fold((0u64, 0u64), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     format!("{} in {bios} bios", print_size(sectors.saturating_mul(SECTOR_SIZE)))
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

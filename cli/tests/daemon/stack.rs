@@ -224,6 +224,7 @@ fn a_file_that_is_wrong_names_the_line() {
             "line 3: sector_size: expected 512 or 4096, found 7",
         ),
         ("[[image]]\nfile = \"x\"\ncreate = \"7X\"", "line 3: create: expected a number with K"),
+        ("[[device]]\nname = \"a\"\nminor = 1048576", "line 1: minor: expected less than 1048576"),
         ("[[device]]\nname = \"a\"\nsuspended = true", "line 1: suspended: expected a table"),
         (
             "[[device]]\nname = \"a\"\ntable = \"0 8 linear b 0\"\n[[device]]\nname = \"b\"\ntable = \"0 8 linear \

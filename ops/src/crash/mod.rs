@@ -3,6 +3,6 @@
 mod record;
 mod stage;
 
-pub(crate) use record::refuse_recorded;
 pub use record::{Record, base_of, beside, finish, has_table_of_recorded, mark, start, stop};
+pub(crate) use record::{is_recorded, refuse_recorded};
 pub use stage::{Stage, scratch};

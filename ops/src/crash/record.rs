@@ -282,12 +282,17 @@ fn recordable(dm: &mut dyn DeviceMapper, word: &str) -> Result<Device, Fault> {
 /// Refuses to move a device's table while it is recorded: the recording would go with it, out of reach.
 pub(crate) fn refuse_recorded(dm: &mut dyn DeviceMapper, device: &Device) -> Result<(), Fault> {
     let name = device.name();
-    match device.only(LOG_WRITES).is_some() && recorded(dm, name).is_ok() {
+    match is_recorded(dm, name) {
         true => {
             Err(Fault::new(name, format!("is recorded: `dmsim crash stop {name}` ends that first")))
         }
         false => Ok(()),
     }
+}
+
+/// Tells whether a device is recorded.
+pub(crate) fn is_recorded(dm: &mut dyn DeviceMapper, name: &str) -> bool {
+    recorded(dm, name).is_ok()
 }
 
 /// Finds a device that is recorded, and the device below that has its table.

@@ -8,7 +8,7 @@ use daemon::protocol::Outcome;
 use daemon::{Fault, mangle};
 use serde::Serialize;
 use sim_core::control::{Answer, Command, Id, Slot};
-use sim_core::{DevNumber, Located, SECTOR_SIZE, Sector, Shows};
+use sim_core::{DevNumber, Errno, Located, SECTOR_SIZE, Sector, Shows};
 
 use crate::commands::because;
 use crate::device_mapper::DeviceMapper;
@@ -82,6 +82,7 @@ pub fn shown(dm: &mut dyn DeviceMapper, word: &str, sector: Sector) -> Result<Pl
         return Err(Fault::new(word, why));
     };
     let mut look = Look::new(dm)?;
+    look.find_above()?;
     look.shown(dev, sector)
 }
 
@@ -91,6 +92,8 @@ struct Look<'a> {
     images: Vec<Attached>,
     /// Mapped devices, with their mangled names and sizes.
     devices: BTreeMap<DevNumber, (String, u64)>,
+    /// Which devices map onto one; empty where nobody looks up.
+    above: BTreeMap<DevNumber, Vec<DevNumber>>,
     /// How many places were told.
     told: usize,
 }
@@ -101,7 +104,21 @@ impl Look<'_> {
         let number = |major, minor| DevNumber { major, minor };
         let devices = described.into_iter();
         let devices = devices.map(|one| (number(one.major, one.minor), (one.name, one.size)));
-        Ok(Look { images, devices: devices.collect(), dm, told: 0 })
+        let (devices, above) = (devices.collect(), BTreeMap::new());
+        Ok(Look { images, devices, above, dm, told: 0 })
+    }
+
+    /// Finds out who maps onto what.
+    fn find_above(&mut self) -> Result<(), Fault> {
+        for dev in self.devices.keys() {
+            let deps = Command::TableDeps { id: Id::Dev(*dev), slot: Slot::Live };
+            // One that is removed meanwhile is left out.
+            let Ok(Answer::Deps(deps)) = self.dm.control(deps)? else { continue };
+            for below in deps {
+                self.above.entry(below).or_default().push(*dev);
+            }
+        }
+        Ok(())
     }
 
     fn located(
@@ -114,11 +131,7 @@ impl Look<'_> {
         if !self.devices.contains_key(&dev) {
             return Ok(Place { role, ..self.image(dev, sector) });
         }
-        let Located { target_type, spots, notes, .. } =
-            match self.ask(dev, |id| Command::Locate { id, sector })? {
-                Answer::Located(located) => located,
-                other => return Err(unexpected(Outcome::Control(Ok(other)))),
-            };
+        let Located { target_type, spots, notes, .. } = self.locate(dev, sector)?;
         let mut place = Place { role, notes, ..self.device(dev, sector, target_type) };
         for spot in spots {
             if self.told >= MAX_PLACES {
@@ -136,10 +149,10 @@ impl Look<'_> {
             None => self.images.iter().find(|image| image.number == dev).map(|image| image.size.0),
         };
         let mut place = match self.devices.contains_key(&dev) {
-            true => match self.ask(dev, |id| Command::Locate { id, sector })? {
-                Answer::Located(located) => self.device(dev, sector, located.target_type),
-                other => return Err(unexpected(Outcome::Control(Ok(other)))),
-            },
+            true => {
+                let target_type = self.locate(dev, sector)?.target_type;
+                self.device(dev, sector, target_type)
+            }
             false => self.image(dev, sector),
         };
         if let Some(size) = size.filter(|size| sector.0 >= *size) {
@@ -152,19 +165,16 @@ impl Look<'_> {
 
     fn add_above(&mut self, place: &mut Place) -> Result<(), Fault> {
         let (below, sector) = (place.dev, Sector(place.sector));
-        for dev in self.devices.keys().copied().collect::<Vec<_>>() {
-            let deps = Command::TableDeps { id: Id::Dev(dev), slot: Slot::Live };
-            // One that is removed meanwhile is left out.
-            let Ok(Answer::Deps(deps)) = self.dm.control(deps)? else { continue };
-            if !deps.contains(&below) {
-                continue;
-            }
-            let Shows { shown, notes } =
-                match self.ask(dev, |id| Command::Shows { id, below, sector })? {
-                    Answer::Shows(shows) => shows,
-                    other => return Err(unexpected(Outcome::Control(Ok(other)))),
-                };
+        for dev in self.above.get(&below).cloned().unwrap_or_default() {
             let name = mangle::decode(&self.devices[&dev].0);
+            let shows = Command::Shows { id: Id::Dev(dev), below, sector };
+            let Shows { shown, notes } = match self.dm.control(shows)? {
+                Ok(Answer::Shows(shows)) => shows,
+                // As there, who is removed meanwhile.
+                Err(failure) if failure.errno == Errno::NXIO => continue,
+                Err(failure) => return Err(because(&name, &failure)),
+                other => return Err(unexpected(Outcome::Control(other))),
+            };
             let is_image = matches!(place.kind, PlaceKind::Image { .. });
             if is_image && shown.is_empty() && notes.is_empty() {
                 place.notes.push(format!(
@@ -190,13 +200,12 @@ impl Look<'_> {
     }
 
     /// Asks about a device by its number, so that a name that is given anew meanwhile is nothing to it.
-    fn ask(
-        &mut self,
-        dev: DevNumber,
-        command: impl FnOnce(Id) -> Command,
-    ) -> Result<Answer, Fault> {
-        let name = self.devices.get(&dev).map_or(String::new(), |(name, _)| mangle::decode(name));
-        self.dm.control(command(Id::Dev(dev)))?.map_err(|failure| because(&name, &failure))
+    fn locate(&mut self, dev: DevNumber, sector: Sector) -> Result<Located, Fault> {
+        match self.dm.control(Command::Locate { id: Id::Dev(dev), sector })? {
+            Ok(Answer::Located(located)) => Ok(located),
+            Err(failure) => Err(because(&mangle::decode(&self.devices[&dev].0), &failure)),
+            other => Err(unexpected(Outcome::Control(other))),
+        }
     }
 
     fn device(&self, dev: DevNumber, sector: Sector, target_type: String) -> Place {

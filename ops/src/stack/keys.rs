@@ -8,9 +8,10 @@ use daemon::protocol::{Filled, Keyless, KeylessStack};
 use sim_core::control::Slot;
 use sim_core::{DevNumber, TargetSpec};
 
-use super::names::{Names, mangled};
+use super::names::Names;
 use super::words::{CRYPT_DEVICE, joined, lacks_key, unescaped, with_key_of};
 use super::{Device, Stack, Table, at};
+use crate::device_mapper::DeviceMapper;
 
 /// Gives tables their keys; leaves out those for which there is none.
 pub(super) type Holder<'a> = dyn FnMut(&KeylessStack) -> Vec<Filled> + 'a;
@@ -20,13 +21,18 @@ pub(super) type Holder<'a> = dyn FnMut(&KeylessStack) -> Vec<Filled> + 'a;
 /// # Errors
 /// Where there is no key to be had.
 pub(super) fn complete(
+    dm: &mut dyn DeviceMapper,
     stack: &Stack,
-    names: &Names,
     device: &Device,
     holder: &mut Holder<'_>,
 ) -> Result<[Option<Table>; 2], Fault> {
     let mut tables = [device.live.clone(), device.inactive.clone()];
     let lacking = |table: &Table| table.lines.iter().any(|(_, line)| lacks_key(line));
+    if !tables.iter().flatten().any(lacking) {
+        return Ok(tables);
+    }
+    // As they are now: what the table lies on may have been made just before.
+    let there = Names::of(dm)?;
     let slots = [Slot::Live, Slot::Inactive];
     let mut images = Vec::new();
     let keyless: Vec<(Slot, Vec<TargetSpec>)> = slots
@@ -35,13 +41,10 @@ pub(super) fn complete(
         .filter_map(|(slot, table)| Some((slot, table.as_ref().filter(|table| lacking(table))?)))
         .map(|(slot, table)| {
             let lines =
-                table.lines.iter().map(|(_, line)| numbered(stack, names, line, &mut images));
+                table.lines.iter().map(|(_, line)| numbered(stack, &there, line, &mut images));
             (slot, lines.collect())
         })
         .collect();
-    if keyless.is_empty() {
-        return Ok(tables);
-    }
     let uuid = device.uuid.clone();
     let asked = Keyless { name: device.name.clone(), uuid, tables: keyless };
     let (names, paths) = (Vec::new(), Vec::new());
@@ -73,10 +76,7 @@ fn numbered(
 ) -> TargetSpec {
     let mut words = unescaped(&line.params);
     if let Some(word) = words.get_mut(CRYPT_DEVICE).filter(|_| lacks_key(line)) {
-        let file = match word.strip_prefix("/dev/mapper/") {
-            Some(name) => names.file(&format!("/dev/mapper/{}", mangled(name)), &stack.folder),
-            None => names.file(word, &stack.folder),
-        };
+        let file = names.file(word, &stack.folder);
         // A number of no device at all, as an image that a table attaches has none yet.
         let number = DevNumber { major: 0, minor: u32::try_from(images.len()).unwrap_or(u32::MAX) };
         *word = number.to_string();

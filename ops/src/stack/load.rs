@@ -3,11 +3,11 @@
 use backing::Attach;
 use daemon::protocol::{Filled, KeylessStack};
 use daemon::{Fault, mangle, refuse_looped};
+use sim_core::TargetSpec;
 use sim_core::control::{Command, Failure, NewName};
-use sim_core::{Access, TargetSpec};
 
 use super::keys::complete;
-use super::names::{Names, for_the_kernel};
+use super::names::for_the_kernel;
 use super::plan::{Action, Change, Difference, Kind, diff};
 use super::undo::{Before, Done, undo};
 use super::{Device, Image, Stack, Table, at};
@@ -136,8 +136,7 @@ impl Loading<'_> {
                 }
                 Kind::Device => &stack.devices[change.index],
             };
-            let names = Names::of(self.dm)?;
-            let tables = complete(stack, &names, device, self.keys)?;
+            let tables = complete(self.dm, stack, device, self.keys)?;
             match change.action {
                 Action::Make => self.make(device, tables)?,
                 Action::Reload => self.change(device, change, tables)?,
@@ -238,7 +237,7 @@ impl Loading<'_> {
     fn load(&mut self, device: &Device, table: &Table) -> Result<(), Fault> {
         let targets: Vec<TargetSpec> = table.specs().iter().map(for_the_kernel).collect();
         let base = self.stack.folder.display().to_string();
-        let (id, access): (_, Access) = (named(&device.name), table.access);
+        let (id, access) = (named(&device.name), table.access);
         let command = Command::TableLoad { id, access, targets, base };
         match self.dm.control(command)? {
             Ok(_) => Ok(()),

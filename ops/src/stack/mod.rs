@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use daemon::mangle::{self, Mode, What};
-use sim_core::{Access, TargetSpec, parse_table};
+use sim_core::{Access, MAX_MINORS, TargetSpec, parse_table};
 
 pub use file::{MAX_STACK_FILE, parse, text};
 pub use load::{Existing, Loaded, load, refusal};
@@ -104,6 +104,11 @@ impl Stack {
         let minors =
             devices.iter().filter_map(|device| Some((device.line, device.minor?.to_string())));
         unique("minor", minors.collect())?;
+        let too_high = |device: &&Device| device.minor.is_some_and(|minor| minor >= MAX_MINORS);
+        if let Some(device) = devices.iter().find(too_high) {
+            let why = format!("minor: expected less than {MAX_MINORS}");
+            return Err(at(device.line, &why));
+        }
         let images_named =
             images.iter().filter_map(|image| Some((image.line, image.name.clone()?)));
         unique("image name", images_named.collect())?;

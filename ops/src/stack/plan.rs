@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use daemon::Fault;
 use daemon::mangle;
 use serde::Serialize;
-use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot};
+use sim_core::control::{Answer, Command, DevStatus, Id, Slot};
 use sim_core::{DevNumber, KeyText, TargetSpec};
 
 use super::names::Names;
 use super::save::{ImagesBy, table_of};
 use super::words::{has_key, shown};
 use super::{Device, Image, Stack, Table};
-use crate::crash::has_table_of_recorded;
+use crate::crash::is_recorded;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::report;
 
 /// Something that is not as a file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -188,7 +187,7 @@ fn device_change(
     if differs.0.iter().any(is_live) {
         let merges = live.iter().any(|line| line.target_type == "snapshot-merge");
         // No device loses its table but with itself; a merge goes on to its end; a recording has an end of its own.
-        if device.live.is_none() || merges || is_recorded(dm, &status)? {
+        if device.live.is_none() || merges || is_recorded(dm, &device.name) {
             action = Action::Refuse;
         }
     }
@@ -206,34 +205,16 @@ fn is_read_only_below(
     names: &Names,
     status: &DevStatus,
 ) -> Result<bool, Fault> {
+    let deps = Command::TableDeps { id: Id::Dev(status.dev), slot: Slot::Live };
+    let Ok(Answer::Deps(below)) = dm.control(deps)? else { return Ok(false) };
     let is_image = |dev: &DevNumber| {
         names.images.iter().any(|image| image.number == *dev && image.access.is_read_only())
     };
-    for dev in below(dm, status)? {
+    for dev in below {
         let status = Command::DevStatus { id: Id::Dev(dev), slot: Slot::Live };
         let is_device =
             matches!(dm.control(status)?, Ok(Answer::Status(status)) if status.read_only);
         if is_device || is_image(&dev) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn below(dm: &mut dyn DeviceMapper, status: &DevStatus) -> Result<Vec<DevNumber>, Fault> {
-    let deps = Command::TableDeps { id: Id::Dev(status.dev), slot: Slot::Live };
-    match dm.control(deps)? {
-        Ok(Answer::Deps(deps)) => Ok(deps),
-        Ok(_) | Err(_) => Ok(Vec::new()),
-    }
-}
-
-fn is_recorded(dm: &mut dyn DeviceMapper, status: &DevStatus) -> Result<bool, Fault> {
-    for dev in below(dm, status)? {
-        let below = report(dm, Id::Dev(dev), Report::Table, Slot::Live, KeyText::LeftOut);
-        if let Ok(Some((below, _))) = below
-            && has_table_of_recorded(&below)
-        {
             return Ok(true);
         }
     }

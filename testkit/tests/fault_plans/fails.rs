@@ -5,17 +5,7 @@ use sim_core::control::Command;
 use sim_core::{Bio, BlkError, BlkResult, DevNumber, Errno, Fails, Sector, Sectors};
 use testkit::{World, id, send};
 
-/// Two disks; d0 and d1 both over the first, d2 over d0, d3 striped over d0 and the second.
-fn stack() -> World {
-    let world = World::new(7, targets::registry());
-    world.add_disk(Sectors(64));
-    world.add_disk(Sectors(64));
-    world.set_up(0, "0 32 linear 7:0 0");
-    world.set_up(1, "0 32 linear 7:0 32");
-    world.set_up(2, "0 16 linear 253:0 8");
-    world.set_up(3, "0 32 striped 2 4 253:0 0 7:1 0");
-    world
-}
+use super::stack;
 
 fn make(world: &World, device: u32, below: &str, fails: Fails) {
     let below: DevNumber = below.parse().expect("a number");
@@ -44,7 +34,7 @@ fn what_fails_does_so_for_whoever_comes_that_way_alone() {
         (Fails::Writes, Ok(()), failed),
         (Fails::All, failed, failed),
     ] {
-        let world = stack();
+        let world = stack(7);
         make(&world, 0, "7:0", fails);
         for device in [0, 2, 3] {
             assert_eq!(read(&world, device), reads, "{fails:?}: a read of d{device}");
@@ -61,7 +51,7 @@ fn what_fails_does_so_for_whoever_comes_that_way_alone() {
 
 #[test]
 fn a_failure_stays_when_a_table_is_replaced_by_one_with_the_same_device() {
-    let world = stack();
+    let world = stack(7);
     make(&world, 0, "7:0", Fails::All);
     let table = sim_core::parse_table("0 32 linear 7:0 16").expect("a line");
     let table = table.into_iter().map(|(_, line)| line).collect();

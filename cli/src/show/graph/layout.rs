@@ -37,10 +37,10 @@ pub(super) struct Layout {
 }
 
 pub(super) fn layout(graph: &Graph) -> Layout {
-    let levels = graph.levels();
+    let levels = &graph.levels;
     let top = levels.values().copied().max().unwrap_or(0);
     let mut layers: Vec<Vec<Item>> = vec![Vec::new(); top + 1];
-    for (dev, level) in &levels {
+    for (dev, level) in levels {
         layers[*level].push(Item::Box(*dev));
     }
     for (above, below) in graph.edges.keys() {
@@ -59,7 +59,7 @@ pub(super) fn layout(graph: &Graph) -> Layout {
         }
     }
     order(&mut layers, &links);
-    place(graph, &levels, &layers)
+    place(graph, &layers)
 }
 
 /// Orders each layer by where the middle of what it is linked to is, from the bottom up and back.
@@ -97,7 +97,8 @@ fn order(layers: &mut [Vec<Item>], links: &[(Item, Item)]) {
     }
 }
 
-fn place(graph: &Graph, levels: &BTreeMap<DevNumber, usize>, layers: &[Vec<Item>]) -> Layout {
+fn place(graph: &Graph, layers: &[Vec<Item>]) -> Layout {
+    let levels = &graph.levels;
     let room = |item: &Item| match item {
         Item::Box(_) => WIDTH,
         Item::Way(..) => WAY,

@@ -6,7 +6,7 @@ mod svg;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ops::size::print_size;
 use ops::{Node, NodeKind};
@@ -14,6 +14,7 @@ use recognise::shown_line;
 use sim_core::{DevNumber, SECTOR_SIZE};
 
 pub(crate) use dot::dot;
+pub(super) use svg::escaped;
 pub(crate) use svg::svg;
 
 /// What is drawn: each device and image once, and who maps onto what.
@@ -22,6 +23,8 @@ pub(crate) struct Graph {
     boxes: BTreeMap<DevNumber, Labels>,
     /// From the device above to the one below.
     edges: BTreeMap<(DevNumber, DevNumber), Edge>,
+    /// How far above the bottom each box is: images at zero, a device one above the highest that it maps onto.
+    levels: BTreeMap<DevNumber, usize>,
 }
 
 /// What a box says.
@@ -56,45 +59,28 @@ impl Graph {
     /// Takes a stack apart.
     pub(crate) fn new(roots: &[Node]) -> Graph {
         let mut graph = Graph::default();
-        roots.iter().for_each(|root| graph.add(root));
+        for root in roots {
+            graph.add(root);
+        }
         graph
     }
 
-    fn add(&mut self, node: &Node) {
-        let is_new = self.boxes.insert(node.dev, Labels::new(node)).is_none();
+    /// Adds a device or an image, with all that is below it; returns how far above the bottom it is.
+    fn add(&mut self, node: &Node) -> usize {
         // A device under two others comes twice, with all that is below it.
-        for below in node.below.iter().filter(|_| is_new) {
+        if let Some(level) = self.levels.get(&node.dev) {
+            return *level;
+        }
+        let labels = Labels::new(node);
+        let mut level = usize::from(labels.file.is_none());
+        self.boxes.insert(node.dev, labels);
+        for below in &node.below {
             let edge = if below.fails.is_some() { Edge::Fails } else { Edge::Maps };
             self.edges.insert((node.dev, below.dev), edge);
-            self.add(below);
+            level = level.max(self.add(below) + 1);
         }
-    }
-
-    /// Returns how far above the bottom each box is: images at zero, a device one above the highest
-    /// that it maps onto.
-    fn levels(&self) -> BTreeMap<DevNumber, usize> {
-        let mut levels: BTreeMap<DevNumber, usize> = BTreeMap::new();
-        // There is no loop: each round settles one level at least.
-        let mut open: BTreeSet<DevNumber> = self.boxes.keys().copied().collect();
-        while !open.is_empty() {
-            let below = |dev: DevNumber| {
-                self.edges.keys().filter(move |(above, _)| *above == dev).map(|(_, below)| *below)
-            };
-            let settled: Vec<DevNumber> = open
-                .iter()
-                .copied()
-                .filter(|dev| below(*dev).all(|dev| !open.contains(&dev)))
-                .collect();
-            let settled = if settled.is_empty() { open.iter().copied().collect() } else { settled };
-            for dev in settled {
-                let highest = below(dev).filter_map(|dev| levels.get(&dev)).max();
-                let is_image = matches!(self.boxes[&dev].look, Look::Image | Look::Broken);
-                let level = highest.map_or(usize::from(!is_image), |highest| highest + 1);
-                levels.insert(dev, level);
-                open.remove(&dev);
-            }
-        }
-        levels
+        self.levels.insert(node.dev, level);
+        level
     }
 }
 

@@ -106,7 +106,7 @@ fn short(text: &str, left_out: End) -> String {
 }
 
 /// Writes a text such that it is one in XML, too.
-fn escaped(text: &str) -> String {
+pub(in crate::show) fn escaped(text: &str) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

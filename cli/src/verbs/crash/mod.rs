@@ -11,6 +11,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use ::crash::log::has_end;
 use ::crash::{Flushes, Plan, Promises, Recording};
 use daemon::{About, Fault, Instance};
 use targets::log_writes::format::END_MARK;
@@ -55,7 +56,7 @@ fn open(options: &Log) -> Result<Arc<Recording>, Fault> {
     let promises = Promises { atomic: options.atomic, flushes };
     let recording =
         Recording::new(log, base, promises).map_err(|error| Fault::new(name(), error))?;
-    if recording.marks().last().is_none_or(|(_, mark)| mark != END_MARK) {
+    if !has_end(recording.entries()) {
         complain!(
             "dmsim: {}: has no `{END_MARK}` at its end: it is of a recording that goes on, or was cut off, and what \
              came after is not in it",

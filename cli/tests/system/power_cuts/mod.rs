@@ -90,6 +90,12 @@ fn a_promise_that_is_kept_and_one_that_is_not() {
     assert!(told.contains("\n  lost: entry 3, a write of 8 KiB at sector 8\n"), "{told}");
     let again = told.lines().find_map(|line| line.strip_prefix("again:  dmsim ")).expect("a line");
     assert_eq!(again, format!("crash check run.log --state 4-3 --with '{HAS_C}'"));
+    // Several states that fail, and are the same when they are shrunk, are told once.
+    let within = ["check", "run.log", "--between", "begin", "one flushed", "--failures", "4"];
+    let json = place.run(&[&within[..], &["--with", HAS_C, "--json"]].concat());
+    let several: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let several = several["failures"].as_array().expect("a list");
+    assert_eq!(several.iter().map(|story| &story["state"]).collect::<Vec<_>>(), ["4-3"]);
     // The line repeats it.
     let output = Command::new("sh")
         .args(["-c", &format!("{DMSIM} {again}")])

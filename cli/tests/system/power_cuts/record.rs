@@ -170,23 +170,6 @@ fn what_was_promised_is_judged_where_nothing_is_written_after() {
             .code(),
         Some(2)
     );
-    // Several that are the same when they are shrunk are one failure.
-    let output = instance.run(&[
-        "crash",
-        "check",
-        "run.log",
-        "--failures",
-        "9",
-        "--with",
-        "false {}",
-        "--json",
-    ]);
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let states: Vec<&Value> =
-        told["failures"].as_array().expect("a list").iter().map(|story| &story["state"]).collect();
-    let mut different = states.clone();
-    different.dedup();
-    assert_eq!(states, different);
 }
 
 /// As root, an ext4 is recorded while it is mounted, and judged: with barriers nothing is found, and without them
