@@ -1,7 +1,7 @@
 //! A day of a program that uses the `devicemapper` crate, as Stratis does: what a test runs in `dmsim
 //! shell`, over the block device that it is given.
 //!
-//! `cargo run -p dmsim --features devicemapper --example devicemapper-day -- /dev/mapper/disk`
+//! `cargo run --manifest-path examples/devicemapper-day/Cargo.toml -- /dev/mapper/disk`
 
 #![forbid(unsafe_code)]
 
