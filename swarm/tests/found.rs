@@ -26,6 +26,9 @@ fn what_is_open_still_fails() {
     let registry = targets::registry();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "case") {
+            continue;
+        }
         let verdict = swarm::repeat(&fs::read_to_string(&path).unwrap(), &registry);
         assert!(matches!(verdict, Verdict::Failed(_)), "{}: {verdict:?}", path.display());
     }

@@ -49,10 +49,7 @@ pub(super) async fn load(
         return bios::load(line, volume, mode, access, around).await;
     }
     let areas: Vec<Area> = members.iter().cloned().map(Area::whole).collect();
-    let mut candidates = Vec::new();
-    for area in &areas {
-        candidates.push(candidate(area).await?);
-    }
+    let candidates = candidates(&areas).await?;
     let assembly = decide(&candidates, mode).map_err(|why| refuse(&areas, why))?;
     has_len(assembly.layout.len(), around)?;
     let bitmap =
@@ -106,6 +103,35 @@ pub(super) fn has_len(expected: Sectors, around: &Surroundings) -> Result<(), Ct
             Err(CtrError::new(RUN).detail(detail))
         }
     }
+}
+
+/// How often superblocks that are being written are read again.
+const READS: usize = 16;
+
+/// Reads what all devices say of their array. Where another table has it in use, it may write superblocks
+/// meanwhile: who is more than an event behind is read again, until that is no news. What it writes is on
+/// all members before it writes the next, so that no member is behind in truth.
+async fn candidates(areas: &[Area]) -> Result<Vec<Candidate>, CtrError> {
+    let mut candidates = Vec::new();
+    for area in areas {
+        candidates.push(candidate(area).await?);
+    }
+    for _ in 1..READS {
+        let events = |candidate: &Candidate| candidate.superblock.facts().events;
+        let last = candidates.iter().map(events).max().unwrap_or(0);
+        let mut is_news = false;
+        for (area, known) in areas.iter().zip(&mut candidates) {
+            if events(known) < last.saturating_sub(1) {
+                let again = candidate(area).await?;
+                is_news |= again != *known;
+                *known = again;
+            }
+        }
+        if !is_news {
+            break;
+        }
+    }
+    Ok(candidates)
 }
 
 /// Reads what a device says of its array.
