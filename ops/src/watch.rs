@@ -2,15 +2,19 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::Fault;
 
 /// The exit status of what a signal has ended.
 pub const INTERRUPTED: u8 = 130;
 
-/// How often it is looked: nothing raises an event.
+/// How often it is looked at the least: nothing raises an event.
 pub(crate) const PERIOD: Duration = Duration::from_millis(100);
+
+/// How long it takes until it is looked for the second time; each further time takes twice as long, up to
+/// [`PERIOD`]. What is small is over soon.
+const FIRST_PERIOD: Duration = Duration::from_millis(2);
 
 /// How often it is looked by whom a signal is to end at once.
 const SOON: Duration = Duration::from_millis(20);
@@ -57,6 +61,21 @@ pub(crate) enum Look {
     Failed(String),
 }
 
+/// For how long something has stood still, look by look.
+#[derive(Default)]
+pub(crate) struct Stillness(Option<Instant>);
+
+impl Stillness {
+    /// Returns for how long it has, as this look has found it.
+    pub(crate) fn lasts(&mut self, is_still: bool) -> Duration {
+        if !is_still {
+            self.0 = None;
+            return Duration::ZERO;
+        }
+        self.0.get_or_insert_with(Instant::now).elapsed()
+    }
+}
+
 /// Looks again and again until it is done.
 pub(crate) fn until_done(
     what: &str,
@@ -64,7 +83,7 @@ pub(crate) fn until_done(
     mut look: impl FnMut() -> Result<Look, Fault>,
 ) -> Result<(), Fault> {
     let mut progress = watch.begin(what);
-    let mut total = 0;
+    let (mut total, mut period) = (0, FIRST_PERIOD);
     loop {
         match look()? {
             Look::Done => return Ok(()),
@@ -75,7 +94,8 @@ pub(crate) fn until_done(
             }
         }
         go_on(what, watch)?;
-        std::thread::sleep(PERIOD);
+        std::thread::sleep(period);
+        period = PERIOD.min(2 * period);
     }
 }
 

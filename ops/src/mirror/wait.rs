@@ -1,5 +1,7 @@
 //! `dmsim wait --sync`: waits until all legs of a mirror have everything.
 
+use std::time::Duration;
+
 use daemon::Fault;
 use sim_core::control::Slot;
 use targets::lines::DeviceWord;
@@ -9,7 +11,10 @@ use super::state::{Line, mirror, status};
 use crate::commands::message;
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
-use crate::watch::{INTERRUPTED, Look, Watch, until_done};
+use crate::watch::{INTERRUPTED, Look, Stillness, Watch, until_done};
+
+/// Where the resync was over for so long and regions were left, they stay so.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Waits until all legs of a mirror are in sync.
 ///
@@ -27,8 +32,8 @@ pub(super) fn until_synced(
     line: &Line,
     watch: &dyn Watch,
 ) -> Result<(), Fault> {
-    // As it was at the last look, and whether the resync was over then.
-    let (mut last, mut over) = (None, false);
+    // As it was at the last look, and since when the resync is over.
+    let (mut last, mut over) = (None, Stillness::default());
     let ended = until_done(&format!("resync of {name}"), watch, || {
         if find(dm, name)?.is_some_and(|device| device.status.suspended) {
             let why = format!("is suspended, and the resync with it: `dmsim resume {name}`");
@@ -42,10 +47,9 @@ pub(super) fn until_synced(
         }
         let stands = last.as_ref() == Some(&status);
         let left = status.regions - status.in_sync;
-        // Twice, as it may have been resumed between the two answers.
-        let was_over = over;
-        over = stands && message(dm, name, Slot::Live, "resync")?.as_deref() == Some("idle");
-        if was_over && over {
+        // For a while, as it may have been resumed between the two answers, and begins then.
+        let is_over = stands && message(dm, name, Slot::Live, "resync")?.as_deref() == Some("idle");
+        if over.lasts(is_over) > PATIENCE {
             return Ok(Look::Failed(why_not(name, line, &status)));
         }
         last = Some(status);

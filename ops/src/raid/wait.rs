@@ -1,5 +1,7 @@
 //! Waits until all legs of a set have everything.
 
+use std::time::Duration;
+
 use daemon::Fault;
 use targets::lines::raid::{Action, Family, LegHealth, Status};
 
@@ -7,14 +9,14 @@ use super::advice;
 use super::state::{Line, look, set};
 use crate::device_mapper::DeviceMapper;
 use crate::devices::find;
-use crate::watch::{INTERRUPTED, Look, Watch, until_done};
+use crate::watch::{INTERRUPTED, Look, Stillness, Watch, until_done};
 
 /// How it stands where a set was removed under a command. What was copied its superblocks know.
 pub(super) const KEPT: &str = "the set was removed meanwhile: its images keep what was done so far, and `dmsim raid \
                                assemble` of all of them goes on with it";
 
-/// After so many looks at which nothing went on and something was left, nothing will.
-const PATIENCE: u32 = 10;
+/// Where nothing went on for so long and something was left, nothing will.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits until all legs of a set are in sync.
 ///
@@ -36,7 +38,7 @@ pub(super) fn until_synced(
     if line.kind.family() == Family::Raid0 {
         return Ok(());
     }
-    let mut stands = 0;
+    let mut stillness = Stillness::default();
     let action = look(dm, name)?.map(|look| look.status.action);
     let what = if action == Some(Action::Reshape) { "reshape" } else { "resync" };
     let ended = until_done(&format!("{what} of {name}"), watch, || {
@@ -63,8 +65,7 @@ pub(super) fn until_synced(
         if is_over(&status) {
             return Ok(Look::Done);
         }
-        stands = if status.action == Action::Idle { stands + 1 } else { 0 };
-        if stands > PATIENCE {
+        if stillness.lasts(status.action == Action::Idle) > PATIENCE {
             return Ok(Look::Failed(format!(
                 "legs are not in sync, and nothing is copied any more, as something could not be \
                  read: `dmsim heal {name}` tries again"
