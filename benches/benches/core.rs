@@ -4,9 +4,14 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
+use backing::block_on;
 use benches::Instance;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use sim_core::{Bio, BlockDevice, MappedDevice, Sector, Sectors, TargetSpec, parse_table};
+use sim_core::control::{Command, Id};
+use sim_core::{
+    Bio, BlockDevice, FaultKind, FaultPlan, FaultRule, MappedDevice, Sector, Sectors, TargetSpec,
+    parse_table,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -26,10 +31,8 @@ impl Reader {
         self.at = self.at.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let sector = Sector((self.at >> 33) % self.blocks * 8);
         let bio = Bio::read(sector, &mut self.buffer);
-        match device.try_now(bio) {
-            Ok(result) => result.expect("the image can be read"),
-            Err(_) => panic!("a read of an image is ready at once"),
-        }
+        let result = device.try_now(bio).unwrap_or_else(|bio| block_on(device.submit(bio)));
+        result.expect("the image can be read");
     }
 }
 
@@ -62,6 +65,43 @@ fn layers(criterion: &mut Criterion) {
         let id = BenchmarkId::new("layer_by_layer", layer);
         group.bench_function(id, |bench| bench.iter(|| reader.read(&*device)));
         fold(&instance, layer, true);
+    }
+    group.finish();
+}
+
+/// What it costs that a device is looked at: 4 KiB reads through one linear layer while there are
+/// statistics, and while a fault is armed that never strikes.
+fn hooks(criterion: &mut Criterion) {
+    let (dir, instance) = (scratch(), Instance::new());
+    let size = instance.image(&dir.path().join("a.img"), "/dev/sda", 64 * MIB).size();
+    let mut group = criterion.benchmark_group("hooks");
+    let mut reader = Reader::new(size);
+    let device = |name: &str| instance.create(name, &format!("0 {size} linear /dev/sda 0"));
+    let off = device("off");
+    group.bench_function("none", |bench| bench.iter(|| reader.read(&*off)));
+    for (name, message) in [
+        ("statistics", "@stats_create - /1"),
+        ("precise-statistics", "@stats_create - /1 1 precise_timestamps"),
+        ("a-histogram", "@stats_create - /1 1 histogram:1,10,100"),
+        ("a-hundred-areas", "@stats_create - /100"),
+    ] {
+        let device = device(name);
+        instance.message(name, message);
+        group.bench_function(name, |bench| bench.iter(|| reader.read(&*device)));
+    }
+    for (name, start) in [("a-fault-armed", None), ("a-fault-elsewhere", Some(Sector(size.0 - 1)))]
+    {
+        let device = device(name);
+        let rule = FaultRule {
+            start,
+            nth: start.is_none().then_some(u64::MAX),
+            ..FaultRule::new(FaultKind::Error)
+        };
+        let plan = Some(FaultPlan { seed: Some(0), rules: vec![rule] });
+        let id = Id::Name(name.to_owned());
+        let command = Command::SetFaults { id, below: None, plan, replaces: false };
+        block_on(instance.control.execute(command)).expect("a plan");
+        group.bench_function(name, |bench| bench.iter(|| reader.read(&*device)));
     }
     group.finish();
 }
@@ -126,5 +166,5 @@ fn load(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, layers, lookup, load);
+criterion_group!(all, layers, hooks, lookup, load);
 criterion_main!(all);
