@@ -191,7 +191,7 @@ fn the_tests_of_a_new_crate_do_not_need_the_command_line() {
         .filter(|line| line.contains("(/"))
         .filter_map(|l| l.split(' ').next())
         .collect();
-    assert_eq!(ours, BTreeSet::from(["dmsim-testkit", "mine", "sim-core"]));
+    assert_eq!(ours, BTreeSet::from(["dmsim-backing", "dmsim-testkit", "mine", "sim-core"]));
     let config = std::fs::read_to_string(folder.join(".cargo/config.toml")).expect("a file");
     let shared = root().canonicalize().expect("the checkout").join("target");
     assert!(config.contains(&format!("target-dir = \"{}\"", shared.display())), "{config}");

@@ -50,6 +50,10 @@ pub trait TargetType: Target + Sized + 'static {
     /// `0 512 last-first a 16`. None where it is empty.
     const EXAMPLE: &'static str = "";
 
+    /// Messages that every target of the type takes, whatever its table: `["delay 5", "flush"]`. Tools
+    /// send them while bios are under way.
+    const MESSAGES: &'static [&'static str] = &[];
+
     /// Makes a target from the words after the type in a table line (`ctr`).
     fn ctr(args: &mut Args<'_>) -> Result<Self, CtrError>;
 }
@@ -65,6 +69,10 @@ pub trait AnyTargetType: Send + Sync {
     /// A table line of the type that tools may try; empty where there is none.
     fn example(&self) -> &str {
         ""
+    }
+    /// Messages that every target of the type takes.
+    fn messages(&self) -> &[&'static str] {
+        &[]
     }
     /// Makes a target from the words after the type in a table line.
     fn ctr(&self, args: &mut Args<'_>) -> Result<Box<dyn Target>, CtrError>;
@@ -84,6 +92,9 @@ impl<T: TargetType> AnyTargetType for Static<T> {
     }
     fn example(&self) -> &str {
         T::EXAMPLE
+    }
+    fn messages(&self) -> &[&'static str] {
+        T::MESSAGES
     }
     fn ctr(&self, args: &mut Args<'_>) -> Result<Box<dyn Target>, CtrError> {
         Ok(Box::new(T::ctr(args)?))

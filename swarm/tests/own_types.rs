@@ -8,22 +8,26 @@ use std::process::{Command, ExitCode};
 
 use serde_json::Value;
 use sim_core::{
-    Area, Args, Bio, CtrError, Mapped, Op, Profile, Sector, StatusKind, StatusWriter, Target,
-    TargetType,
+    Area, Args, Bio, CtrError, Mapped, Op, Profile, Reply, Sector, StatusKind, StatusWriter,
+    Target, TargetType,
 };
 
 /// What is wrong with a type.
 const NOTHING: u8 = 0;
 const SPINS: u8 = 1;
 const DIES: u8 = 2;
+const PANICS_WHEN_TOLD: u8 = 3;
 
 /// `mine <dev> <start>`, of which the swarm was told nothing.
 struct Mine<const WRONG: u8>(Area);
 
 impl<const WRONG: u8> TargetType for Mine<WRONG> {
-    const NAME: &'static str = ["mine", "spins", "dies"][WRONG as usize];
+    const NAME: &'static str = ["mine", "spins", "dies", "listens"][WRONG as usize];
     const VERSION: [u32; 3] = [1, 0, 0];
-    const EXAMPLE: &'static str = ["", "0 64 spins a 8", "0 64 dies a 8"][WRONG as usize];
+    const EXAMPLE: &'static str =
+        ["", "0 64 spins a 8", "0 64 dies a 8", "0 64 listens a 8"][WRONG as usize];
+    const MESSAGES: &'static [&'static str] =
+        if WRONG == PANICS_WHEN_TOLD { &["now"] } else { &[] };
 
     fn ctr(args: &mut Args<'_>) -> Result<Self, CtrError> {
         const COUNT: &str = "Invalid argument count";
@@ -55,6 +59,11 @@ impl<const WRONG: u8> Target for Mine<WRONG> {
         Ok(())
     }
 
+    fn message<'a>(&'a self, words: &'a [&'a str]) -> Option<Reply<'a>> {
+        assert!(WRONG != PANICS_WHEN_TOLD || words != ["now"], "it was told");
+        None
+    }
+
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         each(&self.0);
     }
@@ -70,12 +79,14 @@ const TYPE: &str = "DMSIM_SWARM_TEST_TYPE";
 fn main() -> ExitCode {
     match std::env::var(TYPE).as_deref() {
         Ok("mine") => swarm::main(targets::registry().with::<Mine<NOTHING>>()),
+        Ok("listens") => swarm::main(targets::registry().with::<Mine<PANICS_WHEN_TOLD>>()),
         Ok("spins") => swarm::main(targets::registry().with::<Mine<SPINS>>()),
         Ok(_) => swarm::main(targets::registry().with::<Mine<DIES>>()),
         Err(_) => {
             a_type_that_nobody_told_of_is_run();
             one_that_spins_is_killed_and_its_seed_told();
             one_that_ends_its_process_is_told_of();
+            the_messages_of_a_type_are_sent();
             ExitCode::SUCCESS
         }
     }
@@ -119,4 +130,11 @@ fn one_that_ends_its_process_is_told_of() {
     let case = std::fs::read_to_string(find["file"].as_str().unwrap()).unwrap();
     let bios = case.lines().filter(|line| line.starts_with("bio ")).count();
     assert_eq!((case.matches(" dies ").count(), bios), (1, 1), "{case}");
+}
+
+fn the_messages_of_a_type_are_sent() {
+    let (report, code, _folder) = run("listens", &["--cases", "60", "--jobs", "2"]);
+    assert_eq!(code, Some(1), "{report:#}");
+    let find = &report["kinds"][0]["finds"][0];
+    assert!(find["why"].as_str().unwrap().contains("it was told"), "{find}");
 }

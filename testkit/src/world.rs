@@ -17,7 +17,7 @@ pub struct World {
     pub sim: Sim,
     /// The control plane.
     pub control: Arc<Control>,
-    disks: Arc<Disks>,
+    disks: Arc<Disks<SimDisk>>,
     log: Arc<Log>,
 }
 
@@ -34,7 +34,7 @@ impl World {
             story::heading(format_args!("the power is on again"));
         }
         disks.iter().for_each(|disk| disk.power_cycle(sim.handle()));
-        let (disks, log) = (Arc::new(Disks(Mutex::new(disks.to_vec()))), Arc::new(Log::default()));
+        let (disks, log) = (Arc::new(Disks::new(disks.to_vec())), Arc::new(Log::default()));
         let control = Control::new(registry, disks.clone(), sim.runtime(), log.clone());
         World { sim, control, disks, log }
     }
@@ -151,16 +151,20 @@ pub async fn send(device: Arc<dyn BlockDevice>, bio: Bio<'_>) -> BlkResult {
     open.submit(bio).await
 }
 
-#[derive(Default)]
-struct Disks(Mutex<Vec<Arc<SimDisk>>>);
+/// Disks that have the numbers 7:0, 7:1 and so on.
+pub(crate) struct Disks<D>(Mutex<Vec<Arc<D>>>);
 
-impl Disks {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<SimDisk>>> {
+impl<D: BlockDevice + 'static> Disks<D> {
+    pub(crate) fn new(disks: Vec<Arc<D>>) -> Disks<D> {
+        Disks(Mutex::new(disks))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<D>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Backing for Disks {
+impl<D: BlockDevice + 'static> Backing for Disks<D> {
     fn by_number(&self, number: DevNumber) -> Result<Arc<dyn BlockDevice>, Errno> {
         match self.lock().get(number.minor as usize) {
             Some(disk) if number.major == DISK_MAJOR => Ok(disk.clone()),
@@ -176,8 +180,8 @@ impl Backing for Disks {
     ) -> BoxFuture<'a, Result<Arc<dyn BlockDevice>, Errno>> {
         Box::pin(async move {
             let disks = self.lock();
-            let letter = |disk: &SimDisk| letter(disk.number().minor).to_string() == word;
-            let named = |disk: &&Arc<SimDisk>| disk.name() == word || letter(disk);
+            let letter = |disk: &D| letter(disk.number().minor).to_string() == word;
+            let named = |disk: &&Arc<D>| disk.name() == word || letter(disk);
             let found = disks.iter().find(named).ok_or(Errno::NOENT)?;
             Ok(found.clone() as Arc<dyn BlockDevice>)
         })

@@ -14,7 +14,7 @@ macro_rules! template {
 /// The files that are the same for all kinds. These words stand for what the name and the kind make
 /// of them: `target-word` for the name itself, `crate_name` and `TargetName` for what it is in Rust,
 /// and those of [`Kind::put_in`].
-pub(super) const SHARED: [File; 15] = [
+pub(super) const SHARED: [File; 19] = [
     ("Cargo.toml", template!("Cargo.toml.in")),
     ("README.md", template!("README.md")),
     (".gitignore", template!("gitignore")),
@@ -28,8 +28,13 @@ pub(super) const SHARED: [File; 15] = [
     ("fuzz/Cargo.toml", template!("fuzz/Cargo.toml.in")),
     ("fuzz/src/lib.rs", template!("fuzz/src/lib.rs")),
     ("fuzz/fuzz_targets/table.rs", template!("fuzz/fuzz_targets/table.rs")),
+    ("fuzz/fuzz_targets/format.rs", template!("fuzz/fuzz_targets/format.rs")),
     ("fuzz/tests/seeds.rs", template!("fuzz/tests/seeds.rs")),
     ("fuzz/seeds/table/good", "7:0 table-words"),
+    // A number of eight bytes of the first sector, one more than it was.
+    ("fuzz/seeds/format/one-more", "\u{1}\u{3}\u{0}\u{4}\u{0}\u{1}\u{1}\u{0}"),
+    ("swarm/Cargo.toml", template!("swarm/Cargo.toml.in")),
+    ("swarm/src/main.rs", template!("swarm/src/main.rs")),
 ];
 
 /// What the target of a new crate does.
@@ -129,6 +134,13 @@ impl Kind {
         let words = self.words();
         let text = text.replace("usage-words", &format!("<dev> {}", words.usage));
         let text = text.replace("shell-words", &format!("/dev/sda {}", words.table));
+        let seal = match self {
+            Kind::Log => {
+                "\n    let suite = suite.seal(\"a\", |disk| crate_name::seal(&mut disk[16 * 512..]));"
+            }
+            _ => "",
+        };
+        let text = text.replace("@SEAL@", seal);
         let text = text.replace("table-words", words.table).replace("about-target", words.about);
         text.replace("@DEPENDENCIES@\n", &format!("{}\n", words.dependencies.concat()))
     }

@@ -17,7 +17,7 @@ pub(crate) use files::Kind;
 use files::{File, SHARED};
 
 /// The crates of the checkout that the new crate names.
-const CRATES: [&str; 4] = ["cli", "sim-core", "targets", "testkit"];
+const CRATES: [&str; 5] = ["cli", "sim-core", "swarm", "targets", "testkit"];
 
 /// The longest name of a target type, in bytes: the kernel's `DM_MAX_TYPE_NAME` without the NUL.
 const MAX_NAME: usize = 15;
@@ -64,7 +64,7 @@ pub(crate) fn run(ask: &NewTarget, registry: &Registry) -> Result<ExitCode, Faul
     }
     let (folder, word, words) = (folder.display(), name.word, ask.kind.put_in("shell-words"));
     print(&format!(
-        "{folder}: a crate with the target `{word}`, its tests, a benchmark and a fuzzer\n\
+        "{folder}: a crate with the target `{word}`, its tests, a benchmark, fuzzers and a swarm\n\
          $ cd {folder}\n\
          $ cargo test\n\
          $ cargo run -p program -- attach disk.img --create 64M --as /dev/sda\n\

@@ -70,7 +70,7 @@ impl Inverted {
         self.area.submit(at, Bio::write(at, &data).with_flags(flags)).await?;
         // One count at a time: an older one that ended later would stay on the device.
         let _one = self.counting.lock().await;
-        let count = self.writes.fetch_add(1, SeqCst) + 1;
+        let count = self.writes.fetch_add(1, SeqCst).wrapping_add(1);
         let mut sector = [0; 512];
         sector[..8].copy_from_slice(MAGIC);
         sector[8..16].copy_from_slice(&count.to_le_bytes());

@@ -27,7 +27,9 @@ const GUESSES: [&str; 10] = [
 
 /// Makes a line out of the type's example, or of the first guess that it takes.
 pub(super) fn example(maker: &mut Maker<'_>, name: &str) -> Option<Line> {
-    let given = maker.registry.find(name)?.example().to_owned();
+    let target_type = maker.registry.find(name)?;
+    let given = target_type.example().to_owned();
+    let messages = target_type.messages().iter().map(|text| (*text).to_owned()).collect();
     let guesses = GUESSES.iter().map(|guess| guess.replace("NAME", name));
     let table = if given.is_empty() {
         guesses.into_iter().find(|table| loads(maker, table))?
@@ -55,7 +57,7 @@ pub(super) fn example(maker: &mut Maker<'_>, name: &str) -> Option<Line> {
     let all: Vec<Space> = spaces.iter().map(|(_, space)| space.clone()).collect();
     let wipes = all.iter().map(|space| space.wipe(space.len)).collect();
     let line = Line::over_all(&all, len, format!("{name} {}", words.join(" ")));
-    Some(Line { alone: true, wipes, ..line })
+    Some(Line { alone: true, wipes, messages, ..line })
 }
 
 /// Tells whether a table loads over disks of zeros.

@@ -37,6 +37,13 @@ fn never_ran(state: &State, registry: &Registry) -> Vec<String> {
     never
 }
 
+/// Returns how this program was called: the one of an author alone knows the types in its cases.
+fn program() -> String {
+    std::env::args_os()
+        .next()
+        .map_or("dmsim-swarm".into(), |name| name.to_string_lossy().into_owned())
+}
+
 /// Writes what was done and found.
 pub(super) fn text(state: &State, registry: &Registry) -> String {
     let mut out = String::new();
@@ -58,7 +65,7 @@ pub(super) fn text(state: &State, registry: &Registry) -> String {
         let seeds: Vec<String> = finds.iter().take(8).map(|find| find.seed.to_string()).collect();
         line(format!("   seeds: {}", seeds.join(", ")));
         if let Some(file) = finds.iter().find_map(|find| find.file.as_ref()) {
-            line(format!("   to repeat: dmsim-swarm repeat {}", file.display()));
+            line(format!("   to repeat: {} repeat {}", program(), file.display()));
         }
     }
     line(String::new());

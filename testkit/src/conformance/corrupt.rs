@@ -6,7 +6,7 @@ use super::ground::DISKS;
 use super::lives::rewind;
 use super::suite::Suite;
 use crate::{Entry, Legal, Rng, SECTOR, SimDisk, Traffic, story};
-use sim_core::{BlockDevice, Sector};
+use sim_core::{BlockDevice, Held, Sector};
 
 /// How many times the disks of one run are spoilt.
 const TIMES: usize = 30;
@@ -74,7 +74,7 @@ pub(super) fn corrupt(suite: &Suite, seed: u64) -> Result<(), String> {
 }
 
 /// Brings the device up and uses it, whatever comes of that.
-fn come_up(
+pub(super) fn come_up(
     suite: &Suite,
     seed: u64,
     disks: &[Arc<SimDisk>],
@@ -91,5 +91,8 @@ fn come_up(
         rig.sent = Arc::new(Traffic::new(0, Arc::default(), None));
     }
     let steps = rig.steps(&mut Rng::new(seed), 8);
-    rig.run(&steps, 2).map(drop)
+    rig.run(&steps, 2)?;
+    // What is done at a suspend may fail like all else.
+    let _ = rig.world.suspend(0, Held::Flush);
+    Ok(())
 }

@@ -44,23 +44,37 @@ struct Takes {
 pub(super) struct Known(Mutex<BTreeMap<u32, Arc<Takes>>>);
 
 impl Ground {
-    fn plain(suite: &Suite, block: u32) -> Ground {
+    /// The disks as they are when the seed chooses nothing.
+    pub(super) fn plain(suite: &Suite, block: u32) -> Ground {
         let sizes = DISKS.map(|disk| suite.size_of(disk, block));
         Ground { block, sizes, used: [false; 3] }
     }
 
+    /// Returns how long the blocks are, in bytes.
+    pub(super) fn block(&self) -> u32 {
+        self.block
+    }
+
+    /// Lists the disks: how long each is, and what is on it unless it is zeros.
+    pub(super) fn disks(&self) -> impl Iterator<Item = (Sectors, Option<&'static [u8]>)> {
+        let content = |(at, (size, used)): (usize, (Sectors, bool))| {
+            // No two disks have the same at the same place.
+            let from = at * 37 * SECTOR;
+            (size, used.then(|| &noise(from + size.bytes() as usize)[from..]))
+        };
+        self.sizes.into_iter().zip(self.used).enumerate().map(content)
+    }
+
     /// Adds the disks to a world that has none.
     pub(super) fn lay(&self, world: &World) -> Vec<Arc<SimDisk>> {
-        let disk = |(at, (size, used)): (usize, (Sectors, bool))| {
+        let disk = |(size, content): (Sectors, Option<&[u8]>)| {
             let disk = world.add_disk_of(size, self.block);
-            if used {
-                // No two disks have the same at the same place.
-                let from = at * 37 * SECTOR;
-                disk.fill(Sector::ZERO, &noise(from + size.bytes() as usize)[from..]);
+            if let Some(content) = content {
+                disk.fill(Sector::ZERO, content);
             }
             disk
         };
-        self.sizes.into_iter().zip(self.used).enumerate().map(disk).collect()
+        self.disks().map(disk).collect()
     }
 }
 

@@ -21,7 +21,8 @@ pub enum Part {
     Suspend,
     /// Discard, write-zeroes, flush and FUA mean what they say.
     Operations,
-    /// Messages of any words are answered or refused.
+    /// Messages that the type says it takes are taken, and those of any other words answered or refused,
+    /// while bios are under way.
     Messages,
     /// Bios that are given up leave nothing behind, and a removed device holds nothing open.
     Idle,
@@ -36,11 +37,18 @@ pub enum Part {
     Corrupt,
     /// Below other targets, and over others, all of which are suspended and reloaded meanwhile.
     Stack,
+    /// Bios from several threads at once under the executor of production, suspends and reloads among
+    /// them: what goes wrong between two instructions.
+    Threads,
+    /// The fields of the on-disk format hold what nobody would write: no panic, and nothing hangs.
+    Format,
+    /// Bios of 4 KiB are timed beside those of a target that sends them on. No time fails.
+    Speed,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 16] = [
+    pub const ALL: [Part; 19] = [
         Part::Model,
         Part::Split,
         Part::Reload,
@@ -57,6 +65,9 @@ impl Part {
         Part::Failing,
         Part::Corrupt,
         Part::Stack,
+        Part::Threads,
+        Part::Format,
+        Part::Speed,
     ];
 
     /// Returns the name: that of the stamped test.
@@ -78,6 +89,9 @@ impl Part {
             Part::Failing => "failing",
             Part::Corrupt => "corrupt",
             Part::Stack => "stack",
+            Part::Threads => "threads",
+            Part::Format => "format",
+            Part::Speed => "speed",
         }
     }
 
@@ -89,9 +103,9 @@ impl Part {
             Part::Split | Part::Flatten => 20,
             Part::Operations | Part::Messages => 20,
             Part::Faults | Part::Crash | Part::Early | Part::Corrupt => 20,
-            Part::Failing => 10,
-            Part::Reload => 5,
-            Part::Garble => 1,
+            Part::Failing | Part::Format => 10,
+            Part::Reload | Part::Threads => 5,
+            Part::Garble | Part::Speed => 1,
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Suite {
     pub(super) blank: BTreeMap<String, String>,
     /// Disks on which the target would notice a bit that is the other way round.
     pub(super) checked: Vec<String>,
+    /// What makes the checksums of a disk right again, once its content has changed.
+    pub(super) seals: BTreeMap<String, fn(&mut [u8])>,
     /// What bios are like, where the seed does not choose that.
     pub(super) shape: Option<Shape>,
     pub(super) known: Arc<Known>,
@@ -57,6 +59,7 @@ impl Suite {
             sizes: BTreeMap::new(),
             blank: BTreeMap::new(),
             checked: Vec::new(),
+            seals: BTreeMap::new(),
             shape: None,
             known: Arc::default(),
             filter: String::new(),
@@ -100,6 +103,14 @@ impl Suite {
     #[must_use]
     pub fn checked(mut self, disk: &str) -> Suite {
         self.checked.push(named(disk));
+        self
+    }
+
+    /// Says how the checksums of a disk are made right again, given all of its content: without it,
+    /// what the part `format` changes is refused by its checksum, and goes no further.
+    #[must_use]
+    pub fn seal(mut self, disk: &str, seal: fn(&mut [u8])) -> Suite {
+        self.seals.insert(named(disk), seal);
         self
     }
 

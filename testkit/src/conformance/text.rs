@@ -1,9 +1,11 @@
 //! Parts about words: tables and messages.
 
+use std::sync::Arc;
+
 use sim_core::control::{Answer, Command, Failure, Report, Slot};
 use sim_core::{BlockDevice, Held, KeyText, Sector, TargetSpec, parse_table, split_words};
 
-use super::rig::Rig;
+use super::rig::{Latch, Rig};
 use super::suite::Suite;
 use crate::{Rng, World, id};
 
@@ -147,31 +149,76 @@ fn must_name(
     Ok(())
 }
 
-/// Messages of random words; the device goes on.
+/// Messages that the types say they take, and messages of random words, while bios are under way; the
+/// device goes on.
 pub(super) fn messages(suite: &Suite, seed: u64) -> Result<(), String> {
     let rig = suite.start(seed)?;
     let mut rng = Rng::new(seed);
-    let names = ["help", "resync", "on", "off", "set", "drop", "suspend", NONSENSE, "\\", ""];
-    for _ in 0..20 {
-        let words = (0..rng.below(5)).map(|_| match rng.below(3) {
-            0 => ODD[rng.below(ODD.len())].to_owned(),
-            1 => names[rng.below(names.len())].to_owned(),
-            _ => char::from(b'!' + rng.below(90) as u8).to_string().repeat(1 + rng.below(300)),
-        });
-        let message: String = words.collect::<Vec<_>>().join(" ");
-        let sector = Sector(rng.number() % (rig.device.size().0 + 1));
-        let command = Command::TargetMsg {
-            id: id(0),
-            sector,
-            message: message.as_str().into(),
-            slot: Slot::Live,
-        };
-        let answer = rig.world.sim.try_block_on(rig.world.control.execute(command));
-        // Refused or answered; both are fine.
-        let _ =
-            answer.map_err(|stuck| format!("message `{message}` is never answered: {stuck}"))?;
-    }
-    let steps = rig.steps(&mut rng, 10);
-    rig.run(&steps, 2)?;
+    let steps = rig.steps(&mut rng, 20);
+    let told = Arc::new(Latch::new(1));
+    let (tell, counts) = (tell(suite, &rig, rng), told.clone());
+    let telling = rig.world.sim.start("messages", async move {
+        let result = tell.await;
+        counts.count();
+        result
+    });
+    let ran = rig.run_well(&steps, 2);
+    rig.wait(&told).map_err(|why| format!("a message is never answered, or {why}"))?;
+    telling.take().unwrap_or(Ok(()))?;
+    ran?;
+    rig.read_back()?;
     table(&rig, Slot::Live, false).map(drop)
+}
+
+fn tell(
+    suite: &Suite,
+    rig: &Rig,
+    mut rng: Rng,
+) -> impl Future<Output = Result<(), String>> + Send + use<> {
+    let names = ["help", "resync", "on", "off", "set", "drop", "suspend", NONSENSE, "\\", ""];
+    let own = own_messages(suite);
+    let (control, handle, size) =
+        (rig.world.control.clone(), rig.world.handle(), rig.device.size().0);
+    async move {
+        for _ in 0..20 {
+            let is_own = !own.is_empty() && rng.below(2) == 0;
+            let (sector, message) = if is_own {
+                own[rng.below(own.len())].clone()
+            } else {
+                let words = (0..rng.below(5)).map(|_| match rng.below(3) {
+                    0 => ODD[rng.below(ODD.len())].to_owned(),
+                    1 => names[rng.below(names.len())].to_owned(),
+                    _ => char::from(b'!' + rng.below(90) as u8)
+                        .to_string()
+                        .repeat(1 + rng.below(300)),
+                });
+                let message = words.collect::<Vec<_>>().join(" ");
+                (Sector(rng.number() % (size + 1)), message)
+            };
+            let (text, slot) = (message.as_str().into(), Slot::Live);
+            let command = Command::TargetMsg { id: id(0), sector, message: text, slot };
+            match control.execute(command).await {
+                Err(failure) if is_own => {
+                    return Err(format!("message `{message}`, one of the type's own: {failure}"));
+                }
+                // Refused or answered; both are fine.
+                Ok(_) | Err(_) => {}
+            }
+            for _ in 0..rng.below(6) {
+                handle.turn().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists the messages that the targets of the table take, each with the first sector of its target.
+fn own_messages(suite: &Suite) -> Vec<(Sector, String)> {
+    let lines = parse_table(&suite.table).unwrap_or_default();
+    let of_line = |(_, spec): (_, TargetSpec)| {
+        let target_type = suite.registry.find(&spec.target_type).cloned();
+        let texts = target_type.map(|known| known.messages().to_vec()).unwrap_or_default();
+        texts.into_iter().map(move |text| (spec.start, text.to_owned()))
+    };
+    lines.into_iter().flat_map(of_line).collect()
 }

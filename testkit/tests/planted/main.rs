@@ -5,10 +5,12 @@
 
 mod lock;
 mod shadow;
+mod slots;
 
 use std::time::Duration;
 
 use shadow::Shadow;
+use slots::Slots;
 use testkit::conformance::{FailedCase, Part, Suite};
 
 const TABLE: &str = "0 64 shadow a 8";
@@ -179,4 +181,19 @@ fn an_error_swallowed_over_mapped_devices_is_found() {
         "an_error_swallowed_over_mapped_devices_is_found",
         Part::Failing,
     );
+}
+
+/// Between two instructions: no schedule of the seeded executor finds it, as nothing waits there.
+#[test]
+fn a_slot_that_two_writers_take_is_found_by_threads_alone() {
+    let table = "0 64 slots a 8";
+    let suite = Suite::of::<Slots<true>>(table);
+    assert!(suite.find(Part::Model, 0..SEEDS).is_none());
+    if std::thread::available_parallelism().is_ok_and(|count| count.get() == 1) {
+        return println!("skipped: threads need two processors to meet between two instructions");
+    }
+    let found = suite.find(Part::Threads, 0..SEEDS).expect("threads find it");
+    println!("after {} seeds, {:.1?}: {}", found.seeds, found.took, found.why);
+    assert!(found.why.contains("read"), "{found:?}");
+    assert!(Suite::of::<Slots<false>>(table).find(Part::Threads, 0..found.seeds.max(20)).is_none());
 }

@@ -17,7 +17,8 @@ mod without_a_bug {
     testkit::conformance!(
         crate::logged::Logged<{ crate::logged::NONE }>,
         crate::TABLE,
-        checksums: [b]
+        checksums: [b],
+        seal: [b: crate::format::seal]
     );
 }
 
@@ -27,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Asserts that the suite as it is stamped finds the bug, and prints a line of the table.
 #[track_caller]
 fn found<const BUG: u8>(test: &str) {
-    let suite = Suite::of::<Logged<BUG>>(TABLE).checked("b");
+    let suite = Suite::of::<Logged<BUG>>(TABLE).checked("b").seal("b", format::seal);
     let started = Instant::now();
     let found = Part::ALL.into_iter().find_map(|part| suite.find_by_default(part));
     let FailedCase { part, seed, seeds, why, took, story, .. } = found.expect("nothing found");
@@ -83,4 +84,19 @@ fn changed_bits_are_found_where_nothing_is_checked() {
     }
     assert!(found::<{ logged::HEADER_SUM_IGNORED }>().is_some(), "headers");
     assert!(found::<{ logged::DATA_SUM_IGNORED }>().is_some(), "data");
+}
+
+/// Behind checksums that are right, which a reader takes for a reason to believe.
+#[test]
+fn fields_that_are_not_checked_are_found() {
+    fn found<const BUG: u8>() -> Option<FailedCase> {
+        let suite = Suite::of::<Logged<BUG>>(TABLE).seal("b", format::seal);
+        suite.find_by_default(Part::Format)
+    }
+    let found = found::<{ logged::FIELDS_TRUSTED }>().expect("nothing found");
+    assert!(found.why.contains("panicked") && found.took < LIMIT, "{found:?}");
+    assert!(found.story.contains("changed now: "), "{}", found.story);
+    // Without the seal it is the checksum that refuses it.
+    let suite = Suite::of::<Logged<{ logged::FIELDS_TRUSTED }>>(TABLE);
+    assert!(suite.find_by_default(Part::Format).is_none());
 }

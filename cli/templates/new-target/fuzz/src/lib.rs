@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use sim_core::control::{Answer, Command, Report, Slot};
-use sim_core::{KeyText, Registry, Sector, Sectors, TargetSpec};
+use sim_core::{KeyText, Registry, Sector, Sectors, TargetSpec, TargetType};
+use testkit::conformance::Suite;
 use testkit::{World, id};
 
 use crate_name::TargetName;
@@ -24,6 +25,13 @@ pub fn table(data: &[u8]) {
     if let Some(printed) = load(&world, vec![line]) {
         assert_eq!(load(&world, printed.clone()), Some(printed));
     }
+}
+
+/// Changes what the target keeps on its device, as the bytes have it, and brings it up again. That may
+/// be refused; nothing may panic, and nothing may hang. A target that keeps nothing passes.
+pub fn format(data: &[u8]) {
+    let suite = Suite::of::<TargetName>(TargetName::EXAMPLE);@SEAL@
+    suite.format(data).unwrap_or_else(|why| panic!("{why}"));
 }
 
 /// Brings a table into use, and returns its lines as the target prints them.

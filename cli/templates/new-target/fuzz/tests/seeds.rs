@@ -7,6 +7,11 @@ fn table() {
     replay("table", crate_name_fuzz::table);
 }
 
+#[test]
+fn format() {
+    replay("format", crate_name_fuzz::format);
+}
+
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
     for seed in std::fs::read_dir(&folder).expect("a folder of seeds") {

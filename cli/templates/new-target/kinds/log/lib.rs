@@ -17,10 +17,8 @@ use std::{fmt, sync::Arc};
 use futures_util::lock::Mutex;
 use sim_core::*;
 
-use block::{BLOCK, Log, MAGIC, SECTORS, is_sealed, numbers, sealed, sector};
-
-/// The most blocks of data in a record.
-const MOST: u64 = 8;
+pub use block::seal;
+use block::{BLOCK, Log, MAGIC, MOST, SECTORS, is_sealed, numbers, sealed, sector};
 
 /// The target: its bios share the store with writes that nobody waits for any more.
 pub struct TargetName(Arc<Store>);
@@ -42,6 +40,7 @@ struct Store {
 impl TargetType for TargetName {
     const NAME: &'static str = "target-word";
     const VERSION: [u32; 3] = [1, 0, 0];
+    const EXAMPLE: &'static str = "0 512 target-word a table-words";
 
     fn ctr(args: &mut Args<'_>) -> Result<TargetName, CtrError> {
         args.exactly(2, "Invalid argument count")?;
@@ -174,7 +173,9 @@ impl Store {
         let (mut superblock, mut record) = (vec![0; BLOCK], vec![0; BLOCK * (1 + MOST as usize)]);
         self.send(Bio::read(sector(self.blocks), &mut superblock)).await?;
         let [magic, mut id, generation, blocks] = numbers(&superblock);
+        // What the disk says is not believed, checksum or none: there is a generation after this one.
         let is_ours = is_sealed(&superblock) && [magic, blocks] == [MAGIC, self.blocks];
+        let is_ours = is_ours && generation < u64::MAX;
         if superblock.iter().all(|byte| *byte == 0) {
             id = self.runtime.random();
         } else if !is_ours {
@@ -185,8 +186,8 @@ impl Store {
         while is_ours && log.head <= self.last {
             self.send(Bio::read(sector(log.head), &mut record)).await?;
             let [store, begun, first, count] = numbers(&record);
-            let bytes = BLOCK * (1 + count.min(MOST) as usize);
-            if [store, begun] != [id, generation] || !is_sealed(&record[..bytes]) {
+            let is_next = [store, begun] == [id, generation] && count <= MOST;
+            if !is_next || !is_sealed(&record[..BLOCK * (1 + count as usize)]) {
                 break;
             }
             self.place(&mut map, log, [first, count]);

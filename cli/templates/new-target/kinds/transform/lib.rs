@@ -24,6 +24,7 @@ pub struct TargetName {
 impl TargetType for TargetName {
     const NAME: &'static str = "target-word";
     const VERSION: [u32; 3] = [1, 0, 0];
+    const EXAMPLE: &'static str = "0 512 target-word a table-words";
 
     fn ctr(args: &mut Args<'_>) -> Result<TargetName, CtrError> {
         args.exactly(3, "Invalid argument count")?;
