@@ -12,13 +12,13 @@ use backing::{Attach, Attached};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sim_core::control::{Answer, Command, Failure, Happenings, Id, Slot};
-use sim_core::{DevNumber, TargetSpec};
+use sim_core::{DevNumber, TargetSpec, TracedPage};
 use zeroize::Zeroizing;
 
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 11;
+pub const VERSION: u32 = 12;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -84,6 +84,16 @@ pub enum Request {
     /// number, tells at once which one was the last. A client that asks too late has missed some: the daemon
     /// keeps the last few thousand, for all clients, and nothing for any of them.
     Happened(Option<u64>),
+    /// Begins to trace what passes through a device, for this connection and up to its end.
+    Trace {
+        /// The device.
+        id: Id,
+        /// What its tables send below, too.
+        deep: bool,
+    },
+    /// Waits for what passes through the device that is traced, and tells of it. Of what is not asked for in
+    /// time the daemon keeps the first few thousand steps, and the count of the others.
+    Traced,
     /// Lists what is recorded from before and lacks its keys.
     Keyless,
     /// Brings back what is recorded from before, with these tables in the place of those that
@@ -242,6 +252,8 @@ pub enum Outcome {
     Described(Vec<Description>),
     /// What has happened.
     Happened(Happenings),
+    /// What has passed.
+    Traced(TracedPage),
     /// Devices without keys.
     Keyless(KeylessStack),
     /// What became of a restore.

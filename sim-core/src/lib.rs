@@ -27,6 +27,7 @@ mod table;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use block::area::Area;
 pub use block::bio::{Bio, Flags, Op};
@@ -67,3 +68,4 @@ pub use target::{
     DeviceStyle, Discarded, End, Flat, KeyText, Mapped, Profile, Reply, StatusKind, StatusWriter,
     Target, reply,
 };
+pub use trace::{MAX_TRACED, Step, Traced, TracedPage, Tracing};

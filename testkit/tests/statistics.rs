@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sim_core::control::{Answer, Command, Slot};
-use sim_core::{Access, Bio, OpenDevice, Registry, Sector, Sectors};
+use sim_core::{Access, Bio, OpenDevice, Registry, Sector, Sectors, Step};
 use testkit::{Speed, World, id, send};
 
 fn world(seed: u64) -> World {
@@ -207,5 +207,45 @@ fn the_counters_of_all_devices_have_a_limit() {
     for _ in 0..2 {
         create("@stats_create 0+5000000 1").expect("room for five million areas");
         create("@stats_delete 0").expect("a region");
+    }
+}
+
+#[test]
+fn a_trace_has_each_bio_once_a_layer_and_leaves_nothing_behind() {
+    for seed in 0..50 {
+        let world = world(seed);
+        let low = world.set_up(0, "0 1024 linear 7:0 0\n1024 1024 linear 7:1 0");
+        let top = world.set_up(1, "0 1024 linear 253:0 512");
+        write(&world, 1, 0, 8);
+        let tracing = world.control.trace(&id(1), true).expect("nobody traces");
+        assert!(world.control.trace(&id(1), false).is_err(), "one at a time");
+        assert_eq!(top.extents(), None);
+        // In two targets below: two bios there.
+        write(&world, 1, 508, 8);
+        read(&world, 1, 0, 1);
+        world.sim.block_on(send(world.device(1), Bio::flush())).expect("a flush");
+        let page = world.sim.block_on(tracing.next());
+        let count = |major, minor, wanted: fn(&Step) -> bool| {
+            let here =
+                page.steps.iter().filter(|step| (step.dev.major, step.dev.minor) == (major, minor));
+            here.filter(|step| wanted(&step.step)).count()
+        };
+        for (major, minor, bios, remapped) in
+            [(253, 1, 3, 0), (253, 0, 3, 3), (7, 0, 2, 2), (7, 1, 3, 3)]
+        {
+            let what = format!("seed {seed}: {major}:{minor}: {:?}", page.steps);
+            assert_eq!(count(major, minor, |step| *step == Step::Queued), bios, "{what}");
+            assert_eq!(count(major, minor, |step| *step == Step::Completed(None)), bios, "{what}");
+            assert_eq!(
+                count(major, minor, |step| matches!(step, Step::Remapped { .. })),
+                remapped,
+                "{what}"
+            );
+        }
+        assert_eq!((page.dropped, page.is_over), (0, false));
+        drop(tracing);
+        assert!(top.extents().is_some() && low.extents().is_some(), "back to the flattened maps");
+        read(&world, 1, 8, 8);
+        assert!(world.control.trace(&id(1), false).is_ok());
     }
 }

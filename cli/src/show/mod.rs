@@ -12,6 +12,7 @@ mod picture;
 mod places;
 mod raid;
 mod store;
+mod trace;
 mod tree;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ pub(crate) use opened::{opened, planned};
 pub(crate) use places::places;
 pub(crate) use raid::{checked, grown, raid, repairs};
 pub(crate) use store::{write_json, write_text};
+pub(crate) use trace::{TraceSum, trace_json, trace_line};
 pub(crate) use tree::{Branches, tree};
 
 /// Prints a value as JSON.

@@ -13,6 +13,7 @@ mod see;
 mod shell;
 mod stack;
 mod test_plugin;
+mod trace;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -108,6 +109,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             }
         }
         Verb::Graph(options) => see::graph(&instance()?, &options),
+        Verb::Trace(options) => trace::run(&instance()?, &options),
         Verb::Heat(options) => see::heat(&instance()?, &options),
         Verb::Where(options) => see::places(&instance()?, &options),
         Verb::Info { json: _, name, uuid } => info(&instance()?, name, uuid),

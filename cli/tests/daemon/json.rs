@@ -2,6 +2,9 @@
 //! that has `--json`, over one stack.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -33,6 +36,7 @@ const VERBS: &[&str] = &[
     "stack diff stack.toml --json",
     "events --json --past --count 1",
     "heat base --for 50ms --json",
+    "trace base --json --count 1",
     "where base 3 --json",
     "where r 3 --json",
     "where --image /dev/sda 515 --json",
@@ -175,6 +179,15 @@ fn every_verb_says_the_same_things_the_same_way() {
     build(&instance);
     let mut seen = Seen::default();
     let mut said = BTreeMap::new();
+    // What `trace` is to see.
+    let (base, ends) = (instance.path("mapper/base"), Arc::new(AtomicBool::new(false)));
+    let is_over = ends.clone();
+    let reads = std::thread::spawn(move || {
+        while !is_over.load(Relaxed) {
+            std::fs::read(&base).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
     for verb in VERBS {
         let output = instance.run(&verb.split(' ').collect::<Vec<_>>());
         let value: Value = serde_json::from_slice(&output.stdout)
@@ -182,6 +195,8 @@ fn every_verb_says_the_same_things_the_same_way() {
         seen.look(verb, &value);
         said.insert(*verb, value);
     }
+    ends.store(true, Relaxed);
+    reads.join().unwrap();
     for (key, mut types) in seen.types {
         types.remove("null");
         // Of a store it is what the header has, of a target three numbers.

@@ -17,3 +17,4 @@ mod places;
 mod record;
 mod seeing;
 mod stack;
+mod tracing;

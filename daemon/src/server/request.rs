@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 
 use backing::{AttachError, Attached, Cancel, block_on, block_on_or};
 use sim_core::control::{Answer, Command, Failure, Happenings, Id};
-use sim_core::{Errno, panic_text};
+use sim_core::{Errno, Tracing, panic_text};
 
 use super::settle::settle;
 use super::state::{Daemon, Event};
@@ -28,11 +28,12 @@ pub(super) struct Session<'a> {
     batch: Option<Change<'a>>,
     /// It was told of a device before.
     told: bool,
+    tracing: Option<Tracing>,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(daemon: &'a Daemon, hung_up: &'a Cancel) -> Session<'a> {
-        Session { daemon, hung_up, batch: None, told: false }
+        Session { daemon, hung_up, batch: None, told: false, tracing: None }
     }
 
     /// Carries out a request; gives it up where it waits and the client hangs up. A panic is an
@@ -92,6 +93,27 @@ impl<'a> Session<'a> {
                     Some(happened) => Outcome::Happened(happened),
                     // Nobody reads it.
                     None => failed("events", Errno::INTR),
+                })
+            }
+            Request::Trace { id, deep } => {
+                // One that was under way is no longer wanted, and may be in the way.
+                self.tracing = None;
+                reply(match daemon.control.trace(&id, deep) {
+                    Ok(tracing) => {
+                        self.tracing = Some(tracing);
+                        Outcome::Done
+                    }
+                    Err(failure) => failed("trace", failure),
+                })
+            }
+            Request::Traced => {
+                let Some(tracing) = &self.tracing else {
+                    return reply(failed("trace", "nothing is traced on this connection"));
+                };
+                reply(match block_on_or(tracing.next(), hung_up) {
+                    Some(page) => Outcome::Traced(page),
+                    // Nobody reads it.
+                    None => failed("trace", Errno::INTR),
                 })
             }
             Request::Keyless => reply(match daemon.keyless() {

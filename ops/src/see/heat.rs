@@ -7,12 +7,11 @@ use serde::Serialize;
 use sim_core::DevNumber;
 use sim_core::control::Slot;
 
+use super::device_in_use;
 use crate::commands::message;
 use crate::device_mapper::DeviceMapper;
-use crate::devices::{NO_SUCH, find};
 use crate::size::in_bytes;
 use crate::watch::{PERIOD, Watch};
-use crate::words::device_name;
 
 /// What the region's program is called, so that one that is left by a killed command is known.
 const PROGRAM: &str = "dmsim-heat";
@@ -62,11 +61,7 @@ pub fn heat(
     long: Duration,
     watch: &dyn Watch,
 ) -> Result<Heat, Fault> {
-    let name = device_name(dm.mount(), word);
-    let device = find(dm, &name)?.ok_or_else(|| Fault::new(word, NO_SUCH))?;
-    if device.size().0 == 0 {
-        return Err(Fault::new(word, "has no table in use: nothing can be sent to it"));
-    }
+    let device = device_in_use(dm, word)?;
     let name = device.name();
     let create = format!("@stats_create - /{areas} {PROGRAM}");
     let region = message(dm, name, Slot::Live, &create)?.unwrap_or_default();

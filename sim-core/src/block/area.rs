@@ -87,7 +87,17 @@ impl Area {
 
     /// Tells whether what is sent here must pass the device's entry, and is not folded away.
     pub(crate) fn is_watched(&self) -> bool {
-        self.device.has_faults()
+        self.device.is_watched()
+    }
+
+    /// Notes for whoever follows what is sent here that a target sends a bio to `to` of the area, which had
+    /// this sector on the device above.
+    pub(crate) fn note_remap(&self, to: Sector, bio: &Bio<'_>, sector: Sector) {
+        let (to, sector) = match bio.is_empty() {
+            true => (Sector::ZERO, Sector::ZERO),
+            false => (self.start.wrapping_add(to.from_start()), sector),
+        };
+        self.device.note_remap(to, bio, sector);
     }
 
     /// Sends a bio to `sector` of the area. Nothing happens before the submission is awaited, or

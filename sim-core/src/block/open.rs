@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{FaultPlace, FaultSlot, Faults};
 use crate::graph::Edge;
+use crate::trace::TapSlot;
 use crate::{
     Access, Allocation, Bio, BlkError, BlkResult, BlockDevice, BoxFuture, DevNumber, Errno, Limits,
     Sector, Sectors,
@@ -20,6 +21,7 @@ pub struct OpenDevice {
     device: Arc<dyn BlockDevice>,
     access: Access,
     faults: FaultSlot,
+    tap: TapSlot,
     /// Where a table maps onto a mapped device. Given back after the release below.
     _edge: Option<Edge>,
 }
@@ -37,7 +39,13 @@ impl OpenDevice {
         edge: Option<Edge>,
     ) -> Result<OpenDevice, Errno> {
         device.open(access)?;
-        Ok(OpenDevice { device, access, faults: FaultSlot::default(), _edge: edge })
+        Ok(OpenDevice {
+            device,
+            access,
+            faults: FaultSlot::default(),
+            tap: TapSlot::default(),
+            _edge: edge,
+        })
     }
 
     /// Returns the device's number.
@@ -80,6 +88,24 @@ impl OpenDevice {
         self.faults.is_armed()
     }
 
+    /// Returns where what is sent through here is followed.
+    pub(crate) fn tap(&self) -> &TapSlot {
+        &self.tap
+    }
+
+    /// Notes for whoever follows what is sent here that a table sends a bio to `to` of the device, which had
+    /// this sector on its own.
+    pub(crate) fn note_remap(&self, to: Sector, bio: &Bio<'_>, sector: Sector) {
+        if let Some(tap) = self.tap.tap() {
+            tap.remapped(bio, to, sector);
+        }
+    }
+
+    /// Tells whether what is sent through here must pass the entry, and is not folded away.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.faults.is_armed() || self.tap.is_on()
+    }
+
     /// Returns the plan that is armed for what is sent through here.
     pub(crate) fn faults(&self) -> Option<Arc<Faults>> {
         self.faults.armed()
@@ -104,7 +130,7 @@ impl OpenDevice {
 
     /// Lends the pages behind a range to `reply`: see [`BlockDevice::lend`].
     pub fn lend(&self, sector: Sector, len: Sectors, reply: &mut dyn FnMut(&[u8])) -> bool {
-        !self.has_faults() && self.device.lend(sector, len, reply)
+        !self.is_watched() && self.device.lend(sector, len, reply)
     }
 
     /// Tells what the run of sectors that begins at `at` holds: see [`BlockDevice::run_at`].
@@ -133,9 +159,9 @@ impl OpenDevice {
 
     /// Carries a bio out on the spot, or hands it back.
     pub(crate) fn now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
-        match (self.faults.is_armed(), bio.end()) {
+        match (self.is_watched(), bio.end()) {
             (_, None) => Ok(Err(BlkError::Io)),
-            // It comes again, and meets the faults once.
+            // It comes again, and is seen, and meets the faults, once.
             (true, _) => Err(bio),
             (false, _) => self.device.try_now(bio),
         }
@@ -143,6 +169,13 @@ impl OpenDevice {
 
     /// Carries out a bio that was handed back. One that crosses the end of all addresses fails.
     pub(crate) fn wait<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
+        match self.tap.tap() {
+            Some(tap) => Box::pin(async move { tap.follow(bio, |bio| self.carry_out(bio)).await }),
+            None => self.carry_out(bio),
+        }
+    }
+
+    fn carry_out<'a>(&'a self, bio: Bio<'a>) -> BoxFuture<'a, BlkResult> {
         match (self.faults.armed(), bio.end()) {
             (_, None) => Box::pin(std::future::ready(Err(BlkError::Io))),
             (Some(faults), _) => Box::pin(async move { faults.meet(bio, &*self.device).await }),

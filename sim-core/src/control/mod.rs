@@ -43,7 +43,7 @@ use crate::sync::event::{Events, TargetEvents};
 use crate::table::build::Build;
 use crate::{
     Access, BlockDevice, DevNumber, Errno, KernelLog, MappedDevice, OpenDevice, Registry, Runtime,
-    Sectors,
+    Sectors, Tracing,
 };
 
 /// The version of the ioctl interface that the operations follow: Linux 6.12's.
@@ -321,6 +321,17 @@ impl Control {
     /// ([`MAX_HAPPENED`]), and of that a part.
     pub async fn happened_after(&self, seq: u64) -> Happenings {
         self.journal.after(seq).await
+    }
+
+    /// Begins to trace what is sent to a device, and with `deep` what its tables send below, down to the
+    /// images. It ends when what is returned goes.
+    pub fn trace(&self, id: &Id, deep: bool) -> Result<Tracing, Failure> {
+        let device = self.device(id)?;
+        let busy = |dev| {
+            let why = Some(format!("{dev} is traced already"));
+            Failure { errno: Errno::BUSY, table: None, why }
+        };
+        Tracing::begin(&device, self.runtime.clone(), deep).map_err(busy)
     }
 
     /// Returns a mapped device.

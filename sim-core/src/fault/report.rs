@@ -99,7 +99,7 @@ pub enum Fate {
 }
 
 impl Struck {
-    pub(super) fn of(op: Op, fua: bool) -> Struck {
+    pub(crate) fn of(op: Op, fua: bool) -> Struck {
         match op {
             Op::Read => Struck::Read,
             Op::Write if fua => Struck::WriteFua,

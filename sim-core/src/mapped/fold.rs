@@ -180,7 +180,7 @@ fn flush_devices(table: &Table) -> Option<Vec<Arc<dyn BlockDevice>>> {
             all.push(device.clone());
         }
     };
-    if table.devices().any(|open| open.has_faults()) {
+    if table.devices().any(|open| open.is_watched()) {
         return None;
     }
     for device in table.flush_devices()? {

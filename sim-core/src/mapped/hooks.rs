@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::MappedDevice;
 use crate::fault::Faults;
+use crate::trace::TapSlot;
 use crate::{Errno, FaultReport, stats};
 
 impl MappedDevice {
@@ -18,6 +19,26 @@ impl MappedDevice {
                 self.refold();
             }
         })
+    }
+
+    /// Returns where what is sent to the device is followed.
+    pub(crate) fn tap(&self) -> &TapSlot {
+        &self.tap
+    }
+
+    /// Returns the device, to be held for longer.
+    pub(crate) fn shared(&self) -> Option<Arc<MappedDevice>> {
+        self.me.upgrade()
+    }
+
+    /// Takes the maps away that pass through the device.
+    pub(crate) fn unfold(&self) {
+        self.revoke();
+    }
+
+    /// Folds the maps that pass through the device, where they may be.
+    pub(crate) fn fold_again(&self) {
+        self.refold();
     }
 
     /// Returns the plan that is armed for whoever uses the device.

@@ -169,6 +169,13 @@ impl MappedDevice {
     /// Carries out a bio, waiting as long as the device is suspended. One that meets faults does so first:
     /// what they hold is not in the device yet, and no suspend waits for it.
     async fn run(&self, bio: Bio<'_>) -> BlkResult {
+        match self.tap.tap() {
+            Some(tap) => tap.follow(bio, |bio| self.meet(bio)).await,
+            None => self.meet(bio).await,
+        }
+    }
+
+    async fn meet(&self, bio: Bio<'_>) -> BlkResult {
         match self.faults.armed() {
             Some(faults) => faults.meet(bio, self).await,
             None => self.run_on(bio).await,
@@ -304,8 +311,8 @@ impl MappedDevice {
     /// Carries out a read or a write by the table, where one target takes all of it and does no
     /// more than to send it on.
     fn walk_now<'b>(&self, bio: Bio<'b>) -> Result<BlkResult, Bio<'b>> {
-        // It comes again, and meets the faults once.
-        if self.faults.is_armed() {
+        // It comes again, and is seen, and meets the faults, once.
+        if self.faults.is_armed() || self.tap.is_on() {
             return Err(bio);
         }
         let Some(_pass) = self.gate.try_enter() else { return Err(bio) };

@@ -109,7 +109,8 @@ impl MappedDevice {
             let due = state.phase == Phase::Running
                 && self.folding.load(SeqCst)
                 && !self.faults.is_armed()
-                && !self.stats.is_on();
+                && !self.stats.is_on()
+                && !self.tap.is_on();
             if !due || self.flat.look().map().is_some() {
                 return;
             }

@@ -14,6 +14,7 @@ use crate::stats::Stats;
 use crate::sync::barrier::Barrier;
 use crate::sync::event::Events;
 use crate::sync::gate::Gate;
+use crate::trace::TapSlot;
 use crate::{
     Access, BlockDevice, Errno, KernelLog, Limits, Refusal, Runtime, Table, TableType, Target,
 };
@@ -58,6 +59,7 @@ pub struct MappedDevice {
     /// here and above.
     faults: FaultSlot,
     stats: Stats,
+    tap: TapSlot,
 }
 
 struct State {
@@ -121,6 +123,7 @@ impl MappedDevice {
             barrier,
             faults: FaultSlot::default(),
             stats: Stats::new(runtime),
+            tap: TapSlot::default(),
         })
     }
 
@@ -421,6 +424,7 @@ impl MappedDevice {
         }
         self.size.store(0, SeqCst);
         self.events.wake();
+        self.tap.end();
     }
 
     /// Ends the device as the kernel's `__dm_destroy` does: unless it is suspended already, its

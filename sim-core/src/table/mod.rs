@@ -282,6 +282,7 @@ impl Table {
     async fn flush(&self) -> BlkResult {
         let mut flushes: FuturesUnordered<BoxFuture<'_, BlkResult>> = FuturesUnordered::new();
         for device in &self.flush.devices {
+            device.note_remap(Sector::ZERO, &Bio::flush(), Sector::ZERO);
             flushes.push(Box::pin(device.submit(Bio::flush())));
         }
         for &index in &self.flush.targets {
@@ -348,6 +349,7 @@ impl Entry {
                 end.await
             }
             Mapped::Remapped(area, to, bio) => {
+                area.note_remap(to, &bio, self.begin + sector.from_start());
                 let result = area.submit(to, bio).await;
                 drop(pass);
                 self.target.end_io(&End { op, flags, sector, len, area }, result)

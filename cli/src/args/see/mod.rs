@@ -1,10 +1,14 @@
 //! The command line of the verbs that show what goes on in a stack.
 
+mod trace;
+
 use std::time::Duration;
 
 use clap::{Args, value_parser};
 use ops::size::parse_size;
 use sim_core::{SECTOR_SIZE, Sector};
+
+pub(crate) use trace::TraceArgs;
 
 /// Tell where a sector lies, through all layers, or which devices show it
 ///
