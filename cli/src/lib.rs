@@ -17,6 +17,7 @@ mod passphrase;
 mod remote;
 mod show;
 mod terminal;
+mod top;
 mod verbs;
 
 use std::ffi::OsString;

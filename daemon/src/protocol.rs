@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::describe::Description;
 
 /// The version of the messages. Client and daemon must have the same.
-pub const VERSION: u32 = 12;
+pub const VERSION: u32 = 13;
 
 /// The longest message, in bytes: a table of a million lines has some 80 MiB.
 pub const MAX_MESSAGE: u32 = 512 << 20;
@@ -94,6 +94,9 @@ pub enum Request {
     /// Waits for what passes through the device that is traced, and tells of it. Of what is not asked for in
     /// time the daemon keeps the first few thousand steps, and the count of the others.
     Traced,
+    /// Tells what all devices are doing. From the first of these on, each device counts what it is sent, as long as
+    /// the connection is there.
+    Gauges,
     /// Lists what is recorded from before and lacks its keys.
     Keyless,
     /// Brings back what is recorded from before, with these tables in the place of those that
@@ -213,6 +216,66 @@ pub enum Shows {
 /// (Whoever finds udev's files there would wait for it, which knows nothing of these devices.)
 pub const OWN_RUN: [&str; 4] = ["udev", "lvm", "blkid", "cryptsetup"];
 
+/// The most devices that are told of what they are doing.
+pub const MAX_GAUGES: usize = 1024;
+
+/// Returns where the bins of [`GaugeCounters::bins`] end, in nanoseconds: from a microsecond to eight seconds.
+pub fn latency_bounds_ns() -> impl Iterator<Item = u64> {
+    (0..24).map(|power| 1000 << power)
+}
+
+/// What devices are doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gauges {
+    /// When, in nanoseconds since the first answer.
+    pub at_ns: u64,
+    /// The devices by name, [`MAX_GAUGES`] at most.
+    pub devices: Vec<Gauge>,
+    /// How many more there are.
+    pub left_out: usize,
+    /// The names of the attached images.
+    pub images: Vec<(DevNumber, String)>,
+}
+
+/// What a device is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gauge {
+    /// The name, mangled.
+    pub name: String,
+    /// The number.
+    pub dev: DevNumber,
+    /// In sectors.
+    pub size: u64,
+    /// It is suspended.
+    pub suspended: bool,
+    /// Targets in the live table.
+    pub target_count: usize,
+    /// Their status lines; none of a table that has many.
+    pub status: Vec<TargetSpec>,
+    /// What the live table has open.
+    pub below: Vec<DevNumber>,
+    /// What was counted; nothing for a device without a size.
+    pub counters: Option<GaugeCounters>,
+}
+
+/// What a device was sent since it is counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GaugeCounters {
+    /// Reads that have ended.
+    pub read_count: u64,
+    /// What they read, in sectors.
+    pub read: u64,
+    /// What is no read and has ended.
+    pub write_count: u64,
+    /// In sectors.
+    pub written: u64,
+    /// Bios under way.
+    pub in_flight: u64,
+    /// How many bios took less than each of [`latency_bounds_ns`], and no less than the one before; at the end, how
+    /// many took longer.
+    pub bins: Vec<u64>,
+}
+
 /// What became of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
@@ -254,6 +317,8 @@ pub enum Outcome {
     Happened(Happenings),
     /// What has passed.
     Traced(TracedPage),
+    /// What devices are doing.
+    Gauges(Gauges),
     /// Devices without keys.
     Keyless(KeylessStack),
     /// What became of a restore.

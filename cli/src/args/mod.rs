@@ -35,7 +35,7 @@ use open::Open;
 use partitions::Partitions;
 pub(crate) use plugin::TestPlugin;
 use raid::Raid;
-use see::{GraphArgs, HeatArgs, TraceArgs, Where};
+use see::{GraphArgs, HeatArgs, TopArgs, TraceArgs, Where};
 use shell::Shell;
 use snapshot::{Diff, GiveUp, Merge, Take};
 use stack::Stack;
@@ -176,6 +176,7 @@ pub(crate) enum Verb {
     },
     Graph(GraphArgs),
     Heat(HeatArgs),
+    Top(TopArgs),
     Trace(TraceArgs),
     Where(Where),
     /// Describe devices; without --json as dmsetup does

@@ -17,7 +17,7 @@ use crate::client;
 use crate::output::complain;
 
 /// The exit status where the daemon has ended.
-pub(super) const DAEMON_ENDED: u8 = 3;
+pub(crate) const DAEMON_ENDED: u8 = 3;
 
 pub(super) fn run(instance: &Instance, options: &Events) -> Result<ExitCode, Fault> {
     let begin = Instant::now();

@@ -38,7 +38,8 @@ use crate::keys::RestoreKeys;
 use crate::output::{complain, print};
 use crate::show::{self, print_json};
 use crate::terminal::Terminal;
-use crate::{client, demo, logging, new_target};
+use crate::{client, demo, logging, new_target, top};
+pub(crate) use events::DAEMON_ENDED;
 use restore::{bring_back, forget, restore, tell_failed};
 
 /// Carries out one verb. `dir` is the directory that was typed, which the demonstration takes for
@@ -109,6 +110,7 @@ pub(crate) fn run(verb: Verb, dir: Option<&Path>, registry: Registry) -> Result<
             }
         }
         Verb::Graph(options) => see::graph(&instance()?, &options),
+        Verb::Top(options) => top::run(&instance()?, &options),
         Verb::Trace(options) => trace::run(&instance()?, &options),
         Verb::Heat(options) => see::heat(&instance()?, &options),
         Verb::Where(options) => see::places(&instance()?, &options),

@@ -36,6 +36,7 @@ const VERBS: &[&str] = &[
     "stack diff stack.toml --json",
     "events --json --past --count 1",
     "heat base --for 50ms --json",
+    "top --json -n 100ms",
     "trace base --json --count 1",
     "where base 3 --json",
     "where r 3 --json",

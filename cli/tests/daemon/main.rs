@@ -17,4 +17,5 @@ mod places;
 mod record;
 mod seeing;
 mod stack;
+mod top;
 mod tracing;

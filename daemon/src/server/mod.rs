@@ -4,6 +4,7 @@ mod clients;
 mod connection;
 mod counted;
 mod forget;
+mod gauges;
 mod guard;
 mod kmsg;
 mod recordings;

@@ -10,6 +10,7 @@ use backing::{AttachError, Attached, Cancel, block_on, block_on_or};
 use sim_core::control::{Answer, Command, Failure, Happenings, Id};
 use sim_core::{Errno, Tracing, panic_text};
 
+use super::gauges::Gauging;
 use super::settle::settle;
 use super::state::{Daemon, Event};
 use crate::above;
@@ -17,7 +18,7 @@ use crate::describe::describe;
 use crate::fault::Fault;
 use crate::loops::{Loops, holders_below};
 use crate::mangle::decode;
-use crate::protocol::{Outcome, Reply, Request, User};
+use crate::protocol::{Gauges, Outcome, Reply, Request, User};
 use crate::record::{Change, Keeper};
 
 /// One client's requests.
@@ -29,11 +30,12 @@ pub(super) struct Session<'a> {
     /// It was told of a device before.
     told: bool,
     tracing: Option<Tracing>,
+    gauging: Option<Gauging<'a>>,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(daemon: &'a Daemon, hung_up: &'a Cancel) -> Session<'a> {
-        Session { daemon, hung_up, batch: None, told: false, tracing: None }
+        Session { daemon, hung_up, batch: None, told: false, tracing: None, gauging: None }
     }
 
     /// Carries out a request; gives it up where it waits and the client hangs up. A panic is an
@@ -115,6 +117,14 @@ impl<'a> Session<'a> {
                     // Nobody reads it.
                     None => failed("trace", Errno::INTR),
                 })
+            }
+            Request::Gauges => {
+                let gauging = self.gauging.get_or_insert_with(|| Gauging::new(&daemon.control));
+                let images = daemon.images.list().into_iter();
+                let images =
+                    images.map(|image| (image.number, image.name.unwrap_or(image.kernel_name)));
+                let images = images.collect();
+                reply(Outcome::Gauges(Gauges { images, ..gauging.read() }))
             }
             Request::Keyless => reply(match daemon.keyless() {
                 Ok(keyless) => Outcome::Keyless(keyless),

@@ -1,5 +1,6 @@
 //! The command line of the verbs that show what goes on in a stack.
 
+mod top;
 mod trace;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use clap::{Args, value_parser};
 use ops::size::parse_size;
 use sim_core::{SECTOR_SIZE, Sector};
 
+pub(crate) use top::TopArgs;
 pub(crate) use trace::TraceArgs;
 
 /// Tell where a sector lies, through all layers, or which devices show it
