@@ -8,9 +8,9 @@
 //! An image is read through a mapping and written by `pwrite`, so that no page of it is ever
 //! dirtied by a store: a full disk is an error of the write, not a signal. What can happen to a
 //! mapping behind our back (the image is truncated, its disk fails) is caught by the guard in
-//! `image/guard.rs`. All unsafe code of the crate is there, in `mapping.rs` beside it, and in
-//! `fuse_device.rs`,
-//! which has the one call to the system that the FUSE front end cannot make without.
+//! `image/guard.rs`. All unsafe code of the crate is there, in `mapping.rs` beside it, and in two files of
+//! calls to the system that nobody offers a safe face of: `fuse_device.rs`, the one that the FUSE front
+//! end cannot make without, and `semaphores.rs`, by which programs tell each other that udev is done.
 
 #![deny(unsafe_code)]
 
@@ -19,6 +19,8 @@ mod fuse_device;
 mod image;
 mod images;
 mod runtime;
+#[allow(unsafe_code, reason = "the C library's calls about semaphores, and its local time")]
+mod semaphores;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -30,3 +32,4 @@ pub use image::path::Lost;
 pub use images::{ImageChange, Images, machine_has, mount_number};
 pub use runtime::block_on::{Cancel, block_on, block_on_or};
 pub use runtime::pool::Pool;
+pub use semaphores::{ListedSemaphore, Semaphore, local_time};

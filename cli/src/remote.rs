@@ -1,6 +1,7 @@
 //! The dmsetup verbs' way to the daemon.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use daemon::protocol::{Outcome, Request};
 use daemon::{Client, Fault, Instance};
@@ -120,6 +121,10 @@ impl Dm for Remote {
 
     fn columns(&self) -> Option<u16> {
         output::columns()
+    }
+
+    fn udev_is_running(&self) -> bool {
+        Path::new("/run/udev/control").exists()
     }
 
     fn base(&self) -> String {

@@ -44,6 +44,11 @@ pub trait Dm {
         None
     }
 
+    /// Tells whether the machine has a udev that programs would wait for.
+    fn udev_is_running(&self) -> bool {
+        false
+    }
+
     /// Returns the path of the file that shows a mapped device, given the kernel's (mangled)
     /// name: what `--exec` hands to its program. `None` for `/dev/mapper/` and the name.
     fn node(&self, _name: &str) -> Option<String> {

@@ -12,6 +12,7 @@ mod report;
 mod session;
 mod split_name;
 mod tree;
+mod udev;
 mod usage;
 mod verbs;
 
@@ -26,6 +27,12 @@ use verbs::{VERBS, Verb};
 ///
 /// A reader of the output that goes away ends the command without a word.
 pub fn run(called: Called, args: &[String], dm: &mut dyn Dm, streams: &mut Streams<'_>) -> i32 {
+    let dev_dir = std::env::var("DM_DEV_DIR").unwrap_or_default();
+    if called != Called::Dmsim && !dev_dir.is_empty() && !dev_dir.starts_with('/') {
+        let mut session = Session::new(called, options::Options::default(), dm, streams);
+        session.complain("Invalid DM_DEV_DIR environment variable value.");
+        return 1;
+    }
     let (options, words) = match options::parse(called, args) {
         Ok((options, words)) => {
             let stats = (called == Called::Dmstats).then(|| "stats".to_owned());
@@ -59,6 +66,7 @@ pub fn run(called: Called, args: &[String], dm: &mut dyn Dm, streams: &mut Strea
     if words.len() < least || most.is_some_and(|most| words.len() > most) {
         return misuse(&mut session, &["Incorrect number of arguments.".to_owned()], &usage());
     }
+    session.set_up_udev();
     finish(&mut session, |session| verbs::act(session, verb, words))
 }
 

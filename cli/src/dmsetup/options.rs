@@ -1,6 +1,7 @@
 //! The options: parsed as getopt_long does, with its error texts.
 
 use super::dm::Called;
+use super::udev;
 use super::verbs::stats::Statistics;
 use daemon::mangle::Mode;
 
@@ -30,6 +31,12 @@ pub(super) struct Options {
     /// Nothing is said of what was done as asked, and may not have been meant.
     pub(super) quiet: bool,
     pub(super) device_names: bool,
+    pub(super) noudevsync: bool,
+    /// All that would be asked is answered: yes.
+    pub(super) yes: bool,
+    pub(super) udev_cookie: Option<u32>,
+    /// How many cookies are no numbers, each of which is told.
+    pub(super) bad_cookies: u32,
     pub(super) on_resume: bool,
     pub(super) on_create: bool,
     pub(super) table: Option<String>,
@@ -302,6 +309,12 @@ impl Options {
             "quiet" => self.quiet = true,
             "json" => self.json = true,
             "device-names" => self.device_names = true,
+            "noudevsync" => self.noudevsync = true,
+            "yes" => self.yes = true,
+            "udevcookie" => {
+                self.udev_cookie = udev::number(&value);
+                self.bad_cookies += u32::from(self.udev_cookie.is_none());
+            }
             "addnodeonresume" => self.on_resume = true,
             "addnodeoncreate" => self.on_create = true,
             "table" => self.table = Some(value),

@@ -9,6 +9,7 @@ use sim_core::{Access, DevNumber, Errno, Held};
 use super::dm::{Called, Dm, Streams};
 use super::errors::{Source, lower_first, table_fault};
 use super::options::Options;
+use super::udev::Udev;
 use daemon::mangle::{self, Mode, What};
 
 /// Why a command stops.
@@ -78,6 +79,7 @@ pub(super) struct Session<'a, 's> {
     pub(super) dm: &'a mut dyn Dm,
     io: &'a mut Streams<'s>,
     mode: Mode,
+    pub(super) udev: Udev,
     /// The first overlap of the command, and how many devices have one.
     overlaps: Option<(String, usize)>,
     /// What was removed, each with the devices that were made as parts of it.
@@ -97,7 +99,8 @@ impl<'a, 's> Session<'a, 's> {
         };
         let mode = options.mangling.unwrap_or_else(from_environment);
         let (overlaps, removed) = (None, Vec::new());
-        Session { called, verb: "", options, dm, io, mode, overlaps, removed }
+        let udev = Udev::new(dm.udev_is_running(), options.udev_cookie);
+        Session { called, verb: "", options, dm, io, mode, udev, overlaps, removed }
     }
 
     pub(super) fn mode(&self) -> Mode {

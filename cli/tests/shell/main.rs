@@ -8,6 +8,7 @@
 mod harness;
 
 mod attacks;
+mod cookies;
 mod inside;
 mod numbers;
 mod scripts;

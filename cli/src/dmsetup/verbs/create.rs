@@ -95,35 +95,48 @@ fn new_name(session: &mut Session<'_, '_>, name: &str) -> Done<String> {
 
 /// Creates a device, loads its table and resumes it; undoes all of it where a step fails.
 fn create_one(session: &mut Session<'_, '_>, wanted: Wanted) -> Done {
-    let uuid = match wanted.uuid {
+    let uuid = match &wanted.uuid {
         Some(uuid) => {
-            let mangled = session.mangle_uuid(&uuid)?;
+            let mangled = session.mangle_uuid(uuid)?;
             session.refuse_twice(&mangled, What::Uuid)?;
             Some(mangled)
         }
         None => None,
     };
     let dev = wanted.minor.map(|minor| session.dev(minor));
-    let task = Task { name: Some(wanted.name.clone()), uuid: uuid.clone(), dev };
+    let task = Task { name: Some(wanted.name.clone()), uuid, dev };
     if let Some(dev) = dev.filter(|dev| dev.major != DM_MAJOR) {
         // The kernel makes 253:MINOR, which dmsetup then neither finds nor removes.
         let why = Some(format!("mapped devices are {DM_MAJOR}:N, not {dev}"));
         session.tell("create", &task, &Failure { errno: Errno::NXIO, table: None, why }, None);
         return Err(Stop::Failed);
     }
-    let command = Command::DevCreate { name: wanted.name.clone(), uuid, minor: wanted.minor };
+    if session.options.notable {
+        // Without a table there is nothing that udev would be told of.
+        session.pass_udev_by();
+    }
+    let part = session.begin_part()?;
+    let made = make(session, task, &wanted);
+    session.end_part(part);
+    let task = made?;
+    set_node(session, &task)?;
+    set_read_ahead(session, &task)?;
+    session.print_info_if_verbose(&task)
+}
+
+fn make(session: &mut Session<'_, '_>, task: Task, wanted: &Wanted) -> Done<Task> {
+    let (name, uuid) = (wanted.name.clone(), task.uuid.clone());
+    let command = Command::DevCreate { name, uuid, minor: wanted.minor };
     let status = expect_status(session.call("create", &task, command)?);
     let task = Task { dev: Some(status.dev), ..Task::named(&wanted.name) };
-    if let Some(table) = wanted.table.filter(|table| !table.is_empty())
-        && let Err(stop) = start(session, &task, wanted.access, &table)
+    if let Some(table) = wanted.table.as_ref().filter(|table| !table.is_empty())
+        && let Err(stop) = start(session, &task, wanted.access, table)
     {
         // What failed has been told; that there is nothing left of it is no news.
         let _ = session.dm.call(Command::DevRemove { id: task.id(), open: WhenOpen::Refuse });
         return Err(stop);
     }
-    set_node(session, &task)?;
-    set_read_ahead(session, &task)?;
-    session.print_info_if_verbose(&task)
+    Ok(task)
 }
 
 fn start(session: &mut Session<'_, '_>, task: &Task, access: Access, table: &Source) -> Done {

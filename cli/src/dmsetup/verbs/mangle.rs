@@ -2,6 +2,7 @@
 
 use sim_core::control::{Answer, Command, Listed, NewName};
 
+use super::rename::carry_out;
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 use daemon::mangle::{self as form, Mode, What};
 
@@ -69,6 +70,5 @@ fn mangle_one(session: &mut Session<'_, '_>, device: &Listed) -> Done {
     }
     session.print(format_args!("{name}: renaming to {new}\n"))?;
     let task = Task::named(name);
-    let command = Command::DevRename { id: task.id(), new: NewName::Name(new) };
-    session.call("rename", &task, command).map(drop)
+    carry_out(session, &task, NewName::Name(new))
 }

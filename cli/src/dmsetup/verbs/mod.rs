@@ -14,6 +14,7 @@ mod rename;
 pub(super) mod stats;
 mod suspend;
 mod table;
+mod udev;
 
 use super::session::{Done, Session, Stop};
 
@@ -32,7 +33,7 @@ pub(super) enum Act {
     Once(fn(&mut Session<'_, '_>, &[String]) -> Done),
     /// For each device named; stops at the first that fails.
     Each(fn(&mut Session<'_, '_>, Option<&str>) -> Done),
-    /// Not there: udev's cookies.
+    /// Not there: measurements.
     Missing,
 }
 
@@ -64,13 +65,12 @@ pub(super) const VERBS: &[Verb] = {
         verb("wait", 0, Some(2), Once(message::wait)),
         verb("mknodes", 0, None, Once(other::mknodes)),
         verb("mangle", 0, None, Once(mangle::mangle)),
-        verb("udevcreatecookie", 0, Some(0), Missing),
-        verb("udevreleasecookie", 0, Some(1), Missing),
-        verb("udevflags", 1, Some(1), Missing),
-        verb("udevcomplete", 1, Some(1), Missing),
-        verb("udevcomplete_all", 0, Some(1), Missing),
-        verb("udevcookie", 0, Some(0), Missing),
-        verb("udevcookies", 0, Some(0), Missing),
+        verb("udevcreatecookie", 0, Some(0), Once(udev::create_cookie)),
+        verb("udevreleasecookie", 0, Some(1), Once(udev::release_cookie)),
+        verb("udevflags", 1, Some(1), Once(udev::flags)),
+        verb("udevcomplete", 1, Some(1), Once(udev::complete)),
+        verb("udevcomplete_all", 0, Some(1), Once(udev::complete_all)),
+        verb("udevcookies", 0, Some(0), Once(udev::list)),
         verb("target-version", 1, None, Once(other::target_version)),
         verb("targets", 0, Some(0), Once(other::targets)),
         verb("version", 0, Some(0), Once(other::version)),

@@ -25,23 +25,32 @@ pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done 
         below.into_iter().filter(|part| is_told && ops::is_part(part)).map(|part| part.name);
     let parts: Vec<String> = parts.collect();
     if session.options.force {
+        if session.udev_cookie().is_some() && word.is_some() {
+            session.complain("WARNING: Use of cookie and --force is not compatible.");
+        }
         // Without an error target the device is removed all the same, or not.
         match replace_by_errors(session, &task) {
             Ok(()) | Err(Stop::Failed | Stop::Enough | Stop::Refused) => (),
             Err(stop @ Stop::Output(_)) => return Err(stop),
         }
     }
+    let part = session.begin_part()?;
+    let removed = try_to_remove(session, &task);
+    session.end_part(part);
+    removed?;
+    session
+        .removed
+        .extend((!parts.is_empty()).then(|| (task.to_string().trim().to_owned(), parts)));
+    Ok(())
+}
+
+fn try_to_remove(session: &mut Session<'_, '_>, task: &Task) -> Done {
     let tries = if session.options.retry { TRIES } else { 1 };
     let open = when_open(session);
     for attempt in 1..=tries {
         let command = Command::DevRemove { id: task.id(), open };
-        let Err(failure) = session.dm.call(command) else {
-            session
-                .removed
-                .extend((!parts.is_empty()).then(|| (task.to_string().trim().to_owned(), parts)));
-            return Ok(());
-        };
-        session.tell("remove", &task, &failure, None);
+        let Err(failure) = session.dm.call(command) else { break };
+        session.tell("remove", task, &failure, None);
         if failure.errno != Errno::BUSY || attempt == tries {
             return Err(Stop::Failed);
         }
@@ -170,7 +179,11 @@ fn replace_by_errors(session: &mut Session<'_, '_>, task: &Task) -> Done {
     let (access, base) = (Access::ReadWrite, session.dm.base());
     let load = Command::TableLoad { id: id.clone(), access, targets: vec![error], base };
     session.call("reload", task, load)?;
-    let resumed = session.call("resume", task, Command::DevResume { id: id.clone(), held });
+    let resumed = session.begin_part().and_then(|part| {
+        let resumed = session.call("resume", task, Command::DevResume { id: id.clone(), held });
+        session.end_part(part);
+        resumed
+    });
     if resumed.is_err() {
         session.call("clear", task, Command::TableClear { id })?;
     }

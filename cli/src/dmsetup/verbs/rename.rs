@@ -38,7 +38,15 @@ pub(super) fn rename(session: &mut Session<'_, '_>, words: &[String]) -> Done {
             NewName::Name(new_form(session, new, What::Name)?)
         }
     };
-    session.call("rename", &task, Command::DevRename { id: task.id(), new }).map(drop)
+    carry_out(session, &task, new)
+}
+
+/// Gives a device a new name, or its uuid, as a part of what udev would be told of.
+pub(super) fn carry_out(session: &mut Session<'_, '_>, task: &Task, new: NewName) -> Done {
+    let part = session.begin_part()?;
+    let renamed = session.call("rename", task, Command::DevRename { id: task.id(), new });
+    session.end_part(part);
+    renamed.map(drop)
 }
 
 fn new_form(session: &mut Session<'_, '_>, new: &str, what: What) -> Done<String> {

@@ -18,7 +18,10 @@ pub(super) fn suspend(session: &mut Session<'_, '_>, word: Option<&str>) -> Done
 pub(super) fn resume(session: &mut Session<'_, '_>, word: Option<&str>) -> Done {
     let task = session.task(word)?;
     let held = session.held();
-    session.call("resume", &task, Command::DevResume { id: task.id(), held })?;
+    let part = session.begin_part()?;
+    let resumed = session.call("resume", &task, Command::DevResume { id: task.id(), held });
+    session.end_part(part);
+    resumed?;
     set_read_ahead(session, &task)?;
     session.print_info_if_verbose(&task)
 }
