@@ -123,6 +123,13 @@ impl Dm for Remote {
         output::columns()
     }
 
+    fn node(&self, name: &str) -> Option<String> {
+        // In a shell there is a block node of that name.
+        let is_there = Path::new("/dev/mapper").join(name).exists();
+        let mount = &self.client.as_ref().filter(|_| !is_there)?.welcome.mount;
+        Some(mount.join(name).to_string_lossy().into_owned())
+    }
+
     fn udev_is_running(&self) -> bool {
         Path::new("/run/udev/control").exists()
     }

@@ -149,7 +149,9 @@ fn wait_for_resync(machine: &mut Machine) {
 
 /// Tells whether a command only asks how things are.
 fn is_report(line: &str) -> bool {
-    ["dmsetup status ", "dmsetup info ", "get "].iter().any(|verb| line.starts_with(verb))
+    ["dmsetup status ", "dmsetup info ", "dmsetup measure ", "get "]
+        .iter()
+        .any(|verb| line.starts_with(verb))
 }
 
 fn equal(got: &Outcome, recorded: &Outcome) -> bool {
@@ -313,6 +315,10 @@ transcripts! {
     trees_are_cut_as_recorded "dmsetup-tree",
     selections_are_read_as_recorded "dmsetup-selection",
     verbs_take_their_words_as_recorded "dmsetup-verbs",
+    wrong_words_are_refused_as_recorded "dmsetup-words",
+    options_of_dmsetup_do_as_recorded "dmsetup-options",
+    verbs_act_on_what_is_selected_as_recorded "dmsetup-acts",
+    targets_are_measured_as_recorded "dmsetup-measure",
 }
 
 #[test]

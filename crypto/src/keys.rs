@@ -17,25 +17,43 @@ pub(crate) struct Keys<'a> {
     pub(crate) extra: &'a [u8],
 }
 
+impl Spec {
+    /// Returns how many bytes of a key, given its size, are for the initialization vectors.
+    pub fn iv_key_size(&self, size: usize) -> usize {
+        let count = self.key_count as usize;
+        match self.iv {
+            Some(IvMode::Elephant) => size / 2,
+            // loop-AES, version 3: one key more, of the same length.
+            Some(IvMode::Lmk) if !size.is_multiple_of(count) => size / (count + 1),
+            Some(IvMode::Tcw) => self.iv_size() + WHITENING,
+            _ => 0,
+        }
+    }
+
+    /// Returns how many parts a key of a size has, as the kernel counts them: one for each cipher, and
+    /// those for the initialization vectors.
+    pub fn key_parts(&self, size: usize) -> u32 {
+        match self.iv {
+            Some(IvMode::Tcw) => self.key_count + 2,
+            Some(IvMode::Elephant) => 2,
+            _ => self.key_count + u32::from(self.iv_key_size(size) > 0),
+        }
+    }
+}
+
 impl<'a> Keys<'a> {
     /// Cuts `key` as `spec` has it.
     pub(crate) fn split(spec: &'a Spec, key: &'a [u8]) -> Result<Keys<'a>, Fault> {
         let count = spec.key_count as usize;
-        let extra = match spec.iv {
-            Some(IvMode::Elephant) if key.len() / 2 > MAX_ELEPHANT => {
-                // The kernel gives no text of its own.
-                let detail = format!(
-                    "elephant takes two keys of {MAX_ELEPHANT} bytes at most, found {} bytes",
-                    key.len()
-                );
-                return Err(Fault::invalid("Unknown error", detail));
-            }
-            Some(IvMode::Elephant) => key.len() / 2,
-            // loop-AES, version 3: one key more, of the same length.
-            Some(IvMode::Lmk) if !key.len().is_multiple_of(count) => key.len() / (count + 1),
-            Some(IvMode::Tcw) => spec.iv_size() + WHITENING,
-            _ => 0,
-        };
+        let extra = spec.iv_key_size(key.len());
+        if spec.iv == Some(IvMode::Elephant) && extra > MAX_ELEPHANT {
+            // The kernel gives no text of its own.
+            let detail = format!(
+                "elephant takes two keys of {MAX_ELEPHANT} bytes at most, found {} bytes",
+                key.len()
+            );
+            return Err(Fault::invalid("Unknown error", detail));
+        }
         let Some(rest) = key.len().checked_sub(extra) else {
             let detail = format!(
                 "{spec} takes {extra} bytes besides the cipher's key, found {} in all",

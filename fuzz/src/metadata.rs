@@ -118,7 +118,7 @@ fn write_some(world: &World, device: &Arc<sim_core::MappedDevice>, data: &[u8]) 
 }
 
 fn report(world: &World) {
-    for report in [Report::Status, Report::Table] {
+    for report in [Report::Status, Report::Table, Report::Measure] {
         let (slot, device_names) = (Slot::Live, false);
         let keys = KeyText::Zeros;
         let command = Command::TableStatus { id: id("fuzzed"), report, slot, device_names, keys };

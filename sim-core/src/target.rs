@@ -26,6 +26,13 @@ pub trait Target: Send + Sync {
     /// Writes the target's part of a `status` or `table` line (`status`).
     fn status(&self, kind: StatusKind, out: &mut StatusWriter<'_>) -> fmt::Result;
 
+    /// Writes what an integrity measurement takes down of it (`STATUSTYPE_IMA`): `name=value`, with commas
+    /// between. The core writes the type's name and version before that, and a semicolon behind. Nothing by
+    /// default, as of the kernel's simpler targets.
+    fn measure(&self, _out: &mut StatusWriter<'_>) -> fmt::Result {
+        Ok(())
+    }
+
     /// Calls `each` with every area of a device that the target uses (`iterate_devices`).
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area));
 

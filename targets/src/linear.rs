@@ -42,6 +42,11 @@ impl Target for Linear {
         }
     }
 
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        let device = lines::device_word(&self.area, out)?;
+        write!(out, "device_name={device},start={}", self.area.start)
+    }
+
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         each(&self.area);
     }

@@ -74,6 +74,21 @@ impl Target for Striped {
         }
     }
 
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        write!(out, "stripes={},chunk_size={}", self.stripes.len(), self.chunk)?;
+        for (nr, Stripe { area, errors }) in self.stripes.iter().enumerate() {
+            let device = lines::device_word(area, out)?;
+            let state = if errors.load(Relaxed) == 0 { 'A' } else { 'D' };
+            write!(
+                out,
+                ",stripe_{nr}_device_name={device},stripe_{nr}_physical_start={}",
+                area.start
+            )?;
+            write!(out, ",stripe_{nr}_status={state}")?;
+        }
+        Ok(())
+    }
+
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         self.stripes.iter().for_each(|stripe| each(&stripe.area));
     }

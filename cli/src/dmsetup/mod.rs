@@ -7,6 +7,7 @@
 pub(crate) mod concise;
 mod dm;
 mod errors;
+mod known;
 mod options;
 mod report;
 mod session;
@@ -46,9 +47,10 @@ pub fn run(called: Called, args: &[String], dm: &mut dyn Dm, streams: &mut Strea
     let mut session = Session::new(called, options, dm, streams);
     let usage = || usage::text(called);
     if session.options.help {
-        let (verb, words) = match called {
-            Called::Dmstats => ("stats", vec!["help".to_owned()]),
-            Called::Dmsetup | Called::Dmsim => ("help", Vec::new()),
+        let stats = words.first().is_some_and(|word| word == "stats");
+        let (verb, words) = match stats {
+            true => ("stats", vec!["help".to_owned()]),
+            false => ("help", Vec::new()),
         };
         let help = find(verb).expect("it is a verb");
         return finish(&mut session, |session| verbs::act(session, help, &words));
@@ -73,6 +75,38 @@ pub fn run(called: Called, args: &[String], dm: &mut dyn Dm, streams: &mut Strea
 /// Returns how one of dmsetup's verbs is used by `dmsim`; nothing for other words.
 pub fn help(verb: &str) -> Option<String> {
     find(verb).and_then(|verb| usage::of(verb.name))
+}
+
+/// What of dmsetup a command line uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// The verb, with what follows `stats`: `create`, `stats list`. None where there is none.
+    pub verb: Option<String>,
+    /// The long names of the options.
+    pub options: Vec<&'static str>,
+}
+
+/// Reads what of dmsetup a command line uses, without the program's name.
+pub fn used(called: Called, args: &[String]) -> Used {
+    let (options, words) = options::names(called, args);
+    let stats = (called == Called::Dmstats).then(|| "stats".to_owned());
+    let mut words = stats.into_iter().chain(words);
+    let verb = words.next().map(|verb| match verb.as_str() {
+        "stats" => format!("stats {}", words.next().unwrap_or_default()).trim_end().to_owned(),
+        _ => verb,
+    });
+    Used { verb, options }
+}
+
+/// Lists dmsetup's verbs, and those of `stats` behind that word.
+pub fn verb_names() -> impl Iterator<Item = String> {
+    let stats = verbs::stats::names().map(|name| format!("stats {name}"));
+    VERBS.iter().map(|verb| verb.name.to_owned()).chain(stats)
+}
+
+/// Lists dmsetup's options: the long name, and the letters that mean the same.
+pub fn option_names() -> impl Iterator<Item = (&'static str, Vec<char>)> {
+    options::all()
 }
 
 /// Tells whether a word is one of dmsetup's verbs.

@@ -1,6 +1,7 @@
 //! The options: parsed as getopt_long does, with its error texts.
 
 use super::dm::Called;
+use super::known::{ADDED, KNOWN, Known, Takes};
 use super::udev;
 use super::verbs::stats::Statistics;
 use daemon::mangle::Mode;
@@ -71,108 +72,6 @@ pub(super) enum ReadAhead {
     AtLeast(u64),
 }
 
-/// What may follow an option.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    Nothing,
-    Argument,
-}
-
-/// One option: its name, its letter if it has one, and what follows it.
-type Known = (&'static str, Option<char>, Takes);
-
-/// Every long option, in the order in which getopt lists those that a prefix may mean.
-const KNOWN: &[Known] = {
-    use Takes::{Argument as A, Nothing as N};
-    &[
-        ("readonly", Some('r'), N),
-        ("alias", None, A),
-        ("alldevices", None, N),
-        ("allprograms", None, N),
-        ("allregions", None, N),
-        ("area", None, N),
-        ("areas", None, A),
-        ("areasize", None, A),
-        ("bounds", None, A),
-        ("checks", None, N),
-        ("clear", None, N),
-        ("columns", Some('c'), N),
-        ("concise", None, N),
-        ("count", None, A),
-        ("deferred", None, N),
-        ("select", Some('S'), A),
-        ("exec", None, A),
-        ("filemap", None, N),
-        ("follow", None, A),
-        ("force", Some('f'), N),
-        ("foreground", None, N),
-        ("gid", Some('G'), A),
-        ("group", None, N),
-        ("groupid", None, A),
-        ("help", Some('h'), N),
-        ("histogram", None, N),
-        ("inactive", None, N),
-        ("interval", None, A),
-        ("length", None, A),
-        ("manglename", None, A),
-        ("major", Some('j'), A),
-        ("minor", Some('m'), A),
-        ("mode", Some('M'), A),
-        ("nameprefixes", None, N),
-        ("nogroup", None, N),
-        ("noflush", None, N),
-        ("noheadings", None, N),
-        ("nolockfs", None, N),
-        ("noopencount", None, N),
-        ("nosuffix", None, N),
-        ("notable", Some('n'), N),
-        ("notimesuffix", None, N),
-        ("nomonitor", None, N),
-        ("udevcookie", None, A),
-        ("noudevrules", None, N),
-        ("noudevsync", None, N),
-        ("options", Some('o'), A),
-        ("precise", None, N),
-        ("programid", None, A),
-        ("raw", None, N),
-        ("readahead", None, A),
-        ("region", None, N),
-        ("regions", None, A),
-        ("regionid", None, A),
-        ("relative", None, N),
-        ("retry", None, N),
-        ("rows", None, N),
-        ("segments", None, N),
-        ("separator", None, A),
-        ("setuuid", None, N),
-        ("showkeys", None, N),
-        ("sort", Some('O'), A),
-        ("start", None, A),
-        ("table", None, A),
-        ("target", None, A),
-        ("tree", None, N),
-        ("uid", Some('U'), A),
-        ("units", None, A),
-        ("uuid", Some('u'), A),
-        ("unbuffered", None, N),
-        ("unquoted", None, N),
-        ("userdata", None, A),
-        ("verbose", Some('v'), N),
-        ("verifyudev", None, N),
-        ("version", None, N),
-        ("yes", Some('y'), N),
-        ("addnodeonresume", None, N),
-        ("addnodeoncreate", None, N),
-    ]
-};
-
-/// The options that dmsim adds.
-const ADDED: &[Known] = &[
-    ("json", None, Takes::Nothing),
-    ("device-names", None, Takes::Nothing),
-    ("quiet", None, Takes::Nothing),
-];
-
 /// Splits a command line into options and words.
 ///
 /// # Errors
@@ -182,6 +81,33 @@ pub(super) fn parse(
     args: &[String],
 ) -> Result<(Options, Vec<String>), Vec<String>> {
     let mut options = Options::default();
+    let words = each(called, args, &mut |name, value| options.set(name, value))?;
+    options.check()?;
+    Ok((options, words))
+}
+
+/// Returns the long names of the options in a command line, as far as it can be read, and its words.
+pub(super) fn names(called: Called, args: &[String]) -> (Vec<&'static str>, Vec<String>) {
+    let mut names = Vec::new();
+    let words = each(called, args, &mut |name, _| {
+        names.push(name);
+        Ok(())
+    });
+    (names, words.unwrap_or_default())
+}
+
+/// Lists dmsetup's options: the long name, and the letters.
+pub(super) fn all() -> impl Iterator<Item = (&'static str, Vec<char>)> {
+    KNOWN.iter().map(|(name, letter, _)| {
+        let another = (*letter == Some('c')).then_some('C');
+        (*name, letter.iter().copied().chain(another).collect())
+    })
+}
+
+/// What an option is given to, with its value.
+type Take<'a> = dyn FnMut(&'static str, String) -> Result<(), Vec<String>> + 'a;
+
+fn each(called: Called, args: &[String], take: &mut Take<'_>) -> Result<Vec<String>, Vec<String>> {
     let mut words = Vec::new();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -191,15 +117,14 @@ pub(super) fn parse(
         }
         if let Some(long) = arg.strip_prefix("--") {
             let (name, value) = take_long(called, long, &mut rest).map_err(|text| vec![text])?;
-            options.set(name, value)?;
+            take(name, value)?;
         } else if arg.len() > 1 && arg.starts_with('-') {
-            take_short(called, &arg[1..], &mut rest, &mut options)?;
+            take_short(called, &arg[1..], &mut rest, take)?;
         } else {
             words.push(arg.clone());
         }
     }
-    options.check()?;
-    Ok((options, words))
+    Ok(words)
 }
 
 fn program(called: Called) -> &'static str {
@@ -231,6 +156,8 @@ fn take_long<'a>(
         None => all().filter(|known| known.0.starts_with(word)).collect(),
     };
     let (name, takes) = match fits[..] {
+        // dmsetup takes the letter alone without an argument, whatever its help says.
+        [("verbose", _, _)] if called != Called::Dmsim => ("verbose", Takes::Argument),
         [(name, _, takes)] => (*name, *takes),
         [] => return Err(format!("{program}: unrecognized option '--{word}'")),
         _ => {
@@ -258,7 +185,7 @@ fn take_short(
     called: Called,
     letters: &str,
     rest: &mut std::slice::Iter<'_, String>,
-    options: &mut Options,
+    take: &mut Take<'_>,
 ) -> Result<(), Vec<String>> {
     let program = program(called);
     for (at, letter) in letters.char_indices() {
@@ -268,7 +195,7 @@ fn take_short(
             return Err(vec![format!("{program}: invalid option -- '{letter}'")]);
         };
         if *takes == Takes::Nothing {
-            options.set(name, String::new())?;
+            take(name, String::new())?;
             continue;
         }
         let joined = &letters[at + letter.len_utf8()..];
@@ -279,7 +206,7 @@ fn take_short(
         let Some(value) = value else {
             return Err(vec![format!("{program}: option requires an argument -- '{letter}'")]);
         };
-        return options.set(name, value);
+        return take(name, value);
     }
     Ok(())
 }
@@ -331,7 +258,7 @@ impl Options {
             "target" => self.target = Some(value),
             "exec" => self.exec = Some(value),
             "readahead" => self.read_ahead = read_ahead(&value)?,
-            "count" => self.count = Some(number(&value)),
+            "count" => self.count = Some(count(&value)?),
             "interval" => self.interval_s = Some(interval(&value)?),
             "manglename" => {
                 let unknown = || vec!["Unknown name mangling mode.".to_owned()];
@@ -373,7 +300,17 @@ pub(super) fn number(text: &str) -> u32 {
 
 fn file_mode(text: &str) -> Result<u32, Vec<String>> {
     let bad = |_| vec![format!("Invalid argument for --mode: {text}. ")];
-    u32::from_str_radix(text, 8).map_err(bad)
+    match u32::from_str_radix(text, 8).map_err(bad)? {
+        0 => Err(vec![format!("Invalid argument for --mode: {text}. ")]),
+        mode => Ok(mode),
+    }
+}
+
+fn count(text: &str) -> Result<u32, Vec<String>> {
+    match text.trim_start().strip_prefix('-').map(number) {
+        None | Some(0) => Ok(number(text)),
+        Some(_) => Err(vec!["Count must be zero or greater.".to_owned()]),
+    }
 }
 
 fn interval(text: &str) -> Result<u32, Vec<String>> {
@@ -444,6 +381,8 @@ mod tests {
         );
         assert_eq!(fault("--json"), "dmsetup: unrecognized option '--json'");
         assert_eq!(fault("-M 9"), "Invalid argument for --mode: 9. ");
+        assert_eq!(fault("--verbose"), "dmsetup: option '--verbose' requires an argument");
+        assert_eq!(fault("--count -1"), "Count must be zero or greater.");
     }
 
     #[test]

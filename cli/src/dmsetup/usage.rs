@@ -19,6 +19,7 @@ const DOES: &[(&str, &str)] = &[
     ("clear", "Drop the table that was loaded and waits for a resume"),
     ("wipe_table", "Replace the table by one that fails all I/O"),
     ("rename", "Give a device another name, or its first uuid (--setuuid)"),
+    ("measure", "Print what an integrity measurement would take down of the targets"),
     ("message", "Send a message to the target at a sector"),
     ("ls", "List devices, or show them as a tree (--tree)"),
     ("deps", "List the devices that a table has open"),
@@ -52,7 +53,7 @@ pub(super) fn text(called: Called) -> String {
     }
 }
 
-/// What `dmsim help VERB` says of one verb; nothing for one that does nothing here.
+/// What `dmsim help VERB` says of one verb; nothing where that is no verb that is helped with so.
 pub(super) fn of(verb: &str) -> Option<String> {
     let (_, does) = DOES.iter().find(|(name, _)| *name == verb)?;
     let mut usage = String::new();
@@ -79,20 +80,14 @@ pub(super) fn of(verb: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verbs::{Act, VERBS};
+    use super::super::verbs::VERBS;
     use super::*;
 
     #[test]
-    fn every_verb_that_does_something_has_its_help() {
+    fn every_verb_has_its_help() {
         for verb in VERBS.iter().filter(|verb| verb.name != "help" && verb.name != "info") {
-            let help = of(verb.name);
-            match verb.act {
-                Act::Missing => assert_eq!(help, None, "{}", verb.name),
-                Act::Once(_) | Act::Each(_) => {
-                    let help = help.unwrap_or_else(|| panic!("no help on {}", verb.name));
-                    assert!(help.contains(&format!("\n  dmsim {}", verb.name)), "{help}");
-                }
-            }
+            let help = of(verb.name).unwrap_or_else(|| panic!("no help on {}", verb.name));
+            assert!(help.contains(&format!("\n  dmsim {}", verb.name)), "{help}");
         }
     }
 

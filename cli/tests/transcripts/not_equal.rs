@@ -27,6 +27,28 @@ pub(crate) const NOT_EQUAL: &[NotEqual] = &[
         ],
     },
     NotEqual {
+        case: "dmsetup-words",
+        why: "the kernel lists the types of the modules that it has loaded",
+        what: &[("dmsetup targets --count 1 --interval 1", &[0])],
+    },
+    NotEqual {
+        case: "dmsetup-options",
+        why: "dmsetup ends by a signal; the kernel lists the types of the modules that it has loaded; and what a \
+              program prints comes first, as dmsetup keeps its own lines back where they go to a file",
+        what: &[
+            ("dmsetup ls --exec 'echo x' -v", &[0]),
+            ("dmsetup table --exec 'echo t' -v one", &[0]),
+            ("dmsetup mangle -u LVM-two", &[0]),
+            ("dmsetup mangle -j 253 -m 0", &[0]),
+            ("dmsetup targets --checks", &[0]),
+        ],
+    },
+    NotEqual {
+        case: "dmsetup-acts",
+        why: "dmsetup ends by a signal; and the kernel lists the types of the modules that it has loaded",
+        what: &[("dmsetup clear -v -S name=q", &[0]), ("dmsetup targets -S name=a2", &[0])],
+    },
+    NotEqual {
         case: "ebs-sizes",
         why: "a device in memory takes bios that are no whole blocks",
         what: &[("put /dev/mapper/e 8 16 9000", &[11]), ("get /dev/mapper/e 0 64", &[11])],

@@ -34,6 +34,9 @@ pub(crate) struct Outcome {
     pub(crate) ended: Option<i32>,
 }
 
+/// What stands for `{usage}` in a transcript, where the whole was recorded once.
+const USAGE: &str = include_str!("../../src/dmsetup/usage.txt");
+
 /// What follows a command that others did not wait for.
 pub(crate) const BACKGROUND: &str = " (in the background)";
 
@@ -90,6 +93,7 @@ impl Outcome {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("2|", _) if no_node => (),
             ("|", text) => self.stdout += &format!("{text}\n"),
+            ("2|", "{usage}") => self.stderr += USAGE,
             ("2|", text) => self.stderr += &format!("{text}\n"),
             ("?", status) => self.status = status.parse().unwrap(),
             ("k|", text) if text.starts_with("device-mapper: ") => {

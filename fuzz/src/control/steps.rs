@@ -48,7 +48,7 @@ impl Step {
             14 => run(Command::DevStatus { id: id(bytes), slot: slot(bytes) }),
             15 => run(Command::TableStatus {
                 id: id(bytes),
-                report: bytes.pick(&[Report::Status, Report::Table]),
+                report: bytes.pick(&[Report::Status, Report::Table, Report::Measure]),
                 slot: slot(bytes),
                 device_names: false,
                 keys: KeyText::Zeros,

@@ -64,8 +64,11 @@ impl Cell {
     pub(super) fn status(&self, slot: Slot) -> DevStatus {
         let asked = self.table(slot);
         let read_only = match (slot, &asked) {
-            (Slot::Inactive, Some(table)) => table.access().is_read_only(),
-            _ => self.device.access().is_read_only(),
+            // As the kernel has it, of no table as well.
+            (Slot::Inactive, table) => {
+                table.as_ref().is_some_and(|table| table.access().is_read_only())
+            }
+            (Slot::Live, _) => self.device.access().is_read_only(),
         };
         let read_ahead = || self.read_ahead.unwrap_or_else(|| self.device.limits().read_ahead());
         DevStatus {

@@ -55,6 +55,8 @@ pub enum Report {
     StatusNoFlush,
     /// What the targets were made from (`dmsetup table`).
     Table,
+    /// What an integrity measurement takes down of the targets (`dmsetup measure`).
+    Measure,
 }
 
 /// The file that shows a device: what a device node has besides its number.
@@ -440,10 +442,12 @@ impl std::fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Report {
-    pub(crate) fn kind(self) -> crate::StatusKind {
+    /// Which text of a target it is; none for a measurement, which is no status.
+    pub(crate) fn kind(self) -> Option<crate::StatusKind> {
         match self {
-            Report::Status | Report::StatusNoFlush => crate::StatusKind::Info,
-            Report::Table => crate::StatusKind::Table,
+            Report::Status | Report::StatusNoFlush => Some(crate::StatusKind::Info),
+            Report::Table => Some(crate::StatusKind::Table),
+            Report::Measure => None,
         }
     }
 }

@@ -153,6 +153,10 @@ impl Control {
         // Where it fails, it may have been suspended on the way.
         self.journal.settled(&device, new_table && result.is_ok());
         let overlap = self.claim(&device);
+        if new_table && result.is_ok() {
+            // A table brings its own, whatever was set before.
+            self.cells().cell_of(&device).into_iter().for_each(|cell| cell.read_ahead = None);
+        }
         // The old table is gone now, and with it what kept devices below open.
         self.reap();
         let status = self.status_of(&device);

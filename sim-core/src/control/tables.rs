@@ -152,9 +152,13 @@ impl Control {
             // It may have waited.
             (status, table) = asked()?;
         }
-        let style = TextStyle { devices: command::style(device_names), keys };
-        let lines = table.map(|table| table.status(report.kind(), style)).transpose()?;
-        Ok(Answer::Table(status, lines.map(|(lines, _)| lines).unwrap_or_default()))
+        let devices = command::style(device_names);
+        let lines = |table: Arc<Table>| match report.kind() {
+            Some(kind) => table.status(kind, TextStyle { devices, keys }).map(|(lines, _)| lines),
+            None => table.measures(devices),
+        };
+        let lines = table.map(lines).transpose()?;
+        Ok(Answer::Table(status, lines.unwrap_or_default()))
     }
 
     pub(super) fn versions(&self) -> Vec<TargetVersion> {

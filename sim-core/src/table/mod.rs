@@ -9,6 +9,7 @@ mod parse;
 mod spots;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -118,6 +119,30 @@ impl Table {
         kind: StatusKind,
         style: TextStyle,
     ) -> Result<(Vec<TargetSpec>, bool), Errno> {
+        self.texts(style, |entry, out| entry.target.status(kind, out))
+    }
+
+    /// Returns what would be measured of each target, for those that say anything with the type's name
+    /// and version; as [`status`](Self::status) otherwise.
+    pub(crate) fn measures(&self, devices: DeviceStyle) -> Result<Vec<TargetSpec>, Errno> {
+        let style = TextStyle { devices, keys: KeyText::Zeros };
+        let (mut lines, _) = self.texts(style, |entry, out| entry.target.measure(out))?;
+        for (line, entry) in lines.iter_mut().zip(&self.entries) {
+            if !line.params.is_empty() {
+                let (name, [major, minor, patch]) =
+                    (&line.target_type, entry.target_type.version());
+                let head = format!("target_name={name},target_version={major}.{minor}.{patch}");
+                line.params = format!("{head},{};", &*line.params).into();
+            }
+        }
+        Ok(lines)
+    }
+
+    fn texts(
+        &self,
+        style: TextStyle,
+        write: impl Fn(&Entry, &mut StatusWriter<'_>) -> fmt::Result,
+    ) -> Result<(Vec<TargetSpec>, bool), Errno> {
         let mut without_keys = false;
         let mut line = |entry: &Entry| {
             // Room for the longest key first: a text that moves in memory leaves a copy behind.
@@ -127,7 +152,7 @@ impl Table {
             });
             let mut out = StatusWriter::new(&mut text, style.devices).with_keys(style.keys);
             // A string takes everything: an error is the target's own, and cuts its text short.
-            let _cut_short = entry.target.status(kind, &mut out);
+            let _cut_short = write(entry, &mut out);
             without_keys |= out.left_out_keys();
             TargetSpec {
                 start: entry.begin,

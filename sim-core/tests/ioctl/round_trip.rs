@@ -46,8 +46,12 @@ fn targets() -> impl Strategy<Value = Vec<TargetSpec>> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    let report =
-        prop_oneof![Just(Report::Status), Just(Report::StatusNoFlush), Just(Report::Table)];
+    let report = prop_oneof![
+        Just(Report::Status),
+        Just(Report::StatusNoFlush),
+        Just(Report::Table),
+        Just(Report::Measure)
+    ];
     let new = prop_oneof![text(127).prop_map(NewName::Name), text(128).prop_map(NewName::Uuid)];
     let access = prop_oneof![Just(Access::ReadOnly), Just(Access::ReadWrite)];
     let status = |(id, report, slot)| Command::TableStatus {

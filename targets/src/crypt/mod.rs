@@ -103,6 +103,13 @@ impl Target for Crypt {
         }
     }
 
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        let (spec, size) = (&self.spec, self.key().size());
+        write!(out, "{}cipher_string={spec},key_size={size},", self.options.measured())?;
+        let (parts, extra) = (spec.key_parts(size), spec.iv_key_size(size));
+        write!(out, "key_parts={parts},key_extra_size={extra},key_mac_size=0")
+    }
+
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         each(&self.area);
     }

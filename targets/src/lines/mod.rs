@@ -44,3 +44,8 @@ pub(crate) use opening::{device_word, parse};
 pub use place::Place;
 pub use remap::{linear, striped, switch, unstriped};
 pub use words::{AsWritten, DeviceFacts, DeviceWord, Devices, from_text};
+
+/// How a measurement says whether something is so.
+pub(crate) fn y_or_n(is: bool) -> char {
+    if is { 'y' } else { 'n' }
+}

@@ -36,7 +36,8 @@ use sim_core::{
 use self::mirror_set::MirrorSet;
 use self::state::Health;
 use crate::lines;
-use crate::lines::mirror::{LegStatus, Line, LogStatus, Status};
+use crate::lines::mirror::{Features, LegStatus, Line, LogStatus, Status};
+use crate::lines::y_or_n;
 
 /// The same data on several legs.
 pub struct Mirror {
@@ -79,6 +80,19 @@ impl Target for Mirror {
                 write!(out, "{line}")
             }
         }
+    }
+
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        let healths = self.set.state().health.clone();
+        write!(out, "nr_mirrors={}", healths.len())?;
+        for (nr, (area, health)) in self.set.legs.iter().zip(&healths).enumerate() {
+            let (device, health) = (lines::device_word(area, out)?, health.shown().letter());
+            write!(out, ",mirror_device_{nr}={device},mirror_device_{nr}_status={health}")?;
+        }
+        let Features { handle_errors, keep_log } = self.line.features;
+        let (handle_errors, keep_log) = (y_or_n(handle_errors), y_or_n(keep_log));
+        // Of its log the kernel says nothing there.
+        write!(out, ",handle_errors={handle_errors},keep_log={keep_log},log_type_status=")
     }
 
     /// The legs alone, as in the kernel: the log's device takes no part in flushes and limits.

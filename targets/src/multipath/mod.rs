@@ -99,6 +99,28 @@ impl Target for Multipath {
         }
     }
 
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        let status = self.status_now(out)?;
+        write!(out, "nr_priority_groups={}", status.groups.len())?;
+        for (nr, (group, line)) in status.groups.iter().zip(&self.line.groups).enumerate() {
+            let (state, count) = (group.state.letter(), group.paths.len());
+            write!(out, ",pg_state_{nr}={state},nr_pgpaths_{nr}={count}")?;
+            write!(out, ",path_selector_name_{nr}={}", line.selector.name())?;
+            for (path, PathStatus { device, is_active, failures, .. }) in
+                group.paths.iter().enumerate()
+            {
+                let state = if *is_active { 'A' } else { 'F' };
+                write!(out, ",path_name_{nr}_{path}={device},is_active_{nr}_{path}={state}")?;
+                // Of the path its selector says nothing there.
+                write!(
+                    out,
+                    ",fail_count_{nr}_{path}={failures},path_selector_status_{nr}_{path}="
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         self.paths.iter().flatten().for_each(each);
     }
@@ -202,42 +224,43 @@ impl Multipath {
     }
 
     fn info(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        write!(out, "{}", self.status_now(out)?)
+    }
+
+    fn status_now(&self, out: &StatusWriter<'_>) -> Result<Status<String>, fmt::Error> {
         let words =
             self.line.try_map(|device| lines::device_word(&Area::whole(device.clone()), out))?;
-        let status = {
-            let state = self.state();
-            let group = |(nr, group): (usize, lines::multipath::Group<String>)| GroupStatus {
-                state: state.group_state(nr),
-                selector: match group.selector {
-                    Selector::HistoricalServiceTime { base_weight, threshold_multiplier } => {
-                        vec![base_weight, threshold_multiplier]
-                    }
-                    Selector::RoundRobin
-                    | Selector::QueueLength
-                    | Selector::ServiceTime
-                    | Selector::IoAffinity => Vec::new(),
-                },
-                paths: group
-                    .paths
-                    .into_iter()
-                    .zip(&state.groups[nr].paths)
-                    .enumerate()
-                    .map(|(path, (word, known))| PathStatus {
-                        device: word.device,
-                        is_active: known.is_active,
-                        failures: known.failures,
-                        selector: state.groups[nr].selector.info(path),
-                    })
-                    .collect(),
-            };
-            let shown = state.shown_group().map_or(1, |group| group + 1);
-            Status {
-                queues: state.queues,
-                pg_init_count: 0,
-                current: shown.min(words.groups.len()),
-                groups: words.groups.into_iter().enumerate().map(group).collect(),
-            }
+        let state = self.state();
+        let group = |(nr, group): (usize, lines::multipath::Group<String>)| GroupStatus {
+            state: state.group_state(nr),
+            selector: match group.selector {
+                Selector::HistoricalServiceTime { base_weight, threshold_multiplier } => {
+                    vec![base_weight, threshold_multiplier]
+                }
+                Selector::RoundRobin
+                | Selector::QueueLength
+                | Selector::ServiceTime
+                | Selector::IoAffinity => Vec::new(),
+            },
+            paths: group
+                .paths
+                .into_iter()
+                .zip(&state.groups[nr].paths)
+                .enumerate()
+                .map(|(path, (word, known))| PathStatus {
+                    device: word.device,
+                    is_active: known.is_active,
+                    failures: known.failures,
+                    selector: state.groups[nr].selector.info(path),
+                })
+                .collect(),
         };
-        write!(out, "{status}")
+        let shown = state.shown_group().map_or(1, |group| group + 1);
+        Ok(Status {
+            queues: state.queues,
+            pg_init_count: 0,
+            current: shown.min(words.groups.len()),
+            groups: words.groups.into_iter().enumerate().map(group).collect(),
+        })
     }
 }

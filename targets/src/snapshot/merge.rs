@@ -81,6 +81,10 @@ impl Target for SnapshotMerge {
         self.target.status(kind, self.failed.load(SeqCst), out)
     }
 
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        self.target.measure(self.failed.load(SeqCst), out)
+    }
+
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         self.target.iterate_devices(each);
     }

@@ -81,6 +81,10 @@ impl Target for Snapshot {
         self.target.status(kind, false, out)
     }
 
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        self.target.measure(false, out)
+    }
+
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         self.target.iterate_devices(each);
     }

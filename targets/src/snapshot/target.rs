@@ -18,6 +18,7 @@ use super::store::{Loaded, Persistent, Refused, Store, Transient, Usage};
 use super::table::ExceptionTable;
 use crate::lines;
 use crate::lines::snapshot::{COW_WORD, Features, Line, STORE_WORD, Status, StoreKind, WhenFull};
+use crate::lines::y_or_n;
 
 const NO_MERGE: &str = "Snapshot exception store does not support snapshot-merge.";
 
@@ -165,6 +166,24 @@ impl SnapTarget {
                 write!(out, "{}", Line { origin, cow, store, chunk, features: self.features })
             }
         }
+    }
+
+    /// Writes what is measured of the device. `failed` where a merge could not go on.
+    pub(super) fn measure(&self, failed: bool, out: &mut StatusWriter<'_>) -> fmt::Result {
+        let word = |area| lines::device_word(area, out);
+        let (origin, cow) = (word(&self.shown)?, word(&self.cow)?);
+        let (valid, overflowed) = match self.info(failed) {
+            Status::Invalid => (false, false),
+            Status::Overflow => (true, true),
+            Status::Used { .. } | Status::MergeFailed | Status::Unknown => (true, false),
+        };
+        write!(out, "snap_origin_name={origin},snap_cow_name={cow},snap_valid={},", y_or_n(valid))?;
+        write!(
+            out,
+            "snap_merge_failed={},snapshot_overflowed={}",
+            y_or_n(failed),
+            y_or_n(overflowed)
+        )
     }
 
     fn info(&self, failed: bool) -> Status {

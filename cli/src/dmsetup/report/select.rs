@@ -297,40 +297,37 @@ impl<'a> Parser<'a> {
     }
 
     fn string(&mut self, field: &Field, whole: &str) -> Result<String, Fault> {
-        let mut chars = self.rest.char_indices();
-        if let Some((_, quote @ ('"' | '\''))) = chars.next() {
-            let inner = &self.rest[1..];
-            let Some(end) = inner.find(quote) else {
-                let what = format!(
-                    "Missing end quote.\nFailed to parse string value for selection field {}.\n",
-                    field.name
-                );
-                return Err(syntax(&what, whole));
-            };
-            self.rest = &inner[end + 1..];
-            return Ok(inner[..end].to_owned());
+        match self.rest.chars().next() {
+            Some(quote @ ('"' | '\'')) => self.quoted(quote, "string", field, whole),
+            _ => Ok(self.unquoted()),
         }
-        let stop = |char: char| char.is_whitespace() || "(),&|#".contains(char);
-        Ok(self.until(stop))
     }
 
-    /// A regular expression may have parentheses of its own, which end it only where they close
-    /// more than it opened.
+    /// A regular expression may stand in brackets, which are none of it.
     fn regex(&mut self, field: &Field, whole: &str) -> Result<Regex, Fault> {
-        let text = if self.rest.starts_with(['"', '\'']) {
-            self.string(field, whole)?
-        } else {
-            let mut open = 0;
-            self.until(|char| {
-                match char {
-                    '(' => open += 1,
-                    ')' => open -= 1,
-                    _ => (),
-                }
-                char.is_whitespace() || ",&|#".contains(char) || open < 0
-            })
+        let closing = match self.rest.chars().next() {
+            None => {
+                let what =
+                    format!("Regular expression expected for selection field {}\n", field.name);
+                return Err(syntax(&what, whole));
+            }
+            Some('(') => Some(')'),
+            Some('{') => Some('}'),
+            Some('[') => Some(']'),
+            Some(quote @ ('"' | '\'')) => Some(quote),
+            Some(_) => None,
+        };
+        let text = match closing {
+            Some(closing) => self.quoted(closing, "regex", field, whole)?,
+            None => self.unquoted(),
         };
         Regex::new(&text).map_err(|error| {
+            let error = match error.to_string() {
+                text if text.contains("unclosed group") => {
+                    "missing ')' in regular expression".to_owned()
+                }
+                text => text,
+            };
             format!(
                 "{error}\nParse error in regex\nCouldn't parse regex\ndm_report: failed to create regex matcher for selection field {}\n",
                 field.name
@@ -338,8 +335,30 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn until(&mut self, stop: impl FnMut(char) -> bool) -> String {
-        let end = self.rest.find(stop).unwrap_or(self.rest.len());
+    /// Takes what lies between one sign and the sign that closes.
+    fn quoted(
+        &mut self,
+        closing: char,
+        kind: &str,
+        field: &Field,
+        whole: &str,
+    ) -> Result<String, Fault> {
+        let inner = &self.rest[1..];
+        let Some(end) = inner.find(closing) else {
+            let name = field.name;
+            let what = format!(
+                "Missing end quote.\nFailed to parse {kind} value for selection field {name}.\n"
+            );
+            return Err(syntax(&what, whole));
+        };
+        self.rest = &inner[end + 1..];
+        Ok(inner[..end].to_owned())
+    }
+
+    /// Takes what lies before a blank, or before what joins conditions or closes them.
+    fn unquoted(&mut self) -> String {
+        let ends = [" ", "&&", ",", "||", "#", ")"].map(|end| self.rest.find(end));
+        let end = ends.into_iter().flatten().min().unwrap_or(self.rest.len());
         let (text, rest) = self.rest.split_at(end);
         self.rest = rest;
         text.to_owned()

@@ -8,15 +8,25 @@ use sim_core::{DM_MAJOR, DevNumber, KeyText};
 
 use daemon::mangle;
 
-use super::devices::{Device, Devices, Names, Style, block_name, dependencies, refuse};
+use super::devices::{Device, Devices, Names, Style, block_name, dependencies, refuse, words_of};
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 use crate::dmsetup::tree::{self, Lines, Node, Tree};
+
+/// Refuses what `-o` cannot say, whatever the verb.
+pub(super) fn check_looks(session: &mut Session<'_, '_>) -> Done {
+    match session.options.tree {
+        true => Looks::of(session).map(drop),
+        false => Style::of(session).map(drop),
+    }
+}
 
 /// `ls`.
 pub(super) fn ls(session: &mut Session<'_, '_>, _words: &[String]) -> Done {
     let tree = session.options.tree;
     let looks = if tree { Some(Looks::of(session)?) } else { None };
-    let style = if tree { Style::Number } else { Style::of(session)? };
+    // `-c` has fields, which this verb has none of.
+    let has_style = !tree && !session.options.columns;
+    let style = if has_style { Style::of(session)? } else { Style::Number };
     session.options.select = None;
     let devices = Devices::of(session, &[])?;
     if session.options.json {
@@ -25,14 +35,16 @@ pub(super) fn ls(session: &mut Session<'_, '_>, _words: &[String]) -> Done {
     if session.options.target.is_some() {
         return devices.each(session, &mut list_with_target);
     }
-    if let Some(looks) = looks {
+    let runs_program = session.options.exec.is_some();
+    if let Some(looks) = looks.filter(|_| !runs_program) {
         return draw(session, devices, &looks);
     }
-    let runs_program = session.options.exec.is_some();
     let mut names = Names::default();
     devices.each(session, &mut |session, device| {
         let kernel = device.task.name.clone().unwrap_or_default();
         if runs_program {
+            let status = session.known_status(&device.task)?;
+            print_if_verbose(session, device, &status)?;
             return run_for(session, &kernel, &device.shown);
         }
         if let (Style::Number, Some(dev)) = (style, device.dev) {
@@ -72,10 +84,23 @@ fn list_with_target(session: &mut Session<'_, '_>, device: &Device) -> Done {
         return Ok(());
     }
     if session.options.exec.is_some() {
+        print_if_verbose(session, device, &status)?;
         return run_for(session, &status.name, &device.shown);
     }
+    print_number(session, device, &status)
+}
+
+fn print_number(session: &mut Session<'_, '_>, device: &Device, status: &DevStatus) -> Done {
     let DevNumber { major, minor } = status.dev;
     session.print(format_args!("{}\t({major}, {minor})\n", device.shown))
+}
+
+/// Beside a program that is run, `-v` shows what it is run for.
+fn print_if_verbose(session: &mut Session<'_, '_>, device: &Device, status: &DevStatus) -> Done {
+    match session.options.verbose {
+        0 => Ok(()),
+        _ => print_number(session, device, status),
+    }
 }
 
 /// Asks for a device, and whether it has a target of the type that `--target` names.
@@ -109,6 +134,25 @@ pub(super) fn run_for(session: &mut Session<'_, '_>, kernel: &str, shown: &str) 
     Ok(())
 }
 
+/// The words of `-o` with a tree, in the order in which the beginning of one is looked for.
+const LOOKS: [&str; 15] = [
+    "device",
+    "blkdevname",
+    "nodevice",
+    "status",
+    "table",
+    "active",
+    "open",
+    "uuid",
+    "rw",
+    "utf",
+    "vt100",
+    "ascii",
+    "inverted",
+    "compact",
+    "notrunc",
+];
+
 /// What a tree shows, and how.
 #[derive(Default)]
 struct Looks {
@@ -127,8 +171,11 @@ impl Looks {
         let words = session.options.fields.clone().unwrap_or_default();
         let mut looks = Looks { numbers: true, ..Looks::default() };
         let mut cuts = true;
-        for word in words.split(',').filter(|_| !words.is_empty()) {
-            match word {
+        for (word, rest) in words_of(&words) {
+            let Some(name) = LOOKS.iter().find(|name| name.starts_with(word)) else {
+                return refuse(session, &format!("Tree options not recognised: {rest}."));
+            };
+            match *name {
                 "ascii" => looks.style.lines = Lines::Ascii,
                 "utf" => looks.style.lines = Lines::Utf,
                 "vt100" => looks.style.lines = Lines::Vt100,
@@ -142,9 +189,8 @@ impl Looks {
                 "open" => looks.open = true,
                 "rw" => looks.access = true,
                 "uuid" => looks.uuid = true,
-                _ => {
-                    return refuse(session, &format!("Tree options not recognised: {word}."));
-                }
+                // `status` and `table` are taken, and show nothing.
+                _ => (),
             }
         }
         looks.style.room = cuts.then(|| tree::room(looks.style.lines, session.dm.columns()));

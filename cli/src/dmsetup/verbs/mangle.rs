@@ -3,6 +3,7 @@
 use sim_core::control::{Answer, Command, Listed, NewName};
 
 use super::rename::carry_out;
+use crate::dmsetup::Called;
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 use daemon::mangle::{self as form, Mode, What};
 
@@ -27,7 +28,11 @@ pub(super) fn mangle(session: &mut Session<'_, '_>, words: &[String]) -> Done {
     }
     if words.is_empty() {
         let task = session.task(None)?;
-        let status = session.known_status(&task)?;
+        let status = match session.called {
+            Called::Dmsim => session.known_status(&task)?,
+            // Nothing is said of a device that is not there.
+            Called::Dmsetup | Called::Dmstats => session.status(&task)?.ok_or(Stop::Failed)?,
+        };
         let device = devices.iter().find(|device| device.dev == status.dev);
         return device.map_or(Err(Stop::Failed), |device| mangle_one(session, device));
     }
@@ -54,7 +59,6 @@ fn mangle_one(session: &mut Session<'_, '_>, device: &Listed) -> Done {
     let new = right(name, What::Name);
     let new = session.try_text(new)?;
     if let Some(uuid) = &device.uuid
-        && mode != Mode::None
         && right(uuid, What::Uuid).as_ref() != Ok(uuid)
     {
         session.complain(&format!("{name}: {uuid}: UUID in incorrect form. "));

@@ -40,9 +40,10 @@ pub(super) fn wait(session: &mut Session<'_, '_>, words: &[String]) -> Done {
 
 /// `setgeometry DEVICE CYLINDERS HEADS SECTORS START`.
 pub(super) fn set_geometry(session: &mut Session<'_, '_>, words: &[String]) -> Done {
-    let (device, numbers) = words.split_first().expect("the verb has five words");
-    let task = session.task(Some(device))?;
-    let command = Command::SetGeometry { id: task.id(), geometry: numbers.join(" ") };
+    // There are five words, also where an option names the device.
+    let (device, numbers) = split_device(session, words);
+    let task = session.task(device)?;
+    let command = Command::SetGeometry { id: task.id(), geometry: numbers[..4].join(" ") };
     session.call("setgeometry", &task, command).map(drop)
 }
 

@@ -90,7 +90,11 @@ pub(super) fn split_name(session: &mut Session<'_, '_>, words: &[String]) -> Don
     session.print(text)
 }
 
-/// `mknodes`: the mount shows what there is; nothing is left to make.
-pub(super) fn mknodes(_session: &mut Session<'_, '_>, _words: &[String]) -> Done {
-    Ok(())
+/// `mknodes`: the mount shows what there is; nothing is left to make. A name that no node could have is
+/// told of, all the same.
+pub(super) fn mknodes(session: &mut Session<'_, '_>, words: &[String]) -> Done {
+    match words {
+        [] => session.list().map(drop),
+        [..] => Ok(()),
+    }
 }

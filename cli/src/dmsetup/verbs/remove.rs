@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use daemon::mangle;
 use sim_core::control::{Answer, Command, DevStatus, Id, Report, Slot, WhenOpen};
-use sim_core::{Access, Errno, KeyText, Params, Sector, Sectors, TargetSpec};
+use sim_core::{Errno, Held, KeyText, Params, Sector, Sectors, TargetSpec};
 
+use super::suspend::set_read_ahead;
 use crate::dmsetup::Called;
 use crate::dmsetup::session::{Done, Session, Stop, Task};
 
@@ -24,8 +25,8 @@ pub(super) fn remove(session: &mut Session<'_, '_>, word: Option<&str>) -> Done 
     let parts =
         below.into_iter().filter(|part| is_told && ops::is_part(part)).map(|part| part.name);
     let parts: Vec<String> = parts.collect();
-    if session.options.force {
-        if session.udev_cookie().is_some() && word.is_some() {
+    if session.options.force && (word.is_some() || session.called == Called::Dmsim) {
+        if session.udev_cookie().is_some() {
             session.complain("WARNING: Use of cookie and --force is not compatible.");
         }
         // Without an error target the device is removed all the same, or not.
@@ -139,8 +140,13 @@ pub(super) fn remove_all(session: &mut Session<'_, '_>, _words: &[String]) -> Do
 
 /// `wipe_table DEVICE...`: makes the whole device an error target.
 pub(super) fn wipe_table(session: &mut Session<'_, '_>, word: Option<&str>) -> Done {
+    if word.is_none() && session.called != Called::Dmsim {
+        // dmsetup looks at the words alone.
+        return session.fail("No device specified.");
+    }
     let task = session.task(word)?;
-    replace_by_errors(session, &task)
+    replace_by_errors(session, &task)?;
+    set_read_ahead(session, &task)
 }
 
 fn when_open(session: &Session<'_, '_>) -> WhenOpen {
@@ -156,8 +162,10 @@ fn names(session: &mut Session<'_, '_>) -> Done<Vec<String>> {
 
 /// Replaces a device's table by an error target of the same size. The bios in flight end before.
 fn replace_by_errors(session: &mut Session<'_, '_>, task: &Task) -> Done {
-    let (id, held) = (task.id(), session.held());
-    let (report, slot) = (Report::Table, Slot::Live);
+    // With force no bio is waited for that would never end.
+    let held = if session.options.force { Held::NoFlush } else { session.held() };
+    let id = task.id();
+    let (report, slot) = (Report::Table, session.slot());
     let asked = Command::TableStatus {
         id: id.clone(),
         report,
@@ -176,7 +184,7 @@ fn replace_by_errors(session: &mut Session<'_, '_>, task: &Task) -> Done {
         target_type: "error".to_owned(),
         params: Params::default(),
     };
-    let (access, base) = (Access::ReadWrite, session.dm.base());
+    let (access, base) = (session.access(), session.dm.base());
     let load = Command::TableLoad { id: id.clone(), access, targets: vec![error], base };
     session.call("reload", task, load)?;
     let resumed = session.begin_part().and_then(|part| {

@@ -46,6 +46,17 @@ pub(super) fn status(session: &mut Session<'_, '_>, words: &[String]) -> Done {
     printed.finish(session, shown)
 }
 
+/// `measure [DEVICE...]`: what an integrity measurement would take down.
+pub(super) fn measure(session: &mut Session<'_, '_>, words: &[String]) -> Done {
+    let mut printed = Printed::new(false);
+    let shown = Devices::of(session, words)?.each(session, &mut |session, device| {
+        session.known_status(&device.task)?;
+        let (status, lines) = lines(session, device, Report::Measure)?;
+        print_lines(session, device, &status, &lines, &mut printed)
+    });
+    printed.finish(session, shown)
+}
+
 /// What is printed so far.
 struct Printed {
     first: bool,
@@ -93,7 +104,7 @@ pub(super) fn lines(
     let keys = if session.options.showkeys { KeyText::Plain } else { KeyText::Zeros };
     let command = Command::TableStatus { id, report, slot, device_names, keys };
     let action = match report {
-        Report::Status | Report::StatusNoFlush => "status",
+        Report::Status | Report::StatusNoFlush | Report::Measure => "status",
         Report::Table => "table",
     };
     match session.call(action, &device.task, command)? {
@@ -140,10 +151,12 @@ fn print_lines(
         return Ok(());
     }
     let is_verbose = session.options.verbose > 0;
+    // What a program is run for is shown by that.
+    let is_shown = session.options.exec.is_none() || is_verbose;
     if is_verbose {
         session.print_info(status)?;
     }
-    for line in wanted {
+    for line in wanted.into_iter().filter(|_| is_shown) {
         if device.one_of_many && !is_verbose {
             session.print(format_args!("{}: ", device.shown))?;
         }

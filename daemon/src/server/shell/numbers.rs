@@ -11,7 +11,7 @@ use sim_core::{BlockDevice, DM_MAJOR, DevNumber, Errno, LOOP_MAJOR, TargetSpec};
 
 use super::super::state::Daemon;
 use super::view::View;
-use super::words::replaced;
+use super::words::{replaced, replaced_values};
 
 /// The version of `crypt` that programs are told at most. From the next one on, cryptsetup hands keys over
 /// by the kernel's key ring, of a type that no program can read; by this one it puts them into tables.
@@ -202,7 +202,11 @@ pub(super) fn outward(numbers: &Numbers, mut answer: Answer) -> Answer {
                         .filter(|node| *node != device)
                         .map(|dev| dev.to_string())
                 };
-                if let Some(other) = replaced(&line.params, word) {
+                let other = match line.params.starts_with("target_name=") {
+                    true => replaced_values(&line.params, word),
+                    false => replaced(&line.params, word),
+                };
+                if let Some(other) = other {
                     line.params = other.into();
                 }
             }

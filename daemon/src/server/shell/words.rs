@@ -21,6 +21,23 @@ pub(super) fn replaced(
     (done > 0).then(|| replaced + &text[done..])
 }
 
+/// As [`replaced`], of a measurement: `name=value`, with commas between and a semicolon behind.
+pub(super) fn replaced_values(
+    text: &str,
+    mut other: impl FnMut(&str) -> Option<String>,
+) -> Option<String> {
+    let mut is_another = false;
+    let mut pair = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        let other = may_mean_device(value).then(|| other(value)).flatten()?;
+        is_another = true;
+        Some(format!("{name}={other}"))
+    };
+    let pairs = text.strip_suffix(';')?.split(',');
+    let pairs: Vec<String> = pairs.map(|own| pair(own).unwrap_or_else(|| own.to_owned())).collect();
+    is_another.then(|| pairs.join(",") + ";")
+}
+
 /// Tells whether a word is a path or `major:minor`.
 fn may_mean_device(word: &str) -> bool {
     word.starts_with('/')
@@ -51,6 +68,18 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(replaced(text, other).as_deref(), expected, "{text}");
+        }
+        for (text, expected) in [
+            (
+                "target_name=x,device_name=259:1,start=0;",
+                Some("target_name=x,device_name=253:7,start=0;"),
+            ),
+            ("a=259:1,b=/dev/x;", Some("a=253:7,b=253:8;")),
+            ("target_name=x,device_name=259:10,start=259;", None),
+            ("a=259:1", None),
+            ("", None),
+        ] {
+            assert_eq!(replaced_values(text, other).as_deref(), expected, "{text}");
         }
     }
 }

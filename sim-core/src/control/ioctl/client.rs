@@ -5,8 +5,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::flags::{
-    BUFFER_FULL, DATA_OUT, DEFERRED_REMOVE, NOFLUSH, PERSISTENT_DEV, QUERY_INACTIVE_TABLE,
-    READONLY, SECURE_DATA, STATUS_TABLE, SUSPEND, UUID,
+    BUFFER_FULL, DATA_OUT, DEFERRED_REMOVE, IMA_MEASUREMENT, NOFLUSH, PERSISTENT_DEV,
+    QUERY_INACTIVE_TABLE, READONLY, SECURE_DATA, STATUS_TABLE, SUSPEND, UUID,
 };
 use super::header::{Header, pack, put_text, text_at, u32_at, u64_at, unpack, until_nul};
 use super::kind::Kind;
@@ -141,6 +141,7 @@ impl Draft {
                 self.slot(*slot);
                 self.header.set(STATUS_TABLE, *report == Report::Table);
                 self.header.set(NOFLUSH, *report == Report::StatusNoFlush);
+                self.header.set(IMA_MEASUREMENT, *report == Report::Measure);
                 self.header.set(SECURE_DATA, *report == Report::Table);
                 self.id(id, Kind::TableStatus)?
             }

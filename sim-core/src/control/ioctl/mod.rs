@@ -21,7 +21,7 @@
 //! Integers are in the machine's own order, offsets and sizes in bytes.
 //!
 //! What the kernel does and this does not: names, uuids, parameters and messages have to be UTF-8;
-//! measurements for IMA are refused; of a table whose list of targets breaks off, the targets
+//! of a table whose list of targets breaks off, the targets
 //! before the break are not built, so that their errors do not come first; file systems are not
 //! frozen by a suspend; and nobody is told that a uevent was made, as none was.
 

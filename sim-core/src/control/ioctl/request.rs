@@ -208,20 +208,16 @@ fn ask(kind: Kind, header: &Header, bytes: &[u8]) -> Result<Asked, Reply> {
         }
         Kind::TableStatus => {
             let id = id(header)?;
-            match report(header) {
-                Some(report) => table(id, report, slot).into(),
-                None => no_measurements(status(&id, slot)),
-            }
+            table(id, report(header), slot).into()
         }
         Kind::DevWait => {
             let id = id(header)?;
             let command = Command::DevWait { id: id.clone(), event_nr: header.event_nr };
             match report(header) {
-                Some(Report::Status) if slot == Slot::Live => command.into(),
-                Some(report) => {
+                Report::Status if slot == Slot::Live => command.into(),
+                report => {
                     Asked { also: Some((When::After, table(id, report, slot))), ..command.into() }
                 }
-                None => no_measurements(command),
             }
         }
         Kind::TableLoad => load(header, bytes)?,
@@ -243,20 +239,14 @@ fn late(id: Id, fault: Reply) -> Asked {
     Asked { command, also: None, fault: Some(fault) }
 }
 
-fn no_measurements(command: Command) -> Asked {
-    let fault = Some(invalid("IMA measurements are not made"));
-    Asked { command, also: None, fault }
-}
-
-/// Which text is asked for; none for a measurement.
-fn report(header: &Header) -> Option<Report> {
-    if header.has(STATUS_TABLE) {
-        return Some(Report::Table);
+/// Which text is asked for.
+fn report(header: &Header) -> Report {
+    match (header.has(STATUS_TABLE), header.has(IMA_MEASUREMENT), header.has(NOFLUSH)) {
+        (true, _, _) => Report::Table,
+        (false, true, _) => Report::Measure,
+        (false, false, true) => Report::StatusNoFlush,
+        (false, false, false) => Report::Status,
     }
-    if header.has(IMA_MEASUREMENT) {
-        return None;
-    }
-    Some(if header.has(NOFLUSH) { Report::StatusNoFlush } else { Report::Status })
 }
 
 fn table(id: Id, report: Report, slot: Slot) -> Command {

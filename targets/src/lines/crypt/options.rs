@@ -5,6 +5,8 @@ use std::fmt;
 use crypto::IvUnit;
 use sim_core::{Arg, CtrError, Sectors, Words};
 
+use crate::lines::y_or_n;
+
 /// The most optional arguments; the limit of 6.12.
 const MAX_OPTIONS: u32 = 9;
 
@@ -40,6 +42,19 @@ const SCHEDULING: [&str; 5] = [
 ];
 
 impl Options {
+    /// Writes the options as a measurement has them, each with a comma behind.
+    pub(crate) fn measured(&self) -> String {
+        let counts_units = self.iv_unit == IvUnit::Large;
+        let scheduling = SCHEDULING.into_iter().zip(self.scheduling);
+        let flags = [("allow_discards", self.allow_discards)].into_iter().chain(scheduling);
+        let flags = flags.chain([("iv_large_sectors", counts_units)]);
+        let mut text: String = flags.map(|(name, is)| format!("{name}={},", y_or_n(is))).collect();
+        if self.sector_size != Options::default().sector_size {
+            text += &format!("sector_size={},", self.sector_size);
+        }
+        text
+    }
+
     /// Reads the optional arguments, of which the first says how many there are. What follows
     /// those is left unread, as the kernel does.
     pub(super) fn parse(words: &Words<'_>, first: usize) -> Result<Options, CtrError> {

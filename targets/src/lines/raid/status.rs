@@ -132,6 +132,16 @@ impl JournalHealth {
 }
 
 impl Status {
+    /// Writes it as a measurement has it.
+    pub(crate) fn measured(&self) -> String {
+        let (kind, legs, action) = (self.kind.name(), self.legs.len(), self.action.word());
+        let mut text = format!("raid_type={kind},raid_disks={legs},raid_state={action}");
+        for (nr, leg) in self.legs.iter().enumerate() {
+            text += &format!(",raid_device_{nr}_status={}", leg.letter());
+        }
+        text
+    }
+
     /// Reads the text; none where it is no such status.
     pub fn parse(text: &str) -> Option<Status> {
         let words: Vec<&str> = text.split_whitespace().collect();

@@ -12,7 +12,7 @@ use sim_core::{
 use super::RaidSet;
 use super::load::{Begins, Surroundings, candidates, load};
 use crate::lines;
-use crate::lines::raid::{Family, Kind, Line, Status};
+use crate::lines::raid::{Family, JournalMode, Kind, Line, Status};
 use crate::parts::lock::lock;
 use crate::raid::layout::Layout;
 use crate::raid::start::{Candidate, Found};
@@ -90,6 +90,19 @@ impl Target for Raid {
                 write!(out, "{line}")
             }
         }
+    }
+
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        write!(out, "{}", self.info().measured())?;
+        if self.line.kind.family().parities() > 0 {
+            // Of none, it is the mode of one that says nothing.
+            let mode = match self.line.params.journal_mode {
+                Some(JournalMode::WriteBack) => "writeback",
+                Some(JournalMode::WriteThrough) | None => "writethrough",
+            };
+            write!(out, ",journal_dev_mode={mode}")?;
+        }
+        Ok(())
     }
 
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {

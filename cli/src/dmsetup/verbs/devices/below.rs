@@ -21,17 +21,33 @@ impl Style {
     /// Reads `-o`.
     pub(crate) fn of(session: &mut Session<'_, '_>) -> Done<Style> {
         let words = session.options.fields.clone().unwrap_or_default();
+        const STYLES: &[(&str, Style)] =
+            &[("devno", Style::Number), ("blkdevname", Style::BlockName), ("devname", Style::Name)];
         let mut style = Style::Number;
-        for word in words.split(',').filter(|_| !words.is_empty()) {
-            style = match word {
-                "devno" => style,
-                "devname" => Style::Name,
-                "blkdevname" => Style::BlockName,
-                _ => return refuse(session, &format!("Option not recognised: {word}.")),
+        for (word, rest) in words_of(&words) {
+            let Some((_, named)) = STYLES.iter().find(|(name, _)| name.starts_with(word)) else {
+                return refuse(session, &format!("Option not recognised: {rest}."));
             };
+            // The number is no choice, but what is there without one.
+            style = if *named == Style::Number { style } else { *named };
         }
         Ok(style)
     }
+}
+
+/// Splits what `-o` says at its commas; each word comes with all from it on, as complaints show it. A word may be
+/// the beginning of a name.
+pub(crate) fn words_of(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = Some(text).filter(|text| !text.is_empty());
+    std::iter::from_fn(move || {
+        let from_here = rest?;
+        let (word, after) = match from_here.split_once(',') {
+            Some((word, after)) => (word, Some(after).filter(|after| !after.is_empty())),
+            None => (from_here, None),
+        };
+        rest = after;
+        Some((word, from_here))
+    })
 }
 
 /// Refuses the command line.

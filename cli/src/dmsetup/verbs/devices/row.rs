@@ -23,6 +23,11 @@ pub(crate) fn opened(session: &mut Session<'_, '_>, opened: Result<Opened, Fault
         Ok(Opened::Report(report)) => Ok(*report),
         Ok(Opened::Help(text)) => {
             session.complain_plainly(&text);
+            // The command goes on from there, to show nothing: of no devices it says so.
+            let goes_by_devices = !["stats", "splitname"].contains(&session.verb);
+            if goes_by_devices && session.list()?.is_empty() {
+                session.print("No devices found\n")?;
+            }
             Err(Stop::Enough)
         }
         Err(Fault(text)) => {

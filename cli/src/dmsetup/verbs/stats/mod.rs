@@ -26,6 +26,18 @@ use crate::dmsetup::session::{Done, Session, Stop, Task};
 
 const USAGE: &str = include_str!("usage.txt");
 
+/// Lists the commands, as the usage has them.
+pub(in crate::dmsetup) fn names() -> impl Iterator<Item = &'static str> {
+    let mut names: Vec<&str> = USAGE
+        .lines()
+        .filter_map(|line| line.strip_prefix('\t').filter(|line| !line.starts_with(' ')))
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+        .collect();
+    names.dedup();
+    names.into_iter()
+}
+
 /// How a command goes through the devices.
 type Each = fn(&mut Session<'_, '_>, &Device) -> Done;
 
@@ -78,9 +90,11 @@ fn usage(called: Called) -> String {
     USAGE.replacen("NAME", name, 1)
 }
 
-/// Returns how the commands are used; with the fields, unless `--help` asks.
+/// Returns how the commands are used; with the fields, unless `--help` asks without `-c`.
 fn help(session: &Session<'_, '_>) -> String {
-    let fields = if session.options.help { String::new() } else { fields::help(HelpFor::Options) };
+    let options = &session.options;
+    let without = options.help && !options.columns;
+    let fields = if without { String::new() } else { fields::help(HelpFor::Options) };
     usage(session.called) + &fields
 }
 

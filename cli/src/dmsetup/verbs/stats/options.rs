@@ -1,5 +1,6 @@
 //! The options that `stats` alone reads.
 
+use super::size::Units;
 use crate::dmsetup::options::number;
 
 /// The options of `stats`.
@@ -76,6 +77,11 @@ impl Statistics {
             "userdata" => self.user_data = Some(value),
             _ => (),
         }
+    }
+
+    /// Tells whether sizes can be shown as `--units` asks.
+    pub(in crate::dmsetup) fn has_units(&self) -> bool {
+        Units::new(self.units.as_deref(), true).is_some()
     }
 
     /// Returns whose regions are meant; nothing for everybody's.

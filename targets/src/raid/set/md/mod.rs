@@ -80,6 +80,11 @@ impl Target for Md {
         }
     }
 
+    fn measure(&self, out: &mut StatusWriter<'_>) -> fmt::Result {
+        let set = self.set();
+        write!(out, "{}", set.info(self.running.get().is_some(), set.legs.len()).measured())
+    }
+
     fn iterate_devices(&self, each: &mut dyn FnMut(&Area)) {
         let Some(array) = self.running.get().or(self.loaded.get()) else { return };
         array.set.legs.iter().filter_map(|leg| leg.data.as_ref()).for_each(each);
