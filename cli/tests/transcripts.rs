@@ -11,6 +11,10 @@ mod loops;
 mod machine;
 #[path = "transcripts/not_equal.rs"]
 mod not_equal;
+#[path = "transcripts/page.rs"]
+mod page;
+#[path = "transcripts/real.rs"]
+mod real;
 #[path = "transcripts/script.rs"]
 mod script;
 
