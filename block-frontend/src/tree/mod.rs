@@ -261,6 +261,17 @@ impl Tree {
         Ok(())
     }
 
+    /// Removes the nodes of names that a device had before, at once: for one that was renamed by somebody
+    /// who renames no node.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn forget_old_names(&self, minor: u32) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { place, devices, old_names, .. } = &mut *state;
+        devices.get(&minor).map_or(Ok(()), |facts| forget_names(old_names, place, facts))
+    }
+
     /// Takes a device away. One that is not there is no error.
     ///
     /// # Errors
@@ -277,9 +288,7 @@ impl Tree {
         for node in facts.nodes() {
             state.place.remove_node(&node, facts.node())?;
         }
-        for old in state.old_names.extract_if(.., |old| old.node == facts.node()) {
-            state.place.remove_node(&old.path, old.node)?;
-        }
+        forget_names(&mut state.old_names, &state.place, &facts)?;
         for link in facts.links() {
             state.place.remove(&link)?;
         }
@@ -370,6 +379,11 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+fn forget_names(names: &mut Vec<OldName>, place: &Place, of: &Facts) -> io::Result<()> {
+    let mut old = names.extract_if(.., |old| old.node == of.node());
+    old.try_for_each(|old| place.remove_node(&old.path, old.node))
 }
 
 /// Makes what there is without a mapped device.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 
 use backing::{AttachError, Attached, Cancel, block_on, block_on_or};
-use sim_core::control::{Answer, Command, Failure, Happenings, Id};
+use sim_core::control::{Answer, Command, Failure, Happenings, Id, NewName};
 use sim_core::{Errno, Tracing, panic_text};
 
 use super::gauges::Gauging;
@@ -52,7 +52,7 @@ impl<'a> Session<'a> {
         let (daemon, hung_up) = (self.daemon, self.hung_up);
         match request {
             Request::Control(command) if command.changes() => {
-                self.change(|| Outcome::Control(daemon.control(command, hung_up)))
+                self.change(|| Outcome::Control(daemon.control_for_client(command, hung_up)))
             }
             Request::Control(command) => {
                 let tells =
@@ -226,6 +226,20 @@ fn faults_line(command: &Command) -> Option<String> {
 }
 
 impl Daemon {
+    /// As [`control`](Self::control), for a client on the socket. It renames no node by itself, as libdevmapper
+    /// does after the ioctl, so an old name has no use any more.
+    fn control_for_client(&self, command: Command, hung_up: &Cancel) -> Result<Answer, Failure> {
+        let renamed = match &command {
+            Command::DevRename { id, new: NewName::Name(_) } => self.control.device(id).ok(),
+            _ => None,
+        };
+        let done = self.control(command, hung_up);
+        if let (Some(device), Some(open), Ok(_)) = (renamed, self.shell.get(), &done) {
+            open.forget_old_names(device.minor());
+        }
+        done
+    }
+
     pub(super) fn control(&self, command: Command, hung_up: &Cancel) -> Result<Answer, Failure> {
         let touched = self.before(&command, hung_up);
         if let Command::DevResume { .. } = command {

@@ -25,6 +25,15 @@ const RETRY: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Open {
+    /// Takes the nodes of names away that a device had before.
+    pub(in super::super) fn forget_old_names(&self, minor: u32) {
+        let place = self.placed.at(minor);
+        let Some(shown) = lock(&place).in_tree else { return };
+        if let Err(error) = self.tree.forget_old_names(shown) {
+            self.placed.say(Some(minor), "an old name of a device is still to be seen", error);
+        }
+    }
+
     /// Tells whether a user of a device, by its minor number, is nobody but the loop device of its node.
     pub(in super::super) fn shows(&self, user: &User, minor: Option<u32>) -> bool {
         let helper = lock(&self.helper).id();
