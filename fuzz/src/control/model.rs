@@ -341,7 +341,6 @@ impl Model {
         let (open_count, read_only) = (self.open_count(minor), self.reads_only(minor));
         let device = self.find(id)?;
         let table = device.table(slot);
-        let asked = table.filter(|_| slot == Slot::Inactive);
         Ok(Answer::Status(DevStatus {
             name: device.name.clone(),
             uuid: device.uuid.clone(),
@@ -350,7 +349,10 @@ impl Model {
             event_nr: device.event_nr,
             target_count: table.map_or(0, |table| lines(TABLES[table.index].text).len()),
             suspended: device.suspended,
-            read_only: asked.map_or(read_only, |table| table.access.is_read_only()),
+            read_only: match slot {
+                Slot::Live => read_only,
+                Slot::Inactive => table.is_some_and(|table| table.access.is_read_only()),
+            },
             live_present: device.live.is_some(),
             inactive_present: device.inactive.is_some(),
             deferred_remove: device.deferred,
