@@ -231,7 +231,7 @@ fn a_trace_has_each_bio_once_a_layer_and_leaves_nothing_behind() {
             here.filter(|step| wanted(&step.step)).count()
         };
         for (major, minor, bios, remapped) in
-            [(253, 1, 3, 0), (253, 0, 3, 3), (7, 0, 2, 2), (7, 1, 3, 3)]
+            [(253, 1, 3, 0), (253, 0, 3, 3), (7, 0, 3, 3), (7, 1, 2, 2)]
         {
             let what = format!("seed {seed}: {major}:{minor}: {:?}", page.steps);
             assert_eq!(count(major, minor, |step| *step == Step::Queued), bios, "{what}");

@@ -51,7 +51,8 @@ pub(super) fn run(instance: &Instance, options: &TraceArgs) -> Result<ExitCode, 
             }
         }
     });
-    let mut printing = Printing { options, pid, count: 0, seq: 0, sum: TraceSum::default() };
+    let mut printing =
+        Printing { options, pid, count: 0, seq: 0, told: 0, sum: TraceSum::default() };
     let over = loop {
         let left = options.long.map(|long| long.saturating_sub(begin.elapsed()));
         if watch.is_interrupted() || left.is_some_and(|left| left.is_zero()) {
@@ -70,6 +71,8 @@ pub(super) fn run(instance: &Instance, options: &TraceArgs) -> Result<ExitCode, 
             Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => break Over::DaemonEnded,
         }
     };
+    // Those after the last line have no line that tells of them.
+    printing.tell_dropped(printing.sum.dropped.saturating_sub(printing.told));
     if !options.quiet {
         complain!("{}", printing.sum.text().trim_end());
     }
@@ -98,10 +101,19 @@ struct Printing<'a> {
     count: u64,
     /// The number of the last step.
     seq: u64,
+    /// Steps that are told to be left out.
+    told: u64,
     sum: TraceSum,
 }
 
 impl Printing<'_> {
+    fn tell_dropped(&mut self, dropped: u64) {
+        if dropped > 0 {
+            self.told += dropped;
+            complain!("dmsim: trace: {dropped} steps were not read in time, and are left out");
+        }
+    }
+
     /// Prints a page; tells whether that was all.
     fn print(&mut self, page: &TracedPage) -> Result<bool, Fault> {
         self.sum.dropped = page.dropped;
@@ -113,9 +125,7 @@ impl Printing<'_> {
             self.count += 1;
             let dropped = step.seq - self.seq - 1;
             self.seq = step.seq;
-            if dropped > 0 {
-                complain!("dmsim: trace: {dropped} steps were not read in time, and are left out");
-            }
+            self.tell_dropped(dropped);
             text += &match self.options.json {
                 true => trace_json(step, dropped).to_string(),
                 false => trace_line(step, self.pid),

@@ -161,6 +161,7 @@ fn a_device_is_traced_once_at_a_time_and_one_that_goes_ends_it() {
     let output = instance.run(&["trace", "lin", "-w", "50ms", "--quiet"]);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     // The daemon's end is told.
+    drop(file);
     let child = trace(&instance, &["lin"]);
     instance.ok(&["stop"]);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(3));
