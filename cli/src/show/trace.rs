@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    /// What blkparse 1.3.0 printed of what Linux 6.12 traced, but for the process.
+    /// What blkparse (blktrace 1.2.0) printed of what Linux 6.12 traced, but for the process.
     #[test]
     fn lines_are_those_of_blkparse() {
         let from = Step::Remapped { from: DevNumber::mapped(1), sector: Sector(24) };

@@ -138,7 +138,7 @@ fn a_terminal_is_drawn_on_and_put_back() {
     let tmux = Tmux(format!("dmsim-{}", std::process::id()));
     let top = format!("DMSIM_DIR={} {DMSIM} top -n 200ms", dir.display());
     tmux.run(&["new-session", "-d", "-x", "100", "-y", "20", "sh"]);
-    tmux.run(&["send-keys", &format!("{top}; echo status=$?; stty -a"), "Enter"]);
+    tmux.run(&["send-keys", &format!("{top}; echo status=$?"), "Enter"]);
     tmux.sees("dmsim top: 2 devices, by name");
     let writes = Writes::begin(instance.path("mapper/my\\x20top"));
     tmux.sees("us");
