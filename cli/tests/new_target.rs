@@ -247,6 +247,13 @@ fn nothing_is_written_over_and_bad_names_make_nothing() {
     assert_eq!(std::fs::read_dir(dir.path().join("mine")).expect("a folder").count(), 0);
 }
 
+/// Lists the chapters of the book: what else lies beside them is pictures.
+fn chapters() -> impl Iterator<Item = PathBuf> {
+    let folder = std::fs::read_dir(root().join("docs/src")).expect("the book");
+    let paths = folder.map(|entry| entry.expect("a file of the book").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+}
+
 /// The crates that the book writes, each with its kind.
 const BOOKS_CRATES: [(&str, &str); 4] =
     [("last-first", "remap"), ("scrambled", "transform"), ("slow", "async"), ("journaled", "log")];
@@ -260,8 +267,7 @@ fn every_listing_of_the_book_is_code_that_is_compiled() {
         assert!(new_target(dir.path(), &[name, "--kind", kind]).status.success());
     }
     let mut listings = 0;
-    for chapter in std::fs::read_dir(root().join("docs/src")).expect("the book") {
-        let path = chapter.expect("a chapter").path();
+    for path in chapters() {
         let book = std::fs::read_to_string(&path).expect("a chapter is text");
         for (before, listing) in rust_blocks(&book) {
             let marked = before.trim_end().lines().next_back().unwrap_or_default();
@@ -290,8 +296,7 @@ fn rust_blocks(book: &str) -> impl Iterator<Item = (&str, &str)> {
 
 #[test]
 fn every_link_of_the_book_leads_somewhere() {
-    for chapter in std::fs::read_dir(root().join("docs/src")).expect("the book") {
-        let path = chapter.expect("a chapter").path();
+    for path in chapters() {
         let book = std::fs::read_to_string(&path).expect("a chapter is text");
         for link in book.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = link.split('#').next().unwrap_or_default();

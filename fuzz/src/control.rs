@@ -53,7 +53,8 @@ type Outcome = Result<Answer, sim_core::Errno>;
 fn execute(world: &World, command: Command) -> Outcome {
     let how_targets_are = matches!(
         command,
-        Command::TableStatus { report: Report::Status, .. } | Command::DevWait { .. }
+        Command::TableStatus { report: Report::Status | Report::Measure, .. }
+            | Command::DevWait { .. }
     );
     let mut answer = world.execute(command).map_err(|failure| failure.errno)?;
     if let Answer::Status(status) | Answer::Table(status, _) = &mut answer {

@@ -370,7 +370,7 @@ impl Model {
             if let Some((minor, _)) = table.mapped {
                 lines[0].params = format!("{} 0", DevNumber::mapped(minor)).into();
             }
-            if report == Report::Status {
+            if matches!(report, Report::Status | Report::Measure) {
                 // How targets are is not the state machine's.
                 lines.iter_mut().for_each(|line| line.params = Params::default());
             }

@@ -155,7 +155,10 @@ impl Control {
         let overlap = self.claim(&device);
         if new_table && result.is_ok() {
             // A table brings its own, whatever was set before.
-            self.cells().cell_of(&device).into_iter().for_each(|cell| cell.read_ahead = None);
+            self.cells().cell_of(&device).into_iter().for_each(|cell| {
+                cell.read_ahead = None;
+                self.note(cell);
+            });
         }
         // The old table is gone now, and with it what kept devices below open.
         self.reap();

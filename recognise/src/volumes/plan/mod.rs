@@ -296,6 +296,8 @@ impl<'a> Planner<'a> {
 
     fn make(&mut self, nr: usize, suffix: &str, depth: usize) -> Result<DeviceWord, String> {
         let volume = &self.group.logical[nr];
+        // No device is empty.
+        self.len(nr)?;
         let mut lines = Vec::new();
         for (at, segment) in volume.segments.iter().enumerate() {
             let line = self.segment(volume, at, segment, depth);
