@@ -166,10 +166,7 @@ pub(super) fn text(error: &io::Error) -> String {
 pub(super) fn number(word: &str) -> Option<u32> {
     let blank = |char: char| char == ' ' || ('\t'..='\r').contains(&char);
     let word = word.trim_start_matches(blank);
-    let (is_negative, word) = match word.strip_prefix(['+', '-']) {
-        Some(rest) => (word.starts_with('-'), rest),
-        None => (false, word),
-    };
+    let (is_negative, word) = signed(word);
     let hexadecimal = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X"));
     let (digits, radix) = match (hexadecimal, word.strip_prefix('0')) {
         (Some(digits), _) => (digits, 16),
@@ -180,6 +177,14 @@ pub(super) fn number(word: &str) -> Option<u32> {
     let value = u64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))?;
     let value = if is_negative { value.wrapping_neg() } else { value };
     u32::try_from(value).ok().filter(|value| *value != 0)
+}
+
+/// Takes the sign off a number, and tells whether that was a minus.
+pub(super) fn signed(word: &str) -> (bool, &str) {
+    match word.strip_prefix(['+', '-']) {
+        Some(rest) => (word.starts_with('-'), rest),
+        None => (false, word),
+    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ mod tests;
 mod view;
 mod words;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use daemon::client::unexpected;
@@ -19,6 +19,7 @@ use daemon::{About, Client, Fault, Instance};
 use ops::Watch;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub(crate) use view::Sort;
 
@@ -43,7 +44,7 @@ pub(crate) fn run(instance: &Instance, options: &TopArgs) -> Result<ExitCode, Fa
     let mut client = client::connect(instance)?;
     // The second signal must not end the process with the terminal as it is.
     let watch = Terminal::watch_to_the_end()?;
-    let is_shown = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    let is_shown = io::stdout().is_terminal() && io::stdin().is_terminal();
     if options.json || options.once || options.count.is_some() || !is_shown {
         return plain(&mut client, options, &watch);
     }
@@ -83,25 +84,42 @@ fn ask(client: &mut Client) -> Result<Gauges, Fault> {
     }
 }
 
-/// Asks the daemon beside the screen: one that does not answer leaves the keys alive.
+/// What comes while it is shown.
+enum News {
+    Answer(Result<Gauges, Fault>),
+    Event(io::Result<Event>),
+}
+
+/// Asks the daemon, and reads the terminal, beside the screen. A daemon that does not answer leaves the keys
+/// alive; and where the terminal is gone, whoever reads it may not come back.
 struct Asking {
     questions: SyncSender<()>,
-    answers: Receiver<Result<Gauges, Fault>>,
+    news: Receiver<News>,
     asked: Option<Instant>,
 }
 
 impl Asking {
     fn begin(mut client: Client) -> Asking {
         let (questions, asked) = sync_channel(1);
-        let (answer, answers) = sync_channel(1);
+        let (tell, news) = channel();
+        let answer = tell.clone();
         std::thread::spawn(move || {
             while let Ok(()) = asked.recv() {
-                if answer.send(ask(&mut client)).is_err() {
+                if answer.send(News::Answer(ask(&mut client))).is_err() {
                     return;
                 }
             }
         });
-        Asking { questions, answers, asked: None }
+        std::thread::spawn(move || {
+            loop {
+                let event = event::read();
+                let is_last = event.is_err();
+                if tell.send(News::Event(event)).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Asking { questions, news, asked: None }
     }
 
     /// Asks, unless an answer is awaited.
@@ -110,20 +128,15 @@ impl Asking {
             self.asked = Some(Instant::now());
         }
     }
+}
 
-    /// Returns the answer, if it has come.
-    fn answer(&mut self, patience: Duration) -> Option<Result<Gauges, Fault>> {
-        match self.answers.recv_timeout(patience) {
-            Ok(answer) => {
-                self.asked = None;
-                Some(answer)
-            }
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                Some(Err(Fault::new("daemon", "is not asked any more")))
-            }
-        }
-    }
+/// Tells whether the terminal is gone: its window was closed, or the connection to it has ended.
+fn is_hung_up() -> bool {
+    let stdin = io::stdin();
+    let mut looked_at = [PollFd::new(&stdin, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let found = poll(&mut looked_at, Some(&now));
+    found.is_ok() && looked_at[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 /// Puts the terminal back, whatever happens.
@@ -131,7 +144,8 @@ struct Restore;
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        ratatui::restore();
+        // One that is gone has nothing to be put back, and nobody to be told.
+        let _best_effort = ratatui::try_restore();
     }
 }
 
@@ -176,30 +190,32 @@ fn follow(
             };
             due = Instant::now() + interval;
         }
-        terminal.draw(|frame| screen::draw(frame, &view, colours)).about("terminal")?;
-        if let Some(answer) = asking.answer(Duration::ZERO) {
-            let now = match answer {
-                Ok(now) => now,
-                Err(fault) => return Ok(Some(fault)),
-            };
-            view.notice.take_if(|notice| notice == NO_ANSWER);
-            view.take(Sample::between(before.as_ref(), &now));
-            before = Some(now);
-        } else if asking.asked.is_some_and(|asked| asked.elapsed() > PATIENCE) {
-            view.notice = Some(NO_ANSWER.to_owned());
-        }
-        if watch.is_interrupted() {
+        if watch.is_interrupted() || is_hung_up() {
             return Ok(None);
         }
-        while event::poll(PERIOD.min(due.saturating_duration_since(Instant::now())))
-            .about("terminal")?
-        {
-            match key(&event::read().about("terminal")?) {
+        terminal.draw(|frame| screen::draw(frame, &view, colours)).about("terminal")?;
+        let patience = PERIOD.min(due.saturating_duration_since(Instant::now()));
+        match asking.news.recv_timeout(patience) {
+            Ok(News::Answer(Ok(now))) => {
+                asking.asked = None;
+                view.notice.take_if(|notice| notice == NO_ANSWER);
+                view.take(Sample::between(before.as_ref(), &now));
+                before = Some(now);
+            }
+            Ok(News::Answer(Err(fault))) => return Ok(Some(fault)),
+            Ok(News::Event(event)) => match key(&event.about("terminal")?) {
                 Some(Pressed::End) => return Ok(None),
                 Some(Pressed::Key(key)) if !view.press(key) => return Ok(None),
                 Some(Pressed::Key(_)) | None => {}
+            },
+            Err(RecvTimeoutError::Timeout) => {
+                if asking.asked.is_some_and(|asked| asked.elapsed() > PATIENCE) {
+                    view.notice = Some(NO_ANSWER.to_owned());
+                }
             }
-            terminal.draw(|frame| screen::draw(frame, &view, colours)).about("terminal")?;
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok(Some(Fault::new("daemon", "is not asked any more")));
+            }
         }
     }
 }

@@ -3,41 +3,22 @@
 use serde_json::{Value, json};
 
 use super::sample::{Progress, Row, Sample};
-use super::screen::what;
-use super::view::{Line, View};
-use super::words;
+use super::screen::cell;
+use super::view::View;
+
+/// The columns, as the screen names them.
+const COLUMNS: [&str; 10] =
+    ["device", "r/s", "w/s", "read/s", "write/s", "50%", "95%", "99%", "fly", "what goes on"];
 
 /// Writes a table of all devices, in the order of the view.
 pub(crate) fn table(view: &View) -> String {
     let lines = view.lines();
-    let rows = lines.iter().filter_map(|line| match line {
-        Line::Device { row, .. } => Some(*row),
-        Line::Image { .. } => None,
-    });
-    let head =
-        ["device", "r/s", "w/s", "read/s", "write/s", "50%", "95%", "99%", "fly", "what goes on"];
-    let mut cells = vec![head.map(str::to_owned)];
-    cells.extend(rows.map(|row| {
-        let rates = row.rates.unwrap_or_default();
-        let latency =
-            |nr: usize| rates.latency_ns.map_or_else(|| "-".to_owned(), |all| words::time(all[nr]));
-        [
-            row.name.clone(),
-            words::count(rates.reads),
-            words::count(rates.writes),
-            words::bytes(rates.read),
-            words::bytes(rates.written),
-            latency(0),
-            latency(1),
-            latency(2),
-            row.in_flight.map_or_else(|| "-".to_owned(), |count| count.to_string()),
-            what(row),
-        ]
-    }));
-    let last = head.len() - 1;
+    let mut cells = vec![COLUMNS.map(str::to_owned)];
+    cells.extend(lines.iter().map(|line| COLUMNS.map(|column| cell(line, column))));
+    let last = COLUMNS.len() - 1;
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..=last).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &[String; 10]| {
+    let line = |row: &[String; COLUMNS.len()]| {
         let mut line = format!("{:<width$}", row[0], width = widths[0]);
         for column in 1..last {
             line += &format!("  {:>width$}", row[column], width = widths[column]);

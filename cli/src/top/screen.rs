@@ -115,7 +115,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, view: &View, colours: Colours) {
             Line::Device { .. } => Style::new(),
             Line::Image { .. } => colours.style(Color::DarkGray),
         };
-        TableRow::new([name_of(line)].into_iter().chain(cells)).style(style)
+        TableRow::new([cell(line, "device")].into_iter().chain(cells)).style(style)
     };
     let widths = columns.iter().map(|(_, width, _)| Constraint::Length(*width));
     let widths = [Constraint::Min(8)].into_iter().chain(widths);
@@ -133,7 +133,11 @@ fn name_of(line: &Line<'_>) -> String {
     format!("{}{}", "  ".repeat(depth), shown_line(name))
 }
 
-fn cell(line: &Line<'_>, column: &str) -> String {
+/// Writes what a line has in a column.
+pub(super) fn cell(line: &Line<'_>, column: &str) -> String {
+    if column == "device" {
+        return name_of(line);
+    }
     let Line::Device { row, .. } = line else {
         return if column == "what goes on" { "image".to_owned() } else { String::new() };
     };
@@ -159,7 +163,7 @@ fn cell(line: &Line<'_>, column: &str) -> String {
 }
 
 /// Says what goes on in a device, or what it is.
-pub(super) fn what(row: &super::sample::Row) -> String {
+fn what(row: &super::sample::Row) -> String {
     match (&row.progress, row.suspended) {
         (_, true) => "suspended".to_owned(),
         (Some(progress), _) => words::progress(progress),

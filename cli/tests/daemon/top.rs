@@ -123,19 +123,59 @@ impl Drop for Tmux {
     }
 }
 
+impl Tmux {
+    /// Finds one, for a test of this name.
+    fn new(test: &str) -> Option<Tmux> {
+        if Command::new("tmux").arg("-V").output().is_ok() {
+            return Some(Tmux(format!("dmsim-{test}-{}", std::process::id())));
+        }
+        assert!(std::env::var_os("CI").is_none(), "no tmux");
+        println!("skipped: no tmux");
+        None
+    }
+}
+
+/// Its window is closed, or a signal asks it to end: nothing of it is left, and it does not go on reading what
+/// is no terminal any more.
+#[test]
+fn without_its_terminal_it_ends() {
+    if !can_mount() {
+        return;
+    }
+    let Some(tmux) = Tmux::new("ends") else { return };
+    let instance = stack();
+    let dir = instance.path("");
+    let pid = instance.path("pid");
+    let ends = |ignored: &str, end: &dyn Fn(&str)| {
+        let run = format!(
+            "trap '' {ignored}; echo $$ > {}; DMSIM_DIR={} exec {DMSIM} top -n 200ms",
+            pid.display(),
+            dir.display()
+        );
+        tmux.run(&["new-session", "-d", "-x", "100", "-y", "20", "sh", "-c", &run]);
+        tmux.sees("dmsim top: 2 devices, by name");
+        let number = std::fs::read_to_string(&pid).unwrap();
+        let process = PathBuf::from("/proc").join(number.trim());
+        assert!(process.exists());
+        end(number.trim());
+        wait_until("it is gone", || !process.exists());
+        wait_until("it counts no more", || regions(&instance).is_empty());
+    };
+    // By the hang-up signal, and where that is ignored by what the terminal itself says.
+    for ignored in ["USR1", "HUP"] {
+        ends(ignored, &|_| drop(tmux.run(&["kill-server"])));
+    }
+    ends("USR1", &|pid| assert!(Command::new("kill").arg(pid).status().unwrap().success()));
+}
+
 #[test]
 fn a_terminal_is_drawn_on_and_put_back() {
     if !can_mount() {
         return;
     }
-    if Command::new("tmux").arg("-V").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "no tmux");
-        println!("skipped: no tmux");
-        return;
-    }
+    let Some(tmux) = Tmux::new("drawn") else { return };
     let instance = stack();
     let dir = instance.path("");
-    let tmux = Tmux(format!("dmsim-{}", std::process::id()));
     let top = format!("DMSIM_DIR={} {DMSIM} top -n 200ms", dir.display());
     tmux.run(&["new-session", "-d", "-x", "100", "-y", "20", "sh"]);
     tmux.run(&["send-keys", &format!("{top}; echo status=$?"), "Enter"]);

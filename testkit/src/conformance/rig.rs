@@ -159,13 +159,7 @@ impl Rig {
     /// Reads the whole device, and holds it against what was written.
     pub(super) fn read_back(&self) -> Result<(), String> {
         let Some(legal) = self.sent.legal() else { return Ok(()) };
-        let content = self.content()?;
-        for (sector, bytes) in (0..).zip(content.chunks_exact(SECTOR)) {
-            if !legal.read(sector, legal.now(), bytes) {
-                return Err(format!("read back: {}", legal.explain(sector, bytes)));
-            }
-        }
-        Ok(())
+        is_legal(&legal, &self.content()?)
     }
 
     /// Reads the whole device after a power cut, and holds it against what may be there.
@@ -192,6 +186,15 @@ impl Rig {
             return Err(format!("{pending} I/Os are in flight below a suspended device"));
         }
         Ok(())
+    }
+}
+
+/// Holds what was read, when no bio was under way, against what was written.
+pub(super) fn is_legal(legal: &Legal, content: &[u8]) -> Result<(), String> {
+    let mut sectors = (0..).zip(content.chunks_exact(SECTOR));
+    match sectors.find(|(sector, bytes)| !legal.read(*sector, legal.now(), bytes)) {
+        Some((sector, bytes)) => Err(format!("read back: {}", legal.explain(sector, bytes))),
+        None => Ok(()),
     }
 }
 

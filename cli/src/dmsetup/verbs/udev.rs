@@ -9,7 +9,7 @@ use backing::{ListedSemaphore, Semaphore, local_time};
 use serde_json::json;
 
 use crate::dmsetup::session::{Done, Session, Stop};
-use crate::dmsetup::udev::{BAD, MAGIC, identified, number, text};
+use crate::dmsetup::udev::{BAD, MAGIC, identified, number, signed, text};
 
 /// The names of the flags in a cookie's upper half that are device-mapper's own, from the lowest on.
 const FLAGS: [&str; 7] = [
@@ -238,11 +238,7 @@ fn cookie(session: &mut Session<'_, '_>, word: &str) -> Done<u32> {
 /// Reads a count as `scanf` does: what comes after the digits is not looked at, and one below zero
 /// is one of 32 bits from the end.
 fn minutes(word: &str) -> Option<u32> {
-    let word = word.trim_ascii_start();
-    let (is_negative, digits) = match word.strip_prefix(['+', '-']) {
-        Some(rest) => (word.starts_with('-'), rest),
-        None => (false, word),
-    };
+    let (is_negative, digits) = signed(word.trim_ascii_start());
     let len = digits.bytes().take_while(u8::is_ascii_digit).count();
     if len == 0 {
         return None;

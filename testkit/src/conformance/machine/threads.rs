@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use sim_core::control::{Command, WhenOpen};
 use sim_core::{BlockDevice, Held, Runtime};
 
+use super::super::rig::is_legal;
 use super::super::suite::Suite;
 use super::{Machine, PATIENCE, load};
 use crate::traffic::BioStep;
-use crate::{Legal, Rng, SECTOR, id, read_all};
+use crate::{Legal, Rng, id, read_all};
 
 /// How many tasks send bios.
 const TASKS: usize = 4;
@@ -82,12 +83,7 @@ pub(in super::super) fn threads(suite: &Suite, seed: u64) -> Result<(), String> 
     }
     sent.verdict()?;
     if let Some(legal) = sent.legal() {
-        let content = read("the last read")?;
-        let mut sectors = (0..).zip(content.chunks_exact(SECTOR));
-        let wrong = sectors.find(|(sector, bytes)| !legal.read(*sector, legal.now(), bytes));
-        if let Some((sector, bytes)) = wrong {
-            return Err(format!("read back: {}", legal.explain(sector, bytes)));
-        }
+        is_legal(&legal, &read("the last read")?)?;
     }
     drop(device);
     leaves_nothing(&machine)
